@@ -1,0 +1,99 @@
+"""Every error that Arrowlens raises on purpose.
+
+::
+
+    ArrowlensError
+    ├── InputError (also a ValueError)     a caller's argument is unusable
+    │   ├── ImageValidationError           wrong shape, dtype or values of pixels
+    │   ├── AudioValidationError           wrong shape, dtype, rate, length or values of samples
+    │   └── TextValidationError            no text, or not a text
+    ├── MediaError                         a file or an upload that cannot be decoded, with its reason
+    ├── ModelError
+    │   ├── ModelLoadError                 a model directory is missing, foreign, incomplete or damaged
+    │   ├── ConversionError                a checkpoint that cannot be converted
+    │   ├── QualityError                   vectors do not agree with the reference's
+    │   └── DownloadError                  the hub cannot be reached, or what came is not what was asked for
+    └── LibraryError
+        ├── LibraryNotFoundError           no library there
+        ├── LibraryBusyError               another process is writing to it
+        ├── LibraryVersionError            written by a newer Arrowlens
+        ├── ModelMismatchError             opened with other models than it was made with
+        ├── StorageError                   the disk or the database refused
+        └── FolderError                    a folder to ingest is missing or unreadable
+
+Each message is one line: what failed, with the value, and the cure.
+"""
+
+from __future__ import annotations
+
+
+class ArrowlensError(Exception):
+    """Root of all errors raised on purpose by Arrowlens."""
+
+
+class InputError(ArrowlensError, ValueError):
+    """A caller's argument is unusable."""
+
+
+class ImageValidationError(InputError):
+    """Pixels have the wrong shape, dtype or values."""
+
+
+class AudioValidationError(InputError):
+    """Samples have the wrong shape, dtype, rate, length or values."""
+
+
+class TextValidationError(InputError):
+    """A text is empty or not a text."""
+
+
+class MediaError(ArrowlensError):
+    """A file or an upload cannot be decoded."""
+
+
+class ModelError(ArrowlensError):
+    """Something is wrong with a model."""
+
+
+class ModelLoadError(ModelError):
+    """A model directory is missing, foreign, incomplete or damaged."""
+
+
+class ConversionError(ModelError):
+    """A checkpoint cannot be converted."""
+
+
+class QualityError(ModelError):
+    """Vectors do not agree with the reference's; the message carries the measured cosine."""
+
+
+class DownloadError(ModelError):
+    """A checkpoint could not be downloaded."""
+
+
+class LibraryError(ArrowlensError):
+    """Something is wrong with a library on disk."""
+
+
+class LibraryNotFoundError(LibraryError):
+    """There is no library at the path."""
+
+
+class LibraryBusyError(LibraryError):
+    """Another process is writing to the library."""
+
+
+class LibraryVersionError(LibraryError):
+    """The library was written by a newer Arrowlens."""
+
+
+class ModelMismatchError(LibraryError):
+    """The library holds vectors of other models."""
+
+
+class StorageError(LibraryError):
+    """The disk or the database refused a read or a write."""
+
+
+class FolderError(LibraryError):
+    """A folder to ingest is missing or unreadable."""
