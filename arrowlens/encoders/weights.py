@@ -1,0 +1,447 @@
+"""Model directories: memory-mapped Arrow weights, and the writer beside the reader.
+
+A model directory holds ``weights.arrow`` (or ``weights.parquet``, for exchange), ``config.json`` and the files that
+preprocessing needs (``tokenizer.json``, ``preprocessor.json``). ``weights.arrow`` is an uncompressed Arrow IPC file with
+a row per tensor: ``layer_name: utf8, shape: list<int64>, dtype: utf8, data: large_binary``. Arrow aligns buffers, not
+the values inside them, so the first row is a filler of computed length and every value is padded: the address of each
+tensor in the mapping is a multiple of 64, which is what vector instructions want. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from arrowlens.errors import ModelLoadError
+
+FORMAT_VERSION = 1
+ALIGNMENT = 64  # bytes
+ARROW_NAME, PARQUET_NAME, CONFIG_NAME = "weights.arrow", "weights.parquet", "config.json"
+FAMILIES = ("clip", "whisper", "bert")
+_PREFIX = "arrowlens."
+_FILLER = ""  # the name of the first row, which no tensor can have
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_ARROW_SCHEMA = pa.schema(
+    [("layer_name", pa.utf8()), ("shape", pa.list_(pa.int64())), ("dtype", pa.utf8()), ("data", pa.large_binary())]
+)
+_CURE = "convert the model again with 'arrowlens convert'"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the header of a weights file says; reading it touches no tensor.
+
+    ``digest`` is the model's identity: 64 hex digits, a SHA-256 over dimensions, tensors and preprocessing files. Two
+    models with the same ``space`` name (not None) put their vectors in one shared space.
+    """
+
+    family: str
+    dimensions: dict[str, Any]
+    digest: str
+    source: str
+    space: str | None
+    files: dict[str, str]
+    format_version: int
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors that this model gives: the shared space where there is one, else the hidden size."""
+        projected = self.dimensions.get("projection_dim")
+        return int(projected or self.dimensions["hidden_size"])
+
+
+class WeightLoader:
+    """Reads the weights of a model directory; ``weights.arrow`` is mapped, not copied.
+
+    Args:
+        model_path: a model directory, or its weights file.
+
+    Raises:
+        ModelLoadError: nothing there, not a weights file of ours, of a newer format, truncated or damaged.
+    """
+
+    def __init__(self, model_path: str | Path) -> None:
+        path = Path(model_path).expanduser()
+        self.path = _weights_file(path)
+        self.directory = self.path.parent
+        self._tensors, metadata = _read_parquet(self.path) if self.path.suffix == ".parquet" else _map_arrow(self.path)
+        self.info = _parse_metadata(metadata, self.path)
+
+    def load_weights(self) -> dict[str, torch.Tensor]:
+        """All tensors by name, in their stored type. Views of the mapping: copy before changing one."""
+        return dict(self._tensors)
+
+    def load_into(self, module: torch.nn.Module, prefix: str = "") -> None:
+        """Assign the tensors whose names start with ``prefix`` to a module built on the meta device.
+
+        Raises:
+            ModelLoadError: a tensor is missing or has another shape than the module's; the message names it.
+        """
+        state: dict[str, torch.Tensor] = {}
+        for name, expected in module.state_dict().items():
+            tensor = self._tensors.get(prefix + name)
+            if tensor is None:
+                raise ModelLoadError(f"{self.path}: tensor '{prefix + name}' is missing; {_CURE}")
+            if tensor.shape != expected.shape:
+                raise ModelLoadError(
+                    f"{self.path}: tensor '{prefix + name}' has shape {tuple(tensor.shape)}, "
+                    f"but the dimensions ask for {tuple(expected.shape)}; {_CURE}"
+                )
+            state[name] = tensor
+        module.load_state_dict(state, strict=True, assign=True)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor by name.
+
+        Raises:
+            ModelLoadError: there is none of that name.
+        """
+        if name not in self._tensors:
+            raise ModelLoadError(f"{self.path}: tensor '{name}' is missing; {_CURE}")
+        return self._tensors[name]
+
+    def read_file(self, name: str) -> bytes:
+        """A preprocessing file of the model directory, checked against the hash in the header.
+
+        Raises:
+            ModelLoadError: the file is missing or is not the one the model was converted with.
+        """
+        return _read_checked(self.directory / name, self.info.files.get(name))
+
+    def verify(self) -> None:
+        """Hash everything and compare with the header's digest (reads the whole file; done when a model is installed).
+
+        Raises:
+            ModelLoadError: a tensor or a file has changed since the conversion.
+        """
+        files = {name: self.read_file(name) for name in self.info.files}
+        measured = _digest(self.info.family, self.info.dimensions, self.info.space, self._tensors, files)
+        if measured != self.info.digest:
+            raise ModelLoadError(
+                f"{self.path}: the content's SHA-256 is {measured[:12]}..., the header says {self.info.digest[:12]}...: "
+                f"the file is damaged; {_CURE}"
+            )
+
+
+def model_info(model_path: str | Path) -> ModelInfo:
+    """The header of a model directory, read without touching its tensors.
+
+    Raises:
+        ModelLoadError: as ``WeightLoader``.
+    """
+    path = _weights_file(Path(model_path).expanduser())
+    try:
+        with pa.memory_map(str(path)) as source:
+            is_parquet = path.suffix == ".parquet"
+            schema = pq.read_schema(source) if is_parquet else pa.ipc.open_file(source).schema
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    return _parse_metadata(schema.metadata or {}, path)
+
+
+def read_model_file(model_path: str | Path, name: str) -> bytes:
+    """A preprocessing file of a model directory, checked against the header's hash; loads no tensor.
+
+    Raises:
+        ModelLoadError: as ``WeightLoader.read_file``.
+    """
+    path = _weights_file(Path(model_path).expanduser())
+    return _read_checked(path.parent / name, model_info(path).files.get(name))
+
+
+def write_model(
+    directory: str | Path,
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    family: str,
+    dimensions: dict[str, Any],
+    source: str,
+    space: str | None = None,
+    files: Mapping[str, bytes] | None = None,
+    format: str = "arrow",  # noqa: A002 - the command line's word for it
+) -> ModelInfo:
+    """Write a model directory: weights, ``config.json`` and the given files. The directory must exist.
+
+    Args:
+        tensors: by module name; float16, bfloat16 or float32, contiguous or not.
+        family: clip, whisper or bert.
+        source: where the checkpoint came from, for people.
+        space: name of the shared vector space, when the model has a partner in it.
+        files: preprocessing files by name; their hashes go into the header.
+        format: ``arrow`` (mapped at run time) or ``parquet`` (the exchange layout; decoded at run time).
+
+    Raises:
+        ValueError: an unknown family or format, or a tensor of another type.
+    """
+    if family not in FAMILIES or format not in ("arrow", "parquet"):
+        raise ValueError(f"family {family!r} must be one of {FAMILIES}, format {format!r} arrow or parquet")
+    directory, files = Path(directory), dict(files or {})
+    unknown = [name for name, tensor in tensors.items() if tensor.dtype not in _NAMES]
+    if unknown:
+        raise ValueError(f"tensor '{unknown[0]}' has type {tensors[unknown[0]].dtype}; want one of {list(_DTYPES)}")
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in sorted(tensors.items())}
+    info = ModelInfo(
+        family=family,
+        dimensions=dimensions,
+        digest=_digest(family, dimensions, space, tensors, files),
+        source=source,
+        space=space,
+        files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+        format_version=FORMAT_VERSION,
+    )
+    if format == "arrow":
+        _write_arrow(directory / ARROW_NAME, tensors, _to_metadata(info))
+    else:
+        _write_parquet(directory / PARQUET_NAME, tensors, _to_metadata(info))
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+    config = {"family": family, "source": source, "space": space, "digest": info.digest, "dimensions": dimensions}
+    (directory / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return info
+
+
+def load_model_with_validation(model_path: str | Path, model_type: str) -> dict[str, torch.Tensor]:
+    """Load the tensors of a model directory after checking that it is of the kind asked for.
+
+    Args:
+        model_type: ``vision`` or ``clip`` (a CLIP model), ``audio`` (a Whisper encoder), ``text`` (a BERT encoder).
+
+    Raises:
+        ModelLoadError: as ``WeightLoader``, or the directory holds a model of another family.
+    """
+    loader = open_weights(model_path, {"vision": "clip", "clip": "clip", "audio": "whisper", "text": "bert"}[model_type])
+    return loader.load_weights()
+
+
+def open_weights(model_path: str | Path, family: str) -> WeightLoader:
+    """A ``WeightLoader`` of a model of one family.
+
+    Raises:
+        ModelLoadError: as ``WeightLoader``, or the directory holds a model of another family.
+    """
+    loader = WeightLoader(model_path)
+    if loader.info.family != family:
+        raise ModelLoadError(
+            f"{loader.path} holds a {loader.info.family} model, but a {family} model is needed; "
+            f"point to a directory made by 'arrowlens convert {'text' if family == 'bert' else family}'"
+        )
+    return loader
+
+
+# --- where and what ---------------------------------------------------------------------------------------------------
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for name in (ARROW_NAME, PARQUET_NAME):
+        if (path / name).is_file():
+            return path / name
+    what = f"no {ARROW_NAME} in it" if path.is_dir() else "no such directory"
+    raise ModelLoadError(f"model directory {path}: {what}; make one with 'arrowlens convert clip|whisper|text SOURCE'")
+
+
+def _unreadable(path: Path, error: Exception) -> ModelLoadError:
+    detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ModelLoadError(f"{path}: truncated, damaged or not a weights file of Arrowlens ({detail}); {_CURE}")
+
+
+def _read_checked(path: Path, expected: str | None) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelLoadError(f"{path}: {error.strerror or error}; {_CURE}") from error
+    if expected is None or hashlib.sha256(data).hexdigest() != expected:
+        raise ModelLoadError(f"{path}: not the file the model was converted with; {_CURE}")
+    return data
+
+
+def _to_metadata(info: ModelInfo) -> dict[str, str]:
+    fields = {
+        "format_version": str(info.format_version),
+        "family": info.family,
+        "dimensions": json.dumps(info.dimensions, sort_keys=True),
+        "source": info.source,
+        "space": info.space or "",
+        "files": json.dumps(info.files, sort_keys=True),
+        "sha256": info.digest,
+    }
+    return {_PREFIX + key: value for key, value in fields.items()}
+
+
+def _parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
+    found = {key.decode(): value.decode(errors="replace") for key, value in raw.items()}
+    version = found.get(_PREFIX + "format_version", "")
+    if not version.isdecimal():
+        raise ModelLoadError(f"{path}: an Arrow file, but not a weights file of Arrowlens; {_CURE}")
+    if int(version) > FORMAT_VERSION:
+        raise ModelLoadError(f"{path}: format {version} is newer than this Arrowlens reads; upgrade Arrowlens")
+    try:
+        return ModelInfo(
+            family=found[_PREFIX + "family"],
+            dimensions=json.loads(found[_PREFIX + "dimensions"]),
+            digest=found[_PREFIX + "sha256"],
+            source=found[_PREFIX + "source"],
+            space=found[_PREFIX + "space"] or None,
+            files=json.loads(found[_PREFIX + "files"]),
+            format_version=int(version),
+        )
+    except (KeyError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _digest(
+    family: str,
+    dimensions: dict[str, Any],
+    space: str | None,
+    tensors: Mapping[str, torch.Tensor],
+    files: Mapping[str, bytes],
+) -> str:
+    digest = hashlib.sha256(json.dumps([family, dimensions, space], sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, _NAMES[tensor.dtype], list(tensor.shape)]).encode())
+        digest.update(_bytes_of(tensor))
+    for name, data in sorted(files.items()):
+        digest.update(json.dumps([name, len(data)]).encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+
+
+# --- Arrow IPC: mapped at run time ------------------------------------------------------------------------------------
+
+
+def _write_arrow(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    # The data buffer is the last of the body: where it starts does not depend on what it holds, so a small trial file
+    # tells how long the filler must be.
+    trial = pa.BufferOutputStream()
+    _write_ipc(trial, tensors, metadata, [b"\0" * ALIGNMENT] + [b""] * len(tensors))
+    buffer = trial.getvalue()
+    column = pa.ipc.open_file(buffer).get_batch(0).column("data")
+    filler = -(column.buffers()[2].address - buffer.address) % ALIGNMENT
+    rows = [b"\0" * filler]
+    rows += [bytes(_bytes_of(t)) + b"\0" * (-t.nbytes % ALIGNMENT) for t in tensors.values()]
+    with pa.OSFile(str(path), "wb") as sink:
+        _write_ipc(sink, tensors, metadata, rows)
+
+
+def _write_ipc(sink: Any, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str], rows: list[bytes]) -> None:  # noqa: ANN401 - pyarrow is untyped
+    batch = pa.record_batch(
+        [
+            pa.array([_FILLER, *tensors], pa.utf8()),
+            pa.array([[], *(list(t.shape) for t in tensors.values())], pa.list_(pa.int64())),
+            pa.array(["uint8", *(_NAMES[t.dtype] for t in tensors.values())], pa.utf8()),
+            pa.array(rows, pa.large_binary()),
+        ],
+        schema=_ARROW_SCHEMA.with_metadata(metadata),
+    )
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _map_arrow(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, bytes]]:
+    try:
+        with path.open("rb") as file:
+            # Copy-on-write, since torch takes no read-only memory; nobody writes, so the pages stay shared.
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        buffer = pa.py_buffer(mapping)
+        reader = pa.ipc.open_file(buffer)
+        if reader.schema.remove_metadata() != _ARROW_SCHEMA:
+            return {}, {}  # foreign: the missing metadata says so
+        if reader.num_record_batches != 1:
+            raise ValueError(f"{reader.num_record_batches} record batches where one is expected")
+        batch = reader.get_batch(0)
+        batch.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    data = batch.column("data")
+    _, offsets, values = data.buffers()
+    starts = np.frombuffer(offsets, np.int64, len(data) + 1)
+    base = values.address - buffer.address
+    rows = zip(*(batch.column(i).to_pylist() for i in range(3)), starts[:-1], starts[1:], strict=True)
+    tensors = {
+        name: _view(mapping, _Span(path, name, tuple(shape), dtype, base + int(start), int(end - start)))
+        for name, shape, dtype, start, end in rows
+        if name != _FILLER
+    }
+    return tensors, cast(Mapping[bytes, bytes], reader.schema.metadata or {})
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where a tensor lies in the file: ``offset`` and ``length`` in bytes, padding included."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int
+    length: int
+
+
+def _view(mapping: mmap.mmap, span: _Span) -> torch.Tensor:
+    dtype = _DTYPES.get(span.dtype)
+    if dtype is None or any(n < 0 for n in span.shape):
+        raise ModelLoadError(f"{span.path}: tensor '{span.name}' has type {span.dtype}, shape {span.shape}; {_CURE}")
+    count = int(np.prod(span.shape, dtype=np.int64))
+    need = count * dtype.itemsize
+    if span.length < need or span.offset + need > len(mapping) or span.offset % ALIGNMENT:
+        raise ModelLoadError(
+            f"{span.path}: tensor '{span.name}' of shape {span.shape} needs {need} bytes, "
+            f"the file holds {span.length} at offset {span.offset}; {_CURE}"
+        )
+    if count == 0:
+        return torch.empty(span.shape, dtype=dtype)
+    return torch.frombuffer(mapping, dtype=dtype, count=count, offset=span.offset).view(span.shape)
+
+
+# --- Parquet: for exchange, decoded -----------------------------------------------------------------------------------
+
+
+def _write_parquet(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    # A column has one type; float32 holds the half types exactly, and zstd over split bytes drops the zeros again.
+    narrow = all(t.dtype == torch.float16 for t in tensors.values())
+    element = pa.float16() if narrow else pa.float32()
+    flat = [t.reshape(-1).to(torch.float16 if narrow else torch.float32).numpy() for t in tensors.values()]
+    table = pa.table(
+        {
+            "layer_name": pa.array(list(tensors), pa.utf8()),
+            "weights": pa.array(flat, pa.list_(element)),
+            "shape": pa.array([str(tuple(t.shape)) for t in tensors.values()], pa.utf8()),
+            "dtype": pa.array([_NAMES[t.dtype] for t in tensors.values()], pa.utf8()),
+        }
+    ).replace_schema_metadata(metadata)
+    encoding = {"weights.list.element": "BYTE_STREAM_SPLIT"}
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, column_encoding=encoding)
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, bytes]]:
+    try:
+        table = pq.read_table(path, columns=["layer_name", "weights", "shape", "dtype"], memory_map=True)
+        names, shapes, dtypes = (table[c].to_pylist() for c in ("layer_name", "shape", "dtype"))
+        values: Iterable[np.ndarray] = (row.values.to_numpy(zero_copy_only=False) for row in table["weights"])
+        tensors = {
+            name: torch.from_numpy(flat.copy()).to(_DTYPES[dtype]).view(_parse_shape(shape))
+            for name, shape, dtype, flat in zip(names, shapes, dtypes, values, strict=True)
+        }
+    except (pa.ArrowException, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    return tensors, cast(Mapping[bytes, bytes], table.schema.metadata or {})
+
+
+def _parse_shape(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.strip("()").split(",") if n.strip())
