@@ -1,8 +1,6 @@
-"""Model directories: memory-mapped Arrow weights, and the writer beside the reader.
+"""Memory-mapped Arrow weights, and the writer beside the reader.
 
-A model directory holds ``weights.arrow`` (or ``weights.parquet``, for exchange), ``config.json`` and the files that
-preprocessing needs (``tokenizer.json``, ``preprocessor.json``). ``weights.arrow`` is an uncompressed Arrow IPC file with
-a row per tensor: ``layer_name: utf8, shape: list<int64>, dtype: utf8, data: large_binary``. Arrow aligns buffers, not
+``weights.arrow`` is an uncompressed Arrow IPC file with a row per tensor: ``layer_name: utf8, shape: list<int64>, dtype: utf8, data: large_binary``. Arrow aligns buffers, not
 the values inside them, so the first row is a filler of computed length and every value is padded: the address of each
 tensor in the mapping is a multiple of 64, which is what vector instructions want. Nothing is ever unpickled.
 """
@@ -22,43 +20,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from arrowlens.encoders.model_directory import (
+    ARROW_NAME,
+    CONFIG_NAME,
+    CURE,
+    FORMAT_VERSION,
+    METADATA_PREFIX,
+    PARQUET_NAME,
+    ModelInfo,
+    parse_metadata,
+    read_checked,
+    unreadable,
+    weights_file,
+)
 from arrowlens.errors import ModelLoadError
 
-FORMAT_VERSION = 1
 ALIGNMENT = 64  # bytes
-ARROW_NAME, PARQUET_NAME, CONFIG_NAME = "weights.arrow", "weights.parquet", "config.json"
 FAMILIES = ("clip", "whisper", "bert")
-_PREFIX = "arrowlens."
 _FILLER = ""  # the name of the first row, which no tensor can have
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _ARROW_SCHEMA = pa.schema(
     [("layer_name", pa.utf8()), ("shape", pa.list_(pa.int64())), ("dtype", pa.utf8()), ("data", pa.large_binary())]
 )
-_CURE = "convert the model again with 'arrowlens convert'"
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What the header of a weights file says; reading it touches no tensor.
-
-    ``digest`` is the model's identity: 64 hex digits, a SHA-256 over dimensions, tensors and preprocessing files. Two
-    models with the same ``space`` name (not None) put their vectors in one shared space.
-    """
-
-    family: str
-    dimensions: dict[str, Any]
-    digest: str
-    source: str
-    space: str | None
-    files: dict[str, str]
-    format_version: int
-
-    @property
-    def dimension(self) -> int:
-        """Length of the vectors that this model gives: the shared space where there is one, else the hidden size."""
-        projected = self.dimensions.get("projection_dim")
-        return int(projected or self.dimensions["hidden_size"])
 
 
 class WeightLoader:
@@ -73,10 +57,10 @@ class WeightLoader:
 
     def __init__(self, model_path: str | Path) -> None:
         path = Path(model_path).expanduser()
-        self.path = _weights_file(path)
+        self.path = weights_file(path)
         self.directory = self.path.parent
         self._tensors, metadata = _read_parquet(self.path) if self.path.suffix == ".parquet" else _map_arrow(self.path)
-        self.info = _parse_metadata(metadata, self.path)
+        self.info = parse_metadata(metadata, self.path)
 
     def load_weights(self) -> dict[str, torch.Tensor]:
         """All tensors by name, in their stored type. Views of the mapping: copy before changing one."""
@@ -92,11 +76,11 @@ class WeightLoader:
         for name, expected in module.state_dict().items():
             tensor = self._tensors.get(prefix + name)
             if tensor is None:
-                raise ModelLoadError(f"{self.path}: tensor '{prefix + name}' is missing; {_CURE}")
+                raise ModelLoadError(f"{self.path}: tensor '{prefix + name}' is missing; {CURE}")
             if tensor.shape != expected.shape:
                 raise ModelLoadError(
                     f"{self.path}: tensor '{prefix + name}' has shape {tuple(tensor.shape)}, "
-                    f"but the dimensions ask for {tuple(expected.shape)}; {_CURE}"
+                    f"but the dimensions ask for {tuple(expected.shape)}; {CURE}"
                 )
             state[name] = tensor
         module.load_state_dict(state, strict=True, assign=True)
@@ -108,7 +92,7 @@ class WeightLoader:
             ModelLoadError: there is none of that name.
         """
         if name not in self._tensors:
-            raise ModelLoadError(f"{self.path}: tensor '{name}' is missing; {_CURE}")
+            raise ModelLoadError(f"{self.path}: tensor '{name}' is missing; {CURE}")
         return self._tensors[name]
 
     def read_file(self, name: str) -> bytes:
@@ -117,7 +101,7 @@ class WeightLoader:
         Raises:
             ModelLoadError: the file is missing or is not the one the model was converted with.
         """
-        return _read_checked(self.directory / name, self.info.files.get(name))
+        return read_checked(self.directory / name, self.info.files.get(name))
 
     def verify(self) -> None:
         """Hash everything and compare with the header's digest (reads the whole file; done when a model is installed).
@@ -129,35 +113,9 @@ class WeightLoader:
         measured = _digest(self.info.family, self.info.dimensions, self.info.space, self._tensors, files)
         if measured != self.info.digest:
             raise ModelLoadError(
-                f"{self.path}: the content's SHA-256 is {measured[:12]}..., the header says {self.info.digest[:12]}...: "
-                f"the file is damaged; {_CURE}"
+                f"{self.path}: the content's SHA-256 is {measured[:12]}..., "
+                f"the header says {self.info.digest[:12]}...: the file is damaged; {CURE}"
             )
-
-
-def model_info(model_path: str | Path) -> ModelInfo:
-    """The header of a model directory, read without touching its tensors.
-
-    Raises:
-        ModelLoadError: as ``WeightLoader``.
-    """
-    path = _weights_file(Path(model_path).expanduser())
-    try:
-        with pa.memory_map(str(path)) as source:
-            is_parquet = path.suffix == ".parquet"
-            schema = pq.read_schema(source) if is_parquet else pa.ipc.open_file(source).schema
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-    return _parse_metadata(schema.metadata or {}, path)
-
-
-def read_model_file(model_path: str | Path, name: str) -> bytes:
-    """A preprocessing file of a model directory, checked against the header's hash; loads no tensor.
-
-    Raises:
-        ModelLoadError: as ``WeightLoader.read_file``.
-    """
-    path = _weights_file(Path(model_path).expanduser())
-    return _read_checked(path.parent / name, model_info(path).files.get(name))
 
 
 def write_model(
@@ -220,7 +178,9 @@ def load_model_with_validation(model_path: str | Path, model_type: str) -> dict[
     Raises:
         ModelLoadError: as ``WeightLoader``, or the directory holds a model of another family.
     """
-    loader = open_weights(model_path, {"vision": "clip", "clip": "clip", "audio": "whisper", "text": "bert"}[model_type])
+    loader = open_weights(
+        model_path, {"vision": "clip", "clip": "clip", "audio": "whisper", "text": "bert"}[model_type]
+    )
     return loader.load_weights()
 
 
@@ -239,32 +199,7 @@ def open_weights(model_path: str | Path, family: str) -> WeightLoader:
     return loader
 
 
-# --- where and what ---------------------------------------------------------------------------------------------------
-
-
-def _weights_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    for name in (ARROW_NAME, PARQUET_NAME):
-        if (path / name).is_file():
-            return path / name
-    what = f"no {ARROW_NAME} in it" if path.is_dir() else "no such directory"
-    raise ModelLoadError(f"model directory {path}: {what}; make one with 'arrowlens convert clip|whisper|text SOURCE'")
-
-
-def _unreadable(path: Path, error: Exception) -> ModelLoadError:
-    detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ModelLoadError(f"{path}: truncated, damaged or not a weights file of Arrowlens ({detail}); {_CURE}")
-
-
-def _read_checked(path: Path, expected: str | None) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelLoadError(f"{path}: {error.strerror or error}; {_CURE}") from error
-    if expected is None or hashlib.sha256(data).hexdigest() != expected:
-        raise ModelLoadError(f"{path}: not the file the model was converted with; {_CURE}")
-    return data
+# --- header and identity ----------------------------------------------------------------------------------------------
 
 
 def _to_metadata(info: ModelInfo) -> dict[str, str]:
@@ -277,28 +212,7 @@ def _to_metadata(info: ModelInfo) -> dict[str, str]:
         "files": json.dumps(info.files, sort_keys=True),
         "sha256": info.digest,
     }
-    return {_PREFIX + key: value for key, value in fields.items()}
-
-
-def _parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
-    found = {key.decode(): value.decode(errors="replace") for key, value in raw.items()}
-    version = found.get(_PREFIX + "format_version", "")
-    if not version.isdecimal():
-        raise ModelLoadError(f"{path}: an Arrow file, but not a weights file of Arrowlens; {_CURE}")
-    if int(version) > FORMAT_VERSION:
-        raise ModelLoadError(f"{path}: format {version} is newer than this Arrowlens reads; upgrade Arrowlens")
-    try:
-        return ModelInfo(
-            family=found[_PREFIX + "family"],
-            dimensions=json.loads(found[_PREFIX + "dimensions"]),
-            digest=found[_PREFIX + "sha256"],
-            source=found[_PREFIX + "source"],
-            space=found[_PREFIX + "space"] or None,
-            files=json.loads(found[_PREFIX + "files"]),
-            format_version=int(version),
-        )
-    except (KeyError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    return {METADATA_PREFIX + key: value for key, value in fields.items()}
 
 
 def _digest(
@@ -319,7 +233,8 @@ def _digest(
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    flat: np.ndarray = tensor.reshape(-1).view(torch.uint8).numpy()
+    return flat.data
 
 
 # --- Arrow IPC: mapped at run time ------------------------------------------------------------------------------------
@@ -367,7 +282,7 @@ def _map_arrow(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, byte
         batch = reader.get_batch(0)
         batch.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     data = batch.column("data")
     _, offsets, values = data.buffers()
     starts = np.frombuffer(offsets, np.int64, len(data) + 1)
@@ -396,13 +311,13 @@ class _Span:
 def _view(mapping: mmap.mmap, span: _Span) -> torch.Tensor:
     dtype = _DTYPES.get(span.dtype)
     if dtype is None or any(n < 0 for n in span.shape):
-        raise ModelLoadError(f"{span.path}: tensor '{span.name}' has type {span.dtype}, shape {span.shape}; {_CURE}")
+        raise ModelLoadError(f"{span.path}: tensor '{span.name}' has type {span.dtype}, shape {span.shape}; {CURE}")
     count = int(np.prod(span.shape, dtype=np.int64))
     need = count * dtype.itemsize
     if span.length < need or span.offset + need > len(mapping) or span.offset % ALIGNMENT:
         raise ModelLoadError(
             f"{span.path}: tensor '{span.name}' of shape {span.shape} needs {need} bytes, "
-            f"the file holds {span.length} at offset {span.offset}; {_CURE}"
+            f"the file holds {span.length} at offset {span.offset}; {CURE}"
         )
     if count == 0:
         return torch.empty(span.shape, dtype=dtype)
@@ -439,7 +354,7 @@ def _read_parquet(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, b
             for name, shape, dtype, flat in zip(names, shapes, dtypes, values, strict=True)
         }
     except (pa.ArrowException, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return tensors, cast(Mapping[bytes, bytes], table.schema.metadata or {})
 
 

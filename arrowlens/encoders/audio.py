@@ -1,0 +1,160 @@
+"""The Whisper encoder, pooled over time.
+
+Source: Radford et al. 2022, openai/whisper ``model.py``; values match transformers' WhisperEncoder, and with a
+projector WhisperForAudioClassification before its classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from arrowlens.encoders.audio_processor import (
+    AudioConfig,
+    MelSpectrogramProcessor,
+    pad_to_30_seconds,
+)
+from arrowlens.encoders.core import InferenceCore, activate
+from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
+from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
+from arrowlens.encoders.weights import open_weights
+from arrowlens.errors import AudioValidationError
+
+CONTEXTS = ("padded", "clip")
+MIN_SAMPLES = 400  # 25 ms, one window of the spectrum: shorter clips are padded to it with silence
+
+
+class AudioTower(nn.Module):
+    """The network alone: log-mel frames in, the mean over time out, projected where the model has a projector."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.activation = config.activation
+        self.conv1 = nn.Conv1d(config.n_mels, width, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
+        self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width))
+        self.transformer = InferenceCore(
+            width,
+            config.num_layers,
+            config.num_heads,
+            config.intermediate_size,
+            config.layer_norm_eps,
+            activation=config.activation,
+        )
+        self.layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        if config.projection_dim is not None:
+            self.projector = nn.Linear(width, config.projection_dim)
+
+    def forward(self, mel: torch.Tensor, n_frames: torch.Tensor | None = None) -> torch.Tensor:
+        """Shapes: (batch, n_mels, frames) -> (batch, hidden_size or projection_dim).
+
+        ``n_frames`` (batch,) are the real frames of each recording, None when all are; what comes after them is
+        silenced where a convolution would see it, hidden from attention and left out of the mean.
+        """
+        frames = activate(self.conv1(mel), self.activation)
+        mask = None
+        if n_frames is not None:
+            frames = frames * _real(n_frames, frames.shape[-1])[:, None]
+            mask = _real((n_frames + 1) // 2, (frames.shape[-1] + 1) // 2)  # the second convolution halves the rate
+        hidden = activate(self.conv2(frames), self.activation).transpose(1, 2)  # (batch, positions, hidden)
+        hidden = hidden + self.position_embedding[: hidden.shape[1]]
+        hidden = self.layer_norm(self.transformer(hidden, mask)).float()
+        pooled = hidden.mean(dim=1) if mask is None else _masked_mean(hidden, mask)
+        if not hasattr(self, "projector"):
+            return pooled
+        # A linear map commutes with the mean: one product a recording instead of one a position.
+        return functional.linear(pooled, self.projector.weight.float(), self.projector.bias.float())
+
+
+class AudioEncoder(Encoder):
+    """Recordings to vectors (512-d for whisper-base): the encoder's output, averaged over time.
+
+    Args:
+        model_path: a Whisper model directory.
+        device: torch device; None takes CUDA when there, else the CPU.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        ModelLoadError: the directory is missing, damaged or no Whisper model, or the device is not there.
+    """
+
+    def __init__(self, model_path: str | Path, device: str | None = None, precision: str = "auto") -> None:
+        loader = open_weights(model_path, "whisper")
+        super().__init__(loader, choose_runtime(device, precision))
+        self.config = AudioConfig(**loader.info.dimensions)
+        self.mel_processor = MelSpectrogramProcessor(self.config, loader.tensor("mel_filters").clone())
+        self.tower = load_module(lambda: AudioTower(self.config), loader, self.runtime)
+
+    def encode(
+        self, audio: np.ndarray | Sequence[np.ndarray], normalize: bool = True, context: str = "padded"
+    ) -> np.ndarray:
+        """Encode recordings.
+
+        Args:
+            audio: (n_samples,), (n, n_samples), or a list of arrays of different lengths; float32 mono at 16 kHz, at
+                most 30 s each.
+            normalize: scale vectors to length one.
+            context: ``padded`` adds silence up to 30 s and pools every frame, exactly as the reference; ``clip``
+                encodes and pools the recording's own frames only (10 ms each), which is faster and, for short sounds,
+                does not drown them in silence.
+
+        Returns:
+            (n, dimension) float32.
+
+        Raises:
+            AudioValidationError: wrong shape or dtype, over 30 s, NaN, or a vector without direction.
+        """
+        if context not in CONTEXTS:
+            raise AudioValidationError(f"context {context!r} is unknown; use one of {', '.join(CONTEXTS)}")
+        waveforms = _as_list(audio)
+        with torch.inference_mode():
+            pooled = self._padded(waveforms) if context == "padded" else self._clips(waveforms)
+        return to_vectors(pooled, normalize=normalize, error=AudioValidationError)
+
+    def _padded(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
+        mel = self.mel_processor.log_mel(torch.stack([pad_to_30_seconds(waveform) for waveform in waveforms]))
+        return self._run(mel, None)
+
+    def _clips(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
+        padded = [functional.pad(w, (0, max(0, MIN_SAMPLES - w.shape[0]))) for w in waveforms]
+        if len({waveform.shape for waveform in padded}) == 1:
+            return self._run(self.mel_processor.log_mel(torch.stack(padded)), None)
+        mels = [self.mel_processor.log_mel(waveform) for waveform in padded]
+        n_frames = torch.tensor([mel.shape[-1] for mel in mels], device=self.runtime.device)
+        longest = int(n_frames.max())
+        batch = torch.stack([functional.pad(mel, (0, longest - mel.shape[-1])) for mel in mels])
+        return self._run(batch, n_frames)
+
+    def _run(self, mel: torch.Tensor, n_frames: torch.Tensor | None) -> torch.Tensor:
+        pooled: torch.Tensor = self.tower(mel.to(self.runtime.device, self.runtime.dtype), n_frames)
+        return pooled
+
+
+def _as_list(audio: np.ndarray | Sequence[np.ndarray]) -> list[torch.Tensor]:
+    if isinstance(audio, np.ndarray):
+        validate_audio_input(audio)
+        rows = [audio] if audio.ndim == 1 else list(audio)
+    else:
+        rows = list(audio)
+        if not rows:
+            raise AudioValidationError("no audio given (an empty list)")
+        for row in rows:
+            validate_audio_input(row, SAMPLE_RATE)
+            if row.ndim != 1:
+                raise AudioValidationError(f"a list must hold (n_samples,) arrays, got one of shape {row.shape}")
+    return [torch.from_numpy(np.array(row)) for row in rows]  # copies: torch takes no read-only memory
+
+
+def _real(lengths: torch.Tensor, total: int) -> torch.Tensor:
+    return torch.arange(total, device=lengths.device)[None] < lengths[:, None]
+
+
+def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weights = mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)

@@ -1,0 +1,191 @@
+"""CLIP: pictures and texts in one vector space.
+
+Source: Radford et al. 2021; values match transformers' CLIPModel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from arrowlens.encoders.core import InferenceCore
+from arrowlens.encoders.image_processor import ImageProcessor
+from arrowlens.encoders.runtime import Encoder, load_module, to_vectors
+from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
+from arrowlens.encoders.vision import VisionEncoder
+from arrowlens.encoders.weights import open_weights
+from arrowlens.errors import ImageValidationError, InputError, TextValidationError
+
+CHUNK = 64  # texts run together
+
+
+@dataclass(frozen=True)
+class ClipTextConfig:
+    """Dimensions of CLIP's text tower; the defaults are those of the B models.
+
+    ``pooling`` says which token is read: ``argmax`` the first one with the highest id (OpenAI's checkpoints, whose
+    end-of-text token has it), ``eos`` the first end-of-text token.
+    """
+
+    vocab_size: int = 49408
+    context_length: int = 77
+    hidden_size: int = 512
+    num_layers: int = 12
+    num_heads: int = 8
+    intermediate_size: int = 2048
+    layer_norm_eps: float = 1e-5
+    activation: str = "quick_gelu"
+    bos_token_id: int = 49406
+    eos_token_id: int = 49407
+    pad_token_id: int = 49407
+    pooling: str = "argmax"
+
+
+class ClipTextTower(nn.Module):
+    """The network alone: token ids in, the end-of-text token's state out."""
+
+    def __init__(self, config: ClipTextConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        self.position_embedding = nn.Parameter(torch.empty(config.context_length, width))
+        self.transformer = InferenceCore(
+            width,
+            config.num_layers,
+            config.num_heads,
+            config.intermediate_size,
+            eps,
+            activation=config.activation,
+            causal=True,
+        )
+        self.final_layernorm = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Shapes: (batch, tokens) int64 -> (batch, hidden_size). Padding comes last, where causality hides it."""
+        hidden = self.token_embedding(ids) + self.position_embedding[: ids.shape[1]]
+        hidden = self.transformer(hidden)
+        scores = ids if self.config.pooling == "argmax" else (ids == self.config.eos_token_id).int()
+        pooled: torch.Tensor = self.final_layernorm(
+            hidden[torch.arange(len(ids), device=ids.device), scores.argmax(-1)]
+        )
+        return pooled
+
+
+class CLIPEngine(Encoder):
+    """Both towers of CLIP with their projections into the shared space (512-d for the B models).
+
+    Args:
+        model_path: a CLIP model directory.
+        device: torch device; None takes CUDA when there, else the CPU.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``. Projections and the logit scale stay in float32.
+
+    Raises:
+        ModelLoadError: the directory is missing, damaged or no CLIP model, or the device is not there.
+    """
+
+    def __init__(self, model_path: str | Path, device: str | None = None, precision: str = "auto") -> None:
+        loader = open_weights(model_path, "clip")
+        self.vision_encoder = VisionEncoder(model_path, device, precision)
+        super().__init__(loader, self.vision_encoder.runtime)
+        self.text_config = ClipTextConfig(**loader.info.dimensions["text"])
+        self.text_tower = load_module(lambda: ClipTextTower(self.text_config), loader, self.runtime, "text.")
+        self.vision_projection = self._projection(loader.tensor("vision_projection.weight"))
+        self.text_projection = self._projection(loader.tensor("text_projection.weight"))
+        self.logit_scale = float(loader.tensor("logit_scale").float().exp())
+        self.tokenizer = TextTokenizer(
+            loader.read_file(TOKENIZER_NAME), self.text_config.context_length, self.text_config.pad_token_id
+        )
+
+    @property
+    def image_processor(self) -> ImageProcessor:
+        """Prepares pictures for ``encode_image``."""
+        return self.vision_encoder.image_processor
+
+    def encode_text(self, texts: list[str], normalize: bool = True) -> np.ndarray:
+        """Encode texts; each is cut at the tower's context length (77 tokens for OpenAI's models).
+
+        Args:
+            texts: one or more texts.
+            normalize: scale vectors to length one.
+
+        Returns:
+            (n, dimension) float32.
+
+        Raises:
+            TextValidationError: no texts, or an element that is not a text.
+        """
+        ids = self.tokenizer(texts).ids
+        with torch.inference_mode():
+            pooled = torch.cat([self.text_tower(rows.to(self.runtime.device)) for rows in torch.split(ids, CHUNK)])
+            projected = functional.linear(pooled.float(), self.text_projection)
+        return to_vectors(projected, normalize=normalize, error=TextValidationError)
+
+    def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
+        """Encode pictures.
+
+        Args:
+            images: (n, S, S, 3) or (S, S, 3); uint8 RGB (normalised here) or float32 already normalised.
+            normalize: scale vectors to length one.
+
+        Returns:
+            (n, dimension) float32.
+
+        Raises:
+            ImageValidationError: wrong shape or dtype, NaN, or a picture that encodes to a vector without direction.
+        """
+        with torch.inference_mode():
+            projected = functional.linear(self.vision_encoder.pooled(images).float(), self.vision_projection)
+        return to_vectors(projected, normalize=normalize, error=ImageValidationError)
+
+    encode = encode_image
+    """The name that ``BatchEncoder`` calls; the same as ``encode_image``."""
+
+    def compute_similarity(self, text_embeddings: np.ndarray, image_embeddings: np.ndarray) -> np.ndarray:
+        """CLIP's logits: cosines times the learnt logit scale.
+
+        Args:
+            text_embeddings: (n_texts, dimension), normalised.
+            image_embeddings: (n_images, dimension), normalised.
+
+        Returns:
+            (n_texts, n_images) float32.
+
+        Raises:
+            InputError: the shapes do not fit together.
+        """
+        if (
+            text_embeddings.ndim != 2
+            or image_embeddings.ndim != 2
+            or text_embeddings.shape[1] != image_embeddings.shape[1]
+        ):
+            raise InputError(
+                f"want (n_texts, d) and (n_images, d), got {text_embeddings.shape} and {image_embeddings.shape}"
+            )
+        return cast(np.ndarray, text_embeddings @ image_embeddings.T * np.float32(self.logit_scale))
+
+    def find_best_matches(self, texts: list[str], images: np.ndarray, top_k: int = 5) -> list[list[int]]:
+        """For each text the rows of its best pictures, best first; equal scores in the order of rows.
+
+        Args:
+            texts: one or more texts.
+            images: as for ``encode_image``.
+            top_k: how many rows, at most the number of pictures.
+
+        Raises:
+            InputError: unusable texts or pictures, or ``top_k`` below one.
+        """
+        if top_k < 1:
+            raise InputError(f"top_k must be at least 1, got {top_k}")
+        scores = self.compute_similarity(self.encode_text(texts), self.encode_image(images))
+        ranks: list[list[int]] = np.argsort(-scores, axis=1, kind="stable")[:, :top_k].tolist()
+        return ranks
+
+    def _projection(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.to(self.runtime.device, torch.float32)

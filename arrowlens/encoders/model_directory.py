@@ -1,0 +1,123 @@
+"""The header of a model directory and its small files, read without torch.
+
+A model directory holds ``weights.arrow`` (or ``weights.parquet``, for exchange), ``config.json`` and the files that
+preprocessing needs (``tokenizer.json``, ``preprocessor.json``), whose hashes the header of the weights carries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from arrowlens.errors import ModelLoadError
+
+FORMAT_VERSION = 1
+ARROW_NAME, PARQUET_NAME, CONFIG_NAME = "weights.arrow", "weights.parquet", "config.json"
+METADATA_PREFIX = "arrowlens."
+CURE = "convert the model again with 'arrowlens convert'"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the header of a weights file says; reading it touches no tensor.
+
+    ``digest`` is the model's identity: 64 hex digits, a SHA-256 over dimensions, tensors and preprocessing files. Two
+    models with the same ``space`` name (not None) put their vectors in one shared space.
+    """
+
+    family: str
+    dimensions: dict[str, Any]
+    digest: str
+    source: str
+    space: str | None
+    files: dict[str, str]
+    format_version: int
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors that this model gives: the shared space where there is one, else the hidden size."""
+        projected = self.dimensions.get("projection_dim")
+        return int(projected or self.dimensions["hidden_size"])
+
+
+def model_info(model_path: str | Path) -> ModelInfo:
+    """The header of a model directory, read without touching its tensors.
+
+    Raises:
+        ModelLoadError: as ``WeightLoader``.
+    """
+    path = weights_file(Path(model_path).expanduser())
+    try:
+        with pa.memory_map(str(path)) as source:
+            is_parquet = path.suffix == ".parquet"
+            schema = pq.read_schema(source) if is_parquet else pa.ipc.open_file(source).schema
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+    return parse_metadata(schema.metadata or {}, path)
+
+
+def read_model_file(model_path: str | Path, name: str) -> bytes:
+    """A preprocessing file of a model directory, checked against the header's hash; loads no tensor.
+
+    Raises:
+        ModelLoadError: as ``WeightLoader.read_file``.
+    """
+    path = weights_file(Path(model_path).expanduser())
+    return read_checked(path.parent / name, model_info(path).files.get(name))
+
+
+def weights_file(path: Path) -> Path:
+    """The weights file of a model directory, or the path itself when it is a file."""
+    if path.is_file():
+        return path
+    for name in (ARROW_NAME, PARQUET_NAME):
+        if (path / name).is_file():
+            return path / name
+    what = f"no {ARROW_NAME} in it" if path.is_dir() else "no such directory"
+    raise ModelLoadError(f"model directory {path}: {what}; make one with 'arrowlens convert clip|whisper|text SOURCE'")
+
+
+def unreadable(path: Path, error: Exception) -> ModelLoadError:
+    """The error for a file that Arrow could not make sense of."""
+    detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ModelLoadError(f"{path}: truncated, damaged or not a weights file of Arrowlens ({detail}); {CURE}")
+
+
+def read_checked(path: Path, expected: str | None) -> bytes:
+    """A file's bytes, refused unless their SHA-256 is the expected one."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelLoadError(f"{path}: {error.strerror or error}; {CURE}") from error
+    if expected is None or hashlib.sha256(data).hexdigest() != expected:
+        raise ModelLoadError(f"{path}: not the file the model was converted with; {CURE}")
+    return data
+
+
+def parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
+    """The header out of a schema's metadata."""
+    found = {key.decode(): value.decode(errors="replace") for key, value in raw.items()}
+    version = found.get(METADATA_PREFIX + "format_version", "")
+    if not version.isdecimal():
+        raise ModelLoadError(f"{path}: an Arrow file, but not a weights file of Arrowlens; {CURE}")
+    if int(version) > FORMAT_VERSION:
+        raise ModelLoadError(f"{path}: format {version} is newer than this Arrowlens reads; upgrade Arrowlens")
+    try:
+        return ModelInfo(
+            family=found[METADATA_PREFIX + "family"],
+            dimensions=json.loads(found[METADATA_PREFIX + "dimensions"]),
+            digest=found[METADATA_PREFIX + "sha256"],
+            source=found[METADATA_PREFIX + "source"],
+            space=found[METADATA_PREFIX + "space"] or None,
+            files=json.loads(found[METADATA_PREFIX + "files"]),
+            format_version=int(version),
+        )
+    except (KeyError, ValueError) as error:
+        raise unreadable(path, error) from error

@@ -1,0 +1,233 @@
+"""One object that holds the encoders of a model set and loads each on first use."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+import numpy as np
+
+from arrowlens.encoders.audio import AudioEncoder
+from arrowlens.encoders.clip import CLIPEngine
+from arrowlens.encoders.model_directory import ModelInfo, model_info
+from arrowlens.encoders.runtime import Runtime, choose_runtime
+from arrowlens.encoders.text import TextEncoder
+from arrowlens.encoders.vision import VisionEncoder
+from arrowlens.errors import InputError, ModelLoadError
+
+ROLES = ("clip", "audio", "text", "vision")
+_CLASSES: dict[str, type[Any]] = {
+    "clip": CLIPEngine,
+    "audio": AudioEncoder,
+    "text": TextEncoder,
+    "vision": VisionEncoder,
+}
+_T = TypeVar("_T")
+
+
+@runtime_checkable
+class EmbeddingProvider(Protocol):
+    """Anything that turns texts into vectors."""
+
+    def encode(self, text: str | list[str], normalize: bool = True) -> np.ndarray:
+        """One or n texts -> (n, dimension) float32."""
+
+
+class MultimodalEmbeddingProvider:
+    """Text, image and audio encoders behind one door; each model is loaded when it is first needed, once.
+
+    Args:
+        text_model_path: a BERT model directory.
+        vision_model_path: a CLIP model directory, for the pooled vision vectors.
+        audio_model_path: a Whisper model directory.
+        clip_model_path: a CLIP model directory, for the shared space.
+        device: torch device; None takes CUDA when there, else the CPU.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        ModelLoadError: a given directory has no readable header.
+    """
+
+    def __init__(
+        self,
+        text_model_path: str | Path | None = None,
+        vision_model_path: str | Path | None = None,
+        audio_model_path: str | Path | None = None,
+        clip_model_path: str | Path | None = None,
+        device: str | None = None,
+        precision: str = "auto",
+    ) -> None:
+        given = {
+            "clip": clip_model_path,
+            "audio": audio_model_path,
+            "text": text_model_path,
+            "vision": vision_model_path,
+        }
+        self._paths = {role: Path(path).expanduser() for role, path in given.items() if path is not None}
+        self._infos = {role: model_info(path) for role, path in self._paths.items()}
+        self._device, self._precision = device, precision
+        self._loaded: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Which of clip, audio, text and vision there are."""
+        return tuple(role for role in ROLES if role in self._paths)
+
+    @property
+    def runtime(self) -> Runtime:
+        """Device and number format that models run in, and why."""
+        return choose_runtime(self._device, self._precision)
+
+    @property
+    def clip_engine(self) -> CLIPEngine:
+        """The CLIP model.
+
+        Raises:
+            ModelLoadError: there is none in this set, or it cannot be loaded.
+        """
+        return self._load("clip", CLIPEngine)
+
+    @property
+    def audio_encoder(self) -> AudioEncoder:
+        """The Whisper encoder.
+
+        Raises:
+            ModelLoadError: there is none in this set, or it cannot be loaded.
+        """
+        return self._load("audio", AudioEncoder)
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The BERT encoder.
+
+        Raises:
+            ModelLoadError: there is none in this set, or it cannot be loaded.
+        """
+        return self._load("text", TextEncoder)
+
+    @property
+    def vision_encoder(self) -> VisionEncoder:
+        """The vision tower alone.
+
+        Raises:
+            ModelLoadError: there is none in this set, or it cannot be loaded.
+        """
+        return self._load("vision", VisionEncoder)
+
+    def has(self, role: str) -> bool:
+        """Whether there is a model for clip, audio, text or vision."""
+        return role in self._paths
+
+    def info(self, role: str) -> ModelInfo:
+        """The header of a model, without loading it.
+
+        Raises:
+            ModelLoadError: there is none for that role.
+        """
+        if role not in self._infos:
+            raise ModelLoadError(
+                f"this model set has no {role} model (it has {', '.join(self.roles) or 'none'}); "
+                f"name one with --models, for example '{role}=DIR'"
+            )
+        return self._infos[role]
+
+    def path(self, role: str) -> Path:
+        """The model directory of a role.
+
+        Raises:
+            ModelLoadError: there is none for that role.
+        """
+        self.info(role)
+        return self._paths[role]
+
+    def digest(self, role: str) -> str:
+        """Identity of a role's model, 64 hex digits."""
+        return self.info(role).digest
+
+    def dimension(self, role: str) -> int:
+        """Length of the vectors of a role's model."""
+        info = self.info(role)
+        return int(info.dimensions["vision"]["hidden_size"]) if role == "vision" else info.dimension
+
+    def space(self, role: str) -> str | None:
+        """Name of the space that a role's model shares with others, None when it shares none."""
+        return self.info(role).space
+
+    @property
+    def text_reaches_audio(self) -> bool:
+        """Whether CLIP's text vectors may be compared with the audio vectors."""
+        if not (self.has("clip") and self.has("audio")):
+            return False
+        return self.space("clip") is not None and self.space("clip") == self.space("audio")
+
+    def encode(self, text: str | list[str], normalize: bool = True) -> np.ndarray:
+        """Texts by the BERT encoder: (n, dimension) float32.
+
+        Raises:
+            ModelLoadError: there is no text model.
+            TextValidationError: unusable texts.
+        """
+        return self.text_encoder.encode(text, normalize=normalize)
+
+    def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
+        """Pictures by the vision tower alone where one was given, else into CLIP's shared space.
+
+        Raises:
+            ModelLoadError: there is neither.
+            ImageValidationError: unusable pictures.
+        """
+        if self.has("vision"):
+            return self.vision_encoder.encode(images, normalize=normalize)
+        return self.clip_engine.encode_image(images, normalize=normalize)
+
+    def encode_audio(self, audio: np.ndarray, normalize: bool = True, context: str = "padded") -> np.ndarray:
+        """Recordings: (n, dimension) float32.
+
+        Raises:
+            ModelLoadError: there is no audio model.
+            AudioValidationError: unusable recordings.
+        """
+        return self.audio_encoder.encode(audio, normalize=normalize, context=context)
+
+    def encode_multimodal(
+        self,
+        text: list[str] | None = None,
+        images: np.ndarray | None = None,
+        audio: np.ndarray | None = None,
+        normalize: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """Several modalities at once; keys ``text``, ``image`` and ``audio`` for what was given.
+
+        Raises:
+            InputError: nothing was given, or something unusable.
+            ModelLoadError: a model is missing.
+        """
+        if text is None and images is None and audio is None:
+            raise InputError("nothing to encode: give text, images or audio")
+        vectors: dict[str, np.ndarray] = {}
+        if text is not None:
+            vectors["text"] = self.encode(text, normalize=normalize)
+        if images is not None:
+            vectors["image"] = self.encode_image(images, normalize=normalize)
+        if audio is not None:
+            vectors["audio"] = self.encode_audio(audio, normalize=normalize)
+        return vectors
+
+    def compute_cross_modal_similarity(self, text: list[str], images: np.ndarray) -> np.ndarray:
+        """CLIP's logits between texts and pictures: (n_texts, n_images) float32.
+
+        Raises:
+            ModelLoadError: there is no CLIP model.
+            InputError: unusable texts or pictures.
+        """
+        engine = self.clip_engine
+        return engine.compute_similarity(engine.encode_text(text), engine.encode_image(images))
+
+    def _load(self, role: str, kind: type[_T]) -> _T:
+        path = self.path(role)
+        with self._lock:
+            if role not in self._loaded:
+                self._loaded[role] = _CLASSES[role](path, self._device, self._precision)
+            return cast(_T, self._loaded[role])

@@ -1,0 +1,164 @@
+"""Where and in which number format a model runs, and the part that all encoders share."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from arrowlens.encoders.weights import WeightLoader
+from arrowlens.errors import InputError, ModelLoadError
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Device and number format, and why that format; no part of a model's identity."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def precision(self) -> str:
+        """float32, bfloat16 or float16."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose_runtime(device: str | None = None, precision: str = "auto") -> Runtime:
+    """Pick device and number format.
+
+    Args:
+        device: a torch device name; None takes a CUDA device when there is one, else the CPU.
+        precision: ``auto`` takes half precision where the processor is fast at it.
+
+    Raises:
+        ModelLoadError: the device is not there (there is no silent fall-back), or an unknown name.
+    """
+    if precision not in PRECISIONS:
+        raise ModelLoadError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
+    chosen = _device(device)
+    if precision != "auto":
+        return Runtime(chosen, getattr(torch, precision), f"{precision} was asked for")
+    if chosen.type != "cpu":
+        return Runtime(chosen, torch.float16, f"{chosen.type} devices are fast in float16")
+    dtype, reason = _cpu_format(_cpu_flags())
+    return Runtime(chosen, dtype, reason)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        detail = str(error).splitlines()[0]
+        raise ModelLoadError(f"device {name!r} cannot be used ({detail}); use --device cpu") from error
+    return device
+
+
+def _cpu_format(flags: frozenset[str]) -> tuple[torch.dtype, str]:
+    if "amx_fp16" in flags or {"amx_tile", "avx512_fp16"} <= flags:
+        return torch.float16, "this processor multiplies float16 in AMX tiles"
+    if "amx_bf16" in flags:
+        return torch.bfloat16, "this processor multiplies bfloat16 in AMX tiles"
+    if "avx512_bf16" in flags:
+        return torch.bfloat16, "this processor multiplies bfloat16 natively (AVX-512)"
+    return torch.float32, "this processor has no fast half precision (no AMX, no AVX-512 bfloat16)"
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """Instruction-set flags of the processor; none where the system does not list them as Linux does."""
+    path = Path("/proc/cpuinfo")
+    if platform.machine() not in ("x86_64", "AMD64") or not path.exists():
+        return frozenset()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def load_module(build: Callable[[], Module], loader: WeightLoader, runtime: Runtime, prefix: str = "") -> Module:
+    """Build a module on the meta device, give it the loader's tensors, cast once where the stored type is another.
+
+    Raises:
+        ModelLoadError: a tensor is missing or has the wrong shape.
+    """
+    with torch.device("meta"):
+        module = build()
+    loader.load_into(module, prefix)
+    module.requires_grad_(False)
+    return module.to(device=runtime.device, dtype=runtime.dtype).eval()
+
+
+class Encoder:
+    """What every encoder has: a model's identity, and how it runs. Stateless after loading, safe between threads."""
+
+    def __init__(self, loader: WeightLoader, runtime: Runtime) -> None:
+        self.info = loader.info
+        self.runtime = runtime
+
+    @property
+    def digest(self) -> str:
+        """The model's identity, 64 hex digits."""
+        return self.info.digest
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors that ``encode`` gives."""
+        return self.info.dimension
+
+    @property
+    def space(self) -> str | None:
+        """Name of the vector space shared with another model, None when there is none."""
+        return self.info.space
+
+    @property
+    def device(self) -> str:
+        """Name of the device that the model runs on."""
+        return str(self.runtime.device)
+
+    @property
+    def precision(self) -> str:
+        """float32, bfloat16 or float16."""
+        return self.runtime.precision
+
+    @property
+    def precision_reason(self) -> str:
+        """Why that precision, for people."""
+        return self.runtime.reason
+
+
+def to_vectors(hidden: torch.Tensor, *, normalize: bool, error: type[InputError] = InputError) -> np.ndarray:
+    """Finish vectors: float32, of length one when asked.
+
+    Args:
+        hidden: (n, dimension) in any float type.
+        error: raised for a vector that is zero or not finite, with its row.
+
+    Returns:
+        (n, dimension) float32.
+    """
+    vectors = hidden.float()
+    norms = vectors.norm(dim=-1, keepdim=True)
+    bad = ~(torch.isfinite(norms) & (norms > 0)).squeeze(-1)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        raise error(
+            f"input {row} encodes to a vector of length {float(norms[row])}, which has no direction; leave it out, "
+            f"or use precision='float32'"
+        )
+    vectors = vectors / norms if normalize else vectors
+    result: np.ndarray = vectors.cpu().numpy()
+    return result

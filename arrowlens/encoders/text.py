@@ -1,0 +1,115 @@
+"""BERT and MiniLM text encoders, averaged over the real tokens.
+
+Source: Devlin et al. 2018; pooling as sentence-transformers' all-MiniLM-L6-v2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from arrowlens.encoders.core import InferenceCore
+from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
+from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer, Tokens
+from arrowlens.encoders.weights import open_weights
+from arrowlens.errors import TextValidationError
+
+CHUNK = 64  # texts run together; they are sorted by length first, so that little of it is padding
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Dimensions of a BERT encoder; the defaults are all-MiniLM-L6-v2's. ``max_length`` is where texts are cut."""
+
+    vocab_size: int = 30522
+    max_positions: int = 512
+    type_vocab_size: int = 2
+    hidden_size: int = 384
+    num_layers: int = 6
+    num_heads: int = 12
+    intermediate_size: int = 1536
+    layer_norm_eps: float = 1e-12
+    activation: str = "gelu"
+    max_length: int = 256  # tokens
+    pad_token_id: int = 0
+
+
+class TextTower(nn.Module):
+    """The network alone: token ids in, the mean over real tokens out."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width))
+        self.token_type_embedding = nn.Parameter(torch.empty(config.type_vocab_size, width))
+        self.embedding_layernorm = nn.LayerNorm(width, eps=eps)
+        self.transformer = InferenceCore(
+            width,
+            config.num_layers,
+            config.num_heads,
+            config.intermediate_size,
+            eps,
+            activation=config.activation,
+            norm="post",
+        )
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Shapes: (batch, tokens) int64 and bool -> (batch, hidden_size)."""
+        positions = self.position_embedding[: ids.shape[1]]
+        hidden = self.embedding_layernorm(self.token_embedding(ids) + positions + self.token_type_embedding[0])
+        hidden = self.transformer(hidden, mask).float()
+        weights = mask[..., None].to(hidden.dtype)
+        pooled: torch.Tensor = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        return pooled
+
+
+class TextEncoder(Encoder):
+    """Texts to vectors (384-d for MiniLM).
+
+    Args:
+        model_path: a BERT model directory.
+        device: torch device; None takes CUDA when there, else the CPU.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        ModelLoadError: the directory is missing, damaged or no BERT model, or the device is not there.
+    """
+
+    def __init__(self, model_path: str | Path, device: str | None = None, precision: str = "auto") -> None:
+        loader = open_weights(model_path, "bert")
+        super().__init__(loader, choose_runtime(device, precision))
+        self.config = TextConfig(**loader.info.dimensions)
+        self.tower = load_module(lambda: TextTower(self.config), loader, self.runtime)
+        self.tokenizer = TextTokenizer(
+            loader.read_file(TOKENIZER_NAME), self.config.max_length, self.config.pad_token_id
+        )
+
+    def encode(self, texts: str | list[str], normalize: bool = True) -> np.ndarray:
+        """Encode texts; each is cut at ``config.max_length`` tokens.
+
+        Args:
+            texts: one text or several.
+            normalize: scale vectors to length one.
+
+        Returns:
+            (n, hidden_size) float32, n = 1 for one text.
+
+        Raises:
+            TextValidationError: no texts, or an element that is not a text.
+        """
+        tokens = self.tokenizer([texts] if isinstance(texts, str) else texts)
+        order = tokens.mask.sum(dim=1).argsort(stable=True)
+        with torch.inference_mode():
+            pooled = torch.cat([self._run(tokens, rows) for rows in torch.split(order, CHUNK)])[order.argsort()]
+        return to_vectors(pooled, normalize=normalize, error=TextValidationError)
+
+    def _run(self, tokens: Tokens, rows: torch.Tensor) -> torch.Tensor:
+        longest = int(tokens.mask[rows].sum(dim=1).max())
+        device = self.runtime.device
+        pooled: torch.Tensor = self.tower(tokens.ids[rows, :longest].to(device), tokens.mask[rows, :longest].to(device))
+        return pooled

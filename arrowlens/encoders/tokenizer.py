@@ -1,0 +1,61 @@
+"""Texts to token ids, by the ``tokenizers`` library and the model directory's own ``tokenizer.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+
+from arrowlens.errors import ModelLoadError, TextValidationError
+
+TOKENIZER_NAME = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of texts: ``ids`` (n, longest) int64, ``mask`` (n, longest) True where real, ``cut`` texts cut short."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    cut: tuple[bool, ...]
+
+
+class TextTokenizer:
+    """A tokenizer that adds the model's special tokens, cuts at ``max_length`` and pads to the longest of a batch.
+
+    Args:
+        data: the content of ``tokenizer.json``.
+        max_length: tokens, special ones included.
+        pad_id: id to pad with; the mask keeps it from mattering.
+
+    Raises:
+        ModelLoadError: the data is not a tokenizer.
+    """
+
+    def __init__(self, data: bytes, max_length: int, pad_id: int = 0) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_str(data.decode())
+        except Exception as error:  # the library raises bare Exception
+            raise ModelLoadError(f"{TOKENIZER_NAME} cannot be read ({error}); convert the model again") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length)
+        self._pad_id = pad_id
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenize a batch.
+
+        Raises:
+            TextValidationError: nothing given, or an element that is not a text.
+        """
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+            raise TextValidationError(f"want a list of one or more texts, got {texts!r:.80}")
+        encoded = self._tokenizer.encode_batch_fast(list(texts))
+        longest = max(len(item.ids) for item in encoded)
+        ids = torch.full((len(encoded), longest), self._pad_id, dtype=torch.int64)
+        mask = torch.zeros((len(encoded), longest), dtype=torch.bool)
+        for row, item in enumerate(encoded):
+            ids[row, : len(item.ids)] = torch.tensor(item.ids)
+            mask[row, : len(item.ids)] = True
+        return Tokens(ids, mask, tuple(bool(item.overflowing) for item in encoded))

@@ -1,0 +1,138 @@
+"""CLIP's vision tower: a Vision Transformer pooled at its class token.
+
+Source: Radford et al. 2021 (CLIP), Dosovitskiy et al. 2020 (ViT); values match transformers' CLIPVisionModel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from arrowlens.encoders.core import InferenceCore
+from arrowlens.encoders.image_processor import ImageProcessor
+from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
+from arrowlens.encoders.validation import validate_image_input
+from arrowlens.encoders.weights import open_weights
+from arrowlens.errors import ImageValidationError
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Dimensions of a vision tower; the defaults are ViT-B/16's."""
+
+    image_size: int = 224
+    patch_size: int = 16
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    layer_norm_eps: float = 1e-5
+    activation: str = "quick_gelu"
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of a picture: the grid's side squared; what does not fill a patch is cut off."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+class PatchEmbedding(nn.Module):
+    """Cut pictures into patches and project each; a convolution whose stride is its kernel."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        size = config.patch_size
+        self.projection = nn.Conv2d(3, config.hidden_size, kernel_size=size, stride=size, bias=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Shapes: (batch, 3, image_size, image_size) -> (batch, num_patches, hidden_size), row by row."""
+        patches: torch.Tensor = self.projection(images)  # (batch, hidden, grid, grid)
+        return patches.flatten(2).transpose(1, 2)
+
+
+class VisionTower(nn.Module):
+    """The network alone: normalised pictures in, the pooled class token out."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.patch_embedding = PatchEmbedding(config)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.position_embedding = nn.Parameter(torch.empty(config.num_patches + 1, width))
+        self.pre_layernorm = nn.LayerNorm(width, eps=eps)
+        self.transformer = InferenceCore(
+            width, config.num_layers, config.num_heads, config.intermediate_size, eps, activation=config.activation
+        )
+        self.post_layernorm = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Shapes: (batch, 3, image_size, image_size) -> (batch, hidden_size)."""
+        patches = self.patch_embedding(images)
+        classes = self.class_embedding.expand(len(images), 1, -1)
+        tokens = torch.cat([classes, patches], dim=1) + self.position_embedding  # (batch, num_patches + 1, hidden)
+        hidden = self.transformer(self.pre_layernorm(tokens))
+        pooled: torch.Tensor = self.post_layernorm(hidden[:, 0])
+        return pooled
+
+
+class VisionEncoder(Encoder):
+    """Pictures to the vision tower's pooled vectors (768-d for the B models), before CLIP's projection.
+
+    Args:
+        model_path: a CLIP model directory.
+        device: torch device; None takes CUDA when there, else the CPU.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        ModelLoadError: the directory is missing, damaged or no CLIP model, or the device is not there.
+    """
+
+    def __init__(self, model_path: str | Path, device: str | None = None, precision: str = "auto") -> None:
+        loader = open_weights(model_path, "clip")
+        super().__init__(loader, choose_runtime(device, precision))
+        self.config = VisionConfig(**loader.info.dimensions["vision"])
+        self.image_processor = ImageProcessor.from_pretrained(loader.directory)
+        self.tower = load_module(lambda: VisionTower(self.config), loader, self.runtime, "vision.")
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors: the tower's hidden size."""
+        return self.config.hidden_size
+
+    @property
+    def patch_embedding(self) -> PatchEmbedding:
+        """The first step: (batch, 3, S, S) -> (batch, num_patches, hidden_size)."""
+        return self.tower.patch_embedding
+
+    def encode(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
+        """Encode pictures.
+
+        Args:
+            images: (n, S, S, 3) or (S, S, 3) with S = ``config.image_size``; uint8 RGB (normalised here) or float32
+                already normalised.
+            normalize: scale vectors to length one.
+
+        Returns:
+            (n, hidden_size) float32.
+
+        Raises:
+            ImageValidationError: wrong shape or dtype, NaN, or a picture that encodes to a vector without direction.
+        """
+        return to_vectors(self.pooled(images), normalize=normalize, error=ImageValidationError)
+
+    def pooled(self, images: np.ndarray) -> torch.Tensor:
+        """As ``encode``, before normalising: (n, hidden_size) on the model's device."""
+        validate_image_input(images, self.config.image_size)
+        batch = images[None] if images.ndim == 3 else images
+        with torch.inference_mode():
+            return self._run(batch)
+
+    def _run(self, batch: np.ndarray) -> torch.Tensor:
+        if batch.dtype == np.uint8:
+            batch = self.image_processor.normalize(batch)
+        pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self.runtime.device, self.runtime.dtype)
+        pooled: torch.Tensor = self.tower(pixels.permute(0, 3, 1, 2))
+        return pooled
