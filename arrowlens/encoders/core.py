@@ -78,9 +78,9 @@ class Layer(nn.Module):
         if self.pre_norm:
             hidden = hidden + self.attention(self.norm1(hidden), mask)
             hidden = hidden + self.mlp(self.norm2(hidden))
-            return hidden
-        hidden = self.norm1(hidden + self.attention(hidden, mask))
-        hidden = self.norm2(hidden + self.mlp(hidden))
+        else:
+            hidden = self.norm1(hidden + self.attention(hidden, mask))
+            hidden = self.norm2(hidden + self.mlp(hidden))
         return hidden
 
 

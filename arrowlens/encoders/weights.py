@@ -1,8 +1,9 @@
 """Memory-mapped Arrow weights, and the writer beside the reader.
 
-``weights.arrow`` is an uncompressed Arrow IPC file with a row per tensor: ``layer_name: utf8, shape: list<int64>, dtype: utf8, data: large_binary``. Arrow aligns buffers, not
-the values inside them, so the first row is a filler of computed length and every value is padded: the address of each
-tensor in the mapping is a multiple of 64, which is what vector instructions want. Nothing is ever unpickled.
+``weights.arrow`` is an uncompressed Arrow IPC file with a row per tensor: ``layer_name: utf8, shape: list<int64>,
+dtype: utf8, data: large_binary``. Arrow aligns buffers, not the values inside them, so the first row is a filler of
+computed length and every value is padded: the address of each tensor in the mapping is a multiple of 64, which is what
+vector instructions want. Nothing is ever unpickled.
 """
 
 from __future__ import annotations

