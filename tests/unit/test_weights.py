@@ -70,9 +70,9 @@ def test_a_module_gets_the_mapped_memory_itself(directory: Path) -> None:
     assert module.weight.data_ptr() == loader.tensor("a.weight").data_ptr()
 
 
-@pytest.mark.parametrize("format", ["arrow", "parquet"])
-def test_round_trip_keeps_every_bit(tmp_path: Path, format: str) -> None:
-    written = write_model(tmp_path, tensors(), family="clip", dimensions=DIMENSIONS, source="a test", format=format)
+@pytest.mark.parametrize("container", ["arrow", "parquet"])
+def test_round_trip_keeps_every_bit(tmp_path: Path, container: str) -> None:
+    written = write_model(tmp_path, tensors(), family="clip", dimensions=DIMENSIONS, source="a test", format=container)
     loader = WeightLoader(tmp_path)
     loader.verify()
     assert loader.info == written == model_info(tmp_path)
