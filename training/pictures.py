@@ -87,11 +87,13 @@ def compose(
         if rng.random() < 0.5 * effort:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         image = image.rotate(rng.uniform(-18, 18) * effort, Image.Resampling.BICUBIC)
-        side = max(8, round(short * room * (1 - rng.uniform(0, 0.4) * effort)))
+        side = max(8, round(short * room * (1 - rng.uniform(0, 0.35) * effort)))
         image = image.resize((side, side), Image.Resampling.LANCZOS)
         slack = (0.9 - side / short) / 2 if len(drawings) == 1 else 0.03
-        left = x * size[0] + rng.uniform(-1, 1) * slack * size[0] * effort - side / 2
-        top = y * size[1] + rng.uniform(-1, 1) * slack * size[1] * effort - side / 2
+        # everything lies in the central square, which is what a model of square pictures gets to see
+        shift_x, shift_y = (rng.uniform(-1, 1) * slack * short * effort for _ in range(2))
+        left = (size[0] - short) / 2 + x * short + shift_x - side / 2
+        top = (size[1] - short) / 2 + y * short + shift_y - side / 2
         left, top = min(max(left, 0), size[0] - side), min(max(top, 0), size[1] - side)
         canvas.paste(image, (round(left), round(top)), image)
     if rng.random() < 0.15 * effort:
