@@ -1,0 +1,27 @@
+"""File names are other people's text: what of them is safe to print or to show."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_JOINERS = "\u200c\u200d"  # hold emoji families and several scripts together, and move nothing else on a line
+_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, bidirectional marks, surrogates, line separators
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with everything that could move the cursor or reorder the line as a backslash escape.
+
+    Bytes of a name that are not UTF-8 (surrogates, as ``os.fsdecode`` makes them) become ``\\xNN``. The result can be
+    encoded in UTF-8.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if character in _JOINERS or unicodedata.category(character) not in _UNSAFE:
+        return character
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,143 @@
+"""What a search gives back: hits, best first, with what the library knows of each file."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from arrowlens.search.display import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Modality = Literal["image", "audio"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hit:
+    """One file that was found.
+
+    Attributes:
+        path: absolute; a name that is not UTF-8 carries its bytes as surrogates (``os.fsencode`` gives them back).
+        media_id: 32 hex characters; names this place of the file in its library.
+        modality: "image" or "audio".
+        score: cosine similarity of the query and the file (of its best window), in [-1, 1]. Scores of different
+            queries, modalities and models are not comparable.
+        relevance: 0..1, or None where it is not known.
+        start, end: seconds; the window that matched. Audio only.
+        width, height: pixels of the upright picture. Images only.
+        duration: seconds. sample_rate: Hz of the original. Audio only.
+        format: "jpeg", "png", "wav", ...
+        size: bytes. modified, captured_at: UTC for the former; the latter as the camera wrote it.
+        content_hash: 32 hex characters; equal for equal bytes.
+        metadata: further tags of the file, as text.
+    """
+
+    path: Path
+    media_id: str
+    modality: Modality
+    score: float
+    relevance: float | None = None
+    start: float | None = None
+    end: float | None = None
+    width: int | None = None
+    height: int | None = None
+    duration: float | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    format: str | None = None
+    size: int | None = None
+    modified: dt.datetime | None = None
+    captured_at: dt.datetime | None = None
+    content_hash: str | None = None
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+
+
+class Results(Sequence[Hit]):
+    """Hits, best first; equal scores are ordered by ``media_id``. Immutable.
+
+    Slicing gives ``Results`` again. ``took_ms`` is the time from the question to the hits in milliseconds, encoding of
+    the query included (and on a first search, the loading of the model).
+    """
+
+    __slots__ = ("_hits", "_took_ms")
+
+    def __init__(self, hits: Iterable[Hit] = (), took_ms: float = 0.0) -> None:
+        self._hits = tuple(hits)
+        self._took_ms = float(took_ms)
+
+    @property
+    def took_ms(self) -> float:
+        """Milliseconds from the question to the hits."""
+        return self._took_ms
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+    def __getitem__(self, index: int | slice) -> Hit | Results:
+        if isinstance(index, slice):
+            return Results(self._hits[index], self._took_ms)
+        return self._hits[index]
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal hits in equal order; the time taken does not count."""
+        return self._hits == other._hits if isinstance(other, Results) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._hits)
+
+    def __repr__(self) -> str:
+        best = f", best {self._hits[0].score:.3f} {printable(self._hits[0].path.name)!r}" if self._hits else ""
+        return f"<Results: {len(self)} hits{best}, {self._took_ms:.0f} ms>"
+
+    def to_arrow(self) -> pa.Table:
+        """A table with a row per hit and the columns of ``result_schema()``.
+
+        Paths become text; bytes of a name that are not UTF-8 are written as ``\\xNN``.
+        """
+        import pyarrow as pa  # noqa: PLC0415 - half of a second that a search on the command line need not pay
+
+        rows = [{field.name: getattr(hit, field.name) for field in dataclasses.fields(Hit)} for hit in self._hits]
+        for row in rows:
+            row["path"] = str(row["path"]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            row["metadata"] = list(row["metadata"].items())
+        return pa.Table.from_pylist(rows, schema=result_schema())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The same as ``to_arrow()``, as a data frame."""
+        return self.to_arrow().to_pandas()
+
+
+def result_schema() -> pa.Schema:
+    """The columns of ``Results.to_arrow()``, in the order of ``Hit``'s fields."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    columns: dict[str, Any] = {
+        "path": pa.utf8(),
+        "media_id": pa.utf8(),
+        "modality": pa.utf8(),
+        "score": pa.float32(),
+        "relevance": pa.float32(),
+        "start": pa.float64(),
+        "end": pa.float64(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "duration": pa.float64(),
+        "sample_rate": pa.int32(),
+        "channels": pa.int32(),
+        "format": pa.utf8(),
+        "size": pa.int64(),
+        "modified": pa.timestamp("us", tz="UTC"),
+        "captured_at": pa.timestamp("us"),
+        "content_hash": pa.utf8(),
+        "metadata": pa.map_(pa.utf8(), pa.utf8()),
+    }
+    return pa.schema(list(columns.items()))
