@@ -1,0 +1,175 @@
+"""A Hugging Face checkpoint folder: its configuration and its tensors, read one at a time."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from arrowlens.errors import ConversionError
+
+SAFETENSORS_NAME, BIN_NAME = "model.safetensors", "pytorch_model.bin"
+INDEX_SUFFIX = ".index.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A local checkpoint folder.
+
+    Safetensors are preferred; ``pytorch_model.bin`` is read only where there are none, and only as plain tensors
+    (``torch.load(weights_only=True)``): a pickle that wants to run code is refused.
+
+    Args:
+        directory: the folder; holds ``config.json`` and one weights file, or an index and its shards.
+        source: what people call it: a hub id, or the folder's path.
+    """
+
+    directory: Path
+    source: str
+
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.json``.
+
+        Raises:
+            ConversionError: there is none, or it is not a JSON object.
+        """
+        config = self.read_json("config.json")
+        if config is None:
+            raise ConversionError(f"{self.directory}: no config.json in it; point to a Hugging Face checkpoint folder")
+        return config
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The JSON object in a file of the folder, None when there is no such file.
+
+        Raises:
+            ConversionError: the file is not a JSON object.
+        """
+        content = self._read_json(name)
+        if content is not None and not isinstance(content, dict):
+            raise ConversionError(f"{self.directory / name}: not a JSON object; download the checkpoint again")
+        return content
+
+    def read_json_list(self, name: str) -> list[Any] | None:
+        """The JSON array in a file of the folder, None when there is no such file.
+
+        Raises:
+            ConversionError: the file is not a JSON array.
+        """
+        content = self._read_json(name)
+        if content is not None and not isinstance(content, list):
+            raise ConversionError(f"{self.directory / name}: not a JSON array; download the checkpoint again")
+        return content
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """The content of a file of the folder, None when there is no such file."""
+        path = self.directory / name
+        return path.read_bytes() if path.is_file() else None
+
+    def weight_files(self) -> list[Path]:
+        """The weights file, or all shards.
+
+        Raises:
+            ConversionError: there are none, or an index names a shard that is not there or lies outside the folder.
+        """
+        for name in (SAFETENSORS_NAME, BIN_NAME):
+            if (self.directory / name).is_file():
+                return [self.directory / name]
+            index = self.read_json(name + INDEX_SUFFIX)
+            if index is not None:
+                return self._shards(name + INDEX_SUFFIX, index)
+        raise ConversionError(
+            f"{self.directory}: neither {SAFETENSORS_NAME} nor {BIN_NAME} in it; point to a checkpoint folder"
+        )
+
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        """Names, and tensors that are read when asked for.
+
+        Raises:
+            ConversionError: as ``weight_files``; or a file is damaged, or no plain tensors.
+        """
+        for path in self.weight_files():
+            yield from _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+
+    def _read_json(self, name: str) -> object:
+        raw = self.read_bytes(name)
+        if raw is None:
+            return None
+        try:
+            return cast(object, json.loads(raw))
+        except ValueError as error:
+            raise ConversionError(
+                f"{self.directory / name}: not JSON ({error}); download the checkpoint again"
+            ) from error
+
+    def _shards(self, index_name: str, index: dict[str, Any]) -> list[Path]:
+        where = self.directory / index_name
+        weight_map = index.get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ConversionError(f"{where}: no weight_map in it; download the checkpoint again")
+        shards = []
+        for name in sorted(set(map(str, weight_map.values()))):
+            if PurePosixPath(name).name != name or "\\" in name:
+                raise ConversionError(f"{where}: shard {name!r} lies outside the checkpoint folder; do not use it")
+            if not (self.directory / name).is_file():
+                raise ConversionError(f"{where}: shard {name!r} is not there; download the checkpoint again")
+            shards.append(self.directory / name)
+        return shards
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """A tensor in a file: read by ``load``, every time anew."""
+
+    path: Path
+    name: str
+    value: torch.Tensor | None = None
+
+    def load(self) -> torch.Tensor:
+        """The tensor, on the CPU, in its stored type.
+
+        Raises:
+            ConversionError: the file is damaged.
+        """
+        if self.value is not None:
+            return self.value
+        try:
+            with safe_open(self.path, framework="pt", device="cpu") as file:
+                return cast(torch.Tensor, file.get_tensor(self.name))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise _damaged(self.path, error) from error
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, LazyTensor]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    for name in names:
+        yield name, LazyTensor(path, name)
+
+
+def _pickled(path: Path) -> Iterator[tuple[str, LazyTensor]]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConversionError(
+            f"{path}: a pickle with more than plain tensors in it, which could run code; ask for safetensors"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ConversionError(f"{path}: not a dictionary of tensors; ask for safetensors")
+    for name, value in state.items():
+        yield str(name), LazyTensor(path, str(name), value)
+
+
+def _damaged(path: Path, error: Exception) -> ConversionError:
+    detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ConversionError(f"{path}: damaged or truncated ({detail}); download the checkpoint again")

@@ -1,0 +1,247 @@
+"""CLIP checkpoints (Radford et al. 2021; transformers' CLIPModel): two pre-norm towers and their projections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from arrowlens.conversion.checkpoint import Checkpoint
+from arrowlens.conversion.family import (
+    PREPROCESSOR_NAME,
+    TOKENIZER_NAME,
+    Prepared,
+    Vectors,
+    checked_activation,
+    checked_heads,
+    load_config,
+    load_reference,
+    load_tokenizer,
+    tokenizer_file,
+)
+from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
+from arrowlens.conversion.samples import TEXTS, pictures
+from arrowlens.encoders.clip import CLIPEngine
+from arrowlens.encoders.image_processor import CLIP_MEAN, CLIP_STD
+from arrowlens.errors import ConversionError
+
+FAMILY = "clip"
+_VISION, _TEXT = "vision_model.encoder.layers.{vision}", "text_model.encoder.layers.{text}"
+_V, _T = "vision.transformer.layers.{vision}", "text.transformer.layers.{text}"
+
+TABLE = RenameTable(
+    names={
+        "vision.class_embedding": "vision_model.embeddings.class_embedding",
+        "vision.patch_embedding.projection.weight": "vision_model.embeddings.patch_embedding.weight",
+        "vision.position_embedding": "vision_model.embeddings.position_embedding.weight",
+        "vision.pre_layernorm.{p}": "vision_model.pre_layrnorm.{p}",  # sic
+        f"{_V}.norm1.{{p}}": f"{_VISION}.layer_norm1.{{p}}",
+        f"{_V}.attention.qkv.{{p}}": tuple(f"{_VISION}.self_attn.{x}_proj.{{p}}" for x in "qkv"),
+        f"{_V}.attention.out.{{p}}": f"{_VISION}.self_attn.out_proj.{{p}}",
+        f"{_V}.norm2.{{p}}": f"{_VISION}.layer_norm2.{{p}}",
+        f"{_V}.mlp.fc1.{{p}}": f"{_VISION}.mlp.fc1.{{p}}",
+        f"{_V}.mlp.fc2.{{p}}": f"{_VISION}.mlp.fc2.{{p}}",
+        "vision.post_layernorm.{p}": "vision_model.post_layernorm.{p}",
+        "text.token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+        "text.position_embedding": "text_model.embeddings.position_embedding.weight",
+        f"{_T}.norm1.{{p}}": f"{_TEXT}.layer_norm1.{{p}}",
+        f"{_T}.attention.qkv.{{p}}": tuple(f"{_TEXT}.self_attn.{x}_proj.{{p}}" for x in "qkv"),
+        f"{_T}.attention.out.{{p}}": f"{_TEXT}.self_attn.out_proj.{{p}}",
+        f"{_T}.norm2.{{p}}": f"{_TEXT}.layer_norm2.{{p}}",
+        f"{_T}.mlp.fc1.{{p}}": f"{_TEXT}.mlp.fc1.{{p}}",
+        f"{_T}.mlp.fc2.{{p}}": f"{_TEXT}.mlp.fc2.{{p}}",
+        "text.final_layernorm.{p}": "text_model.final_layer_norm.{p}",
+        "vision_projection.weight": "visual_projection.weight",
+        "text_projection.weight": "text_projection.weight",
+        "logit_scale": "logit_scale",
+    },
+    spellings=((r"^clip\.", ""),),  # CLIPModel inside another model
+    ignored=(r"(vision|text)_model\.embeddings\.position_ids",),  # 0, 1, 2, ... in old checkpoints
+    full_precision=frozenset({"logit_scale"}),
+)
+
+_LEGACY_EOS = 2  # in configurations before transformers 4.31, which pool where the token id is largest
+_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
+
+
+def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
+    """Read a CLIP checkpoint.
+
+    Raises:
+        ConversionError: not a CLIP checkpoint, incomplete, damaged, or of a kind that is not supported.
+    """
+    config = load_config(checkpoint, "clip", "CLIPConfig")
+    tokenizer = tokenizer_file(checkpoint, ("vocab.json", "merges.txt"))
+    dimensions = {
+        "vision": _vision_dimensions(checkpoint, config.vision_config),
+        "text": _text_dimensions(checkpoint, config.text_config, tokenizer),
+        "projection_dim": config.projection_dim,
+    }
+    counters = {
+        "vision": range(config.vision_config.num_hidden_layers),
+        "text": range(config.text_config.num_hidden_layers),
+        "p": WEIGHT_AND_BIAS,
+    }
+    renamed = rename(checkpoint, TABLE, counters, dtype)
+    _check_projections(checkpoint, renamed.tensors, dimensions)
+    files = {
+        TOKENIZER_NAME: tokenizer,
+        PREPROCESSOR_NAME: json.dumps(_preprocessor(checkpoint, dimensions["vision"]["image_size"]), indent=2).encode(),
+    }
+    return Prepared(renamed.tensors, dimensions, files, renamed.original_bytes)
+
+
+def load(directory: Path) -> CLIPEngine:
+    """The converted model, in float32 on the CPU."""
+    return CLIPEngine(directory, device="cpu", precision="float32")
+
+
+def compare(checkpoint: Checkpoint, engine: CLIPEngine) -> Iterator[Vectors]:
+    """Built-in pictures and texts through the converted model and through transformers' CLIPModel."""
+    model = load_reference(checkpoint, "CLIPModel")
+    images, texts = pictures(), list(TEXTS)
+    ours = engine.encode_image(np.stack([engine.image_processor(image) for image in images]))
+    with torch.inference_mode():
+        processor = _original_processor(checkpoint, engine.image_processor.image_size)
+        pixels = torch.from_numpy(np.stack(processor(images=images)["pixel_values"]))
+        yield Vectors("pictures", ours, model.get_image_features(pixel_values=pixels).pooler_output.numpy())
+        tokens = load_tokenizer(checkpoint)(
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        reference = model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+    yield Vectors("texts", engine.encode_text(texts), reference.pooler_output.numpy())
+
+
+def _vision_dimensions(checkpoint: Checkpoint, config: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers'
+    if config.num_channels != 3:
+        raise ConversionError(
+            f"{checkpoint.directory}: pictures of {config.num_channels} channels; only RGB is supported"
+        )
+    image_size, patch_size = (_side(checkpoint, value) for value in (config.image_size, config.patch_size))
+    return {
+        "image_size": image_size,
+        "patch_size": patch_size,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_hidden_layers,
+        "num_heads": checked_heads(checkpoint, config.hidden_size, config.num_attention_heads),
+        "intermediate_size": config.intermediate_size,
+        "activation": checked_activation(checkpoint, config.hidden_act),
+        "layer_norm_eps": config.layer_norm_eps,
+    }
+
+
+def _text_dimensions(checkpoint: Checkpoint, config: Any, tokenizer: bytes) -> dict[str, Any]:  # noqa: ANN401 - transformers'
+    if not isinstance(config.eos_token_id, int):
+        raise ConversionError(f"{checkpoint.directory}: eos_token_id {config.eos_token_id!r}; one number is needed")
+    start, end = _ends_of_text(checkpoint, tokenizer)
+    legacy = config.eos_token_id == _LEGACY_EOS
+    if not legacy and config.eos_token_id != end:
+        raise ConversionError(
+            f"{checkpoint.directory}: config.json pools at token {config.eos_token_id}, but the tokenizer ends texts "
+            f"with {end}; correct eos_token_id in config.json"
+        )
+    return {
+        "vocab_size": config.vocab_size,
+        "context_length": config.max_position_embeddings,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_hidden_layers,
+        "num_heads": checked_heads(checkpoint, config.hidden_size, config.num_attention_heads),
+        "intermediate_size": config.intermediate_size,
+        "activation": checked_activation(checkpoint, config.hidden_act),
+        "layer_norm_eps": config.layer_norm_eps,
+        "bos_token_id": start,
+        "eos_token_id": end,
+        "pad_token_id": end,  # any will do: the causal mask hides what comes after the end
+        "pooling": "argmax" if legacy else "eos",
+    }
+
+
+def _ends_of_text(checkpoint: Checkpoint, tokenizer: bytes) -> tuple[int, int]:
+    """Ids that the tokenizer puts before and after every text."""
+    try:
+        parsed = Tokenizer.from_str(tokenizer.decode())
+        parsed.no_padding()
+        ids = parsed.encode("a").ids
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise ConversionError(f"{checkpoint.directory}: {TOKENIZER_NAME} cannot be read ({error})") from error
+    if len(ids) < 3:
+        raise ConversionError(
+            f"{checkpoint.directory}: the tokenizer does not put start and end around a text; CLIP pools at the end"
+        )
+    return ids[0], ids[-1]
+
+
+def _check_projections(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], dimensions: dict[str, Any]) -> None:
+    for tower in ("vision", "text"):
+        expected = (dimensions["projection_dim"], dimensions[tower]["hidden_size"])
+        shape = tuple(tensors[f"{tower}_projection.weight"].shape)
+        if shape != expected:
+            raise ConversionError(
+                f"{checkpoint.directory}: tensor '{TABLE.names[f'{tower}_projection.weight']}' has shape {shape}, "
+                f"but config.json asks for {expected}"
+            )
+
+
+def _side(checkpoint: Checkpoint, value: Any) -> int:  # noqa: ANN401 - from JSON
+    sides = {value} if isinstance(value, int) else set(value)
+    if len(sides) != 1:
+        raise ConversionError(f"{checkpoint.directory}: size {value} is not square; only square ones are supported")
+    return int(sides.pop())
+
+
+def _preprocessor(checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
+    """Our ``preprocessor.json`` from ``preprocessor_config.json``; CLIP's own values where it says nothing."""
+    given = checkpoint.read_json("preprocessor_config.json") or {}
+    for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+        if given.get(step, True) is not True:
+            raise ConversionError(f"{checkpoint.directory}: preprocessor_config.json turns {step} off; not supported")
+    resample = given.get("resample", 3)
+    if resample not in _RESAMPLE:
+        raise ConversionError(
+            f"{checkpoint.directory}: resampling {resample!r} in preprocessor_config.json; not supported"
+        )
+    rescale = given.get("rescale_factor", 1 / 255)
+    shortest, crop = given.get("size", image_size), given.get("crop_size", image_size)
+    sizes = {_edge(shortest, {"shortest_edge"}), _edge(crop, {"height", "width"}), image_size}
+    if len(sizes) != 1 or abs(rescale * 255 - 1) > 1e-3:
+        raise ConversionError(
+            f"{checkpoint.directory}: preprocessor_config.json resizes to {shortest}, crops to {crop} and "
+            f"scales by {rescale}; supported is the shortest side to {image_size}, a square crop of {image_size}, 1/255"
+        )
+    return {
+        "image_size": image_size,
+        "resize": "shortest side",
+        "crop": "centre",
+        "mean": list(given.get("image_mean", CLIP_MEAN)),
+        "std": list(given.get("image_std", CLIP_STD)),
+        "resample": _RESAMPLE[resample],
+        "rescale": "1/255",
+    }
+
+
+def _edge(size: Any, keys: set[str]) -> int | None:  # noqa: ANN401 - from JSON
+    """The one side that a size of preprocessor_config.json gives under exactly these keys, None when it does not."""
+    if isinstance(size, int):
+        return size
+    if not isinstance(size, dict) or set(size) != keys or len(set(size.values())) != 1:
+        return None
+    return int(next(iter(size.values())))
+
+
+def _original_processor(checkpoint: Checkpoint, image_size: int) -> Any:  # noqa: ANN401 - untyped library
+    # deferred: seconds, and only conversion needs it; the Pil class, since the other wants torchvision
+    from transformers import CLIPImageProcessorPil
+
+    if checkpoint.read_json("preprocessor_config.json") is not None:
+        return CLIPImageProcessorPil.from_pretrained(checkpoint.directory, local_files_only=True)
+    crop = {"height": image_size, "width": image_size}
+    return CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=crop)

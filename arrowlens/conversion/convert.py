@@ -1,0 +1,238 @@
+"""From a Hugging Face checkpoint to a model directory, verified against the original model.
+
+The directory is written under a temporary name beside its place and renamed at the very end: either all of it is there,
+verified, or nothing is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from arrowlens.conversion import bert, clip, whisper
+from arrowlens.conversion.checkpoint import Checkpoint
+from arrowlens.conversion.family import Family, Vectors
+from arrowlens.conversion.hub import open_source
+from arrowlens.conversion.renaming import DTYPES
+from arrowlens.conversion.report import ConversionReport, OnProgress, Progress, Verified, silent
+from arrowlens.encoders.agreement import validate_embedding_precision
+from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME
+from arrowlens.encoders.weights import WeightLoader, write_model
+from arrowlens.errors import ConversionError, ModelLoadError
+
+THRESHOLD = 0.95  # the average cosine must be above it
+FORMATS = {"arrow": ARROW_NAME, "parquet": PARQUET_NAME}
+
+
+def convert_clip_model(
+    model_name: str | Path = "openai/clip-vit-base-patch16",
+    output_dir: str | Path = "./models/clip",
+    *,
+    dtype: str = "float16",
+    format: str = "arrow",  # noqa: A002 - the command line's word for it
+    verify: bool = True,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ConversionReport:
+    """Convert a CLIP checkpoint (any ViT patch and image size, depth and width) to a model directory.
+
+    Args:
+        model_name: a hub id, or a local checkpoint folder (safetensors, or ``pytorch_model.bin`` with plain tensors).
+        output_dir: the model directory to make; parents are made too.
+        dtype: ``float16``, ``bfloat16`` or ``float32``, the type that tensors are stored in.
+        format: ``arrow`` (mapped at run time) or ``parquet`` (for exchange; decoded at run time).
+        verify: compare with the original model, in float32, on built-in pictures and texts.
+        overwrite: replace a model directory that is already there; anything else is never replaced.
+        on_progress: called with each step.
+
+    Raises:
+        ConversionError: the checkpoint is incomplete, damaged, foreign or of an unsupported kind (the message names the
+            tensor or the setting), or ``output_dir`` is taken.
+        QualityError: the vectors do not agree with the original's; carries the measured cosine.
+        DownloadError: the hub cannot be reached, or has no such model.
+    """
+    options = _Options(Path(output_dir), dtype, format, verify, overwrite, on_progress or silent)
+    return _convert(clip, model_name, options)
+
+
+def convert_whisper_model(
+    model_name: str | Path = "openai/whisper-base",
+    output_dir: str | Path = "./models/whisper",
+    *,
+    dtype: str = "float16",
+    format: str = "arrow",  # noqa: A002 - the command line's word for it
+    verify: bool = True,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ConversionReport:
+    """Convert the encoder of a Whisper checkpoint (tiny to large-v3) to a model directory, with librosa's mel filters.
+
+    Args, errors: as ``convert_clip_model``; verified on built-in sounds, padded to 30 s as the original does.
+    """
+    options = _Options(Path(output_dir), dtype, format, verify, overwrite, on_progress or silent)
+    return _convert(whisper, model_name, options)
+
+
+def convert_text_model(
+    model_name: str | Path = "sentence-transformers/all-MiniLM-L6-v2",
+    output_dir: str | Path = "./models/text",
+    *,
+    dtype: str = "float16",
+    format: str = "arrow",  # noqa: A002 - the command line's word for it
+    verify: bool = True,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ConversionReport:
+    """Convert a BERT checkpoint that is averaged over its tokens, such as MiniLM, to a model directory.
+
+    Args, errors: as ``convert_clip_model``; verified on built-in texts.
+    """
+    options = _Options(Path(output_dir), dtype, format, verify, overwrite, on_progress or silent)
+    return _convert(bert, model_name, options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    output: Path
+    dtype: str
+    format: str
+    verify: bool
+    overwrite: bool
+    on_progress: OnProgress
+
+
+def _convert(module: ModuleType, model_name: str | Path, options: _Options) -> ConversionReport:
+    started, family = time.monotonic(), cast(Family, module)
+    if options.dtype not in DTYPES or options.format not in FORMATS:
+        raise ConversionError(
+            f"dtype {options.dtype!r} must be one of {', '.join(DTYPES)}, format {options.format!r} arrow or parquet"
+        )
+    output = Path(os.path.abspath(options.output.expanduser()))  # noqa: PTH100 - resolve() would follow links
+    _check_output(output, overwrite=options.overwrite)
+    with open_source(model_name, options.on_progress) as source, _written_whole(output) as directory:
+        checkpoint = Checkpoint(source.directory, source.name)
+        options.on_progress(Progress("convert", f"converting {source.name} to {options.dtype}"))
+        prepared = family.prepare(checkpoint, options.dtype)
+        info = write_model(
+            directory,
+            prepared.tensors,
+            family=family.FAMILY,
+            dimensions=prepared.dimensions,
+            source=source.name,
+            space=_space(checkpoint),
+            files=prepared.files,
+            format=options.format,
+        )
+        options.on_progress(Progress("convert", f"converting {source.name} to {options.dtype}", 1))
+        verified = _check(family, checkpoint, directory, options)
+        return ConversionReport(
+            family=info.family,
+            source=info.source,
+            directory=output,
+            digest=info.digest,
+            dtype=options.dtype,
+            format=options.format,
+            tensors=len(prepared.tensors),
+            parameters=sum(tensor.numel() for tensor in prepared.tensors.values()),
+            original_bytes=prepared.original_bytes,
+            converted_bytes=(directory / FORMATS[options.format]).stat().st_size,
+            licence=source.licence,
+            verified=verified,
+            seconds=time.monotonic() - started,
+        )
+
+
+def _check(family: Family, checkpoint: Checkpoint, directory: Path, options: _Options) -> tuple[Verified, ...]:
+    """What was written is what was meant (hash), has the dimensions' shapes, and computes what the original does."""
+    WeightLoader(directory).verify()
+    try:
+        encoder = family.load(directory)
+    except (ModelLoadError, TypeError, ValueError) as error:
+        cause = str(error).removeprefix(f"{directory / FORMATS[options.format]}: ").split(";")[0]
+        raise ConversionError(
+            f"{checkpoint.directory}: config.json and the weights do not belong together: {cause}"
+        ) from error
+    if not options.verify:
+        return ()
+    detail = f"comparing with the original {checkpoint.source}"
+    options.on_progress(Progress("verify", detail))
+    verified = tuple(verify_vectors(vectors, checkpoint.source) for vectors in family.compare(checkpoint, encoder))
+    options.on_progress(Progress("verify", detail, 1))
+    return verified
+
+
+def verify_vectors(vectors: Vectors, source: str) -> Verified:
+    """Hold our vectors against the original's, as they are and with the original's mean subtracted from both.
+
+    The second comparison is the sharper one: where a model's vectors share a large common part, a wrong activation or
+    swapped channels may leave plain cosines near one.
+
+    Raises:
+        QualityError: an average cosine is not above 0.95; carries it.
+    """
+    kind, ours, reference = vectors.kind, vectors.ours, vectors.reference
+    reference = reference / ((reference**2).sum(axis=1, keepdims=True) ** 0.5)
+    plain = validate_embedding_precision(ours, reference, THRESHOLD, f"{source}, {kind}")
+    mean = reference.mean(axis=0)
+    name = f"{source}, differences between {kind}"
+    contrast = validate_embedding_precision(ours - mean, reference - mean, THRESHOLD, name)
+    return Verified(kind, len(ours), plain.average, plain.minimum, contrast.average)
+
+
+def _space(checkpoint: Checkpoint) -> str | None:
+    """Name of the space that the checkpoint shares with another, from its config.json; training writes it there."""
+    space = checkpoint.config().get("arrowlens_space")
+    if space is not None and not (isinstance(space, str) and space):
+        raise ConversionError(f"{checkpoint.directory}: arrowlens_space {space!r} in config.json; it must be a name")
+    return space
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not overwrite:
+        raise ConversionError(f"{output} is already there; choose another output, or remove it first")
+    if output.is_symlink() or not any((output / name).is_file() for name in FORMATS.values()):
+        raise ConversionError(f"{output} is no model directory, so it is not overwritten; choose another output")
+
+
+@contextmanager
+def _written_whole(output: Path) -> Iterator[Path]:
+    """A temporary folder beside ``output``, renamed to it at the end; on any error, Ctrl-C included, it is removed."""
+    made = [parent for parent in output.parents if not parent.exists()]  # innermost first
+    temporary = output.with_name(f".{output.name}.{os.getpid()}-{time.time_ns()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _move_into_place(temporary, output)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+        if isinstance(error, OSError):
+            raise ConversionError(
+                f"{output} cannot be written ({error.strerror or error}); free space, or choose another output"
+            ) from error
+        raise
+
+
+def _move_into_place(temporary: Path, output: Path) -> None:
+    """Rename; a model directory that is there (only with overwrite) steps aside first and comes back on failure."""
+    aside = temporary.with_suffix(".old")
+    if output.exists():
+        output.rename(aside)
+    try:
+        temporary.rename(output)
+    except BaseException:
+        if aside.exists():
+            aside.rename(output)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,180 @@
+"""What the three families have in common: what is prepared from a checkpoint, and how transformers is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from arrowlens.conversion.checkpoint import Checkpoint
+from arrowlens.encoders.core import ACTIVATIONS
+from arrowlens.errors import ConversionError
+
+TOKENIZER_NAME, PREPROCESSOR_NAME = "tokenizer.json", "preprocessor.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that goes into a model directory: tensors by our names, dimensions, and the files beside them."""
+
+    tensors: dict[str, torch.Tensor]
+    dimensions: dict[str, Any]
+    files: dict[str, bytes]
+    original_bytes: int
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Ours and the original's vectors of the same inputs, (n, dimension) float32 each; ``kind`` names the inputs."""
+
+    kind: str
+    ours: np.ndarray
+    reference: np.ndarray
+
+
+class Family(Protocol):
+    """A family of checkpoints: a module of this package, with its rename table."""
+
+    @property
+    def FAMILY(self) -> str:  # noqa: N802 - a constant of the module
+        """Name of the family in the header: clip, whisper or bert."""
+        ...
+
+    def prepare(self, checkpoint: Checkpoint, dtype: str) -> Prepared:
+        """Read dimensions and tensors."""
+        ...
+
+    def load(self, directory: Path) -> Any:  # noqa: ANN401 - each family's own encoder
+        """The converted model, in float32 on the CPU; every name and shape is checked against the dimensions."""
+        ...
+
+    def compare(self, checkpoint: Checkpoint, encoder: Any) -> Iterator[Vectors]:  # noqa: ANN401 - as load gives it
+        """Encode built-in inputs with the converted model and with the original, both in float32."""
+        ...
+
+
+def load_config(checkpoint: Checkpoint, model_type: str, config_class: str) -> Any:  # noqa: ANN401 - untyped library
+    """The checkpoint's configuration as transformers reads it, with its defaults and its care for old files.
+
+    Raises:
+        ConversionError: ``config.json`` is missing, of another kind of model, or holds impossible values.
+    """
+    import transformers  # deferred: seconds, and only conversion needs it
+    from huggingface_hub.errors import StrictDataclassError
+
+    raw = checkpoint.config()
+    if raw.get("model_type") != model_type:
+        raise ConversionError(
+            f"{checkpoint.directory}: config.json says model_type {raw.get('model_type')!r}, "
+            f"but a {model_type!r} checkpoint is needed"
+        )
+    try:
+        with quiet_transformers():
+            return getattr(transformers, config_class).from_dict(raw)
+    except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:
+        detail = " ".join(str(error).split())
+        raise ConversionError(f"{checkpoint.directory}: config.json cannot be read: {detail}") from error
+
+
+def load_reference(checkpoint: Checkpoint, model_class: str, **options: object) -> Any:  # noqa: ANN401 - untyped library
+    """The original model, in float32 on the CPU.
+
+    Raises:
+        ConversionError: transformers cannot load it, or finds no weights for a part of it.
+    """
+    import transformers  # deferred: seconds, and only conversion needs it
+
+    try:
+        with quiet_transformers():
+            model, loading = getattr(transformers, model_class).from_pretrained(
+                checkpoint.directory, dtype=torch.float32, local_files_only=True, output_loading_info=True, **options
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        detail = " ".join(str(error).split())
+        raise ConversionError(f"{checkpoint.directory}: transformers cannot load it ({detail})") from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise ConversionError(f"{checkpoint.directory}: transformers finds no weights for '{missing[0]}' in it")
+    return model.eval()
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - untyped library
+    """The original tokenizer.
+
+    Raises:
+        ConversionError: the checkpoint has none, or transformers cannot load it.
+    """
+    from transformers import AutoTokenizer  # deferred: seconds, and only conversion needs it
+
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(checkpoint.directory, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        detail = " ".join(str(error).split())
+        raise ConversionError(f"{checkpoint.directory}: transformers cannot load its tokenizer ({detail})") from error
+
+
+def tokenizer_file(checkpoint: Checkpoint, vocabulary: tuple[str, ...]) -> bytes:
+    """The checkpoint's ``tokenizer.json``, made by transformers from the vocabulary files when it has none.
+
+    Raises:
+        ConversionError: neither ``tokenizer.json`` nor all ``vocabulary`` files are there.
+    """
+    raw = checkpoint.read_bytes(TOKENIZER_NAME)
+    if raw is not None:
+        return raw
+    missing = [name for name in vocabulary if checkpoint.read_bytes(name) is None]
+    if missing:
+        raise ConversionError(
+            f"{checkpoint.directory}: neither {TOKENIZER_NAME} nor {missing[0]} in it; save the tokenizer there too"
+        )
+    text: str = load_tokenizer(checkpoint).backend_tokenizer.to_str()
+    return text.encode()
+
+
+def checked_activation(checkpoint: Checkpoint, name: str) -> str:
+    """The activation's name, if it is one that we have.
+
+    Raises:
+        ConversionError: it is not.
+    """
+    if name not in ACTIVATIONS:
+        raise ConversionError(
+            f"{checkpoint.directory}: activation {name!r} is not supported; only {', '.join(ACTIVATIONS)}"
+        )
+    return name
+
+
+def checked_heads(checkpoint: Checkpoint, hidden_size: int, num_heads: int) -> int:
+    """The number of heads, if they divide the width.
+
+    Raises:
+        ConversionError: they do not.
+    """
+    if num_heads < 1 or hidden_size % num_heads:
+        raise ConversionError(
+            f"{checkpoint.directory}: config.json gives {num_heads} heads, which do not divide the width {hidden_size}"
+        )
+    return num_heads
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' reports and progress bars; its settings are put back at the end."""
+    from transformers.utils import logging as untyped  # deferred: seconds, and only conversion needs it
+
+    logging: Any = untyped
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

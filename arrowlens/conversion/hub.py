@@ -1,0 +1,311 @@
+"""Checkpoints from the Hugging Face hub: only the files that are needed, resumed when cut off, checked by their hashes.
+
+The endpoint is the environment variable HF_ENDPOINT's, the hub's own otherwise. What is downloaded lies in our cache
+folder (ARROWLENS_CACHE, else the user's) until it is converted; a partial file stays there and the next run goes on
+from its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from arrowlens.conversion.report import OnProgress, Progress
+from arrowlens.errors import ConversionError, DownloadError
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+SMALL_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+)
+WEIGHTS = (  # the first group of which a model has a file is taken
+    ("model.safetensors",),
+    ("model.safetensors.index.json", "model-*-of-*.safetensors"),
+    ("pytorch_model.bin",),
+    ("pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
+)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_CURE = (
+    "use --models demo, which is bundled, or run 'arrowlens convert' on a checkpoint folder that you have "
+    "and give the result to --models"
+)
+_TIMEOUT = 15  # seconds, for the hub's answer
+_BLOCK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint folder on this machine, its name for people, and its licence as the hub states it."""
+
+    directory: Path
+    name: str
+    licence: str | None = None
+
+
+@contextmanager
+def open_source(model_name: str | Path, on_progress: OnProgress) -> Iterator[Source]:
+    """A local checkpoint folder as it is, or a hub id's files for the length of a conversion.
+
+    Raises:
+        ConversionError: no such folder, and no hub id either.
+        DownloadError: as ``downloaded``.
+    """
+    path = Path(model_name).expanduser()
+    if path.is_dir():
+        # A local path would say something about this machine in a file that may be passed on: its last part will do.
+        yield Source(path, path.resolve().name)
+        return
+    if path.exists() or not _HUB_ID.fullmatch(str(model_name)):
+        raise ConversionError(
+            f"{model_name} is neither a checkpoint folder nor a hub id such as openai/clip-vit-base-patch16"
+        )
+    with downloaded(str(model_name), on_progress) as source:
+        yield source
+
+
+@contextmanager
+def downloaded(model_id: str, on_progress: OnProgress) -> Iterator[Source]:
+    """Download a model's files; they are removed when the block ends well, and kept for the next attempt when not.
+
+    Raises:
+        DownloadError: the hub cannot be reached, has no such model, cuts off, or sends what it did not announce. Its
+            message names what works offline.
+    """
+    folder = cache_directory() / "downloads" / model_id.replace("/", "--")
+    with locked(folder.with_name(folder.name + ".lock"), f"another process downloads {model_id}", on_progress):
+        hub = _Hub(os.environ.get("HF_ENDPOINT", "").rstrip("/") or DEFAULT_ENDPOINT, model_id, on_progress)
+        source = hub.download(folder)
+        yield source
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def cache_directory() -> Path:
+    """Our folder for downloads and converted models: ARROWLENS_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("ARROWLENS_CACHE")
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("arrowlens")
+
+
+@contextmanager
+def locked(path: Path, waiting_for: str, on_progress: OnProgress) -> Iterator[None]:
+    """Hold a lock file; while another process holds it, say so once and wait.
+
+    Raises:
+        DownloadError: the cache folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_progress(Progress("wait", f"waiting: {waiting_for}"))
+            lock.acquire()
+    except OSError as error:
+        raise DownloadError(
+            f"the cache folder {path.parent} cannot be written ({error.strerror or error}); set ARROWLENS_CACHE"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of the model on the hub; the hash is LFS's SHA-256 where there is one, else git's SHA-1 of the blob."""
+
+    name: str
+    size: int
+    sha256: str | None
+    git_id: str | None
+
+    def matches(self, path: Path) -> bool:
+        if path.stat().st_size != self.size:
+            return False
+        digest = hashlib.sha256() if self.sha256 else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest() == (self.sha256 or self.git_id)
+
+
+@dataclass(frozen=True)
+class _Hub:
+    endpoint: str
+    model_id: str
+    on_progress: OnProgress
+
+    def download(self, folder: Path) -> Source:
+        info = self._info()
+        files = _needed(info.siblings or [])
+        if not any(fnmatchcase(file.name, pattern) for file in files for group in WEIGHTS for pattern in group):
+            raise DownloadError(
+                f"{self.model_id} has no PyTorch weights on {self.endpoint}; choose another model, or {_CURE}"
+            )
+        licence = _licence(info)
+        self.on_progress(
+            Progress("licence", f"{self.model_id}: licence {licence or 'not stated'} ({self.endpoint}/{self.model_id})")
+        )
+        directory, counter = folder / info.sha, _Counter(self, sum(file.size for file in files))
+        _drop_other_revisions(folder, directory)
+        for file in files:
+            self._fetch(file, info.sha, directory / file.name, counter)
+        return Source(directory, self.model_id, licence)
+
+    def _info(self) -> Any:  # noqa: ANN401 - untyped library
+        from huggingface_hub import HfApi  # deferred: half a second, and only downloads need it
+
+        with self._translated():
+            return HfApi(endpoint=self.endpoint).model_info(self.model_id, files_metadata=True, timeout=_TIMEOUT)
+
+    def _fetch(self, file: _File, revision: str, target: Path, counter: _Counter) -> None:
+        """Get one file under a name of its own until its hash is right; what an earlier run left is the beginning."""
+        if target.is_file() and target.stat().st_size == file.size:
+            counter.add(file.size)
+            return
+        part = target.with_name(target.name + ".part")
+        with self._translated():
+            part.parent.mkdir(parents=True, exist_ok=True)
+            if part.exists() and part.stat().st_size > file.size:
+                part.unlink()
+            with part.open("ab") as sink:
+                self._get(file, revision, sink, counter)
+            if not file.matches(part):
+                part.unlink()
+                raise DownloadError(
+                    f"{file.name} of {self.model_id}: what {self.endpoint} sent is not what it announced (hash or size "
+                    f"differs); try again, or {_CURE}"
+                )
+            part.rename(target)
+
+    def _get(self, file: _File, revision: str, sink: Any, counter: _Counter) -> None:  # noqa: ANN401 - BinaryIO, for an untyped call
+        from huggingface_hub import file_download  # deferred, as above
+        from huggingface_hub import utils as untyped
+
+        utils: Any = untyped
+
+        url = file_download.hf_hub_url(self.model_id, file.name, revision=revision, endpoint=self.endpoint)
+        headers = utils.build_hf_headers(library_name="arrowlens")
+        answer = file_download.get_hf_file_metadata(url, timeout=_TIMEOUT, headers=headers, endpoint=self.endpoint)
+        if urlsplit(answer.location).netloc != urlsplit(url).netloc:
+            headers.pop("authorization", None)  # a token is for the hub, not for where it stores its files
+        held = sink.tell()
+        counter.add(held)
+        file_download.http_get(
+            answer.location,
+            sink,
+            resume_size=held,
+            headers=headers,
+            expected_size=file.size,
+            displayed_filename=file.name,
+            tqdm_class=counter.bar(),
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The one place where the hub library's errors become ours."""
+        from huggingface_hub import errors  # deferred, as above
+        from huggingface_hub import utils as untyped
+
+        utils: Any = untyped
+
+        what = f"{self.model_id} cannot be downloaded from {self.endpoint}"
+        try:
+            yield
+        except errors.GatedRepoError as error:
+            page = f"{self.endpoint}/{self.model_id}"
+            raise DownloadError(f"{what}: accept its licence at {page}, set HF_TOKEN; or {_CURE}") from error
+        except errors.RepositoryNotFoundError as error:
+            raise DownloadError(
+                f"{what}: there is no such model, or it is private (then set HF_TOKEN); check the name, or {_CURE}"
+            ) from error
+        except errors.HfHubHTTPError as error:
+            raise DownloadError(f"{what}: it answers {error.response.status_code}; try later, or {_CURE}") from error
+        except (utils.httpx.HTTPError, OSError) as error:  # no connection, cut off, offline mode, disk full
+            detail = " ".join(str(error).split()) or type(error).__name__
+            raise DownloadError(f"{what} ({detail:.200}); run again to go on where it stopped, or {_CURE}") from error
+
+
+@dataclass
+class _Counter:
+    """Counts bytes for ``on_progress``."""
+
+    hub: _Hub
+    total: int
+    done: int = 0
+
+    def add(self, n: int) -> None:
+        """Add bytes; fewer than none when the hub starts a file over."""
+        self.done += n
+        detail = f"downloading {self.hub.model_id}"
+        self.hub.on_progress(Progress("download", detail, min(self.done, self.total), self.total))
+
+    def bar(self) -> type[Any]:
+        """A class for the hub library to make its progress bar of, which shows nothing and counts here."""
+        add = self.add
+
+        class Bar:
+            def __init__(self, **_: object) -> None: ...
+
+            def __enter__(self) -> Self:
+                return self
+
+            def __exit__(self, *_: object) -> None: ...
+
+            def update(self, n: int = 1) -> None:
+                add(n)
+
+        return Bar
+
+
+def _needed(siblings: list[Any]) -> list[_File]:
+    """The small files that conversion reads and one set of weights: safetensors where there are any."""
+    by_name = {sibling.rfilename: sibling for sibling in siblings}
+    names = [name for name in SMALL_FILES if name in by_name]
+    for group in WEIGHTS:
+        found = sorted(name for name in by_name if any(fnmatchcase(name, pattern) for pattern in group))
+        if found:
+            names += found
+            break
+    return [_file(by_name[name]) for name in names]
+
+
+def _file(sibling: Any) -> _File:  # noqa: ANN401 - untyped library
+    return _File(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id)
+
+
+def _licence(info: Any) -> str | None:  # noqa: ANN401 - untyped library
+    stated = getattr(info.card_data, "license", None)
+    if stated is None:
+        tags = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
+        stated = tags[0] if tags else None
+    return ", ".join(stated) if isinstance(stated, list) else stated
+
+
+def _drop_other_revisions(folder: Path, keep: Path) -> None:
+    if folder.is_dir():
+        for other in folder.iterdir():
+            if other != keep:
+                shutil.rmtree(other, ignore_errors=True)

@@ -1,0 +1,140 @@
+"""From a checkpoint's tensor names to ours, by one visible table per family."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+
+from arrowlens.conversion.checkpoint import Checkpoint, LazyTensor
+from arrowlens.errors import ConversionError
+
+ZEROS = "(zeros)"  # stands in a packed row for a bias that the checkpoint's architecture does not have
+WEIGHT_AND_BIAS = ("weight", "bias")
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPES = tuple(_DTYPES)
+
+
+@dataclass(frozen=True)
+class RenameTable:
+    """How one family's tensors are called.
+
+    ``names`` maps our names to the checkpoint's; a tuple is stacked along its rows, in order. A word in braces counts
+    (``{vision}`` the layers of the vision tower) or chooses (``{p}`` weight and bias) and means the same on both sides.
+    ``spellings`` bring variants of the checkpoint's names to the table's (regular expressions, applied in order);
+    ``ignored`` are names that a checkpoint may hold and that we do not need. ``full_precision`` stay float32.
+    """
+
+    names: Mapping[str, str | tuple[str, ...]]
+    spellings: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+    full_precision: frozenset[str] = frozenset()
+
+    def expand(self, counters: Mapping[str, Iterable[object]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Our names and the names they come from, one by one."""
+        for ours, theirs in self.names.items():
+            sources = (theirs,) if isinstance(theirs, str) else theirs
+            words = sorted(set(re.findall(r"{(\w+)}", ours)))
+            for values in product(*(tuple(counters[word]) for word in words)):
+                chosen = dict(zip(words, values, strict=True))
+                yield ours.format(**chosen), tuple(source.format(**chosen) for source in sources)
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """Tensors under our names, and how many bytes of the checkpoint they came from."""
+
+    tensors: dict[str, torch.Tensor]
+    original_bytes: int
+
+
+def rename(
+    checkpoint: Checkpoint, table: RenameTable, counters: Mapping[str, Iterable[object]], dtype: str = "float32"
+) -> Renamed:
+    """Read a checkpoint's tensors under our names, in the type they are to be stored in.
+
+    Args:
+        counters: what the words in braces run over, e.g. ``{"vision": range(12), "p": ("weight", "bias")}``.
+        dtype: float16, bfloat16 or float32; tensors that the table keeps in full precision stay float32.
+
+    Raises:
+        ConversionError: a tensor is missing, has no place in the family, or does not fit into the type; it is named.
+    """
+    if dtype not in _DTYPES:
+        raise ConversionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
+    found = _canonical(checkpoint, table)
+    tensors: dict[str, torch.Tensor] = {}
+    n_bytes, used = 0, set[str]()
+    for ours, sources in table.expand(counters):
+        parts = [_load(checkpoint, found, name) for name in sources if name != ZEROS]
+        used.update(sources)
+        n_bytes += sum(part.nbytes for part in parts)
+        target = torch.float32 if ours in table.full_precision else _DTYPES[dtype]
+        tensors[ours] = _cast(_stack(checkpoint, sources, parts), target, checkpoint, sources[0])
+    _refuse_unknown(checkpoint, table, {name: original for name, (original, _) in found.items() if name not in used})
+    return Renamed(tensors, n_bytes)
+
+
+def _canonical(checkpoint: Checkpoint, table: RenameTable) -> dict[str, tuple[str, LazyTensor]]:
+    found: dict[str, tuple[str, LazyTensor]] = {}
+    for original, tensor in checkpoint.tensors():
+        name = original
+        for pattern, replacement in table.spellings:
+            name = re.sub(pattern, replacement, name)
+        if name in found:
+            raise ConversionError(
+                f"{checkpoint.directory}: tensors '{found[name][0]}' and '{original}' are the same one twice; "
+                f"save the checkpoint again with save_pretrained"
+            )
+        found[name] = (original, tensor)
+    return found
+
+
+def _load(checkpoint: Checkpoint, found: Mapping[str, tuple[str, LazyTensor]], name: str) -> torch.Tensor:
+    if name not in found:
+        raise ConversionError(
+            f"{checkpoint.directory}: tensor '{name}' is missing; config.json asks for it: "
+            f"take a complete checkpoint of the right kind"
+        )
+    tensor = found[name][1].load()
+    if not tensor.is_floating_point():
+        raise ConversionError(f"{checkpoint.directory}: tensor '{name}' has type {tensor.dtype}; it must be a float")
+    return tensor
+
+
+def _stack(checkpoint: Checkpoint, sources: tuple[str, ...], parts: list[torch.Tensor]) -> torch.Tensor:
+    if len(sources) == 1:
+        return parts[0]
+    if len({part.shape for part in parts}) != 1:
+        shapes = [tuple(part.shape) for part in parts]
+        raise ConversionError(f"{checkpoint.directory}: '{sources[0]}' and its partners differ in shape: {shapes}")
+    given = iter(parts)
+    return torch.cat([torch.zeros_like(parts[0]) if name == ZEROS else next(given) for name in sources])
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype, checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    if not torch.isfinite(tensor).all():
+        raise ConversionError(
+            f"{checkpoint.directory}: tensor '{name}' holds NaN or infinity; the checkpoint is broken"
+        )
+    stored = tensor.to(dtype)
+    if not torch.isfinite(stored).all():
+        raise ConversionError(
+            f"{checkpoint.directory}: tensor '{name}' reaches {float(tensor.abs().max()):.3g}, "
+            f"too large for float16; use --dtype bfloat16 or float32"
+        )
+    return stored
+
+
+def _refuse_unknown(checkpoint: Checkpoint, table: RenameTable, left: Mapping[str, str]) -> None:
+    ignored = [re.compile(pattern) for pattern in table.ignored]
+    unknown = sorted(original for name, original in left.items() if not any(p.fullmatch(name) for p in ignored))
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise ConversionError(
+            f"{checkpoint.directory}: tensor '{unknown[0]}'{more} has no place in this kind of model; "
+            f"config.json and weights do not belong together, or it is another architecture"
+        )
