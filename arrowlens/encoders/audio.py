@@ -7,7 +7,6 @@ projector WhisperForAudioClassification before its classifier.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,10 +18,10 @@ from arrowlens.encoders.audio_processor import (
     MelSpectrogramProcessor,
     pad_to_30_seconds,
 )
-from arrowlens.encoders.core import InferenceCore, activate
+from arrowlens.encoders.core import META, InferenceCore, LayerNorm, Linear, activate
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
-from arrowlens.encoders.weights import open_weights
+from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import AudioValidationError
 
 CONTEXTS = ("padded", "clip")
@@ -36,9 +35,9 @@ class AudioTower(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.activation = config.activation
-        self.conv1 = nn.Conv1d(config.n_mels, width, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
-        self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width))
+        self.conv1 = nn.Conv1d(config.n_mels, width, kernel_size=3, padding=1, device=META)
+        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1, device=META)
+        self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width, device=META))
         self.transformer = InferenceCore(
             width,
             config.num_layers,
@@ -47,9 +46,9 @@ class AudioTower(nn.Module):
             config.layer_norm_eps,
             activation=config.activation,
         )
-        self.layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.layer_norm = LayerNorm(width, config.layer_norm_eps)
         if config.projection_dim is not None:
-            self.projector = nn.Linear(width, config.projection_dim)
+            self.projector = Linear(width, config.projection_dim)
 
     def forward(self, mel: torch.Tensor, n_frames: torch.Tensor | None = None) -> torch.Tensor:
         """Shapes: (batch, n_mels, frames) -> (batch, hidden_size or projection_dim).
@@ -84,12 +83,12 @@ class AudioEncoder(Encoder):
         ModelLoadError: the directory is missing, damaged or no Whisper model, or the device is not there.
     """
 
-    def __init__(self, model_path: str | Path, device: str | None = None, precision: str = "auto") -> None:
+    def __init__(self, model_path: ModelPath, device: str | None = None, precision: str = "auto") -> None:
         loader = open_weights(model_path, "whisper")
         super().__init__(loader, choose_runtime(device, precision))
         self.config = AudioConfig(**loader.info.dimensions)
         self.mel_processor = MelSpectrogramProcessor(self.config, loader.tensor("mel_filters").clone())
-        self.tower = load_module(lambda: AudioTower(self.config), loader, self.runtime)
+        self.tower = load_module(AudioTower(self.config), loader, self.runtime)
 
     def encode(
         self, audio: np.ndarray | Sequence[np.ndarray], normalize: bool = True, context: str = "padded"

@@ -6,7 +6,7 @@ Source: Radford et al. 2021; values match transformers' CLIPModel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from arrowlens.encoders.core import InferenceCore
+from arrowlens.encoders.core import META, InferenceCore, LayerNorm
 from arrowlens.encoders.image_processor import ImageProcessor
 from arrowlens.encoders.runtime import Encoder, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
 from arrowlens.encoders.vision import VisionEncoder
-from arrowlens.encoders.weights import open_weights
+from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import ImageValidationError, InputError, TextValidationError
 
 CHUNK = 64  # texts run together
@@ -54,8 +54,8 @@ class ClipTextTower(nn.Module):
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, width)
-        self.position_embedding = nn.Parameter(torch.empty(config.context_length, width))
+        self.token_embedding = nn.Embedding(config.vocab_size, width, device=META)
+        self.position_embedding = nn.Parameter(torch.empty(config.context_length, width, device=META))
         self.transformer = InferenceCore(
             width,
             config.num_layers,
@@ -65,7 +65,7 @@ class ClipTextTower(nn.Module):
             activation=config.activation,
             causal=True,
         )
-        self.final_layernorm = nn.LayerNorm(width, eps=eps)
+        self.final_layernorm = LayerNorm(width, eps)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, tokens) int64 -> (batch, hidden_size). Padding comes last, where causality hides it."""
@@ -90,18 +90,22 @@ class CLIPEngine(Encoder):
         ModelLoadError: the directory is missing, damaged or no CLIP model, or the device is not there.
     """
 
-    def __init__(self, model_path: str | Path, device: str | None = None, precision: str = "auto") -> None:
+    def __init__(self, model_path: ModelPath, device: str | None = None, precision: str = "auto") -> None:
         loader = open_weights(model_path, "clip")
-        self.vision_encoder = VisionEncoder(model_path, device, precision)
+        self.vision_encoder = VisionEncoder(loader, device, precision)
         super().__init__(loader, self.vision_encoder.runtime)
         self.text_config = ClipTextConfig(**loader.info.dimensions["text"])
-        self.text_tower = load_module(lambda: ClipTextTower(self.text_config), loader, self.runtime, "text.")
-        self.vision_projection = self._projection(loader.tensor("vision_projection.weight"))
-        self.text_projection = self._projection(loader.tensor("text_projection.weight"))
+        self.text_tower = load_module(ClipTextTower(self.text_config), loader, self.runtime, "text.")
+        self.vision_projection = loader.tensor("vision_projection.weight").to(self.runtime.device)
+        self.text_projection = loader.tensor("text_projection.weight").to(self.runtime.device)
         self.logit_scale = float(loader.tensor("logit_scale").float().exp())
-        self.tokenizer = TextTokenizer(
-            loader.read_file(TOKENIZER_NAME), self.text_config.context_length, self.text_config.pad_token_id
-        )
+        self._loader = loader
+
+    @cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """Texts to ids; read on first use, since parsing a vocabulary takes longer than mapping all weights."""
+        config = self.text_config
+        return TextTokenizer(self._loader.read_file(TOKENIZER_NAME), config.context_length, config.pad_token_id)
 
     @property
     def image_processor(self) -> ImageProcessor:
@@ -124,7 +128,7 @@ class CLIPEngine(Encoder):
         ids = self.tokenizer(texts).ids
         with torch.inference_mode():
             pooled = torch.cat([self.text_tower(rows.to(self.runtime.device)) for rows in torch.split(ids, CHUNK)])
-            projected = functional.linear(pooled.float(), self.text_projection)
+            projected = functional.linear(pooled.float(), self.text_projection.float())
         return to_vectors(projected, normalize=normalize, error=TextValidationError)
 
     def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
@@ -141,7 +145,7 @@ class CLIPEngine(Encoder):
             ImageValidationError: wrong shape or dtype, NaN, or a picture that encodes to a vector without direction.
         """
         with torch.inference_mode():
-            projected = functional.linear(self.vision_encoder.pooled(images).float(), self.vision_projection)
+            projected = functional.linear(self.vision_encoder.pooled(images).float(), self.vision_projection.float())
         return to_vectors(projected, normalize=normalize, error=ImageValidationError)
 
     encode = encode_image
@@ -186,6 +190,3 @@ class CLIPEngine(Encoder):
         scores = self.compute_similarity(self.encode_text(texts), self.encode_image(images))
         ranks: list[list[int]] = np.argsort(-scores, axis=1, kind="stable")[:, :top_k].tolist()
         return ranks
-
-    def _projection(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight.to(self.runtime.device, torch.float32)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+META = torch.device("meta")
 ACTIVATIONS = ("gelu", "quick_gelu", "relu")
 NORMS = ("pre", "post")
 
@@ -26,6 +27,26 @@ def activate(hidden: torch.Tensor, activation: str) -> torch.Tensor:
     return functional.relu(hidden)
 
 
+class Linear(nn.Linear):
+    """A linear layer on the meta device: its weights come from a file, so drawing random ones first is wasted time."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, device=META)
+
+    def reset_parameters(self) -> None:
+        """Nothing to draw."""
+
+
+class LayerNorm(nn.LayerNorm):
+    """A layer norm on the meta device, as ``Linear``."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps, device=META)
+
+    def reset_parameters(self) -> None:
+        """Nothing to fill."""
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, scaled by the square root of the head's width (Vaswani et al. 2017)."""
 
@@ -33,8 +54,8 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.causal = causal
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.out = nn.Linear(hidden_size, hidden_size)
+        self.qkv = Linear(hidden_size, 3 * hidden_size)
+        self.out = Linear(hidden_size, hidden_size)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Shapes: (batch, tokens, hidden) -> the same; ``mask`` is boolean (batch, 1, 1, tokens), True where real."""
@@ -52,8 +73,8 @@ class FeedForward(nn.Module):
     def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
         super().__init__()
         self.activation = activation
-        self.fc1 = nn.Linear(hidden_size, intermediate_size)
-        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+        self.fc1 = Linear(hidden_size, intermediate_size)
+        self.fc2 = Linear(intermediate_size, hidden_size)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, tokens, hidden) -> the same."""
@@ -68,9 +89,9 @@ class Layer(nn.Module):
         super().__init__()
         width = attention.out.out_features
         self.pre_norm = norm == "pre"
-        self.norm1 = nn.LayerNorm(width, eps=layer_norm_eps)
+        self.norm1 = LayerNorm(width, layer_norm_eps)
         self.attention = attention
-        self.norm2 = nn.LayerNorm(width, eps=layer_norm_eps)
+        self.norm2 = LayerNorm(width, layer_norm_eps)
         self.mlp = mlp
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -85,7 +106,7 @@ class Layer(nn.Module):
 
 
 class InferenceCore(nn.Module):
-    """A stack of Transformer layers, described by its dimensions.
+    """A stack of Transformer layers, described by its dimensions; on the meta device until weights are loaded into it.
 
     Args:
         hidden_size: width of the residual stream; a multiple of ``num_heads``.

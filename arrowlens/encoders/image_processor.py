@@ -41,9 +41,17 @@ class ImageProcessor:
         Raises:
             ModelLoadError: the directory or its ``preprocessor.json`` is missing, damaged or unknown.
         """
-        raw = read_model_file(model_path, PREPROCESSOR_NAME)
+        return cls.from_json(read_model_file(model_path, PREPROCESSOR_NAME))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ImageProcessor:
+        """The processor that a ``preprocessor.json`` describes.
+
+        Raises:
+            ModelLoadError: something is missing in it, or not known.
+        """
         try:
-            settings = json.loads(raw)
+            settings = json.loads(data)
             processor = cls(
                 image_size=int(settings["image_size"]),
                 mean=_triple(settings["mean"]),
@@ -51,11 +59,11 @@ class ImageProcessor:
                 resample=str(settings["resample"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelLoadError(
-                f"{model_path}: {PREPROCESSOR_NAME} lacks or garbles {error}; convert again"
-            ) from error
+            raise ModelLoadError(f"{PREPROCESSOR_NAME} lacks or garbles {error}; convert the model again") from error
         if processor.resample not in _RESAMPLE:
-            raise ModelLoadError(f"{model_path}: resampling {processor.resample!r} is unknown; know {list(_RESAMPLE)}")
+            raise ModelLoadError(
+                f"{PREPROCESSOR_NAME}: resampling {processor.resample!r} is unknown; know {list(_RESAMPLE)}"
+            )
         return processor
 
     def __call__(self, image: Image.Image | np.ndarray, *, normalize: bool = True) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -89,17 +88,14 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def load_module(build: Callable[[], Module], loader: WeightLoader, runtime: Runtime, prefix: str = "") -> Module:
-    """Build a module on the meta device, give it the loader's tensors, cast once where the stored type is another.
+def load_module(module: Module, loader: WeightLoader, runtime: Runtime, prefix: str = "") -> Module:
+    """Give a module on the meta device the loader's tensors; they are cast once where the stored type is another.
 
     Raises:
         ModelLoadError: a tensor is missing or has the wrong shape.
     """
-    with torch.device("meta"):
-        module = build()
-    loader.load_into(module, prefix)
-    module.requires_grad_(False)
-    return module.to(device=runtime.device, dtype=runtime.dtype).eval()
+    loader.load_into(module, prefix, device=runtime.device, dtype=runtime.dtype)
+    return module.eval()
 
 
 class Encoder:

@@ -6,16 +6,16 @@ Source: Devlin et al. 2018; pooling as sentence-transformers' all-MiniLM-L6-v2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import nn
 
-from arrowlens.encoders.core import InferenceCore
+from arrowlens.encoders.core import META, InferenceCore, LayerNorm
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer, Tokens
-from arrowlens.encoders.weights import open_weights
+from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import TextValidationError
 
 CHUNK = 64  # texts run together; they are sorted by length first, so that little of it is padding
@@ -44,10 +44,10 @@ class TextTower(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
-        self.token_embedding = nn.Embedding(config.vocab_size, width)
-        self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width))
-        self.token_type_embedding = nn.Parameter(torch.empty(config.type_vocab_size, width))
-        self.embedding_layernorm = nn.LayerNorm(width, eps=eps)
+        self.token_embedding = nn.Embedding(config.vocab_size, width, device=META)
+        self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width, device=META))
+        self.token_type_embedding = nn.Parameter(torch.empty(config.type_vocab_size, width, device=META))
+        self.embedding_layernorm = LayerNorm(width, eps)
         self.transformer = InferenceCore(
             width,
             config.num_layers,
@@ -80,14 +80,17 @@ class TextEncoder(Encoder):
         ModelLoadError: the directory is missing, damaged or no BERT model, or the device is not there.
     """
 
-    def __init__(self, model_path: str | Path, device: str | None = None, precision: str = "auto") -> None:
+    def __init__(self, model_path: ModelPath, device: str | None = None, precision: str = "auto") -> None:
         loader = open_weights(model_path, "bert")
         super().__init__(loader, choose_runtime(device, precision))
         self.config = TextConfig(**loader.info.dimensions)
-        self.tower = load_module(lambda: TextTower(self.config), loader, self.runtime)
-        self.tokenizer = TextTokenizer(
-            loader.read_file(TOKENIZER_NAME), self.config.max_length, self.config.pad_token_id
-        )
+        self.tower = load_module(TextTower(self.config), loader, self.runtime)
+        self._loader = loader
+
+    @cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """Texts to ids; read on first use, since parsing a vocabulary takes longer than mapping all weights."""
+        return TextTokenizer(self._loader.read_file(TOKENIZER_NAME), self.config.max_length, self.config.pad_token_id)
 
     def encode(self, texts: str | list[str], normalize: bool = True) -> np.ndarray:
         """Encode texts; each is cut at ``config.max_length`` tokens.

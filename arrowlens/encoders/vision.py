@@ -6,17 +6,16 @@ Source: Radford et al. 2021 (CLIP), Dosovitskiy et al. 2020 (ViT); values match 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from arrowlens.encoders.core import InferenceCore
-from arrowlens.encoders.image_processor import ImageProcessor
+from arrowlens.encoders.core import META, InferenceCore, LayerNorm
+from arrowlens.encoders.image_processor import PREPROCESSOR_NAME, ImageProcessor
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.validation import validate_image_input
-from arrowlens.encoders.weights import open_weights
+from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import ImageValidationError
 
 
@@ -45,7 +44,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         size = config.patch_size
-        self.projection = nn.Conv2d(3, config.hidden_size, kernel_size=size, stride=size, bias=False)
+        self.projection = nn.Conv2d(3, config.hidden_size, size, stride=size, bias=False, device=META)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, 3, image_size, image_size) -> (batch, num_patches, hidden_size), row by row."""
@@ -60,13 +59,13 @@ class VisionTower(nn.Module):
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         self.patch_embedding = PatchEmbedding(config)
-        self.class_embedding = nn.Parameter(torch.empty(width))
-        self.position_embedding = nn.Parameter(torch.empty(config.num_patches + 1, width))
-        self.pre_layernorm = nn.LayerNorm(width, eps=eps)
+        self.class_embedding = nn.Parameter(torch.empty(width, device=META))
+        self.position_embedding = nn.Parameter(torch.empty(config.num_patches + 1, width, device=META))
+        self.pre_layernorm = LayerNorm(width, eps)
         self.transformer = InferenceCore(
             width, config.num_layers, config.num_heads, config.intermediate_size, eps, activation=config.activation
         )
-        self.post_layernorm = nn.LayerNorm(width, eps=eps)
+        self.post_layernorm = LayerNorm(width, eps)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, 3, image_size, image_size) -> (batch, hidden_size)."""
@@ -90,12 +89,12 @@ class VisionEncoder(Encoder):
         ModelLoadError: the directory is missing, damaged or no CLIP model, or the device is not there.
     """
 
-    def __init__(self, model_path: str | Path, device: str | None = None, precision: str = "auto") -> None:
+    def __init__(self, model_path: ModelPath, device: str | None = None, precision: str = "auto") -> None:
         loader = open_weights(model_path, "clip")
         super().__init__(loader, choose_runtime(device, precision))
         self.config = VisionConfig(**loader.info.dimensions["vision"])
-        self.image_processor = ImageProcessor.from_pretrained(loader.directory)
-        self.tower = load_module(lambda: VisionTower(self.config), loader, self.runtime, "vision.")
+        self.image_processor = ImageProcessor.from_json(loader.read_file(PREPROCESSOR_NAME))
+        self.tower = load_module(VisionTower(self.config), loader, self.runtime, "vision.")
 
     @property
     def dimension(self) -> int:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +40,7 @@ from arrowlens.errors import ModelLoadError
 ALIGNMENT = 64  # bytes
 FAMILIES = ("clip", "whisper", "bert")
 _FILLER = ""  # the name of the first row, which no tensor can have
+ModelPath: TypeAlias = "str | Path | WeightLoader"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _ARROW_SCHEMA = pa.schema(
@@ -67,24 +69,33 @@ class WeightLoader:
         """All tensors by name, in their stored type. Views of the mapping: copy before changing one."""
         return dict(self._tensors)
 
-    def load_into(self, module: torch.nn.Module, prefix: str = "") -> None:
-        """Assign the tensors whose names start with ``prefix`` to a module built on the meta device.
+    def load_into(
+        self,
+        module: torch.nn.Module,
+        prefix: str = "",
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Put the tensors whose names start with ``prefix`` in the place of a module's parameters.
+
+        Args:
+            device: None leaves them in the mapping.
+            dtype: None leaves the stored type; with the stored type and the CPU nothing is copied.
 
         Raises:
             ModelLoadError: a tensor is missing or has another shape than the module's; the message names it.
         """
-        state: dict[str, torch.Tensor] = {}
-        for name, expected in module.state_dict().items():
-            tensor = self._tensors.get(prefix + name)
-            if tensor is None:
-                raise ModelLoadError(f"{self.path}: tensor '{prefix + name}' is missing; {CURE}")
-            if tensor.shape != expected.shape:
-                raise ModelLoadError(
-                    f"{self.path}: tensor '{prefix + name}' has shape {tuple(tensor.shape)}, "
-                    f"but the dimensions ask for {tuple(expected.shape)}; {CURE}"
-                )
-            state[name] = tensor
-        module.load_state_dict(state, strict=True, assign=True)
+        for path, owner in module.named_modules(prefix=prefix.removesuffix(".")):
+            for name, expected in owner.named_parameters(recurse=False):
+                full_name = f"{path}.{name}" if path else name
+                tensor = self.tensor(full_name)
+                if tensor.shape != expected.shape:
+                    raise ModelLoadError(
+                        f"{self.path}: tensor '{full_name}' has shape {tuple(tensor.shape)}, "
+                        f"but the dimensions ask for {tuple(expected.shape)}; {CURE}"
+                    )
+                placed = tensor.to(device=device, dtype=dtype)
+                owner.register_parameter(name, torch.nn.Parameter(placed, requires_grad=False))
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor by name.
@@ -185,13 +196,13 @@ def load_model_with_validation(model_path: str | Path, model_type: str) -> dict[
     return loader.load_weights()
 
 
-def open_weights(model_path: str | Path, family: str) -> WeightLoader:
-    """A ``WeightLoader`` of a model of one family.
+def open_weights(model_path: ModelPath, family: str) -> WeightLoader:
+    """A ``WeightLoader`` of a model of one family; one that is open already is only checked.
 
     Raises:
         ModelLoadError: as ``WeightLoader``, or the directory holds a model of another family.
     """
-    loader = WeightLoader(model_path)
+    loader = model_path if isinstance(model_path, WeightLoader) else WeightLoader(model_path)
     if loader.info.family != family:
         raise ModelLoadError(
             f"{loader.path} holds a {loader.info.family} model, but a {family} model is needed; "
@@ -313,7 +324,7 @@ def _view(mapping: mmap.mmap, span: _Span) -> torch.Tensor:
     dtype = _DTYPES.get(span.dtype)
     if dtype is None or any(n < 0 for n in span.shape):
         raise ModelLoadError(f"{span.path}: tensor '{span.name}' has type {span.dtype}, shape {span.shape}; {CURE}")
-    count = int(np.prod(span.shape, dtype=np.int64))
+    count = math.prod(span.shape)
     need = count * dtype.itemsize
     if span.length < need or span.offset + need > len(mapping) or span.offset % ALIGNMENT:
         raise ModelLoadError(

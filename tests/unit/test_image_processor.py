@@ -97,7 +97,7 @@ def test_it_is_read_from_the_model_directory(tmp_path: Path) -> None:
 
 
 def test_workers_can_use_it_without_torch() -> None:
-    processor = pickle.loads(pickle.dumps(ImageProcessor(image_size=56)))  # noqa: S301 - our own bytes
+    processor = pickle.loads(pickle.dumps(ImageProcessor(image_size=56)))
     assert processor == ImageProcessor(image_size=56)
     code = "import sys, arrowlens.encoders.image_processor; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
