@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from arrowlens.encoders.core import META, InferenceCore, LayerNorm
+from arrowlens.encoders.core import META, Embedding, InferenceCore, LayerNorm
 from arrowlens.encoders.image_processor import ImageProcessor
 from arrowlens.encoders.runtime import Encoder, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
@@ -54,7 +54,7 @@ class ClipTextTower(nn.Module):
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, width, device=META)
+        self.token_embedding = Embedding(config.vocab_size, width)
         self.position_embedding = nn.Parameter(torch.empty(config.context_length, width, device=META))
         self.transformer = InferenceCore(
             width,

@@ -47,6 +47,16 @@ class LayerNorm(nn.LayerNorm):
         """Nothing to fill."""
 
 
+class Embedding(nn.Embedding):
+    """A table of vectors on the meta device, as ``Linear``."""
+
+    def __init__(self, n_rows: int, width: int) -> None:
+        super().__init__(n_rows, width, device=META)
+
+    def reset_parameters(self) -> None:
+        """Nothing to draw (which on the meta device would import torch's compiler: seconds)."""
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, scaled by the square root of the head's width (Vaswani et al. 2017)."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from arrowlens.encoders.core import META, InferenceCore, LayerNorm
+from arrowlens.encoders.core import META, Embedding, InferenceCore, LayerNorm
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer, Tokens
 from arrowlens.encoders.weights import ModelPath, open_weights
@@ -44,7 +44,7 @@ class TextTower(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
-        self.token_embedding = nn.Embedding(config.vocab_size, width, device=META)
+        self.token_embedding = Embedding(config.vocab_size, width)
         self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width, device=META))
         self.token_type_embedding = nn.Parameter(torch.empty(config.type_vocab_size, width, device=META))
         self.embedding_layernorm = LayerNorm(width, eps)
