@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers.utils import logging as transformers_logging
 
@@ -30,11 +34,27 @@ TEXT_B = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12
 WHISPER_BASE = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
 REAL_VOCABULARY = Path(__file__).parents[2] / "shared" / "data" / "clip_bpe_simple_vocab_16e6.txt.gz"
 START, END = "<|startoftext|>", "<|endoftext|>"
-WORDS = "the of a and in red blue cat dog circle square photo music rain bird".split()
+WORDS = [
+    "the",
+    "of",
+    "a",
+    "and",
+    "in",
+    "red",
+    "blue",
+    "cat",
+    "dog",
+    "circle",
+    "square",
+    "photo",
+    "music",
+    "rain",
+    "bird",
+]
 
 
 def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Give every parameter values that matter: matrices keep the scale of their input, the rest is clearly not 0 or 1."""
+    """Give every parameter values that matter: matrices keep their input's scale, the rest is clearly not 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -45,7 +65,10 @@ def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
                 scale = 1.0 if "class_embedding" in name else 0.3
                 parameter.add_(scale * noise)
             elif "embed" in name and "patch" not in name:
-                parameter.copy_(0.7 * noise)
+                # Whisper's mean over all positions would otherwise be mostly the position table's.
+                parameter.copy_((0.2 if "embed_positions" in name else 0.7) * noise)
+            elif "conv" in name:
+                parameter.copy_(3.0 * noise / parameter[0].numel() ** 0.5)
             else:
                 parameter.copy_(1.3 * noise / parameter[0].numel() ** 0.5)
     return model
@@ -229,3 +252,31 @@ def _save(model: transformers.PreTrainedModel, directory: Path, shard_bytes: int
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def mutated(original: Path, copy: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    """A copy of a checkpoint with other tensors: ``change`` edits the dictionary of model.safetensors."""
+    shutil.copytree(original, copy)
+    tensors = load_file(original / "model.safetensors")
+    change(tensors)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, copy / "model.safetensors", {"format": "pt"}
+    )
+    return copy
+
+
+def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    """The largest difference of any element, in units of how far the reference's elements spread over the inputs.
+
+    Both are brought to length one first; the spread is taken around the reference's mean vector, so that what all
+    inputs have in common hides nothing.
+    """
+    ours, reference = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (ours, reference))
+    spread = np.sqrt(np.mean((reference - reference.mean(axis=0)) ** 2))
+    return float(np.abs(ours - reference).max() / spread)
+
+
+def mutual_cosine(vectors: np.ndarray) -> float:
+    """The average cosine between different rows: near one, the inputs are too alike for a comparison to mean much."""
+    rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return float((rows @ rows.T)[~np.eye(len(rows), dtype=bool)].mean())

@@ -35,15 +35,18 @@ def pictures() -> list[Image.Image]:
 
 
 def sounds() -> list[np.ndarray]:
-    """Six recordings of unlike content and length, 0.4 to 9 s: tones, a sweep, noise, clicks; float32 at 16 kHz."""
+    """Six recordings of unlike content and length, 0.4 to 30 s: tones, a sweep, noise, clicks, syllables.
+
+    Float32 at 16 kHz. Most are long: what the padding to 30 s adds is alike for all of them.
+    """
     rng = np.random.default_rng(20240502)
     return [
         _tones((440.0, 880.0, 1320.0), 3.0),
         _tones((97.0, 131.0), 0.4),
-        _sweep(60.0, 7000.0, 5.0),
-        _samples(0.3 * rng.standard_normal(int(2.5 * SAMPLE_RATE))),
-        _clicks(9.0, 3.0, rng),
-        _syllables(4.0, rng),
+        _sweep(60.0, 7000.0, 22.0),
+        _samples(0.3 * rng.standard_normal(int(14.5 * SAMPLE_RATE))),
+        _clicks(28.0, 3.0, rng),
+        _syllables(30.0, rng),
     ]
 
 
