@@ -28,6 +28,7 @@ SIZES = ((0.0, 40), (0.35, 56))  # from this share of the time on: the pictures'
 BATCH_CONCEPTS, EXTRA_CONCEPTS, SCENES = 64, 48, 64
 SOUND_CAPTIONS = 24
 SOUND_SCALE = 20.0
+MUON_RATE, ADAM_RATE = 6e-3, 1.2e-3
 
 
 def anchors(kinds: int) -> Tensor:
@@ -113,10 +114,9 @@ class Trainer:
                 others.append(parameter)
             else:
                 plain.append(parameter)
-        peak = self.options.rate
         groups = [{"params": others, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-        muon = torch.optim.Muon(hidden, lr=peak, weight_decay=0.05, adjust_lr_fn="match_rms_adamw", ns_steps=4)
-        return [muon, torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))]
+        muon = torch.optim.Muon(hidden, lr=MUON_RATE, weight_decay=0.02, adjust_lr_fn="match_rms_adamw", ns_steps=4)
+        return [muon, torch.optim.AdamW(groups, lr=ADAM_RATE, betas=(0.9, 0.98))]
 
     @property
     def share(self) -> float:
@@ -125,9 +125,11 @@ class Trainer:
 
     def _set_rate(self) -> None:
         cosine = 0.5 * (1 + math.cos(math.pi * self.share))
-        for optimiser in self.optimisers:
+        for optimiser, peak in zip(self.optimisers, (MUON_RATE, ADAM_RATE), strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = self.options.rate * min(1.0, (self.step + 1) / 200) * max(0.01, cosine)
+                group["lr"] = peak * min(1.0, (self.step + 1) / 100) * max(0.01, cosine)
+        with torch.no_grad():  # a sharp softmax too early stops the learning
+            self.model.logit_scale.clamp_(max=math.log(20 + 60 * self.share))
 
     def _batch(self) -> tuple[Batch, list[int], int]:
         """A batch, the concepts in it, and how many pictures in front show one concept in two styles."""
@@ -145,7 +147,7 @@ class Trainer:
 
     def _loss(self) -> dict[str, Tensor]:
         batch, seen, pairs = self._batch()
-        scale = self.model.logit_scale.exp().clamp(max=100)
+        scale = self.model.logit_scale.exp()
         fresh = self.rng.sample(seen, min(len(seen), BATCH_CONCEPTS))
         fresh += self.rng.sample(range(len(self.concepts)), EXTRA_CONCEPTS)
         fresh = sorted(set(fresh))
@@ -193,7 +195,7 @@ class Trainer:
         started = time.monotonic()
         self._set_rate()
         losses = self._loss()
-        weights = {"all": 1.0, "back": 0.3, "pairs": 0.5, "styles": 0.3, "sounds": 0.2}
+        weights = {"all": 1.0, "back": 0.3, "pairs": 0.5, "styles": 0.3, "sounds": 0.4}
         total = sum((weights[name] * value for name, value in losses.items()), torch.zeros(()))
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -270,7 +272,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the Hugging Face checkpoint")
     parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--every", type=float, default=4, help="minutes between checkpoints")
-    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

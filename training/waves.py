@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.signal import fftconvolve
 
 RATE = 16_000
 SLICES, KEPT_BACK = 8, (2, 5)  # of every parameter's range, which slices are kept for the evaluation
@@ -89,8 +91,9 @@ def hold(count: int, edge: float = 0.02) -> Wave:
 
 def noise(dice: Dice, count: int, gain: Callable[[Wave], Wave]) -> Wave:
     """Noise whose spectrum follows `gain` (of the frequencies in Hz), at an RMS of 1."""
-    spectrum = np.fft.rfft(dice.rng.standard_normal(count))
-    shaped = np.fft.irfft(spectrum * gain(np.fft.rfftfreq(count, 1 / RATE)), count)
+    size = next_fast_len(count, real=True)
+    spectrum = rfft(dice.rng.standard_normal(size))
+    shaped = irfft(spectrum * gain(rfftfreq(size, 1 / RATE)), size)[:count]
     return shaped / (np.sqrt(np.mean(shaped**2)) + 1e-9)
 
 
@@ -106,9 +109,13 @@ def coloured(dice: Dice, count: int, power: float) -> Wave:
 
 def formants(wave: Wave, peaks: Sequence[tuple[float, float]]) -> Wave:
     """Weight a wave's spectrum by resonances (centre, width in Hz)."""
-    frequencies = np.fft.rfftfreq(len(wave), 1 / RATE)
-    gain = sum(1 / (1 + ((frequencies - centre) / width) ** 2) for centre, width in peaks)
-    return np.fft.irfft(np.fft.rfft(wave) * (gain + 0.02), len(wave))
+    return filtered(wave, lambda f: 0.02 + sum(1 / (1 + ((f - centre) / width) ** 2) for centre, width in peaks))
+
+
+def filtered(wave: Wave, gain: Callable[[Wave], Wave]) -> Wave:
+    """The wave with its spectrum weighted by `gain` (of the frequencies in Hz)."""
+    size = next_fast_len(len(wave), real=True)
+    return np.asarray(irfft(rfft(wave, size) * gain(rfftfreq(size, 1 / RATE)), size)[: len(wave)])
 
 
 def slow(dice: Dice, count: int, rate: float, low: float, high: float) -> Wave:
@@ -167,8 +174,7 @@ def reverberated(dice: Dice, wave: Wave, seconds: float, share: float) -> Wave:
     """The wave in a room: convolved with decaying noise."""
     length = samples(seconds)
     tail = dice.rng.standard_normal(length) * np.exp(-clock(length) / (seconds / 5))
-    size = len(wave) + length
-    wet = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(tail, size), size)[: len(wave)]
+    wet = fftconvolve(wave, tail)[: len(wave)]
     scale = np.sqrt(np.mean(wave**2) / (np.mean(wet**2) + 1e-12))
     return (1 - share) * wave + share * scale * wet
 
