@@ -1,0 +1,177 @@
+"""Named model sets and where their model directories are: bundled, cached, or downloaded and converted on first use.
+
+Converted models lie in the user's cache folder (the environment variable ARROWLENS_CACHE overrides it), one directory
+each. Two processes may ask for the same model at once: one installs it, the other waits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from arrowlens.conversion.hub import cache_directory, locked
+from arrowlens.conversion.report import OnProgress, silent
+from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo, model_info
+from arrowlens.errors import ModelLoadError
+
+DEMO = Path(__file__).parent / "demo" / "models"
+ROLES = {"clip": "clip", "audio": "whisper", "text": "bert"}  # role -> family
+_ITEM = re.compile(rf"({'|'.join(ROLES)})=(.*)", re.DOTALL)
+_USAGE = "use demo, base, or clip=DIR,audio=DIR,text=DIR (each optional)"
+
+
+@dataclass(frozen=True)
+class ModelSet:
+    """Model directories by role, None where the set has no model for it."""
+
+    name: str
+    clip: Path | None = None
+    audio: Path | None = None
+    text: Path | None = None
+
+    def directories(self) -> dict[str, Path]:
+        """The directories that are there, by role."""
+        found = {"clip": self.clip, "audio": self.audio, "text": self.text}
+        return {role: path for role, path in found.items() if path is not None}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A published checkpoint of the set ``base``. ``download_bytes`` is what its safetensors weigh on the hub."""
+
+    role: str
+    model_id: str
+    licence: str
+    download_bytes: int
+
+    @property
+    def directory(self) -> Path:
+        """Where its converted model is kept."""
+        return cache_directory() / "models" / self.model_id.replace("/", "--")
+
+
+BASE = (
+    Pretrained("clip", "openai/clip-vit-base-patch16", "MIT", 598_641_023),
+    Pretrained("audio", "openai/whisper-base", "Apache-2.0", 290_403_936),
+    Pretrained("text", "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 90_868_376),
+)
+
+
+@dataclass(frozen=True)
+class AvailableModel:
+    """A model that can be used by name.
+
+    ``state`` is ``bundled``, ``cached`` or ``downloadable``. ``n_bytes`` is its size on disk, for a downloadable one
+    the size of the download; ``digest`` and ``path`` are None for one that is not here yet.
+    """
+
+    set_name: str
+    role: str
+    source: str
+    state: str
+    licence: str
+    n_bytes: int
+    path: Path | None
+    digest: str | None
+
+
+def resolve(spec: str, on_progress: OnProgress | None = None) -> ModelSet:
+    """Find the model directories of a set, downloading and converting those of ``base`` that are not in the cache yet.
+
+    Args:
+        spec: ``demo``, ``base``, or ``clip=DIR,audio=DIR,text=DIR`` with at least one of the three.
+        on_progress: called with each step of downloads and conversions.
+
+    Raises:
+        ModelLoadError: the name is unknown, or a directory is missing or holds a model of another kind.
+        DownloadError: ``base`` is not in the cache and cannot be downloaded; says what works offline.
+        ConversionError, QualityError: as ``arrowlens.conversion.convert_clip_model``.
+    """
+    if spec == "demo":
+        return _demo()
+    if spec == "base":
+        installed = {model.role: _install(model, on_progress or silent) for model in BASE}
+        return ModelSet("base", **installed)
+    return _from_directories(spec)
+
+
+def available() -> list[AvailableModel]:
+    """The models of the named sets: bundled ones, and the base set's, cached or still to be downloaded.
+
+    Raises:
+        ModelLoadError: a bundled or cached model is damaged.
+    """
+    return [*_bundled(), *(_pretrained(model) for model in BASE)]
+
+
+def _demo() -> ModelSet:
+    for role in ("clip", "audio"):
+        if not _is_model(DEMO / role):
+            raise ModelLoadError(f"the bundled demo model {DEMO / role} is missing; install arrowlens again")
+    return ModelSet("demo", clip=DEMO / "clip", audio=DEMO / "audio")
+
+
+def _from_directories(spec: str) -> ModelSet:
+    found: dict[str, Path] = {}
+    for item in re.split(rf",(?=(?:{'|'.join(ROLES)})=)", spec):  # a folder's name may hold commas
+        match = _ITEM.fullmatch(item)
+        if match is None or not match[2] or match[1] in found:
+            raise ModelLoadError(f"model set {spec!r} is unknown or garbled at {item!r}; {_USAGE}")
+        role, path = match[1], Path(match[2]).expanduser().absolute()
+        _check_family(role, path)
+        found[role] = path
+    return ModelSet(spec, **found)
+
+
+def _check_family(role: str, path: Path) -> ModelInfo:
+    info = model_info(path)  # says it when there is nothing
+    if info.family != ROLES[role]:
+        kind = "text" if ROLES[role] == "bert" else ROLES[role]
+        raise ModelLoadError(
+            f"{role}={path} holds a {info.family} model; {role} needs one made by 'arrowlens convert {kind}'"
+        )
+    return info
+
+
+def _install(model: Pretrained, on_progress: OnProgress) -> Path:
+    """The directory of a base model, made first when it is not there. Conversion checks it and moves it in whole."""
+    if _is_model(model.directory):
+        return model.directory
+    lock = model.directory.with_name(model.directory.name + ".lock")
+    with locked(lock, f"another process installs {model.model_id}", on_progress):
+        if not _is_model(model.directory):  # while we waited, the other process may have made it
+            from arrowlens import conversion  # deferred: torch, only to convert
+
+            convert = {
+                "clip": conversion.convert_clip_model,
+                "audio": conversion.convert_whisper_model,
+                "text": conversion.convert_text_model,
+            }[model.role]
+            convert(model.model_id, model.directory, on_progress=on_progress)
+    return model.directory
+
+
+def _is_model(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in (ARROW_NAME, PARQUET_NAME))
+
+
+def _bundled() -> Iterator[AvailableModel]:
+    for role in ("clip", "audio"):
+        if _is_model(DEMO / role):
+            yield _here("demo", role, DEMO / role, ("bundled", "Apache-2.0, as Arrowlens"))
+
+
+def _pretrained(model: Pretrained) -> AvailableModel:
+    if _is_model(model.directory):
+        return _here("base", model.role, model.directory, ("cached", model.licence))
+    return AvailableModel(
+        "base", model.role, model.model_id, "downloadable", model.licence, model.download_bytes, None, None
+    )
+
+
+def _here(set_name: str, role: str, path: Path, state_and_licence: tuple[str, str]) -> AvailableModel:
+    info, (state, licence) = _check_family(role, path), state_and_licence
+    n_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    return AvailableModel(set_name, role, info.source, state, licence, n_bytes, path, info.digest)
