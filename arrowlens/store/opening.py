@@ -1,0 +1,128 @@
+"""A library's folder: found, made or refused; its settings and its writer lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
+from arrowlens.store.lock import LOCK_NAME, WriterLock
+from arrowlens.store.settings import (
+    SETTINGS_NAME,
+    ModelRecord,
+    Root,
+    Settings,
+    is_settings_file,
+    read_settings,
+    write_settings,
+)
+from arrowlens.store.tables import Tables
+
+
+class OpenLibrary:
+    """What reading and writing a library have in common. Safe to share between threads; a context manager."""
+
+    writing: WriterLock
+    """``with storage.writing():`` makes this thread the one writer. Raises LibraryBusyError, StorageError."""
+
+    def __init__(self, storage_path: str | os.PathLike[str], create: bool = True) -> None:
+        self.path = Path(storage_path).expanduser().absolute()
+        settings = read_settings(self.path)
+        if settings is None and not create:
+            raise LibraryNotFoundError(f"no library at {self.path}; `arrowlens ingest FOLDER` makes one")
+        self.writing = WriterLock(self.path)
+        self._tables = Tables(self.path)
+        self._settings = settings or self._created()
+        self._settings_stamp = self._stamp()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the tables; using the storage again opens them again."""
+        self._tables.close()
+
+    @property
+    def settings(self) -> Settings:
+        """Layout, models, windows and folders; as they are on disk now.
+
+        Raises:
+            LibraryVersionError, StorageError: another process has replaced or damaged them.
+        """
+        stamp = self._stamp()
+        if stamp != self._settings_stamp:
+            settings = read_settings(self.path)
+            if settings is None:
+                raise StorageError(f"the library {self.path} is gone; open it again")
+            self._settings, self._settings_stamp = settings, stamp
+        return self._settings
+
+    def bind_models(self, models: Mapping[str, ModelRecord]) -> None:
+        """Remember the models by role, or check them against those remembered.
+
+        Raises:
+            ModelMismatchError: the library holds vectors of others. LibraryBusyError, StorageError: as for writing.
+        """
+        if self.settings.with_models(models) != self.settings:
+            with self.writing():
+                self._save(self.settings.with_models(models))
+
+    def add_root(self, folder: str | os.PathLike[str]) -> Root:
+        """The root that holds an absolute folder; a new one unless a registered one contains it.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        path = os.fsdecode(folder)
+        if not os.path.isabs(path):  # noqa: PTH117 - a name that is not UTF-8 is no use to pathlib
+            raise InputError(f"{path} is not an absolute path")
+        with self.writing():
+            self._save(self.settings.with_root(path))
+        root = self.settings.root_of(path)
+        assert root is not None
+        return root
+
+    def _created(self) -> Settings:
+        """Make a library in a folder that is missing or empty; a killed attempt does not stand in the way."""
+        try:
+            strangers = [entry.name for entry in os.scandir(self.path) if not _is_ours(entry.name)]
+        except FileNotFoundError:
+            strangers = []
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be read ({error.strerror}); name a folder") from error
+        if strangers:
+            raise LibraryNotFoundError(
+                f"{self.path} holds other things ({min(strangers)!r}) and no library; name a new or an empty folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be made ({error.strerror}); check its parent folder") from error
+        with self.writing():
+            settings = read_settings(self.path) or Settings()  # another process may have been quicker
+            write_settings(self.path, settings)
+        return settings
+
+    def _save(self, settings: Settings) -> None:
+        if settings != self.settings:
+            write_settings(self.path, settings)
+            self._settings, self._settings_stamp = settings, self._stamp()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            stat = (self.path / SETTINGS_NAME).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns
+
+
+def _is_ours(name: str) -> bool:
+    return name == LOCK_NAME or is_settings_file(name)

@@ -1,0 +1,89 @@
+"""From nearest rows to best files: exact scores, one row a file, equal content once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from arrowlens.store.vectors import embedding_matrix
+
+DISTANCE = "_distance"
+# How far the database's own distance (kernels differ by processor, some add up in float16) may be from the exact one.
+SLACK = 2e-3
+_GROWTH = 4
+
+RESULT_SCHEMA = pa.schema(
+    [
+        pa.field("media_id", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("start", pa.float64()),
+        pa.field("end", pa.float64()),
+        pa.field("content_hash", pa.string()),
+    ]
+)
+
+
+def best_files(
+    fetch: Callable[[int], pa.Table], alive: Callable[[pa.Table], np.ndarray], query: np.ndarray, k: int
+) -> pa.Table:
+    """The ``k`` best files in ``RESULT_SCHEMA``, best first, equal scores by id.
+
+    Windows, copies and rows of files that are gone take places among the nearest rows, so rows are fetched until the
+    files are ``k`` and no row beyond can reach the last of them, or until there are no more rows.
+
+    Args:
+        fetch: a limit -> the nearest rows: media_id, content_hash, start, end, embedding, _distance (cosine).
+        alive: those rows -> (n,) bool, whether the library vouches for the row.
+        query: (d,) float32 of length one.
+        k: at least 1.
+    """
+    limit = _GROWTH * k + 32
+    while True:
+        rows = fetch(limit)
+        best = _collapse(rows.filter(pa.array(alive(rows))), query, k)
+        if rows.num_rows < limit:
+            return best
+        nearest_unseen = 1.0 - rows[DISTANCE].to_numpy().max() + SLACK
+        if best.num_rows == k and best["score"][k - 1].as_py() > nearest_unseen:
+            return best
+        limit *= _GROWTH
+
+
+def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Cosines of (n, d) and (d,) as float32 (n,).
+
+    Summed in float64 row by row and rounded once: equal vectors score equally wherever they stand.
+    """
+    wide = vectors.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1))
+    scores: np.ndarray = ((wide * query.astype(np.float64)).sum(axis=1) / lengths).astype(np.float32)
+    return scores
+
+
+def _collapse(rows: pa.Table, query: np.ndarray, k: int) -> pa.Table:
+    """The best row of each file, the first file of each content, at most ``k``."""
+    scores = exact_scores(embedding_matrix(rows["embedding"]), query)
+    ids, contents = rows["media_id"].to_pylist(), rows["content_hash"].to_pylist()
+    starts = rows["start"].to_pylist()
+    order = sorted(range(len(ids)), key=lambda row: (-scores[row], ids[row], starts[row] or 0.0))
+    chosen: list[int] = []
+    seen: set[str] = set()
+    for row in order:
+        if contents[row] not in seen:  # a file has one content: this also leaves one row a file
+            seen.add(contents[row])
+            chosen.append(row)
+            if len(chosen) == k:
+                break
+    table = rows.take(pa.array(chosen, pa.int64()))
+    return pa.table(
+        [
+            table["media_id"],
+            pa.array(scores[chosen], pa.float32()),
+            table["start"],
+            table["end"],
+            table["content_hash"],
+        ],
+        schema=RESULT_SCHEMA,
+    )

@@ -1,0 +1,207 @@
+"""Questions to a library: nearest files, rows, thumbnails, vectors, counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from arrowlens.errors import InputError
+from arrowlens.store.index import IndexState, index_state, nearest
+from arrowlens.store.opening import OpenLibrary
+from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files
+from arrowlens.store.schema import (
+    INDEXED,
+    MEDIA_TABLE,
+    THUMBNAIL_TABLE,
+    media_id_of,
+    media_schema,
+    source_column,
+    stored_embedding_schema,
+    thumbnail_schema,
+    vector_table_name,
+)
+from arrowlens.store.settings import ModelRecord, Root
+from arrowlens.store.statistics import Statistics, collect
+from arrowlens.store.tables import equals
+from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
+
+_MANY = 2_000  # files above which reading all ids is faster than asking for theirs
+
+
+class LibraryReader(OpenLibrary):
+    """Everything that needs no lock. Each answer is of the newest version, whoever wrote it."""
+
+    def search(self, role: str, digest: str, query: np.ndarray, k: int, modality: str | None = None) -> pa.Table:
+        """The ``k`` files nearest to a vector of a role's model.
+
+        Args:
+            role: "clip", "audio", ...
+            digest: of the model that the query comes from.
+            query: (d,) of any float type.
+            k: from 1 on. modality: "image" or "audio" keeps one kind.
+
+        Returns:
+            ``media_id, score`` (exact cosine, float32, falling, ties by id)``, start, end`` (seconds of the best
+            window, null for pictures)``, content_hash``: the best row of each file, equal content once, ``k`` rows
+            whenever so many files match.
+
+        Raises:
+            InputError: the query is unusable or ``k`` is below 1.
+            ModelMismatchError: the library's model for the role is another one. StorageError: the database refused.
+        """
+        if k < 1:
+            raise InputError(f"k is {k}; it is the number of results, from 1 on")
+        record = self.settings.record_of(role, digest)
+        if record is None:
+            return RESULT_SCHEMA.empty_table()
+        query = checked_query(query, record.dimension)
+        name, source = vector_table_name(role, digest), source_column(role)
+        columns = [source, "content_hash", "start", "end", "embedding"]
+        where = equals("modality", modality) if modality is not None else None
+        empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
+        empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
+
+        def fetch(limit: int) -> pa.Table:
+            rows = self._tables.read(name, lambda table: nearest(table, query, limit, columns, where), empty)
+            return rows.rename_columns({source: "media_id"})
+
+        return best_files(fetch, self._alive, query, k)
+
+    def media(self, media_ids: Sequence[str]) -> pa.Table:
+        """Rows of ``media`` by id, ordered by id, with ``absolute_path`` (binary; ``os.fsdecode`` gives the path).
+
+        Raises:
+            StorageError: the database refused.
+        """
+        schema = media_schema()
+        return self._placed(self._tables.rows_with(MEDIA_TABLE, "media_id", media_ids, schema.names, schema))
+
+    def media_by_path(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
+        """The row of one file by its absolute path, as ``media`` gives it; None when the library does not know it."""
+        text = os.fsdecode(path)
+        root = self.settings.root_of(text)
+        relative = root.relative(text) if root is not None else None
+        if root is None or relative is None:
+            return None
+        rows: list[dict[str, Any]] = self.media([media_id_of(root.root_id, relative)]).to_pylist()
+        return rows[0] if rows else None
+
+    def media_under(self, path: str | os.PathLike[str]) -> pa.Table:
+        """Rows of a file, or of everything below a folder, by absolute path; ordered by id, as ``media`` gives them."""
+        text = os.fsdecode(path)
+        rows = self._placed(self._tables.rows(MEDIA_TABLE, media_schema().names, media_schema()))
+        scope = Root.at(text)
+        inside = [scope.relative(os.fsdecode(place)) is not None for place in rows["absolute_path"].to_pylist()]
+        return rows.filter(pa.array(inside, pa.bool_()))
+
+    def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every row of ``media``, ordered by id; some columns or all."""
+        schema = media_schema()
+        wanted = list(columns or schema.names)
+        rows = self._tables.rows(MEDIA_TABLE, list(dict.fromkeys(["media_id", *wanted])), schema)
+        return rows.sort_by("media_id").select(wanted)
+
+    def skipped(self) -> pa.Table:
+        """``absolute_path, reason, media_id, state`` of every file that could not be read, ordered by path.
+
+        A file in state "indexed" is one that is still found with its earlier content.
+        """
+        rows = self._placed(self.all_media())
+        rows = rows.filter(pc.is_valid(rows["reason"]))
+        return rows.select(["absolute_path", "reason", "media_id", "state"]).sort_by("absolute_path")
+
+    def thumbnails(self, content_hashes: Sequence[str]) -> dict[str, bytes]:
+        """JPEGs by content hash; what has none is left out."""
+        schema = thumbnail_schema()
+        rows = self._tables.rows_with(THUMBNAIL_TABLE, "content_hash", content_hashes, schema.names, schema)
+        return dict(zip(rows["content_hash"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
+
+    def vectors(self, role: str, digest: str, content_hash: str) -> np.ndarray:
+        """Vectors of a content, (n_windows, d) float32 in the order of their starts; n is 0 for an unknown content."""
+        record = self.settings.record_of(role, digest)
+        rows = self.vector_rows(role, [content_hash]).get(content_hash, []) if record is not None else []
+        if not rows:
+            return np.empty((0, record.dimension if record else 0), dtype=np.float32)
+        return np.stack([row.embedding for row in rows])
+
+    def vector_rows(self, role: str, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
+        """The stored vectors of contents, each as it lies at one of its places, in the order of windows."""
+        record = self._model(role)
+        schema, source = stored_embedding_schema(role, record.dimension), source_column(role)
+        name, hashes = vector_table_name(role, record.digest), sorted(set(content_hashes))
+        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
+        table = self._tables.rows_with(name, "content_hash", hashes, columns, schema)
+        table = table.filter(pa.array(self._alive(table.rename_columns({source: "media_id"}))))
+        table = table.sort_by([("content_hash", "ascending"), (source, "ascending"), ("start", "ascending")])
+        matrix = embedding_matrix(table["embedding"])
+        found: dict[str, list[VectorRow]] = {}
+        for row, values in enumerate(table.drop_columns(["embedding"]).to_pylist()):
+            rows = found.setdefault(values["content_hash"], [])
+            if not rows or rows[0].media_id == values[source]:
+                place = {"media_id": values.pop(source), "embedding": matrix[row], "index": len(rows)}
+                rows.append(VectorRow(**values, **place))
+        return found
+
+    def vector_keys(self, role: str) -> set[tuple[str, str]]:
+        """(media_id, content_hash) of everything that has vectors of a role."""
+        record = self._model(role)
+        columns = [source_column(role), "content_hash"]
+        schema = stored_embedding_schema(role, record.dimension)
+        rows = self._tables.rows(vector_table_name(role, record.digest), columns, schema)
+        return set(zip(rows[columns[0]].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
+
+    def statistics(self) -> Statistics:
+        """Counts, bytes on disk and the state of the vector tables."""
+        return collect(self.all_media(["modality", "state", "reason", "trivial"]), self.path, self.index_states())
+
+    def index_states(self) -> dict[str, IndexState]:
+        """How each vector table of the library's models is stored, by role."""
+        states = {}
+        for role, record in self.settings.models.items():
+            name = vector_table_name(role, record.digest)
+            states[role] = self._tables.read(name, index_state, IndexState(n_rows=0, n_fragments=0))
+        return states
+
+    def _model(self, role: str) -> ModelRecord:
+        record = self.settings.models.get(role)
+        if record is None:
+            held = ", ".join(self.settings.models) or "none"
+            raise InputError(f"the library has no {role} model (it has {held}); open it with one")
+        return record
+
+    def _indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
+        """``media_id, content_hash`` of what is searchable, of all media or of some."""
+        columns, schema = ["media_id", "content_hash", "state"], media_schema()
+        if media_ids is None or len(media_ids) > _MANY:
+            rows = self._tables.rows(MEDIA_TABLE, columns, schema)
+        else:
+            rows = self._tables.rows_with(MEDIA_TABLE, "media_id", media_ids, columns, schema)
+        return rows.filter(pc.equal(rows["state"], INDEXED))
+
+    def _alive(self, rows: pa.Table) -> np.ndarray:
+        """Which of vector rows (media_id, content_hash) a ``media`` row vouches for."""
+        media = self._indexed(rows["media_id"].unique().to_pylist())
+        alive: np.ndarray = vouched(rows["media_id"], rows["content_hash"], media).to_numpy(zero_copy_only=False)
+        return alive
+
+    def _placed(self, media: pa.Table) -> pa.Table:
+        """``media`` rows ordered by id, with their absolute paths."""
+        media = media.sort_by("media_id")
+        roots = {root.root_id: root for root in self.settings.roots}
+        places = [
+            roots[root_id].absolute(path) if root_id in roots else path
+            for root_id, path in zip(media["root_id"].to_pylist(), media["path_bytes"].to_pylist(), strict=True)
+        ]
+        return media.append_column("absolute_path", pa.array(places, pa.binary()))
+
+
+def vouched(media_ids: pa.ChunkedArray, content_hashes: pa.ChunkedArray, media: pa.Table) -> pa.Array:
+    """Which pairs of id and content are among the rows of ``media``, bool."""
+    pairs = pc.binary_join_element_wise(media_ids, content_hashes, "-")
+    known = pc.binary_join_element_wise(media["media_id"], media["content_hash"], "-")
+    return pc.is_in(pairs, value_set=known.combine_chunks()).combine_chunks()

@@ -1,0 +1,170 @@
+"""What a library knows about itself: one small JSON file, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
+from arrowlens.store.schema import SCHEMA_VERSION, root_id_of
+
+SETTINGS_NAME = "library.json"
+_PARTIAL = ".partial"
+DEFAULT_WINDOW_S = 10.0
+DEFAULT_HOP_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """The model that a role's vectors come from.
+
+    Attributes:
+        digest: 64 hex characters; the model's identity.
+        dimension: length of its vectors.
+        source: where the model can be found again: a set's name or a directory.
+        space: name of the space it shares with other models, None when it shares none.
+    """
+
+    digest: str
+    dimension: int
+    source: str = ""
+    space: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Root:
+    """A folder whose files the library holds. ``path`` is absolute; odd bytes of its name are surrogates."""
+
+    root_id: str
+    path: str
+
+    @classmethod
+    def at(cls, path: str) -> Root:
+        """The root of an absolute folder path."""
+        return cls(root_id_of(path), path)
+
+    def relative(self, path: str) -> bytes | None:
+        """The bytes of an absolute path relative to this root, b"" for the root itself, None when it lies outside."""
+        if path == self.path:
+            return b""
+        base = self.path if self.path.endswith(os.sep) else self.path + os.sep
+        return os.fsencode(path[len(base) :]) if path.startswith(base) else None
+
+    def absolute(self, path_bytes: bytes) -> bytes:
+        """The bytes of the absolute path of a path relative to this root."""
+        return os.path.join(os.fsencode(self.path), path_bytes)  # noqa: PTH118 - pathlib has no bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """The library's own facts: layout, models by role, windows over recordings in seconds, and its folders."""
+
+    schema_version: int = SCHEMA_VERSION
+    models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
+    window_s: float = DEFAULT_WINDOW_S
+    hop_s: float = DEFAULT_HOP_S
+    roots: tuple[Root, ...] = ()
+
+    def with_models(self, models: Mapping[str, ModelRecord]) -> Settings:
+        """The same with ``models``, which may add roles but neither change nor leave out one that is there.
+
+        Raises:
+            ModelMismatchError: they do.
+        """
+        for role, record in self.models.items():
+            held = f"{role} vectors of model {record.digest[:8]}{f' ({record.source})' if record.source else ''}"
+            if role not in models:
+                raise ModelMismatchError(f"the library holds {held}, and no {role} model was given; open it with that")
+            if models[role].digest != record.digest:
+                raise ModelMismatchError(
+                    f"the library holds {held}, not of {models[role].digest[:8]}; open it with the models it was made "
+                    "with, or index into a new library"
+                )
+        added = {role: record for role, record in models.items() if role not in self.models}
+        return dataclasses.replace(self, models={**self.models, **added}) if added else self
+
+    def record_of(self, role: str, digest: str) -> ModelRecord | None:
+        """The model of a role, None when the library has none.
+
+        Raises:
+            ModelMismatchError: it is not the one with that digest.
+        """
+        record = self.models.get(role)
+        if record is not None and record.digest != digest:
+            raise ModelMismatchError(
+                f"the library holds {role} vectors of model {record.digest[:8]}, the query is of {digest[:8]}; "
+                "open it with the models it was made with"
+            )
+        return record
+
+    def with_root(self, path: str) -> Settings:
+        """The same with a root for the folder ``path``, unless one holds it already."""
+        if any(root.relative(path) is not None for root in self.roots):
+            return self
+        return dataclasses.replace(self, roots=(*self.roots, Root.at(path)))
+
+    def root_of(self, path: str) -> Root | None:
+        """The deepest root that contains an absolute path."""
+        holding = [root for root in self.roots if root.relative(path) is not None]
+        return max(holding, key=lambda root: len(root.path), default=None)
+
+
+def read_settings(folder: Path) -> Settings | None:
+    """The settings of the library in ``folder``, None where there are none.
+
+    Raises:
+        LibraryVersionError: a newer Arrowlens wrote them. StorageError: unreadable or damaged.
+    """
+    path = folder / SETTINGS_NAME
+    try:
+        values = json.loads(path.read_text(encoding="ascii"))
+        version = int(values["schema_version"])
+        if version > SCHEMA_VERSION:
+            raise LibraryVersionError(
+                f"{folder} was written by a newer Arrowlens (layout {version}, this one reads {SCHEMA_VERSION}); "
+                "update with pip install --upgrade arrowlens"
+            )
+        return _from_json(values)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read ({error.strerror}); check the permissions") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(f"{path} is damaged ({error}); restore it from a backup") from error
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Replace the settings in one step; what is cut off leaves the earlier ones.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    path = folder / SETTINGS_NAME
+    partial = folder / (SETTINGS_NAME + _PARTIAL)  # one writer at a time: the name needs nothing random
+    try:
+        with partial.open("w", encoding="ascii") as file:
+            json.dump(dataclasses.asdict(settings), file, indent=1)  # ASCII: surrogates of odd names come back
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
+
+
+def is_settings_file(name: str) -> bool:
+    """Whether ``name`` is a settings file, complete or cut off."""
+    return name in (SETTINGS_NAME, SETTINGS_NAME + _PARTIAL)
+
+
+def _from_json(values: dict[str, Any]) -> Settings:
+    return Settings(
+        schema_version=int(values["schema_version"]),
+        models={role: ModelRecord(**record) for role, record in values["models"].items()},
+        window_s=float(values["window_s"]),
+        hop_s=float(values["hop_s"]),
+        roots=tuple(Root(**root) for root in values["roots"]),
+    )

@@ -1,0 +1,175 @@
+"""``MultimodalStorage``: a library on disk. Open, upsert, delete, query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from arrowlens.store import index
+from arrowlens.store.named import query_named, store_named
+from arrowlens.store.reading import LibraryReader, vouched
+from arrowlens.store.schema import (
+    MEDIA_TABLE,
+    THUMBNAIL_TABLE,
+    media_schema,
+    source_column,
+    stored_embedding_schema,
+    thumbnail_schema,
+    vector_table_name,
+)
+from arrowlens.store.tables import translated
+from arrowlens.store.vectors import VectorRow, vector_table
+
+
+class MultimodalStorage(LibraryReader):
+    """Media, thumbnails and vectors of one library. Safe to share between threads; a context manager.
+
+    Readers need no lock and see what other processes write. Every writing method takes the writer lock for its own
+    duration; ``writing()`` holds it over several.
+
+    Args:
+        storage_path: the library's folder.
+        create: make a library where there is none; the folder must then be missing or empty.
+
+    Raises:
+        LibraryNotFoundError: no library there and ``create`` is False, or the folder holds other things.
+        LibraryVersionError: a newer Arrowlens wrote it. StorageError: the disk refused.
+    """
+
+    def upsert_vectors(self, role: str, rows: Sequence[VectorRow]) -> None:
+        """Write vectors of a role's model; equal content at an equal place replaces itself.
+
+        They are found once ``upsert_media`` has vouched for their content at their place.
+
+        Raises:
+            InputError: the library has no model for the role, or a vector is unusable; nothing is written.
+            LibraryBusyError, StorageError: as for writing.
+        """
+        if not rows:
+            return
+        record = self._model(role)
+        table = vector_table(role, record.digest[:8], record.dimension, rows)
+        with self.writing():
+            self._tables.merge(vector_table_name(role, record.digest), "embedding_id", table)
+
+    def upsert_thumbnails(self, thumbnails: Mapping[str, bytes]) -> None:
+        """Write JPEGs by content hash.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        rows = pa.table([list(thumbnails), pa.array(thumbnails.values(), pa.binary())], schema=thumbnail_schema())
+        with self.writing():
+            self._tables.merge(THUMBNAIL_TABLE, "content_hash", rows)
+
+    def upsert_media(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows of ``media``, last of all: with them vectors and thumbnails of their content become visible.
+
+        Args:
+            rows: values by column name; missing ones are null. Of rows with one ``media_id`` the last counts.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        unique = list({row["media_id"]: dict(row) for row in rows}.values())
+        with self.writing():
+            self._tables.merge(MEDIA_TABLE, "media_id", pa.Table.from_pylist(unique, schema=media_schema()))
+
+    def delete_media(self, media_ids: Sequence[str]) -> None:
+        """Forget places of files, with what only they used: ``media`` rows first, then vectors and thumbnails.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            self._tables.delete(MEDIA_TABLE, "media_id", media_ids)
+            self.repair()
+
+    def repair(self) -> int:
+        """Delete vectors and thumbnails that no ``media`` row vouches for; returns how many vectors.
+
+        A run that was killed leaves some, and so does the replacement of a file's content.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        n_deleted = 0
+        with self.writing():
+            media = self._indexed()
+            for role, record in self.settings.models.items():
+                name = vector_table_name(role, record.digest)
+                schema = stored_embedding_schema(role, record.dimension)
+                rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
+                stale = rows.filter(pc.invert(vouched(rows[source_column(role)], rows["content_hash"], media)))
+                self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
+                n_deleted += stale.num_rows
+            hashes = self._tables.rows(THUMBNAIL_TABLE, ["content_hash"], thumbnail_schema())["content_hash"]
+            unused = hashes.filter(pc.invert(pc.is_in(hashes, value_set=media["content_hash"])))
+            self._tables.delete(THUMBNAIL_TABLE, "content_hash", unused.to_pylist())
+        return n_deleted
+
+    def optimize(self, *, thorough: bool = True) -> None:
+        """Compact the tables, keep their indexes, drop old versions.
+
+        Args:
+            thorough: False leaves alone what is in good shape, so that it costs little after each ingest.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            for name in self._tables.names():
+                with translated(f"{self.path}: compacting {name}"):
+                    table = self._tables.table(name)
+                    if table is None:
+                        continue
+                    self._tables.retried(partial(index.keep_in_shape, table, thorough=thorough))
+
+    # -- the seed's methods ---------------------------------------------------------------------------------------
+
+    def store_vision_embedding(
+        self, embedding_id: str, image_id: str, embedding: np.ndarray, model: str = "clip-vit-base"
+    ) -> None:
+        """Store a picture's vector under ids of the caller's; storing it again replaces it.
+
+        Each model name has a table of its own, apart from the library's media.
+
+        Args:
+            embedding_id: names the row. image_id: names the picture.
+            embedding: (d,) of any float type; d is that of the model's first vector (768 for the B models).
+            model: name of the model.
+
+        Raises:
+            InputError: another dimension, NaN, infinity or zero. LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            ids = {"embedding_id": embedding_id, "image_id": image_id, "model": model}
+            store_named(self._tables, "vision", ids, embedding)
+
+    def store_audio_embedding(
+        self, embedding_id: str, audio_id: str, embedding: np.ndarray, model: str = "whisper-base"
+    ) -> None:
+        """Store a recording's vector; as ``store_vision_embedding`` (512-d for whisper-base)."""
+        with self.writing():
+            ids = {"embedding_id": embedding_id, "audio_id": audio_id, "model": model}
+            store_named(self._tables, "audio", ids, embedding)
+
+    def query_similar_images(
+        self, query_embedding: np.ndarray, top_k: int = 10, model: str = "clip-vit-base"
+    ) -> list[dict[str, Any]]:
+        """The pictures nearest to a vector among those of ``store_vision_embedding`` of the same model.
+
+        Returns:
+            ``{"image_id", "similarity"}`` (cosine), best first, equal ones by id; each picture once, at most ``top_k``.
+
+        Raises:
+            InputError: unusable vector, or ``top_k`` below 1. StorageError: the database refused.
+        """
+        best = query_named(self._tables, "vision", "image_id", query_embedding, top_k, model)
+        pairs = zip(best["media_id"].to_pylist(), best["score"].to_pylist(), strict=True)
+        return [{"image_id": image_id, "similarity": score} for image_id, score in pairs]

@@ -1,0 +1,206 @@
+"""LanceDB's tables: opened, read, merged and deleted from, with its errors translated. lancedb is imported here only.
+
+Every handle asks for the newest version at each use, so that another process's writes are seen at once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+from arrowlens.errors import StorageError
+
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+    from lancedb.table import LanceTable
+
+_T = TypeVar("_T")
+_FOREIGN = (RuntimeError, OSError, ValueError, TypeError, KeyError, pa.ArrowException)  # what lancedb raises
+_ATTEMPTS = 4
+_IDS_A_FILTER = 5_000
+
+
+class Tables:
+    """The tables of one database folder; safe to share between threads.
+
+    A table comes into being with its first rows; before that it reads as empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()  # lancedb resolves relative paths against a later working directory
+        self._lock = threading.Lock()
+        self._database: Any = None
+        self._open: dict[str, LanceTable] = {}
+
+    def names(self) -> list[str]:
+        """The tables there are, sorted; found by their folders, without importing lancedb."""
+        suffix = ".lance"
+        try:
+            return sorted(path.name[: -len(suffix)] for path in self._folder.glob(f"*{suffix}") if path.is_dir())
+        except OSError as error:
+            raise StorageError(f"{self._folder} cannot be read ({error.strerror}); check the permissions") from error
+
+    def read(self, name: str, ask: Callable[[LanceTable], _T], empty: _T) -> _T:
+        """What ``ask`` gets from a table, or ``empty`` when there is no such table.
+
+        A file that vanishes meanwhile was pruned after a compaction: ``ask`` is called again on the newer version.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        for attempt in range(_ATTEMPTS):
+            with translated(f"{self._folder}: reading {name}"):
+                table = self.table(name)
+                if table is None:
+                    return empty
+                try:
+                    return ask(table)
+                except _FOREIGN as error:
+                    if attempt + 1 == _ATTEMPTS or not _is_vanished(error):
+                        raise
+                    self.forget(name)
+        raise AssertionError("unreachable")
+
+    def rows(self, name: str, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
+        """``columns`` of the rows that satisfy ``where``; of a missing table, none, in the columns of ``schema``."""
+
+        def ask(table: LanceTable) -> pa.Table:
+            query = table.search().select(list(columns))
+            return (query if where is None else query.where(where)).limit(None).to_arrow()
+
+        return self.read(name, ask, schema.empty_table().select(list(columns)))
+
+    def rows_with(
+        self, name: str, column: str, values: Sequence[str], columns: Sequence[str], schema: pa.Schema
+    ) -> pa.Table:
+        """``columns`` of the rows whose ``column`` is among ``values``."""
+        parts = [self.rows(name, columns, schema, is_among(column, part)) for part in _parts(values)]
+        return pa.concat_tables(parts) if parts else schema.empty_table().select(list(columns))
+
+    def merge(self, name: str, key: str, rows: pa.Table) -> None:
+        """Insert rows, or replace those of equal ``key``; doing it twice changes nothing. Ids must differ within rows.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        if rows.num_rows == 0:
+            return
+        with translated(f"{self._folder}: writing {name}"):
+            table = self.table(name) or self._create(name, rows.schema)
+            merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+            # An index on the key brings back duplicates under concurrent merges; the scan costs nothing.
+            merge = merge.use_index(False)
+            self.retried(lambda: merge.execute(rows))
+
+    def delete(self, name: str, column: str, values: Sequence[str]) -> None:
+        """Delete the rows whose ``column`` is among ``values``.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        with translated(f"{self._folder}: deleting from {name}"):
+            table = self.table(name)
+            for part in _parts(values) if table is not None else ():
+                assert table is not None
+                self._delete_part(table, column, part)
+
+    def table(self, name: str) -> LanceTable | None:
+        """The handle of a table, None when there is no such table yet."""
+        with self._lock:
+            if name not in self._open:
+                if not (self._folder / f"{name}.lance").is_dir():
+                    return None
+                self._open[name] = self._connected().open_table(name)
+            return self._open[name]
+
+    def forget(self, name: str) -> None:
+        """Open a table anew at its next use."""
+        with self._lock:
+            self._open.pop(name, None)
+
+    def retried(self, write: Callable[[], _T]) -> _T:
+        """``write`` again as long as another commit came in between."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return write()
+            except _FOREIGN as error:
+                if attempt + 1 == _ATTEMPTS or "conflict" not in str(error).lower():
+                    raise
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Let go of all handles."""
+        with self._lock:
+            self._open.clear()
+            self._database = None
+
+    def _delete_part(self, table: LanceTable, column: str, part: Sequence[str]) -> None:
+        self.retried(lambda: table.delete(is_among(column, part)))
+
+    def _create(self, name: str, schema: pa.Schema) -> LanceTable:
+        with self._lock:
+            self._open[name] = self._connected().create_table(name, schema=schema, exist_ok=True)
+            return self._open[name]
+
+    def _connected(self) -> Any:  # noqa: ANN401 - lancedb is not typed
+        if self._database is None:
+            import lancedb
+
+            self._database = lancedb.connect(str(self._folder), read_consistency_interval=dt.timedelta(0))
+        return self._database
+
+
+def is_among(column: str, values: Sequence[str]) -> Expr:
+    """The expression "``column`` is one of ``values``"; values are never spliced into SQL."""
+    from lancedb.expr import col
+
+    return col(column).isin(list(values))
+
+
+def equals(column: str, value: str) -> Expr:
+    """The expression "``column`` is ``value``"."""
+    from lancedb.expr import col, lit
+
+    return col(column) == lit(value)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """The one place where errors of lancedb and of the system become ``StorageError``.
+
+    Raises:
+        StorageError: with the first line of the cause and a cure.
+    """
+    try:
+        yield
+    except _FOREIGN as error:
+        if isinstance(error, StorageError):
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise StorageError(f"{doing} failed ({lines[0][:300]}); {_cure(str(error))}") from error
+
+
+def _cure(message: str) -> str:
+    message = message.lower()
+    if "no space" in message or "file too large" in message or "quota" in message:
+        return "free disk space, then run again"
+    if "permission denied" in message or "read-only" in message:
+        return "check the folder's permissions"
+    if "not found" in message or "no such file" in message:
+        return "the library lacks files; restore it from a backup or index into a new one"
+    return "check the disk, then run again"
+
+
+def _is_vanished(error: BaseException) -> bool:
+    message = str(error).lower()
+    return "not found" in message or "no such file" in message
+
+
+def _parts(values: Sequence[str]) -> list[Sequence[str]]:
+    return [values[start : start + _IDS_A_FILTER] for start in range(0, len(values), _IDS_A_FILTER)]
