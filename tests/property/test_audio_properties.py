@@ -73,7 +73,7 @@ def test_any_recording_gives_512_numbers_and_80_mel_bins(base_shape: AudioEncode
 # Feature: multimodal-encoder-system, Property 4: Audio Encoder Precision
 @given(wave=recordings())
 def test_any_recording_agrees_with_the_reference(
-    small: tuple[WhisperReference, AudioEncoder], wave: np.ndarray
+    small: tuple[WhisperReference, AudioEncoder], fixed: tuple[np.ndarray, np.ndarray], wave: np.ndarray
 ) -> None:
     reference, encoder = small
     expected, found = fixed
