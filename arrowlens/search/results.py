@@ -103,7 +103,7 @@ class Results(Sequence[Hit]):
 
         Paths become text; bytes of a name that are not UTF-8 are written as ``\\xNN``.
         """
-        import pyarrow as pa  # noqa: PLC0415 - half of a second that a search on the command line need not pay
+        import pyarrow as pa  # deferred: half of a second that a search on the command line need not pay
 
         rows = [{field.name: getattr(hit, field.name) for field in dataclasses.fields(Hit)} for hit in self._hits]
         for row in rows:
@@ -118,7 +118,7 @@ class Results(Sequence[Hit]):
 
 def result_schema() -> pa.Schema:
     """The columns of ``Results.to_arrow()``, in the order of ``Hit``'s fields."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa  # deferred: as above
 
     columns: dict[str, Any] = {
         "path": pa.utf8(),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -119,6 +121,34 @@ class Searcher:
         rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in best]).to_pylist()}
         hits = [_hit(match, rows[match.media_id]) for match in best if match.media_id in rows]
         return Results(hits, (time.perf_counter() - started) * 1e3)
+
+
+_COPIED = (
+    "width",
+    "height",
+    "duration",
+    "sample_rate",
+    "channels",
+    "format",
+    "size",
+    "modified",
+    "captured_at",
+    "content_hash",
+)
+
+
+def _hit(match: _Match, row: dict[str, Any]) -> Hit:
+    """A match with its row of ``media``."""
+    return Hit(
+        path=Path(os.fsdecode(row["absolute_path"])),
+        media_id=match.media_id,
+        modality=row["modality"],
+        score=match.score,
+        start=match.start,
+        end=match.end,
+        metadata=dict(row["metadata"] or ()),
+        **{name: row[name] for name in _COPIED},
+    )
 
 
 def _check_k(k: int) -> None:

@@ -1,0 +1,196 @@
+"""One function a command: call the library, print what it says, return the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import arrowlens
+from arrowlens.cli.output import (
+    amount,
+    byte_size,
+    columns,
+    hit_record,
+    note,
+    results_table,
+    shown_path,
+    status_text,
+    write_json,
+)
+from arrowlens.cli.progress import IngestProgress, ModelProgress
+from arrowlens.cli.server import INTERRUPTED, serve
+from arrowlens.cli.signals import stop_on_interrupt
+from arrowlens.errors import FolderError
+from arrowlens.search import printable
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def ingest(options: argparse.Namespace) -> int:
+    """Index folders; the only command that creates a library."""
+    for folder in options.folders:  # before the library is made: a mistyped folder must leave nothing behind
+        if not folder.expanduser().is_dir():
+            raise FolderError(f"{folder} is no folder; name folders that hold pictures or recordings")
+    with ModelProgress() as progress:
+        library = arrowlens.Library.open(
+            options.library, options.models, True, options.device, options.precision, on_progress=progress
+        )
+    with library, stop_on_interrupt() as stop, IngestProgress() as bar:
+        report = library.ingest(*options.folders, on_event=bar, stop=stop, workers=options.workers, prune=options.prune)
+    for folder, reason in report.unread_folders.items():
+        note(f"arrowlens: {shown_path(folder)} could not be read ({printable(reason)}); what is known of it is kept")
+    interrupted = stop.is_set()
+    if options.json:
+        write_json({**report.to_dict(), "interrupted": interrupted, "library": str(library.path)})
+    else:
+        print(_report_text(report))
+    if interrupted:
+        note("arrowlens: interrupted; the same command goes on from here")
+    return INTERRUPTED if interrupted else 0
+
+
+def _report_text(report: arrowlens.IngestReport) -> str:
+    hint = " (`arrowlens skipped` says why)" if report.skipped else ""
+    return (
+        f"{report.indexed:,} indexed, {report.unchanged:,} unchanged, {report.skipped:,} skipped{hint}, "
+        f"{report.removed:,} removed in {report.seconds:.1f} s"
+    )
+
+
+def search(options: argparse.Namespace) -> int:
+    """Find pictures and sounds by a text."""
+    text = " ".join(options.text)
+    with _open(options) as library:
+        results = library.search(text, k=options.k)
+        _show_results(library, results, options, {"query": text})
+    return 0
+
+
+def similar(options: argparse.Namespace) -> int:
+    """Find what is like a file."""
+    with _open(options) as library:
+        results = library.similar(options.file, k=options.k)
+        _show_results(library, results, options, {"query": str(options.file)})
+    return 0
+
+
+def _show_results(
+    library: arrowlens.Library, results: arrowlens.Results, options: argparse.Namespace, query: dict[str, Any]
+) -> None:
+    if options.json:
+        write_json({"hits": [hit_record(hit) for hit in results], "took_ms": results.took_ms, **query})
+    elif results:
+        print(results_table(results))
+        note(f"{amount(len(results), 'result')} in {results.took_ms:.0f} ms")
+    else:
+        note(_why_nothing(library))
+
+
+def _why_nothing(library: arrowlens.Library) -> str:
+    status = library.status()
+    if not status.images and not status.audio:
+        return f"the library {shown_path(library.path)} is empty: arrowlens ingest FOLDER fills it"
+    return (
+        f"nothing of that kind in the library ({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"
+    )
+
+
+def convert(options: argparse.Namespace) -> int:
+    """A Hugging Face checkpoint -> a model directory."""
+    from arrowlens import conversion  # deferred: torch
+
+    convert_family = {
+        "clip": conversion.convert_clip_model,
+        "whisper": conversion.convert_whisper_model,
+        "text": conversion.convert_text_model,
+    }[options.family]
+    with ModelProgress() as progress:
+        report = convert_family(
+            options.source,
+            options.output,
+            dtype=options.dtype,
+            format=options.format,
+            verify=options.verify,
+            on_progress=progress,
+        )
+    print("\n".join(printable(line) for line in report.lines()))
+    return 0
+
+
+def models(options: argparse.Namespace) -> int:
+    """What is bundled, cached, and can be downloaded."""
+    from arrowlens.models import available  # deferred: conversion's imports
+
+    found = available()
+    if options.json:
+        write_json({"models": [dataclasses.asdict(model) for model in found]})
+        return 0
+    rows = [["set", "role", "state", "size", "digest", "licence", "source"]]
+    for model in found:
+        digest = model.digest[:8] if model.digest else "-"
+        size = byte_size(model.n_bytes)
+        rows.append([model.set_name, model.role, model.state, size, digest, model.licence, printable(model.source)])
+    print(columns(rows))
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """What the library holds, with which models."""
+    with _open(options) as library:
+        found = library.status()
+    if options.json:
+        write_json(dataclasses.asdict(found))
+    else:
+        print(status_text(found))
+    return 0
+
+
+def skipped(options: argparse.Namespace) -> int:
+    """Files that could not be read, and why."""
+    with _open(options) as library:
+        files = library.skipped()
+    if options.json:
+        write_json({"files": [{"path": str(file.path), "reason": file.reason} for file in files]})
+    elif files:
+        print(columns([["path", "reason"], *([shown_path(file.path), printable(file.reason)] for file in files)]))
+    else:
+        note("every file could be read")
+    return 0
+
+
+def remove(options: argparse.Namespace) -> int:
+    """Forget files or folders; the files themselves stay."""
+    with _open(options) as library:
+        n_removed = library.remove(options.paths)
+    if options.json:
+        write_json({"removed": n_removed})
+    else:
+        print(f"{amount(n_removed, 'file')} forgotten")
+    return 0
+
+
+def optimize(options: argparse.Namespace) -> int:
+    """Compact the library's files."""
+    with _open(options) as library:
+        before, started = library.status().n_bytes, time.monotonic()
+        library.optimize()
+        after, seconds = library.status().n_bytes, time.monotonic() - started
+    if options.json:
+        write_json({"bytes_before": before, "bytes_after": after, "seconds": seconds})
+    else:
+        print(f"{byte_size(before)} before, {byte_size(after)} after, in {seconds:.1f} s")
+    return 0
+
+
+def ui(options: argparse.Namespace) -> int:
+    """Search in the browser, until Ctrl-C."""
+    with _open(options) as library:  # a mistyped library or missing models end here, not in the browser
+        path = library.path
+    return serve(path, options)
+
+
+def _open(options: argparse.Namespace) -> arrowlens.Library:
+    return arrowlens.Library.open(options.library, device=options.device, precision=options.precision)

@@ -1,0 +1,119 @@
+"""What commands print: JSON for programs, short aligned text for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arrowlens.search import Hit, Results, printable
+
+if TYPE_CHECKING:
+    from arrowlens.library import LibraryStatus
+    from arrowlens.store import IndexState, ModelRecord
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout, in ASCII: bytes of a name that are not UTF-8 are escaped surrogates."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+
+
+def note(text: str) -> None:
+    """A line for the user beside the result: on stderr."""
+    print(text, file=sys.stderr)
+
+
+def hit_record(hit: Hit) -> dict[str, Any]:
+    """A hit as ``--json`` shows it."""
+    return {
+        "path": str(hit.path),
+        "score": hit.score,
+        "relevance": hit.relevance,
+        "modality": hit.modality,
+        "media_id": hit.media_id,
+        "start": hit.start,
+        "end": hit.end,
+    }
+
+
+def results_table(results: Results) -> str:
+    """Score, kind, time range (if there is audio) and path of each hit, under a header."""
+    timed = any(hit.start is not None for hit in results)
+    rows = [["score", "kind", *(["time"] if timed else []), "path"]]
+    for hit in results:
+        time = [time_range(hit.start, hit.end)] if timed else []
+        rows.append([f"{hit.score:.3f}", hit.modality, *time, shown_path(hit.path)])
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """``rows`` of one length as text, two blanks between columns, the last one not padded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """``path`` made safe to print, relative to the current folder when it is below it."""
+    path, here = Path(path), Path.cwd()
+    return printable(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def time_range(start: float | None, end: float | None) -> str:
+    """``0:05-0:15``; empty without times."""
+    return "" if start is None or end is None else f"{clock(start)}-{clock(end)}"
+
+
+def clock(seconds: float) -> str:
+    """``0:05``, ``1:02:03``; tenths only where they are not zero."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
+    return f"{hours}:{minutes:02d}:{text}" if hours else f"{minutes}:{text}"
+
+
+def amount(count: int, singular: str, plural: str | None = None) -> str:
+    """``1 file``, ``2 files``, ``12,000 files``."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def byte_size(n_bytes: float) -> str:
+    """``512 B``, ``1.5 KB``, ``3.2 GB`` (powers of 1024)."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if n_bytes < 1024 or unit == "GB":
+            break
+        n_bytes /= 1024
+    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+
+
+def status_text(status: LibraryStatus) -> str:
+    """A library's status for people, a fact a line."""
+    facts = [
+        ("library", shown_path(status.path)),
+        ("holds", f"{amount(status.images, 'picture')}, {amount(status.audio, 'recording')}"),
+        ("skipped", f"{amount(status.skipped, 'file')} that could not be read"),
+        ("on disk", byte_size(status.n_bytes)),
+        *(("folder", shown_path(folder)) for folder in status.folders),
+        *((f"{role} model", _model_text(record)) for role, record in status.models.items()),
+        ("text finds", "pictures and recordings" if status.text_reaches_audio else "pictures"),
+        ("runs on", f"{status.device} in {status.precision}: {status.precision_reason}"),
+        *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),
+    ]
+    return columns([[label, value] for label, value in facts])
+
+
+def _model_text(record: ModelRecord) -> str:
+    space = f", space {record.space}" if record.space else ""
+    return printable(f"{record.source} {record.digest[:8]}, {record.dimension} dimensions{space}")
+
+
+def _index_text(state: IndexState) -> str:
+    if state.kind is None:
+        return f"{state.n_rows:,}, exact scan"
+    return f"{state.n_rows:,}, index {state.kind}, {state.n_unindexed:,} not in it yet"

@@ -1,0 +1,139 @@
+"""The command line: commands, options and what they accept. ``2`` is argparse's own exit status for wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import arrowlens
+from arrowlens.cli import commands
+
+DEFAULT_LIBRARY = ".arrowlens"
+LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8501
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the ``arrowlens`` command; a parsed command line carries the function to call as ``run``."""
+    parser = argparse.ArgumentParser(
+        prog="arrowlens",
+        description="Find pictures and recordings by meaning, on your own machine.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"arrowlens {arrowlens.__version__}")
+    adder = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_ingest(adder)
+    _add_searches(adder)
+    _add_upkeep(adder)
+    _add_convert(adder)
+    _add_models(adder)
+    _add_ui(adder)
+    return parser
+
+
+_Adder = argparse._SubParsersAction  # argparse gives the type no public name
+
+
+def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
+    command = _command(adder, "ingest", commands.ingest, "index folders of pictures and recordings")
+    command.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help="walked with all folders below it")
+    _library_options(command)
+    command.add_argument(
+        "--models", metavar="SET", help="of a new library: base (the default), demo, or clip=DIR,audio=DIR,text=DIR"
+    )
+    command.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
+    command.add_argument(
+        "--no-prune", dest="prune", action="store_false", help="keep what is no longer on disk under these folders"
+    )
+    _json_option(command)
+
+
+def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
+    search = _command(adder, "search", commands.search, "find pictures (and sounds, if the models can) by a text")
+    search.add_argument("text", metavar="TEXT", nargs="+", type=_text, help="what to look for, in English")
+    similar = _command(adder, "similar", commands.similar, "find what looks or sounds like a file")
+    similar.add_argument("file", metavar="FILE", type=Path, help="a picture or a recording, in the library or not")
+    for command in (search, similar):
+        _library_options(command)
+        command.add_argument("-k", dest="k", metavar="N", type=_positive, default=20, help="results (default: 20)")
+        _json_option(command)
+
+
+def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
+    status = _command(adder, "status", commands.status, "what the library holds, with which models")
+    skipped = _command(adder, "skipped", commands.skipped, "files that could not be read, and why")
+    remove = _command(adder, "remove", commands.remove, "forget files or folders (the files themselves stay)")
+    remove.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with all below it")
+    optimize = _command(adder, "optimize", commands.optimize, "compact the library's files")
+    for command in (status, skipped, remove, optimize):
+        _library_options(command)
+        _json_option(command)
+
+
+def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
+    command = _command(adder, "convert", commands.convert, "a Hugging Face checkpoint -> a model directory")
+    command.add_argument("family", choices=("clip", "whisper", "text"))
+    command.add_argument("source", metavar="SOURCE", help="a Hugging Face id, or a folder with a checkpoint")
+    command.add_argument("--output", metavar="DIR", type=Path, required=True, help="the model directory to write")
+    command.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
+    command.add_argument("--format", choices=("arrow", "parquet"), default="arrow")
+    command.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="do not compare with the original model"
+    )
+
+
+def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
+    command = _command(adder, "models", commands.models, "what is bundled, cached, and can be downloaded")
+    _json_option(command)
+
+
+def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
+    command = _command(adder, "ui", commands.ui, "search in the browser")
+    _library_options(command)
+    command.add_argument("--host", default=DEFAULT_HOST, help=f"address to listen on (default: {DEFAULT_HOST})")
+    command.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"(default: {DEFAULT_PORT})")
+
+
+def _command(
+    adder: _Adder[argparse.ArgumentParser], name: str, run: commands.Command, summary: str
+) -> argparse.ArgumentParser:
+    command = adder.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _library_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--library",
+        metavar="DIR",
+        type=Path,
+        default=Path(os.environ.get(LIBRARY_VARIABLE) or DEFAULT_LIBRARY),
+        help=f"the library (default: ${LIBRARY_VARIABLE}, or {DEFAULT_LIBRARY} here)",
+    )
+    command.add_argument("--device", help="where models run: cpu, cuda, mps, ... (default: the best there is)")
+    command.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+
+
+def _json_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty text finds nothing")
+    return text

@@ -1,0 +1,78 @@
+"""How far a long job is: on stderr; bars only on a terminal, and gone when the job ends."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tqdm import tqdm
+
+from arrowlens.search import printable
+
+if TYPE_CHECKING:
+    from arrowlens.conversion import Progress
+    from arrowlens.ingest import Event
+
+
+class _Bar:
+    """A tqdm bar that appears with its first figures; a context manager that clears it away."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Clear the bar away; the next figures start a new one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _show(self, done: int, total: int | None, **look: Any) -> None:  # noqa: ANN401 - tqdm's own options
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            self._bar = tqdm(file=sys.stderr, leave=False, dynamic_ncols=True, **look)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+
+class ModelProgress(_Bar):
+    """Downloads as a bar, the other steps of a conversion as a line when each begins; licences always."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Show one step."""
+        if progress.step == "download":
+            self._show(
+                progress.done,
+                progress.total,
+                desc=printable(progress.detail),
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+            )
+            if progress.done < progress.total:
+                return
+        self.close()
+        if progress.step == "licence" or progress.done == 0:
+            print(printable(progress.detail), file=sys.stderr)
+
+
+class IngestProgress(_Bar):
+    """Files dealt with, of all that were found, with the rate and the time left."""
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if event.phase == "index":
+            self._show(event.done, event.total, desc="indexing", unit="file")
+            if self._bar is not None and event.skipped:
+                self._bar.set_postfix_str(f"{event.skipped:,} skipped", refresh=False)
+        else:
+            self.close()

@@ -1,0 +1,381 @@
+"""``Library``: the Python query API, and the one place where the rooms are put together."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Event as StopEvent
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from arrowlens import ingest, media
+from arrowlens.encoders import AudioProcessor, ImageProcessor, MultimodalEmbeddingProvider
+from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.ingest import Event, IngestOptions, IngestReport
+from arrowlens.media import MEDIA_SUFFIXES, Decoded
+from arrowlens.media.colours import to_rgb
+from arrowlens.media.files import open_regular
+from arrowlens.models import ModelSet, resolve
+from arrowlens.search import Hit, Results, Searcher
+from arrowlens.search.results import Modality
+from arrowlens.store import IndexState, ModelRecord, MultimodalStorage, Settings
+
+if TYPE_CHECKING:
+    from arrowlens.conversion import OnProgress
+
+__all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
+
+DEFAULT_MODELS = "base"  # of a new library
+SAMPLE_RATE = 16_000  # Hz, of everything that is encoded
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LibraryStatus:
+    """What a library holds and how it works.
+
+    Attributes:
+        images, audio: files that can be found. skipped: files that could not be read.
+        n_bytes: of everything in the library's folder.
+        models: by role; each with digest, dimension, source and space.
+        text_reaches_audio: whether ``search`` finds recordings.
+        device, precision, precision_reason: where models run, in which numbers, and why in those.
+        indexes: by role; how the vectors are stored, and whether an index (``kind``) or an exact scan (None) answers.
+        folders: that were ingested.
+        window_s, hop_s: recordings are compared in windows of so many seconds, one every so many.
+    """
+
+    path: Path
+    images: int
+    audio: int
+    skipped: int
+    n_bytes: int
+    models: Mapping[str, ModelRecord]
+    text_reaches_audio: bool
+    device: str
+    precision: str
+    precision_reason: str
+    indexes: Mapping[str, IndexState]
+    folders: tuple[Path, ...]
+    window_s: float
+    hop_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that could not be read. ``still_found``: its earlier content is in the library."""
+
+    path: Path
+    reason: str
+    still_found: bool = False
+
+
+class Library:
+    """A folder on disk that remembers pictures and recordings, and finds them again. Open one with ``Library.open``.
+
+    Safe to share between threads: any number may search while one ingests. A context manager.
+    """
+
+    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
+        self._storage = storage
+        self._provider = provider
+        self._searcher = Searcher(storage, provider)
+
+    @classmethod
+    def open(
+        cls,
+        path: StrPath,
+        models: str | None = None,
+        create: bool = False,
+        device: str | None = None,
+        precision: str = "auto",
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Self:
+        """Open a library; make it where there is none, if ``models`` is given or ``create`` is true.
+
+        Args:
+            path: the library's folder; ``~`` is expanded.
+            models: ``demo``, ``base`` (the default of a new library) or ``clip=DIR,audio=DIR,text=DIR``. A library
+                remembers its models: for one that is there, this only has to agree.
+            create: whether to make a library where there is none.
+            device: torch device; None takes CUDA when there, else the CPU.
+            precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; no part of a library's identity.
+            on_progress: called with each step of downloading and converting ``base`` models.
+
+        Raises:
+            LibraryNotFoundError: none there, and none is to be made. LibraryVersionError: a newer Arrowlens wrote it.
+            ModelMismatchError: it was made with other models. ModelError: its models cannot be had.
+        """
+        storage: MultimodalStorage | None = None
+        try:
+            storage = MultimodalStorage(path, create=False)
+        except LibraryNotFoundError:
+            if models is None and not create:
+                raise
+        remembered = _remembered_models(storage.settings) if storage is not None else None
+        # Models come first: when they cannot be had, no library is left behind.
+        model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)
+        provider = MultimodalEmbeddingProvider(
+            text_model_path=model_set.text,
+            audio_model_path=model_set.audio,
+            clip_model_path=model_set.clip,
+            device=device,
+            precision=precision,
+        )
+        storage = storage or MultimodalStorage(path, create=True)
+        storage.bind_models(_model_records(model_set, provider))
+        return cls(storage, provider)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; a library that is used again opens them again."""
+        self._storage.close()
+
+    @property
+    def path(self) -> Path:
+        """The library's folder, absolute."""
+        return self._storage.path
+
+    @property
+    def text_reaches_audio(self) -> bool:
+        """Whether ``search`` finds recordings too: the models hold texts and sounds in one space."""
+        return self._provider.text_reaches_audio
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def search(self, text: str, k: int = 20, modality: Modality | None = None) -> Results:
+        """The ``k`` files nearest to a text: pictures, and recordings where ``text_reaches_audio``.
+
+        Args:
+            text: in the language the models know; the demo and base models know English.
+            k: how many, from 1 on.
+            modality: "image" or "audio" keeps one kind.
+
+        Raises:
+            InputError: ``k`` or the text is unusable. ModelLoadError: the library has no CLIP model.
+        """
+        return self._searcher.text(text, k, modality)
+
+    def similar(self, path: StrPath, k: int = 20) -> Results:
+        """The ``k`` files that look or sound most like a file, of the same kind as it.
+
+        The file need not be in the library; where its content is, it comes first with a score of 1 within float16's
+        precision. Recordings longer than a window are compared window by window; the best pair counts.
+
+        Raises:
+            MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` is below 1.
+            ModelLoadError: the library has no model for that kind.
+        """
+        path = Path(path).expanduser()
+        return self._similar_to_decoded(media.decode(path, thumbnail=False, min_side=self._min_side()), str(path), k)
+
+    def search_by_upload(self, data: bytes, name: str, k: int = 20) -> Results:
+        """As ``similar``, for a file's bytes. ``name`` is only for messages; nothing is stored.
+
+        Raises:
+            MediaError: the bytes cannot be decoded; says why. InputError, ModelLoadError: as ``similar``.
+        """
+        decoded = media.decode(name, data=data, thumbnail=False, min_side=self._min_side())
+        return self._similar_to_decoded(decoded, name, k)
+
+    def similar_to(self, hit: Hit, k: int = 20) -> Results:
+        """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
+
+        Empty when the library no longer holds it.
+
+        Raises:
+            InputError: ``k`` is below 1, or the hit carries no content hash.
+        """
+        if hit.content_hash is None:
+            raise InputError(f"{hit.path} carries no content hash; use a hit that this library gave, or similar(path)")
+        return self._searcher.stored(hit.content_hash, hit.modality, k)
+
+    def search_by_image(self, image: Image.Image, k: int = 20) -> Results:
+        """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
+
+        Raises:
+            InputError: ``k`` is below 1. MediaError: pixels that are not finite.
+            ModelLoadError: the library has no CLIP model.
+        """
+        upright, _ = to_rgb(ImageOps.exif_transpose(image))
+        return self._searcher.image(np.asarray(upright), k)
+
+    def search_by_audio(self, samples: np.ndarray, rate: int, k: int = 20) -> Results:
+        """The ``k`` recordings nearest to a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length.
+
+        Raises:
+            AudioValidationError: unusable samples or rate. InputError: ``k`` is below 1.
+            ModelLoadError: the library has no audio model.
+        """
+        return self._searcher.audio(self._windows(AudioProcessor.resample(samples, rate, SAMPLE_RATE)), k)
+
+    def thumbnails(self, hits: Iterable[Hit]) -> dict[str, bytes]:
+        """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
+        hashes = {hit.media_id: hit.content_hash for hit in hits if hit.content_hash is not None}
+        stored = self._storage.thumbnails(sorted(set(hashes.values())))
+        return {media_id: stored[content] for media_id, content in hashes.items() if content in stored}
+
+    def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
+        """The bytes of a file that the library holds, as it is on disk now.
+
+        Raises:
+            MediaError: the library does not hold it, it cannot be read, or it has more than ``max_bytes``.
+        """
+        rows = self._storage.media([media_id]).to_pylist()
+        if not rows:
+            raise MediaError(f"the library holds no file {media_id!r}; search again")
+        path = rows[0]["absolute_path"]
+        name = Path(os.fsdecode(path)).name
+        try:
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if max_bytes is not None and size > max_bytes:
+                    raise MediaError(f"{size / 1e6:,.0f} MB is over the limit of {max_bytes / 1e6:,.0f} MB")
+                return file.read()
+        except MediaError as error:
+            raise MediaError(f"{name}: {error}") from error
+
+    # -- keeping --------------------------------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        *folders: StrPath,
+        on_event: Callable[[Event], None] | None = None,
+        stop: StopEvent | None = None,
+        workers: int | None = None,
+        prune: bool = True,
+    ) -> IngestReport:
+        """Index everything below folders that is new or has changed, and forget what is gone from them.
+
+        Args:
+            folders: with ``~`` expanded.
+            on_event: called with the progress, in the order of things, never at the same time from two threads.
+            stop: once it is set, the run ends after storing what is encoded; the next run goes on from there.
+            workers: how many files are decoded at a time; None is one a core.
+            prune: False keeps files that are no longer on disk.
+
+        Raises:
+            FolderError: a folder is missing or unreadable. LibraryBusyError: another process is writing.
+            StorageError: the disk or the database refused. ModelError: a model cannot be loaded.
+        """
+        options = IngestOptions(workers=workers, prune=prune)
+        paths = [Path(folder).expanduser() for folder in folders]
+        return ingest.run(self._storage, self._provider, paths, options, on_event, stop)
+
+    def status(self) -> LibraryStatus:
+        """What the library holds and how it works; loads no model."""
+        settings, statistics, runtime = self._storage.settings, self._storage.statistics(), self._provider.runtime
+        return LibraryStatus(
+            path=self.path,
+            images=statistics.images,
+            audio=statistics.audio,
+            skipped=statistics.skipped,
+            n_bytes=statistics.n_bytes,
+            models=settings.models,
+            text_reaches_audio=self.text_reaches_audio,
+            device=str(runtime.device),
+            precision=runtime.precision,
+            precision_reason=runtime.reason,
+            indexes=statistics.indexes,
+            folders=tuple(Path(root.path) for root in settings.roots),
+            window_s=settings.window_s,
+            hop_s=settings.hop_s,
+        )
+
+    def skipped(self) -> list[SkippedFile]:
+        """Files that could not be read, with reasons, by path."""
+        rows = self._storage.skipped().to_pylist()
+        return [
+            SkippedFile(Path(os.fsdecode(row["absolute_path"])), row["reason"], row["state"] == "indexed")
+            for row in rows
+        ]
+
+    def remove(self, paths: Sequence[StrPath]) -> int:
+        """Forget files, and folders with everything below them; the files themselves stay. Returns how many it were.
+
+        The next ingest of their folder finds them again.
+
+        Raises:
+            InputError: the library knows nothing at one of the paths; nothing is forgotten then.
+            LibraryBusyError, StorageError: another process is writing; the database refused.
+        """
+        media_ids: dict[str, None] = {}
+        with self._storage.writing():
+            for path in map(_absolute, paths):
+                known = self._storage.media_under(path)["media_id"].to_pylist()
+                if not known:
+                    raise InputError(f"the library knows nothing at {path}; `arrowlens status` shows its folders")
+                media_ids.update(dict.fromkeys(known))
+            self._storage.delete_media(list(media_ids))
+        return len(media_ids)
+
+    def optimize(self) -> None:
+        """Compact the library's files and drop what is no longer used; ingesting does this by itself when it pays.
+
+        Raises:
+            LibraryBusyError, StorageError: another process is writing; the database refused.
+        """
+        self._storage.optimize()
+
+    # -- putting together -----------------------------------------------------------------------------------------
+
+    def _similar_to_decoded(self, decoded: Decoded, name: str, k: int) -> Results:
+        if decoded.reason is not None:
+            raise MediaError(f"{name}: {decoded.reason}")
+        if decoded.modality is not None and decoded.content_hash is not None:
+            stored = self._searcher.stored(decoded.content_hash, decoded.modality, k)
+            if stored:
+                return stored
+        if decoded.pixels is not None:
+            return self._searcher.image(decoded.pixels, k)
+        assert decoded.samples is not None  # what can be read has pixels or samples
+        return self._searcher.audio(self._windows(decoded.samples), k)
+
+    def _windows(self, samples: np.ndarray) -> list[np.ndarray]:
+        settings = self._storage.settings
+        parts = media.windows(len(samples), SAMPLE_RATE, settings.window_s, settings.hop_s)
+        return [samples[part.slice(SAMPLE_RATE)] for part in parts]
+
+    def _min_side(self) -> int | None:
+        """What pictures are scaled to, so that a query is decoded as ingested pictures are."""
+        if not self._provider.has("clip"):
+            return None
+        return ImageProcessor.from_pretrained(self._provider.path("clip")).image_size
+
+
+def _absolute(path: StrPath) -> str:
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow the links in it
+
+
+def _model_records(model_set: ModelSet, provider: MultimodalEmbeddingProvider) -> dict[str, ModelRecord]:
+    """What the library remembers: a set by its name, other models by their directories."""
+    named = model_set.name if "=" not in model_set.name else None
+    return {
+        role: ModelRecord(provider.digest(role), provider.dimension(role), named or str(path), provider.space(role))
+        for role, path in model_set.directories().items()
+    }
+
+
+def _remembered_models(settings: Settings) -> str | None:
+    """The SET that finds the library's models again; None while it has none."""
+    sources = {role: record.source for role, record in settings.models.items()}
+    names = set(sources.values())
+    if len(names) == 1 and not any(os.sep in name for name in names):
+        return names.pop()
+    sets = {name: resolve(name).directories() for name in names if os.sep not in name}
+    directories = {role: sets[source][role] if source in sets else source for role, source in sources.items()}
+    return ",".join(f"{role}={directory}" for role, directory in directories.items()) or None

@@ -1,0 +1,108 @@
+"""Results are an immutable, exact record of what was found; names are safe to show."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arrowlens.search import Hit, Results, printable, result_schema
+
+RED = Hit(
+    path=Path("/pictures/red.jpg"),
+    media_id="a" * 32,
+    modality="image",
+    score=0.5,
+    width=640,
+    height=480,
+    format="jpeg",
+    size=1000,
+    modified=dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
+    captured_at=dt.datetime(2025, 1, 2, 3, 4, 5),  # cameras write no zone
+    content_hash="c" * 32,
+    metadata={"camera": "box"},
+)
+DOG = Hit(Path("/sounds/dog.wav"), "b" * 32, "audio", 0.25, start=5.0, end=15.0, duration=31.5, sample_rate=44100)
+
+
+def test_results_are_an_immutable_sequence():
+    results = Results([RED, DOG], took_ms=12.5)
+    assert list(results) == [RED, DOG]
+    assert (len(results), results[0], results[-1], results.took_ms) == (2, RED, DOG, 12.5)
+    assert DOG in results
+    assert results.index(DOG) == 1
+    assert results[1:] == Results([DOG])
+    assert results[:1].took_ms == 12.5
+    with pytest.raises(TypeError):
+        results[0] = DOG
+    with pytest.raises(AttributeError):
+        results.took_ms = 1.0
+    with pytest.raises(AttributeError):
+        results.more = 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RED.score = 1.0
+    assert not Results()
+
+
+def test_results_are_equal_by_their_hits_in_order():
+    assert Results([RED, DOG], 1.0) == Results([RED, DOG], 2.0)
+    assert hash(Results([RED, DOG], 1.0)) == hash(Results([RED, DOG], 2.0))
+    assert Results([RED, DOG]) != Results([DOG, RED])
+    assert Results([RED]) != [RED]
+
+
+def test_arrow_has_a_row_per_hit_and_the_documented_columns():
+    table = Results([RED, DOG]).to_arrow()
+    assert table.schema == result_schema()
+    assert table.column_names == [field.name for field in dataclasses.fields(Hit)]
+    rows = table.to_pylist()
+    assert rows[0] | {"metadata": dict(rows[0]["metadata"])} == dataclasses.asdict(RED) | {"path": "/pictures/red.jpg"}
+    assert (rows[1]["start"], rows[1]["end"], rows[1]["width"]) == (5.0, 15.0, None)
+    assert Results().to_arrow().schema == result_schema()
+
+
+def test_pandas_frame_is_the_arrow_table():
+    frame = Results([RED, DOG]).to_pandas()
+    assert list(frame.columns) == result_schema().names
+    assert frame["score"].tolist() == [0.5, 0.25]
+    assert frame["start"].tolist()[1] == 5.0
+
+
+def test_a_name_that_is_not_utf8_survives_everywhere():
+    hit = dataclasses.replace(RED, path=Path(os.fsdecode(b"/pictures/caf\xe9.jpg")))
+    assert os.fsencode(hit.path) == b"/pictures/caf\xe9.jpg"
+    table = Results([hit]).to_arrow()
+    assert table["path"].to_pylist() == ["/pictures/caf\\xe9.jpg"]
+    assert pa.types.is_string(table.schema.field("path").type)
+    assert "caf\\\\xe9" in repr(Results([hit]))
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("plain näme 写真 🐶.jpg", "plain näme 写真 🐶.jpg"),
+        ("👩‍🚀.jpg", "👩‍🚀.jpg"),
+        ("two\nlines\r\t.jpg", "two\\nlines\\r\\t.jpg"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("\u202egpj.exe", "\\u202egpj.exe"),
+        ("line\u2028break", "line\\u2028break"),
+        (os.fsdecode(b"caf\xe9"), "caf\\xe9"),
+    ],
+)
+def test_printable_escapes_only_what_could_disturb(raw, shown):
+    assert printable(raw) == shown
+
+
+@given(st.text())
+def test_printable_is_one_line_of_utf8(text):
+    shown = printable(text)
+    shown.encode()
+    assert len(shown.splitlines()) <= 1
+    assert "\x1b" not in shown
+    assert printable(shown) == shown
