@@ -1,0 +1,69 @@
+"""What decoding gives, and how much it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+
+Modality = Literal["image", "audio"]
+SAMPLE_RATE = 16_000  # Hz, of every decoded recording
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a file may be. All of them hold before pixels or samples are allocated.
+
+    Pillow holds up to 4 bytes a pixel beside the 3 of the array, and a second of sound takes 64 kB: at the default
+    limits one file needs at most about 700 MB of pixels or 460 MB of samples.
+    """
+
+    max_pixels: int = 100_000_000
+    """Width times height of a picture."""
+    max_file_bytes: int = 2 * 1024**3
+    """Size of any file; recordings are streamed."""
+    max_image_bytes: int = 512 * 1024**2
+    """Size of a picture's file, which is read into memory whole."""
+    max_seconds: float = 7200.0
+    """Length of a recording."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """One file's contents, or the reason why it has none. Pickles; compares by identity (it holds arrays).
+
+    ``reason`` is None for a readable file; then either ``pixels`` or ``samples`` is there, as ``modality`` says. For an
+    unreadable one ``reason`` is one line for a user, and ``modality`` is what its content, else its name, promised.
+    """
+
+    modality: Modality | None
+    reason: str | None
+    content_hash: str | None = None
+    """First 32 hex characters of the SHA-256 over the file's bytes; None when they were not read."""
+    size: int = 0
+    """Bytes."""
+    format: str | None = None
+    """Decided by the content, not by the name: jpeg png webp gif bmp tiff; wav flac mp3 ogg opus."""
+    pixels: np.ndarray | None = None
+    """(H, W, 3) uint8 RGB, upright; smaller than (height, width) where a JPEG was reduced while decoding."""
+    width: int | None = None
+    """Of the upright original, in pixels."""
+    height: int | None = None
+    samples: np.ndarray | None = None
+    """(n,) float32 mono at 16 kHz, finite; full scale is 1."""
+    duration: float | None = None
+    """Seconds."""
+    sample_rate: int | None = None
+    """Of the original, in Hz."""
+    channels: int | None = None
+    """Of the original."""
+    thumbnail: bytes | None = None
+    """A JPEG with a longer side of at most 320 pixels; pictures only."""
+    captured_at: datetime | None = None
+    """When the picture was taken, by the camera's clock, without a time zone."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Pictures: make, model, description, artist, colour_profile; recordings: title, artist, album. What is there."""
+    trivial: bool = False
+    """A picture of one colour, or silence: valid, but alike to every other one."""

@@ -1,0 +1,108 @@
+"""The one step from a file to what can be indexed: runs in a thread or a process, and never raises for bad media."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import Any, BinaryIO
+
+from arrowlens.errors import MediaError
+from arrowlens.media.decoded import Decoded, Limits, Modality
+from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all
+from arrowlens.media.formats import FORMAT_MODALITY, SNIFF_BYTES, describe_content, modality_of, sniff
+from arrowlens.media.pictures import Picture, read_picture
+from arrowlens.media.recordings import Recording, read_recording
+
+_DEFAULT_LIMITS = Limits()
+
+
+@dataclass
+class _Found:
+    """What is known of a file so far; a refusal reports it too."""
+
+    modality: Modality | None
+    content_hash: str | None = None
+    size: int = 0
+    format: str | None = None
+
+
+def decode(
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+    limits: Limits = _DEFAULT_LIMITS,
+    *,
+    data: bytes | None = None,
+    name: str | None = None,
+    thumbnail: bool = True,
+    min_side: int | None = None,
+) -> Decoded:
+    """Decode a picture or a recording, or say why not.
+
+    The content decides the format: a PNG called ``.jpg`` is decoded as what it is. Files that are empty, truncated,
+    damaged, over a limit, not media, not regular files, gone or forbidden give a ``Decoded`` with a ``reason``. Only a
+    caller's mistake raises.
+
+    Args:
+        path: the file; with ``data`` it is not opened and serves as a name only.
+        limits: how large a file may be.
+        data: the bytes of an upload, decoded under the same limits.
+        name: what to go by instead of ``path`` when the content is not recognised.
+        thumbnail: whether to make one of a picture.
+        min_side: what a JPEG's shorter side is needed for, in pixels: it may be reduced while decoding to no less than
+            twice that. None decodes every pixel.
+    """
+    label = path if name is None else name
+    found = _Found(modality_of(label))
+    try:
+        with ExitStack() as stack:
+            if data is not None:
+                file: BinaryIO = io.BytesIO(data)
+                found.size = len(data)
+            else:
+                file = stack.enter_context(open_regular(path))
+                found.size = os.fstat(file.fileno()).st_size
+            contents = _decode(file, data, found, limits, thumbnail, min_side)
+    except MediaError as error:
+        return _refused(found, str(error))
+    except MemoryError:
+        return _refused(found, "there is not enough memory to decode it")
+    except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
+        return _refused(found, f"cannot be decoded: {type(error).__name__}: {error}")
+    return Decoded(found.modality, None, found.content_hash, found.size, found.format, **contents)
+
+
+def _decode(
+    file: BinaryIO, data: bytes | None, found: _Found, limits: Limits, thumbnail: bool, min_side: int | None
+) -> dict[str, Any]:
+    if found.size == 0:
+        raise MediaError("the file is empty (0 bytes)")
+    _check_bytes(found.size, limits.max_file_bytes)
+    head = file.read(SNIFF_BYTES)
+    found.format = sniff(head)
+    if found.format is not None:
+        found.modality = FORMAT_MODALITY[found.format]
+    if found.modality == "image":
+        _check_bytes(found.size, limits.max_image_bytes)
+        data = read_all(file, found.size) if data is None else data
+    found.content_hash = hash_stream(file, found.size) if data is None else hash_bytes(data)
+    if found.format is None:
+        raise MediaError(f"not a picture or recording in a known format: the content is {describe_content(head)}")
+    if found.modality == "image" and data is not None:
+        return _contents(read_picture(data, found.format, limits, thumbnail=thumbnail, min_side=min_side))
+    return _contents(read_recording(file, found.size, found.format, limits))
+
+
+def _contents(part: Picture | Recording) -> dict[str, Any]:
+    """The fields without a deep copy of arrays, which ``dataclasses.asdict`` would make."""
+    return {field.name: getattr(part, field.name) for field in fields(part)}
+
+
+def _check_bytes(size: int, limit: int) -> None:
+    if size > limit:
+        raise MediaError(f"{size:,} bytes is over the limit of {limit:,} bytes")
+
+
+def _refused(found: _Found, reason: str) -> Decoded:
+    one_line = " ".join(reason.split()) or "cannot be decoded"
+    return Decoded(found.modality, one_line, found.content_hash, found.size, found.format)

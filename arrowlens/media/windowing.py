@@ -1,0 +1,59 @@
+"""How a recording is cut into the windows that are encoded."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from arrowlens.errors import InputError
+from arrowlens.media.decoded import SAMPLE_RATE
+
+WINDOW_SECONDS = 10.0
+HOP_SECONDS = 5.0
+NEW_SHARE = 0.2  # of the hop: less new material than this joins the window before it
+
+
+class Window(NamedTuple):
+    """A part of a recording, in seconds from its start."""
+
+    start_s: float
+    end_s: float
+
+    def slice(self, rate: int = SAMPLE_RATE) -> slice:
+        """The window's samples: ``samples[window.slice()]``."""
+        return slice(round(self.start_s * rate), round(self.end_s * rate))
+
+
+def windows(
+    n_samples: int, rate: int = SAMPLE_RATE, window_s: float = WINDOW_SECONDS, hop_s: float = HOP_SECONDS
+) -> list[Window]:
+    """Cut a recording into windows; the same length always gives the same windows.
+
+    Window k starts at k hops and lasts ``window_s``. A next one begins only if it brings at least a fifth of a hop of
+    new material (1 s of 5), and the last one ends where the recording ends: it may be shorter than ``window_s`` (never
+    shorter than the overlap and the fifth), or up to a fifth of a hop longer, so that the tail is covered without a
+    window that repeats its neighbour but for a few milliseconds. A recording no longer than that is a single window.
+
+    Args:
+        n_samples: length of the recording; 0 gives no windows.
+        rate: samples per second.
+        window_s: length of a window in seconds.
+        hop_s: distance of the windows' starts in seconds, at most ``window_s``.
+
+    Raises:
+        InputError: a negative length, a rate or a hop that is not positive, or a hop longer than the window.
+    """
+    window, hop = round(window_s * rate), round(hop_s * rate)
+    if n_samples < 0 or rate <= 0 or not 0 < hop <= window:
+        raise InputError(
+            f"no windows of {window_s} s every {hop_s} s over {n_samples} samples at {rate} Hz; "
+            "the hop must be positive and at most the window"
+        )
+    if n_samples == 0:
+        return []
+    least_new = max(1, round(hop * NEW_SHARE))
+    beyond = n_samples - window - least_new  # new material past the first window, beyond the least
+    last = beyond // hop + 1 if beyond >= 0 else 0
+    starts = range(0, last * hop + 1, hop)
+    ends = [start + window for start in starts]
+    ends[-1] = n_samples
+    return [Window(start / rate, end / rate) for start, end in zip(starts, ends, strict=True)]
