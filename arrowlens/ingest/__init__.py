@@ -1,1 +1,15 @@
-"""."""
+"""Folders on disk -> a library: walk, compare, decode, encode, store.
+
+``run(storage, provider, folders, options, on_event, stop)`` brings a library up to date and gives an ``IngestReport``;
+while it works it tells ``Event``s. A file belongs to the deepest root of the library that contains it; a folder that
+is new becomes a root. Unchanged files are recognised by size and time and not opened; a file that moved, or lies in
+several places, is encoded once; what cannot be read is recorded with its reason.
+"""
+
+from __future__ import annotations
+
+from arrowlens.ingest.encode import Provider
+from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport
+from arrowlens.ingest.pipeline import run
+
+__all__ = ["Event", "IngestOptions", "IngestReport", "Provider", "run"]

@@ -25,6 +25,7 @@ several steps)::
 
     storage.bind_models({role: ModelRecord(...)})      remember them or check them (ModelMismatchError)
     storage.add_root(folder)                           Root
+    storage.add_mounts(folders)                        where disks were mounted
     storage.upsert_vectors(role, [VectorRow(...)])     first
     storage.upsert_thumbnails({content_hash: JPEG})    second
     storage.upsert_media([{column: value}])            last: makes them visible
@@ -42,7 +43,9 @@ from arrowlens.store.index import IndexState
 from arrowlens.store.schema import (
     AUDIO_EMBEDDING_SCHEMA,
     CLIP_EMBEDDING_SCHEMA,
+    INDEXED,
     SCHEMA_VERSION,
+    SKIPPED,
     VISION_EMBEDDING_SCHEMA,
     audio_embedding_schema,
     clip_embedding_schema,
@@ -54,7 +57,7 @@ from arrowlens.store.schema import (
     thumbnail_schema,
     vision_embedding_schema,
 )
-from arrowlens.store.settings import ModelRecord, Root, Settings
+from arrowlens.store.settings import ModelRecord, Root, Settings, relative_to
 from arrowlens.store.statistics import Statistics
 from arrowlens.store.storage import MultimodalStorage
 from arrowlens.store.vectors import VectorRow
@@ -62,7 +65,9 @@ from arrowlens.store.vectors import VectorRow
 __all__ = [
     "AUDIO_EMBEDDING_SCHEMA",
     "CLIP_EMBEDDING_SCHEMA",
+    "INDEXED",
     "SCHEMA_VERSION",
+    "SKIPPED",
     "VISION_EMBEDDING_SCHEMA",
     "IndexState",
     "ModelRecord",
@@ -75,6 +80,7 @@ __all__ = [
     "clip_embedding_schema",
     "media_id_of",
     "media_schema",
+    "relative_to",
     "root_id_of",
     "stored_embedding_schema",
     "text_embedding_schema",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,6 +90,16 @@ class OpenLibrary:
         root = self.settings.root_of(path)
         assert root is not None
         return root
+
+    def add_mounts(self, paths: Iterable[str]) -> None:
+        """Remember where disks were mounted.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            mounts = tuple(sorted({*self.settings.mounts, *paths}))
+            self._save(dataclasses.replace(self.settings, mounts=mounts))
 
     def _created(self) -> Settings:
         """Make a library in a folder that is missing or empty; a killed attempt does not stand in the way."""

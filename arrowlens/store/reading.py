@@ -25,7 +25,7 @@ from arrowlens.store.schema import (
     thumbnail_schema,
     vector_table_name,
 )
-from arrowlens.store.settings import ModelRecord, Root
+from arrowlens.store.settings import ModelRecord, relative_to
 from arrowlens.store.statistics import Statistics, collect
 from arrowlens.store.tables import equals
 from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
@@ -95,8 +95,7 @@ class LibraryReader(OpenLibrary):
         """Rows of a file, or of everything below a folder, by absolute path; ordered by id, as ``media`` gives them."""
         text = os.fsdecode(path)
         rows = self._placed(self._tables.rows(MEDIA_TABLE, media_schema().names, media_schema()))
-        scope = Root.at(text)
-        inside = [scope.relative(os.fsdecode(place)) is not None for place in rows["absolute_path"].to_pylist()]
+        inside = [relative_to(text, os.fsdecode(place)) is not None for place in rows["absolute_path"].to_pylist()]
         return rows.filter(pa.array(inside, pa.bool_()))
 
     def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -130,13 +129,15 @@ class LibraryReader(OpenLibrary):
         return np.stack([row.embedding for row in rows])
 
     def vector_rows(self, role: str, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
-        """The stored vectors of contents, each as it lies at one of its places, in the order of windows."""
+        """The stored vectors of contents, each as it lies at one of its places, in the order of windows.
+
+        Whether a ``media`` row vouches for them does not matter: a content's vectors are written all at once.
+        """
         record = self._model(role)
         schema, source = stored_embedding_schema(role, record.dimension), source_column(role)
         name, hashes = vector_table_name(role, record.digest), sorted(set(content_hashes))
         columns = [source, "content_hash", "modality", "start", "end", "embedding"]
         table = self._tables.rows_with(name, "content_hash", hashes, columns, schema)
-        table = table.filter(pa.array(self._alive(table.rename_columns({source: "media_id"}))))
         table = table.sort_by([("content_hash", "ascending"), (source, "ascending"), ("start", "ascending")])
         matrix = embedding_matrix(table["embedding"])
         found: dict[str, list[VectorRow]] = {}

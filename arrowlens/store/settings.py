@@ -49,10 +49,7 @@ class Root:
 
     def relative(self, path: str) -> bytes | None:
         """The bytes of an absolute path relative to this root, b"" for the root itself, None when it lies outside."""
-        if path == self.path:
-            return b""
-        base = self.path if self.path.endswith(os.sep) else self.path + os.sep
-        return os.fsencode(path[len(base) :]) if path.startswith(base) else None
+        return relative_to(self.path, path)
 
     def absolute(self, path_bytes: bytes) -> bytes:
         """The bytes of the absolute path of a path relative to this root."""
@@ -61,13 +58,18 @@ class Root:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """The library's own facts: layout, models by role, windows over recordings in seconds, and its folders."""
+    """The library's own facts: layout, models by role, windows over recordings in seconds, and its folders.
+
+    ``mounts`` are the paths below which files lay on a disk mounted there: an empty folder in such a place means that
+    the disk is away, not that its files are gone.
+    """
 
     schema_version: int = SCHEMA_VERSION
     models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
     window_s: float = DEFAULT_WINDOW_S
     hop_s: float = DEFAULT_HOP_S
     roots: tuple[Root, ...] = ()
+    mounts: tuple[str, ...] = ()
 
     def with_models(self, models: Mapping[str, ModelRecord]) -> Settings:
         """The same with ``models``, which may add roles but neither change nor leave out one that is there.
@@ -111,6 +113,14 @@ class Settings:
         """The deepest root that contains an absolute path."""
         holding = [root for root in self.roots if root.relative(path) is not None]
         return max(holding, key=lambda root: len(root.path), default=None)
+
+
+def relative_to(folder: str, path: str) -> bytes | None:
+    """The bytes of an absolute path relative to a folder, b"" for the folder itself, None when it lies outside."""
+    if path == folder:
+        return b""
+    base = folder if folder.endswith(os.sep) else folder + os.sep
+    return os.fsencode(path[len(base) :]) if path.startswith(base) else None
 
 
 def read_settings(folder: Path) -> Settings | None:
@@ -167,4 +177,5 @@ def _from_json(values: dict[str, Any]) -> Settings:
         window_s=float(values["window_s"]),
         hop_s=float(values["hop_s"]),
         roots=tuple(Root(**root) for root in values["roots"]),
+        mounts=tuple(values["mounts"]),
     )

@@ -1,0 +1,182 @@
+"""Files whose fate is decided -> the store, some hundred at a time: vectors, thumbnails, and ``media`` rows last."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from arrowlens.ingest.compare import ROLE_OF, Known
+from arrowlens.ingest.encode import Pending
+from arrowlens.ingest.jobs import Progress
+from arrowlens.ingest.prepare import Prepared
+from arrowlens.ingest.walk import Found
+from arrowlens.media import Decoded
+from arrowlens.store import INDEXED, SKIPPED, MultimodalStorage, VectorRow
+
+_SECONDS_BETWEEN = 30.0  # a slow run commits at least this often
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
+_NOT_DECODED = Decoded(modality=None, reason="")
+
+
+class Committer:
+    """Gathers what is to be written, and writes it when it is enough."""
+
+    def __init__(
+        self, storage: MultimodalStorage, known: dict[str, Known], progress: Progress, commit_every: int
+    ) -> None:
+        self._storage, self._known, self._progress = storage, known, progress
+        self._commit_every = commit_every
+        self._last = time.monotonic()
+        self._media: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, str] = {}  # media_id -> why its file could not be read
+        self._vectors: dict[str, list[VectorRow]] = {}
+        self._copies: dict[str, list[Prepared]] = {}  # role -> files whose content the store has vectors of
+        self._thumbnails: dict[str, bytes] = {}
+        self.has_written = False
+
+    def index(self, pending: Pending) -> None:
+        """An encoded file, with its copies."""
+        for prepared in (pending.prepared, *pending.copies):
+            if pending.failure is not None:
+                self.skip(prepared.found, pending.failure, prepared.decoded)
+                continue
+            rows = self._vectors.setdefault(_role(prepared), [])
+            rows.extend(_vector_row(prepared, index, vector) for index, vector in enumerate(pending.vectors))
+            self._readable(prepared)
+            self._progress.counts["copied"] += prepared is not pending.prepared
+
+    def copy(self, prepared: Prepared) -> None:
+        """A file whose content the store holds at another place."""
+        self._copies.setdefault(_role(prepared), []).append(prepared)
+        self._readable(prepared)
+        self._progress.counts["copied"] += 1
+
+    def touch(self, prepared: Prepared) -> None:
+        """A file that has a new time and the old content."""
+        self._media[prepared.found.media_id] = _media_row(prepared.found, prepared.decoded)
+        self._progress.count("unchanged", prepared.found.path)
+
+    def skip(self, found: Found, reason: str, decoded: Decoded | None = None) -> None:
+        """A file that cannot be read, or not be used; what was indexed of its place is gone, its content being gone."""
+        row = _media_row(found, decoded or _NOT_DECODED, reason)
+        before = self._known.get(found.media_id)
+        same = before is not None and not before.indexed and before.is_same_file(found) and before.reason == reason
+        if not (same and before is not None and before.content_hash == row["content_hash"]):
+            self._media[found.media_id] = row
+        self._progress.count("skipped", found.path, reason)
+
+    def keep(self, found: Found, reason: str) -> None:
+        """A file whose bytes the system keeps back now: what was indexed of it stays, with the reason beside it."""
+        if self._known[found.media_id].reason != reason:
+            self._kept[found.media_id] = reason
+        self._progress.count("skipped", found.path, reason)
+
+    def commit_if_due(self) -> None:
+        """Write if enough has gathered, or enough time has passed."""
+        n_waiting = len(self._media) + len(self._kept)
+        if n_waiting >= self._commit_every or (n_waiting and time.monotonic() - self._last > _SECONDS_BETWEEN):
+            self.commit()
+
+    def commit(self) -> None:
+        """Write what has gathered.
+
+        Raises:
+            StorageError: the disk or the database refused; nothing of it is visible then.
+        """
+        started = time.perf_counter()
+        self._complete_copies()
+        self._complete_kept()
+        for role, rows in sorted(self._vectors.items()):
+            self._storage.upsert_vectors(role, rows)
+        if self._thumbnails:
+            self._storage.upsert_thumbnails(self._thumbnails)
+        if self._media:
+            self._storage.upsert_media([self._media[media_id] for media_id in sorted(self._media)])
+            self.has_written = True
+        for gathered in (self._media, self._vectors, self._thumbnails):
+            gathered.clear()
+        self._last = time.monotonic()
+        self._progress.timings["writing"] += time.perf_counter() - started
+
+    def _readable(self, prepared: Prepared) -> None:
+        self._media[prepared.found.media_id] = _media_row(prepared.found, prepared.decoded)
+        if prepared.decoded.thumbnail is not None and prepared.decoded.content_hash is not None:
+            self._thumbnails[prepared.decoded.content_hash] = prepared.decoded.thumbnail
+        self._progress.count("indexed", prepared.found.path)
+
+    def _complete_copies(self) -> None:
+        for role, copies in self._copies.items():
+            gathered = self._vectors.setdefault(role, [])
+            sources: dict[str, list[VectorRow]] = {}
+            for row in gathered:
+                sources.setdefault(row.content_hash, []).append(row)
+            contents = {copy.decoded.content_hash or "" for copy in copies}
+            sources |= self._storage.vector_rows(role, contents - sources.keys())
+            for copy in copies:
+                for row in _of_one_place(sources[copy.decoded.content_hash or ""]):
+                    gathered.append(dataclasses.replace(row, media_id=copy.found.media_id))
+        self._copies.clear()
+
+    def _complete_kept(self) -> None:
+        rows = self._storage.media(sorted(self._kept)).drop_columns(["absolute_path"])
+        for row in rows.to_pylist():
+            self._media[row["media_id"]] = {**row, "reason": self._kept[row["media_id"]]}
+        self._kept.clear()
+
+
+def _of_one_place(rows: Sequence[VectorRow]) -> list[VectorRow]:
+    return [row for row in rows if row.media_id == rows[0].media_id]
+
+
+def _role(prepared: Prepared) -> str:
+    return ROLE_OF[prepared.decoded.modality or ""]
+
+
+def _vector_row(prepared: Prepared, index: int, vector: Any) -> VectorRow:  # noqa: ANN401 - None is impossible here
+    start, end = prepared.windows[index] if prepared.windows else (None, None)
+    decoded = prepared.decoded
+    return VectorRow(
+        prepared.found.media_id, decoded.content_hash or "", decoded.modality or "", vector, index, start, end
+    )
+
+
+def _media_row(found: Found, decoded: Decoded, reason: str | None = None) -> dict[str, Any]:
+    """A row of ``media``; ``reason`` makes it a skipped one."""
+    return {
+        "media_id": found.media_id,
+        "root_id": found.root.root_id,
+        "path": os.fsdecode(found.relative).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "path_bytes": found.relative,
+        "content_hash": decoded.content_hash,
+        "size": found.size,
+        "modified_ns": found.modified_ns,
+        "modified": _moment(found.modified_ns),
+        "modality": decoded.modality or found.modality,
+        "format": decoded.format,
+        "width": decoded.width,
+        "height": decoded.height,
+        "duration": decoded.duration,
+        "sample_rate": decoded.sample_rate,
+        "channels": decoded.channels,
+        "captured_at": decoded.captured_at,
+        "metadata": sorted(decoded.metadata.items()),
+        "trivial": decoded.trivial,
+        "state": INDEXED if reason is None else SKIPPED,
+        "reason": reason,
+    }
+
+
+def _moment(modified_ns: int | None) -> dt.datetime | None:
+    """A time that Python can hold, None when the file system's is none."""
+    if modified_ns is None:
+        return None
+    try:
+        moment = _EPOCH + dt.timedelta(microseconds=modified_ns // 1000)
+    except OverflowError:
+        return None
+    return moment if moment <= _LATEST else None

@@ -1,0 +1,125 @@
+"""What a walk saw against what the library holds: which files have to be read, and which are gone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from arrowlens.ingest.walk import Found, Walk
+from arrowlens.store import INDEXED, MultimodalStorage
+
+ROLE_OF = {"image": "clip", "audio": "audio"}
+_COLUMNS = ["media_id", "root_id", "path_bytes", "size", "modified_ns", "content_hash", "modality", "state", "reason"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the library holds of a place. ``indexed``: searchable, with vectors that are really there."""
+
+    root_id: str
+    path_bytes: bytes
+    size: int | None
+    modified_ns: int | None
+    content_hash: str | None
+    reason: str | None
+    indexed: bool
+
+    def is_same_file(self, found: Found) -> bool:
+        """Whether size and time say that the content is what it was."""
+        return found.size is not None and (self.size, self.modified_ns) == (found.size, found.modified_ns)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do.
+
+    Attributes:
+        to_read: files to open. refused: files with the reason why there is no point in opening them.
+        unchanged, still_bad: files that are as the library has them, readable or not.
+        gone: ids of files that are no longer on disk.
+        known: what the library holds, by id. contents: contents that have vectors, and of which kind.
+    """
+
+    to_read: list[Found] = field(default_factory=list)
+    refused: list[tuple[Found, str]] = field(default_factory=list)
+    unchanged: list[Found] = field(default_factory=list)
+    still_bad: list[tuple[Found, str]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    known: dict[str, Known] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
+
+
+def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
+    """Sort the files of a walk; ``retry`` has the unreadable ones opened again.
+
+    Raises:
+        StorageError: the database refused.
+    """
+    models = storage.settings.models
+    known, contents = _read_known(storage)
+    plan = Plan(known=known, contents=contents)
+    seen = set()
+    for found in walk.files:
+        media_id = found.media_id
+        seen.add(media_id)
+        before = known.get(media_id)
+        if before is not None and before.indexed and before.reason is None and before.is_same_file(found):
+            plan.unchanged.append(found)
+        elif found.reason is not None:
+            plan.refused.append((found, found.reason))
+        elif ROLE_OF[found.modality] not in models:
+            plan.refused.append((found, f"the library has no model for {found.modality} files"))
+        elif not retry and before is not None and _is_still_bad(before, found):
+            plan.still_bad.append((found, before.reason or ""))
+        else:
+            plan.to_read.append(found)
+    plan.gone = _gone(storage, walk, {media_id: row for media_id, row in known.items() if media_id not in seen})
+    return plan
+
+
+def _read_known(storage: MultimodalStorage) -> tuple[dict[str, Known], dict[str, str]]:
+    vectors = {role: storage.vector_keys(role) for role in storage.settings.models if role in ROLE_OF.values()}
+    known, contents = {}, {}
+    columns = storage.all_media(_COLUMNS)
+    for media_id, root_id, path, size, modified_ns, content_hash, modality, state, reason in zip(
+        *(columns[name].to_pylist() for name in _COLUMNS), strict=True
+    ):
+        role = ROLE_OF.get(modality, "")
+        indexed = state == INDEXED and (media_id, content_hash) in vectors.get(role, ())
+        known[media_id] = Known(root_id, path, size, modified_ns, content_hash, reason, indexed)
+        if indexed:
+            contents[content_hash] = modality
+    return known, contents
+
+
+def _is_still_bad(before: Known, found: Found) -> bool:
+    """A file whose bytes were read and not understood will not be understood now; one that was not read may be."""
+    return (
+        not before.indexed
+        and before.content_hash is not None
+        and before.reason is not None
+        and before.is_same_file(found)
+    )
+
+
+def _gone(storage: MultimodalStorage, walk: Walk, missing: Mapping[str, Known]) -> list[str]:
+    """Of the known places that the walk did not meet: those it covers and the system says are not there."""
+    roots = {root.root_id: root for root in storage.settings.roots}
+    gone = []
+    for media_id, known in missing.items():
+        if known.root_id in roots:
+            path = roots[known.root_id].absolute(known.path_bytes)
+            if walk.covers(path) and _is_absent(path):
+                gone.append(media_id)
+    return sorted(gone)
+
+
+def _is_absent(path: bytes) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # not knowing is not gone
+    return False

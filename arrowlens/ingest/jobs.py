@@ -1,0 +1,167 @@
+"""A run seen from outside: its options, what it tells while it works, and what it reports in the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from arrowlens.errors import InputError
+from arrowlens.media import Limits
+
+Phase = Literal["walk", "index", "prune", "optimize", "done"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """How a run works. None of it changes what is stored, but for ``exact`` and ``limits``.
+
+    Attributes:
+        workers: threads that decode, from 1 on; None takes one a core.
+        prune: whether files that are gone from disk are removed from the library.
+        batch_size: items that the model encodes at once, from 1 on.
+        commit_every: files between two commits, from 1 on; a killed run loses at most these.
+        exact: decode JPEGs in full instead of at twice the size that the model takes: slower, vectors barely differ.
+        retry: read files again that could not be decoded, though they have not changed.
+        limits: what a file may be at most.
+    """
+
+    workers: int | None = None
+    prune: bool = True
+    batch_size: int = 32
+    commit_every: int = 256
+    exact: bool = False
+    retry: bool = False
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch_size", "commit_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1")
+
+    @property
+    def n_workers(self) -> int:
+        """The number of threads that decode."""
+        if self.workers is not None:
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """How far a run is.
+
+    Attributes:
+        phase: "walk", "index", "prune", "optimize", and in the end "done".
+        done, total: files dealt with, of all that were found; 0 of 0 while walking.
+        indexed, unchanged, skipped, removed: counts of files so far.
+        rate: files read per second since reading began, 0 before.
+        seconds_left: at that rate; None when unknown.
+        path: the file just dealt with, absolute; odd bytes of its name are surrogates.
+        reason: why that file was skipped.
+    """
+
+    phase: Phase
+    done: int = 0
+    total: int = 0
+    indexed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    removed: int = 0
+    rate: float = 0.0
+    seconds_left: float | None = None
+    path: str | None = None
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What a run did, in counts of files: each one found is indexed, unchanged or skipped.
+
+    Attributes:
+        indexed: written with new vectors. unchanged: as the library had them.
+        skipped: could not be read, now or in an earlier run since which they have not changed.
+        removed: gone from disk, and so from the library.
+        seconds: from start to end.
+        stopped: whether the run was asked to stop; what it had not reached is left for the next one.
+        copied: of ``indexed``, how many took the vectors of equal content and were not encoded.
+        reasons: how many files were skipped for which reason.
+        unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
+        timings: seconds spent walking, waiting for decoded files, encoding and writing.
+    """
+
+    indexed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    removed: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    copied: int = 0
+    reasons: dict[str, int] = dataclasses.field(default_factory=dict)
+    unread_folders: dict[str, str] = dataclasses.field(default_factory=dict)
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+class Progress:
+    """The counts of a run as it goes, told to ``on_event``."""
+
+    def __init__(self, on_event: Callable[[Event], None] | None) -> None:
+        self._on_event = on_event
+        self._started = time.perf_counter()
+        self._reading_since: float | None = None
+        self._already_done = 0
+        self.total = 0
+        self.counts = {"indexed": 0, "unchanged": 0, "skipped": 0, "removed": 0, "copied": 0}
+        self.reasons: dict[str, int] = {}
+        self.timings = {"walking": 0.0, "waiting": 0.0, "encoding": 0.0, "writing": 0.0}
+
+    @property
+    def n_done(self) -> int:
+        """Files dealt with."""
+        return self.counts["indexed"] + self.counts["unchanged"] + self.counts["skipped"]
+
+    def start_reading(self) -> None:
+        """From here on the rate counts."""
+        self._reading_since, self._already_done = time.perf_counter(), self.n_done
+
+    def count(self, kind: str, path: bytes | None = None, reason: str | None = None) -> None:
+        """One file more of a kind; told as an event when its path is given."""
+        self.counts[kind] += 1
+        if reason is not None:
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if path is not None:
+            self.tell("index", path, reason)
+
+    def tell(self, phase: Phase, path: bytes | None = None, reason: str | None = None) -> None:
+        """Send an event."""
+        if self._on_event is None:
+            return
+        rate = self._rate()
+        left = (self.total - self.n_done) / rate if rate else None
+        counts = {kind: n for kind, n in self.counts.items() if kind != "copied"}
+        place = os.fsdecode(path) if path is not None else None
+        event = Event(phase, self.n_done, self.total, **counts, rate=rate, seconds_left=left, path=place, reason=reason)
+        self._on_event(event)
+
+    def report(self, stopped: bool, unread: dict[bytes, str]) -> IngestReport:
+        """The end."""
+        return IngestReport(
+            **self.counts,
+            seconds=time.perf_counter() - self._started,
+            stopped=stopped,
+            reasons=dict(sorted(self.reasons.items())),
+            unread_folders={os.fsdecode(path): reason for path, reason in sorted(unread.items())},
+            timings=self.timings,
+        )
+
+    def _rate(self) -> float:
+        if self._reading_since is None:
+            return 0.0
+        return (self.n_done - self._already_done) / max(1e-6, time.perf_counter() - self._reading_since)

@@ -1,0 +1,219 @@
+"""The run: walk, compare, decode ahead in threads, encode in batches, commit, prune."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+
+import numpy as np
+
+from arrowlens.ingest.commit import Committer
+from arrowlens.ingest.compare import ROLE_OF, Plan, compare
+from arrowlens.ingest.encode import Batcher, Pending, Provider
+from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport, Progress
+from arrowlens.ingest.prepare import Prepared, Preparer, read_ahead
+from arrowlens.ingest.walk import Found, resolve_folders, walk
+from arrowlens.store import ModelRecord, MultimodalStorage
+
+_ROLES = ("clip", "audio", "text", "vision")
+
+
+def run(
+    storage: MultimodalStorage,
+    provider: Provider,
+    folders: Sequence[str | os.PathLike[str]],
+    options: IngestOptions | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    stop: threading.Event | None = None,
+) -> IngestReport:
+    """Bring the library up to date with folders.
+
+    Args:
+        storage: the library; this thread becomes its one writer.
+        provider: its models; a library without any is bound to them.
+        folders: walked; each becomes a root of the library unless a root holds it already.
+        options: how to work; None takes the defaults.
+        on_event: called in this thread with the progress.
+        stop: once set, what is decoded is still encoded and written, and the run ends.
+
+    Raises:
+        FolderError: a folder is missing or unreadable; nothing was touched.
+        LibraryBusyError: another run is writing. ModelMismatchError: the library was made with other models.
+        ModelLoadError: a model cannot be loaded. StorageError: the disk or the database refused.
+    """
+    options, stop = options or IngestOptions(), stop or threading.Event()
+    scopes = resolve_folders(folders, storage.path, storage.settings.mounts)
+    with storage.writing():
+        storage.bind_models(_models(provider))
+        for scope in scopes:
+            storage.add_root(scope)
+        return _Run(storage, provider, options, Progress(on_event), stop).run(scopes)
+
+
+class _Run:
+    """One run; the writer lock is held around it."""
+
+    def __init__(
+        self,
+        storage: MultimodalStorage,
+        provider: Provider,
+        options: IngestOptions,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        self._storage, self._provider, self._options = storage, provider, options
+        self._progress, self._stop = progress, stop
+
+    def run(self, scopes: tuple[str, ...]) -> IngestReport:
+        self._progress.tell("walk")
+        started = time.perf_counter()
+        n_repaired = self._storage.repair()
+        seen = walk(scopes, self._storage.settings, self._storage.path)
+        self._storage.add_mounts(seen.mounts)
+        plan = compare(self._storage, seen, retry=self._options.retry)
+        self._progress.timings["walking"] = time.perf_counter() - started
+        self._progress.total = len(seen.files)
+        has_written = self._index(plan)
+        stopped = self._stop.is_set()
+        removed = [] if stopped or not self._options.prune else plan.gone
+        if removed:
+            self._progress.tell("prune")
+            self._storage.delete_media(removed)
+            self._progress.counts["removed"] = len(removed)
+        elif has_written:
+            self._storage.repair()  # vectors of contents that were replaced
+        if has_written or removed or n_repaired:
+            self._progress.tell("optimize")
+            self._storage.optimize(thorough=False)
+        self._progress.tell("done")
+        return self._progress.report(stopped, seen.unread)
+
+    def _index(self, plan: Plan) -> bool:
+        committer = Committer(self._storage, plan.known, self._progress, self._options.commit_every)
+        for _ in plan.unchanged:
+            self._progress.count("unchanged")
+        for _, reason in plan.still_bad:
+            self._progress.count("skipped", reason=reason)
+        for found, reason in plan.refused:
+            _not_read(committer, plan, found, reason)
+        self._progress.tell("index")
+        if plan.to_read and not self._stop.is_set():
+            _Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
+        committer.commit()
+        return committer.has_written
+
+
+class _Stream:
+    """Files from the decoding threads through the encoders to the committer."""
+
+    def __init__(
+        self,
+        storage: MultimodalStorage,
+        provider: Provider,
+        options: IngestOptions,
+        progress: Progress,
+        committer: Committer,
+        plan: Plan,
+    ) -> None:
+        self._provider, self._options, self._progress = provider, options, progress
+        self._committer, self._plan = committer, plan
+        self._models, settings = storage.settings.models, storage.settings
+        processor = provider.clip_engine.image_processor if "clip" in self._models else None
+        self._prepare = Preparer(processor, options.limits, options.exact, settings.window_s, settings.hop_s)
+        self._batchers = {
+            "image": Batcher(self._encode_images, options.batch_size),
+            "audio": Batcher(self._encode_audio, options.batch_size),
+        }
+        self._pending: dict[str, Pending] = {}  # by content, until it is encoded
+
+    def run(self, stop: threading.Event) -> None:
+        self._progress.start_reading()
+        results = read_ahead(self._prepare, self._plan.to_read, self._options.n_workers, _cost)
+        try:
+            while not stop.is_set() and (prepared := self._next(results)) is not None:
+                self._take(prepared)
+                self._hand_over()
+                self._committer.commit_if_due()
+        finally:
+            results.close()
+        for batcher in self._batchers.values():
+            batcher.flush()
+        self._hand_over()
+
+    def _next(self, results: Generator[Prepared]) -> Prepared | None:
+        started = time.perf_counter()
+        prepared = next(results, None)
+        self._progress.timings["waiting"] += time.perf_counter() - started
+        return prepared
+
+    def _take(self, prepared: Prepared) -> None:
+        found, decoded, committer = prepared.found, prepared.decoded, self._committer
+        content = decoded.content_hash
+        if decoded.reason is not None:
+            if prepared.unread:
+                _not_read(committer, self._plan, found, decoded.reason)
+            else:
+                committer.skip(found, decoded.reason, decoded)
+            return
+        modality = decoded.modality
+        assert content is not None
+        assert modality is not None
+        if ROLE_OF[modality] not in self._models:
+            committer.skip(found, f"the library has no model for {modality} files", decoded)
+            return
+        before = self._plan.known.get(found.media_id)
+        if before is not None and before.indexed and before.content_hash == content:
+            committer.touch(prepared)
+        elif content in self._pending:
+            self._pending[content].copies.append(dataclasses.replace(prepared, inputs=()))
+        elif self._plan.contents.get(content) == modality:
+            committer.copy(prepared)
+        else:
+            bare = dataclasses.replace(prepared, inputs=())
+            self._pending[content] = pending = Pending(bare, [None] * len(prepared.inputs))
+            self._batchers[modality].add(pending, prepared.inputs)
+
+    def _hand_over(self) -> None:
+        """Files whose vectors are complete go on to the committer."""
+        for content in [content for content, pending in self._pending.items() if pending.is_complete]:
+            pending = self._pending.pop(content)
+            self._committer.index(pending)
+            if pending.failure is None:
+                self._plan.contents[content] = pending.prepared.decoded.modality or ""
+
+    def _encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        started = time.perf_counter()
+        vectors = self._provider.clip_engine.encode_image(np.stack(pictures))
+        self._progress.timings["encoding"] += time.perf_counter() - started
+        return vectors
+
+    def _encode_audio(self, recordings: Sequence[np.ndarray]) -> np.ndarray:
+        started = time.perf_counter()
+        vectors = self._provider.audio_encoder.encode(recordings, context="clip")
+        self._progress.timings["encoding"] += time.perf_counter() - started
+        return vectors
+
+
+def _not_read(committer: Committer, plan: Plan, found: Found, reason: str) -> None:
+    """A file of whose content nothing is known now: what was indexed of it stays."""
+    before = plan.known.get(found.media_id)
+    if before is not None and before.indexed:
+        committer.keep(found, reason)
+    else:
+        committer.skip(found, reason)
+
+
+def _models(provider: Provider) -> dict[str, ModelRecord]:
+    return {
+        role: ModelRecord(provider.digest(role), provider.dimension(role), space=provider.space(role))
+        for role in _ROLES
+        if provider.has(role)
+    }
+
+
+def _cost(found: Found) -> int:
+    """About the bytes that a file takes once it is decoded; compressed recordings grow, pictures are reduced."""
+    return (found.size or 0) * (4 if found.modality == "audio" else 1)
