@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from arrowlens.encoders.audio_processor import (
@@ -18,7 +17,7 @@ from arrowlens.encoders.audio_processor import (
     MelSpectrogramProcessor,
     pad_to_30_seconds,
 )
-from arrowlens.encoders.core import META, InferenceCore, LayerNorm, Linear, activate
+from arrowlens.encoders.core import InferenceCore, LayerNorm, Linear, Loaded, activate
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
 from arrowlens.encoders.weights import ModelPath, open_weights
@@ -28,16 +27,32 @@ CONTEXTS = ("padded", "clip")
 MIN_SAMPLES = 400  # 25 ms, one window of the spectrum: shorter clips are padded to it with silence
 
 
-class AudioTower(nn.Module):
+class Convolution(Loaded):
+    """A convolution over time, three frames wide."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__(weight=(out_channels, in_channels, 3), bias=(out_channels,))
+        self.stride = stride
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Shapes: (batch, in_channels, frames) -> (batch, out_channels, frames / stride, rounded up)."""
+        return functional.conv1d(frames, self.weight, self.bias, stride=self.stride, padding=1)
+
+
+class AudioTower(Loaded):
     """The network alone: log-mel frames in, the mean over time out, projected where the model has a projector."""
 
+    position_embedding: torch.Tensor
+
     def __init__(self, config: AudioConfig) -> None:
-        super().__init__()
         width = config.hidden_size
+        super().__init__(position_embedding=(config.max_positions, width))
         self.activation = config.activation
-        self.conv1 = nn.Conv1d(config.n_mels, width, kernel_size=3, padding=1, device=META)
-        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1, device=META)
-        self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width, device=META))
+        self.conv1 = Convolution(config.n_mels, width, stride=1)
+        self.conv2 = Convolution(width, width, stride=2)
         self.transformer = InferenceCore(
             width,
             config.num_layers,
@@ -47,8 +62,7 @@ class AudioTower(nn.Module):
             activation=config.activation,
         )
         self.layer_norm = LayerNorm(width, config.layer_norm_eps)
-        if config.projection_dim is not None:
-            self.projector = Linear(width, config.projection_dim)
+        self.projector = None if config.projection_dim is None else Linear(width, config.projection_dim)
 
     def forward(self, mel: torch.Tensor, n_frames: torch.Tensor | None = None) -> torch.Tensor:
         """Shapes: (batch, n_mels, frames) -> (batch, hidden_size or projection_dim).
@@ -65,7 +79,7 @@ class AudioTower(nn.Module):
         hidden = hidden + self.position_embedding[: hidden.shape[1]]
         hidden = self.layer_norm(self.transformer(hidden, mask)).float()
         pooled = hidden.mean(dim=1) if mask is None else _masked_mean(hidden, mask)
-        if not hasattr(self, "projector"):
+        if self.projector is None:
             return pooled
         # A linear map commutes with the mean: one product a recording instead of one a position.
         return functional.linear(pooled, self.projector.weight.float(), self.projector.bias.float())

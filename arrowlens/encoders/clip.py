@@ -11,10 +11,9 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
-from arrowlens.encoders.core import META, Embedding, InferenceCore, LayerNorm
+from arrowlens.encoders.core import Embedding, InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.image_processor import ImageProcessor
 from arrowlens.encoders.runtime import Encoder, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
@@ -47,15 +46,16 @@ class ClipTextConfig:
     pooling: str = "argmax"
 
 
-class ClipTextTower(nn.Module):
+class ClipTextTower(Loaded):
     """The network alone: token ids in, the end-of-text token's state out."""
 
+    position_embedding: torch.Tensor
+
     def __init__(self, config: ClipTextConfig) -> None:
-        super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
+        super().__init__(position_embedding=(config.context_length, width))
         self.config = config
         self.token_embedding = Embedding(config.vocab_size, width)
-        self.position_embedding = nn.Parameter(torch.empty(config.context_length, width, device=META))
         self.transformer = InferenceCore(
             width,
             config.num_layers,

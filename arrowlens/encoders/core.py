@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-META = torch.device("meta")
 ACTIVATIONS = ("gelu", "quick_gelu", "relu")
 NORMS = ("pre", "post")
 
@@ -27,34 +26,60 @@ def activate(hidden: torch.Tensor, activation: str) -> torch.Tensor:
     return functional.relu(hidden)
 
 
-class Linear(nn.Linear):
-    """A linear layer on the meta device: its weights come from a file, so drawing random ones first is wasted time."""
+class Loaded(nn.Module):
+    """A part of a network whose parameters come from a file; none are made before.
+
+    Drawing random weights only to replace them costs far more than mapping the real ones.
+
+    Args:
+        shapes: of each parameter, by name; a WeightLoader puts tensors of these shapes in their place.
+    """
+
+    def __init__(self, **shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shapes = shapes
+
+
+class Linear(Loaded):
+    """x W^T + b."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
 
     def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, device=META)
+        super().__init__(weight=(out_features, in_features), bias=(out_features,))
 
-    def reset_parameters(self) -> None:
-        """Nothing to draw."""
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Shapes: (..., in_features) -> (..., out_features)."""
+        return functional.linear(hidden, self.weight, self.bias)
 
 
-class LayerNorm(nn.LayerNorm):
-    """A layer norm on the meta device, as ``Linear``."""
+class LayerNorm(Loaded):
+    """Zero mean and unit variance over the last axis, then scaled and shifted."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
 
     def __init__(self, width: int, eps: float) -> None:
-        super().__init__(width, eps, device=META)
+        super().__init__(weight=(width,), bias=(width,))
+        self.eps = eps
 
-    def reset_parameters(self) -> None:
-        """Nothing to fill."""
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Shapes: (..., width) -> the same."""
+        return functional.layer_norm(hidden, self.weight.shape, self.weight, self.bias, self.eps)
 
 
-class Embedding(nn.Embedding):
-    """A table of vectors on the meta device, as ``Linear``."""
+class Embedding(Loaded):
+    """A table of vectors."""
+
+    weight: torch.Tensor
 
     def __init__(self, n_rows: int, width: int) -> None:
-        super().__init__(n_rows, width, device=META)
+        super().__init__(weight=(n_rows, width))
 
-    def reset_parameters(self) -> None:
-        """Nothing to draw (which on the meta device would import torch's compiler: seconds)."""
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Shapes: (...) int64 -> (..., width)."""
+        return functional.embedding(ids, self.weight)
 
 
 class Attention(nn.Module):
@@ -95,9 +120,8 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward, each with a residual; the norm comes before (pre) or after (post) them."""
 
-    def __init__(self, attention: Attention, mlp: FeedForward, *, layer_norm_eps: float, norm: str) -> None:
+    def __init__(self, width: int, attention: Attention, mlp: FeedForward, *, layer_norm_eps: float, norm: str) -> None:
         super().__init__()
-        width = attention.out.out_features
         self.pre_norm = norm == "pre"
         self.norm1 = LayerNorm(width, layer_norm_eps)
         self.attention = attention
@@ -116,7 +140,7 @@ class Layer(nn.Module):
 
 
 class InferenceCore(nn.Module):
-    """A stack of Transformer layers, described by its dimensions; on the meta device until weights are loaded into it.
+    """A stack of Transformer layers, described by its dimensions; its weights are loaded into it.
 
     Args:
         hidden_size: width of the residual stream; a multiple of ``num_heads``.
@@ -151,6 +175,7 @@ class InferenceCore(nn.Module):
             raise ValueError(f"hidden_size {hidden_size} must be a multiple of num_heads {num_heads}")
         self.layers = nn.ModuleList(
             Layer(
+                hidden_size,
                 Attention(hidden_size, num_heads, causal=causal),
                 FeedForward(hidden_size, intermediate_size, activation),
                 layer_norm_eps=layer_norm_eps,

@@ -89,13 +89,13 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def load_module(module: Module, loader: WeightLoader, runtime: Runtime, prefix: str = "") -> Module:
-    """Give a module on the meta device the loader's tensors; they are cast once where the stored type is another.
+    """Give a module the loader's tensors; they are cast once where the stored type is another.
 
     Raises:
         ModelLoadError: a tensor is missing or has the wrong shape.
     """
     loader.load_into(module, prefix, device=runtime.device, dtype=runtime.dtype)
-    return module.eval()
+    return module
 
 
 class Encoder:

@@ -10,9 +10,8 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import nn
 
-from arrowlens.encoders.core import META, Embedding, InferenceCore, LayerNorm
+from arrowlens.encoders.core import Embedding, InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer, Tokens
 from arrowlens.encoders.weights import ModelPath, open_weights
@@ -38,15 +37,18 @@ class TextConfig:
     pad_token_id: int = 0
 
 
-class TextTower(nn.Module):
+class TextTower(Loaded):
     """The network alone: token ids in, the mean over real tokens out."""
 
+    position_embedding: torch.Tensor
+    token_type_embedding: torch.Tensor
+
     def __init__(self, config: TextConfig) -> None:
-        super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
+        super().__init__(
+            position_embedding=(config.max_positions, width), token_type_embedding=(config.type_vocab_size, width)
+        )
         self.token_embedding = Embedding(config.vocab_size, width)
-        self.position_embedding = nn.Parameter(torch.empty(config.max_positions, width, device=META))
-        self.token_type_embedding = nn.Parameter(torch.empty(config.type_vocab_size, width, device=META))
         self.embedding_layernorm = LayerNorm(width, eps)
         self.transformer = InferenceCore(
             width,

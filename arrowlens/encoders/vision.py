@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
-from arrowlens.encoders.core import META, InferenceCore, LayerNorm
+from arrowlens.encoders.core import InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.image_processor import PREPROCESSOR_NAME, ImageProcessor
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.validation import validate_image_input
@@ -38,29 +39,38 @@ class VisionConfig:
         return (self.image_size // self.patch_size) ** 2
 
 
+class Kernel(Loaded):
+    """The weights of a convolution without bias."""
+
+    weight: torch.Tensor
+
+
 class PatchEmbedding(nn.Module):
-    """Cut pictures into patches and project each; a convolution whose stride is its kernel."""
+    """Cut pictures into patches and project each: a convolution whose stride is its kernel."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        size = config.patch_size
-        self.projection = nn.Conv2d(3, config.hidden_size, size, stride=size, bias=False, device=META)
+        self.patch_size = config.patch_size
+        self.projection = Kernel(weight=(config.hidden_size, 3, config.patch_size, config.patch_size))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, 3, image_size, image_size) -> (batch, num_patches, hidden_size), row by row."""
-        patches: torch.Tensor = self.projection(images)  # (batch, hidden, grid, grid)
+        patches = functional.conv2d(
+            images, self.projection.weight, stride=self.patch_size
+        )  # (batch, hidden, grid, grid)
         return patches.flatten(2).transpose(1, 2)
 
 
-class VisionTower(nn.Module):
+class VisionTower(Loaded):
     """The network alone: normalised pictures in, the pooled class token out."""
 
+    class_embedding: torch.Tensor
+    position_embedding: torch.Tensor
+
     def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
+        super().__init__(class_embedding=(width,), position_embedding=(config.num_patches + 1, width))
         self.patch_embedding = PatchEmbedding(config)
-        self.class_embedding = nn.Parameter(torch.empty(width, device=META))
-        self.position_embedding = nn.Parameter(torch.empty(config.num_patches + 1, width, device=META))
         self.pre_layernorm = LayerNorm(width, eps)
         self.transformer = InferenceCore(
             width, config.num_layers, config.num_heads, config.intermediate_size, eps, activation=config.activation

@@ -13,9 +13,8 @@ import json
 import math
 import mmap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +77,8 @@ class WeightLoader:
     ) -> None:
         """Put the tensors whose names start with ``prefix`` in the place of a module's parameters.
 
+        A module's parts name their parameters and shapes in ``shapes`` (see ``core.Loaded``).
+
         Args:
             device: None leaves them in the mapping.
             dtype: None leaves the stored type; with the stored type and the CPU nothing is copied.
@@ -85,17 +86,17 @@ class WeightLoader:
         Raises:
             ModelLoadError: a tensor is missing or has another shape than the module's; the message names it.
         """
-        for path, owner in module.named_modules(prefix=prefix.removesuffix(".")):
-            for name, expected in owner.named_parameters(recurse=False):
+        for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
+            for name, shape in getattr(part, "shapes", {}).items():
                 full_name = f"{path}.{name}" if path else name
                 tensor = self.tensor(full_name)
-                if tensor.shape != expected.shape:
+                if tensor.shape != shape:
                     raise ModelLoadError(
                         f"{self.path}: tensor '{full_name}' has shape {tuple(tensor.shape)}, "
-                        f"but the dimensions ask for {tuple(expected.shape)}; {CURE}"
+                        f"but the dimensions ask for {shape}; {CURE}"
                     )
                 placed = tensor.to(device=device, dtype=dtype)
-                owner.register_parameter(name, torch.nn.Parameter(placed, requires_grad=False))
+                part.register_parameter(name, torch.nn.Parameter(placed, requires_grad=False))
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor by name.
@@ -308,8 +309,7 @@ def _map_arrow(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, byte
     return tensors, cast(Mapping[bytes, bytes], reader.schema.metadata or {})
 
 
-@dataclass(frozen=True)
-class _Span:
+class _Span(NamedTuple):
     """Where a tensor lies in the file: ``offset`` and ``length`` in bytes, padding included."""
 
     path: Path
