@@ -10,13 +10,14 @@ import streamlit as st
 from arrowlens.errors import ArrowlensError
 from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.search import Hit, Results, printable
+from arrowlens.search.results import Modality
 from arrowlens.ui.look import counted, empty_state, heading, hit_caption, plain
 from arrowlens.ui.session import library_or_stop
 
 PAGE_SIZE = 24  # fills rows of 2, 3, 4, 6 and 8
 MAX_PLAYER_BYTES = 64 << 20  # a player holds the whole recording in the server's memory
 MIME_TYPES = {"mp3": "audio/mpeg", "ogg": "audio/ogg", "opus": "audio/ogg", "flac": "audio/flac", "wav": "audio/wav"}
-KINDS = {"All": None, "Pictures": "image", "Sounds": "audio"}
+KINDS: dict[str, Modality | None] = {"All": None, "Pictures": "image", "Sounds": "audio"}
 
 
 def ask(library: Library) -> Results | None:

@@ -1,0 +1,97 @@
+"""The command line as documented; wrong usage ends with status 2 before anything is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from arrowlens.cli import commands
+from arrowlens.cli.parser import build_parser
+
+DOCUMENTED = {
+    "ingest FOLDER FOLDER2 --library DIR --models demo --workers 2 --no-prune --json": commands.ingest,
+    "search TEXT --library DIR -k 20 --json": commands.search,
+    "similar FILE --library DIR -k 20 --json": commands.similar,
+    "status --library DIR --json": commands.status,
+    "skipped --library DIR --json": commands.skipped,
+    "remove PATH PATH2 --library DIR --json": commands.remove,
+    "optimize --library DIR --json": commands.optimize,
+    "convert clip SOURCE --output DIR --dtype float16 --format arrow --no-verify": commands.convert,
+    "convert whisper SOURCE --output DIR --dtype bfloat16 --format parquet": commands.convert,
+    "convert text SOURCE --output DIR --dtype float32": commands.convert,
+    "models --json": commands.models,
+    "ui --library DIR --host 127.0.0.1 --port 8501": commands.ui,
+}
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_documented_commands_parse(line):
+    assert build_parser().parse_args(line.split()).run is DOCUMENTED[line]
+
+
+@pytest.mark.parametrize(
+    "command", ["ingest F", "search T", "similar F", "status", "skipped", "remove P", "optimize", "ui"]
+)
+def test_common_options_of_everything_that_opens_a_library(command):
+    options = build_parser().parse_args([*command.split(), "--device", "cpu", "--precision", "float32"])
+    assert (options.device, options.precision) == ("cpu", "float32")
+
+
+def test_defaults():
+    options = build_parser().parse_args(["search", "x"])
+    assert (options.k, options.json, options.device, options.precision) == (20, False, None, "auto")
+    options = build_parser().parse_args(["ingest", "x"])
+    assert (options.models, options.workers, options.prune) == (None, None, True)
+    options = build_parser().parse_args(["ui"])
+    assert (options.host, options.port) == ("127.0.0.1", 8501)
+    options = build_parser().parse_args(["convert", "clip", "x", "--output", "y"])
+    assert (options.dtype, options.format, options.verify) == ("float16", "arrow", True)
+
+
+def test_the_library_is_the_option_then_the_variable_then_here(monkeypatch):
+    monkeypatch.delenv("ARROWLENS_LIBRARY", raising=False)
+    assert build_parser().parse_args(["status"]).library == Path(".arrowlens")
+    monkeypatch.setenv("ARROWLENS_LIBRARY", "/elsewhere")
+    assert build_parser().parse_args(["status"]).library == Path("/elsewhere")
+    assert build_parser().parse_args(["status", "--library", "/given"]).library == Path("/given")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "nonsense",
+        "search",
+        "search x -k 0",
+        "search x -k -3",
+        "search x -k many",
+        "search x -k 2.5",
+        "similar",
+        "ingest",
+        "ingest x --workers 0",
+        "remove",
+        "status --precision double",
+        "status --lib x",
+        "convert clip x",
+        "convert vision x --output y",
+        "convert clip x --output y --dtype int8",
+        "ui --port 0",
+        "ui --port 70000",
+    ],
+)
+def test_wrong_usage_ends_with_2(line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(line.split())
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "usage: arrowlens" in captured.err
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_text_is_wrong_usage(text, capsys):
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["search", text])
+    assert ended.value.code == 2
+    assert "an empty text finds nothing" in capsys.readouterr().err

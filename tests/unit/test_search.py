@@ -1,0 +1,209 @@
+"""The searcher against brute force, on a real store with small deterministic encoders."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from arrowlens.errors import InputError
+from arrowlens.search import Searcher
+from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
+
+DIMENSION = 16
+DIGESTS = {"clip": "c" * 64, "audio": "a" * 64}
+WINDOWS = {"image": 1, "audio": 3}
+
+
+def vector(*seed: int) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+    return values / np.linalg.norm(values)
+
+
+class Engine:
+    """Texts and pictures name their vectors; so does the first sample of a recording."""
+
+    def encode_text(self, texts, normalize=True):
+        return np.stack([vector(7, *text.encode()) for text in texts])
+
+    def image_processor(self, pixels):
+        return pixels
+
+    def encode_image(self, images, normalize=True):
+        return np.stack([vector(1, int(image[0, 0, 0])) for image in images])
+
+    def encode(self, audio, normalize=True, context="padded"):
+        assert context == "clip"
+        return np.stack([vector(2, int(samples[0])) for samples in audio])
+
+
+@dataclass
+class Provider:
+    """Models by role, as ``MultimodalEmbeddingProvider`` offers them."""
+
+    text_reaches_audio: bool = True
+    clip_engine: Engine = field(default_factory=Engine)
+    audio_encoder: Engine = field(default_factory=Engine)
+
+    def digest(self, role):
+        return DIGESTS[role]
+
+
+@dataclass
+class Row:
+    """What brute force needs to know of a vector."""
+
+    media_id: str
+    content_hash: str
+    modality: str
+    start: float | None
+    vector: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """60 pictures (two pairs of equal content) and 40 recordings of three windows."""
+    storage = MultimodalStorage(tmp_path_factory.mktemp("search") / "a.lens")
+    storage.bind_models({role: ModelRecord(digest, DIMENSION, "test", "one") for role, digest in DIGESTS.items()})
+    root = storage.add_root("/media")
+    rows: list[Row] = []
+    media = []
+    for modality, role, count in (("image", "clip", 60), ("audio", "audio", 40)):
+        vectors = []
+        for number in range(count):
+            content = number - 1 if modality == "image" and number in (11, 31) else number
+            path = os.fsencode(f"{modality}/{number} é\n.x")
+            media_id, content_hash = media_id_of(root.root_id, path), f"{modality[0]}{content:031x}"
+            for window in range(WINDOWS[modality]):
+                start = 5.0 * window if modality == "audio" else None
+                end = start + 10.0 if start is not None else None
+                value = vector(3 if role == "clip" else 4, content, window)
+                vectors.append(VectorRow(media_id, content_hash, modality, value, window, start, end))
+                rows.append(Row(media_id, content_hash, modality, start, value.astype(np.float16).astype(np.float32)))
+            media.append(
+                {
+                    "media_id": media_id,
+                    "root_id": root.root_id,
+                    "path": os.fsdecode(path),
+                    "path_bytes": path,
+                    "content_hash": content_hash,
+                    "modality": modality,
+                    "format": "png" if modality == "image" else "wav",
+                    "size": 100 + number,
+                    "width": 640 if modality == "image" else None,
+                    "duration": 20.0 if modality == "audio" else None,
+                    "metadata": [("title", str(number))],
+                    "state": "indexed",
+                }
+            )
+        storage.upsert_vectors(role, vectors)
+    storage.upsert_media(media)
+    yield storage, rows
+    storage.close()
+
+
+def brute_force(rows, queries, modalities, k):
+    """(media_id, score, start) of the k best files: every query with every window, equal content once."""
+    best: dict[str, tuple[float, str, float]] = {}
+    for row in rows:
+        if row.modality in modalities:
+            score = max(float(np.dot(row.vector, query) / np.linalg.norm(row.vector)) for query in queries)
+            candidate = (-score, row.media_id, row.start or 0.0)
+            if row.content_hash not in best or candidate < best[row.content_hash]:
+                best[row.content_hash] = candidate
+    ordered = sorted(best.values())[:k]
+    return [(media_id, -score, start) for score, media_id, start in ordered]
+
+
+def assert_same(results, expected):
+    assert [hit.media_id for hit in results] == [media_id for media_id, _, _ in expected]
+    np.testing.assert_allclose([hit.score for hit in results], [score for _, score, _ in expected], atol=1e-6)
+    assert [hit.start or 0.0 for hit in results] == [start for _, _, start in expected]
+
+
+@pytest.mark.parametrize("k", [1, 5, 20, 1000])
+@pytest.mark.parametrize("modality", [None, "image", "audio"])
+def test_text_finds_what_brute_force_finds(filled, k, modality):
+    storage, rows = filled
+    results = Searcher(storage, Provider()).text("a red bicycle", k, modality)
+    kinds = [modality] if modality else ["image", "audio"]
+    assert_same(results, brute_force(rows, Engine().encode_text(["a red bicycle"]), kinds, k))
+    assert results.took_ms > 0
+
+
+def test_pictures_and_sounds_share_a_ranking_only_in_one_space(filled):
+    storage, rows = filled
+    mixed = Searcher(storage, Provider(text_reaches_audio=True)).text("x", 98)
+    assert {hit.modality for hit in mixed} == {"image", "audio"}
+    apart = Searcher(storage, Provider(text_reaches_audio=False))
+    assert_same(apart.text("x", 98), brute_force(rows, Engine().encode_text(["x"]), ["image"], 98))
+    assert len(apart.text("x", 5, "audio")) == 0
+
+
+def test_a_picture_finds_pictures(filled):
+    storage, rows = filled
+    pixels = np.full((4, 4, 3), 9, np.uint8)
+    results = Searcher(storage, Provider()).image(pixels, 10)
+    assert_same(results, brute_force(rows, [vector(1, 9)], ["image"], 10))
+
+
+@pytest.mark.parametrize("k", [1, 7, 40])
+def test_a_recording_scores_as_its_best_pair_of_windows(filled, k):
+    storage, rows = filled
+    windows = [np.full(100, value, np.float32) for value in (1, 2, 3, 4)]
+    results = Searcher(storage, Provider()).audio(windows, k)
+    assert_same(results, brute_force(rows, [vector(2, value) for value in (1, 2, 3, 4)], ["audio"], k))
+    assert all(hit.end == hit.start + 10.0 for hit in results)
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_what_is_stored_finds_itself_first_and_copies_once(filled, modality):
+    storage, rows = filled
+    content = f"{modality[0]}{10:031x}"
+    results = Searcher(storage, Provider()).stored(content, modality, 5)
+    assert results[0].content_hash == content
+    assert results[0].score == pytest.approx(1.0, abs=1e-3)
+    assert len({hit.content_hash for hit in results}) == 5
+    queries = storage.vectors(
+        "clip" if modality == "image" else "audio", DIGESTS["clip" if modality == "image" else "audio"], content
+    )
+    assert_same(results, brute_force(rows, queries / np.linalg.norm(queries, axis=1, keepdims=True), [modality], 5))
+    assert len(Searcher(storage, Provider()).stored("0" * 32, modality, 5)) == 0
+
+
+def test_hits_carry_what_the_library_knows(filled):
+    storage, _ = filled
+    hit = Searcher(storage, Provider()).stored(f"a{5:031x}", "audio", 1)[0]
+    assert str(hit.path) == "/media/audio/5 é\n.x"
+    assert (hit.modality, hit.format, hit.size, hit.duration, hit.width) == ("audio", "wav", 105, 20.0, None)
+    assert hit.metadata == {"title": "5"}
+    assert (hit.relevance, hit.content_hash) == (None, f"a{5:031x}")
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, True, "3"])
+def test_k_must_be_a_count(filled, k):
+    with pytest.raises(InputError, match="k is"):
+        Searcher(filled[0], Provider()).text("x", k)
+
+
+def test_a_recording_without_windows_is_an_error(filled):
+    with pytest.raises(InputError, match="without samples"):
+        Searcher(filled[0], Provider()).audio([], 3)
+
+
+def test_threads_share_a_searcher(filled):
+    searcher = Searcher(filled[0], Provider())
+    expected = [searcher.text(f"text {number}", 10) for number in range(8)]
+    found: dict[int, object] = {}
+    threads = [
+        threading.Thread(target=lambda n=number: found.update({n: searcher.text(f"text {n}", 10)}))
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[number] for number in range(8)] == expected
