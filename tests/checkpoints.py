@@ -62,11 +62,11 @@ def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             if parameter.ndim == 0:  # the logit scale
                 parameter.add_(0.1 * noise)
             elif parameter.ndim == 1:
-                scale = 1.0 if "class_embedding" in name else 0.3
+                scale = 1.0 if "class_embedding" in name else 0.15 if name.endswith("bias") else 0.3
                 parameter.add_(scale * noise)
             elif "embed" in name and "patch" not in name:
-                # Whisper's mean over all positions would otherwise be mostly the position table's.
-                parameter.copy_((0.2 if "embed_positions" in name else 0.7) * noise)
+                # Tokens speak louder than what all inputs share: positions, and the one token type.
+                parameter.copy_((1.2 if "token_embedding" in name or "word" in name else 0.4) * noise)
             elif "conv" in name:
                 parameter.copy_(3.0 * noise / parameter[0].numel() ** 0.5)
             else:
