@@ -78,7 +78,10 @@ def vector_table(role: str, model: str, dimension: int, rows: Sequence[VectorRow
         InputError: as ``checked``.
     """
     rows = list({(row.media_id, row.content_hash, row.index): row for row in rows}.values())
-    vectors = checked(np.stack([np.ravel(row.embedding) for row in rows]), dimension)
+    for row in rows:
+        if np.shape(row.embedding) != (dimension,):
+            raise InputError(f"an embedding must have the shape ({dimension},), got {np.shape(row.embedding)}")
+    vectors = checked(np.stack([row.embedding for row in rows]), dimension)
     now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
     schema = stored_embedding_schema(role, dimension)
     columns = {
