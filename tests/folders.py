@@ -52,6 +52,5 @@ def write_odd_names(folder: Path) -> list[bytes]:
     paths = []
     for seed, name in enumerate(ODD_NAMES):
         picture = write_picture(folder / "plain.png", 1000 + seed)
-        paths.append(os.path.join(os.fsencode(folder), name))
-        os.rename(os.fsencode(picture), paths[-1])
+        paths.append(os.fsencode(picture.rename(folder / os.fsdecode(name))))
     return paths

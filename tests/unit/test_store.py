@@ -133,6 +133,13 @@ def test_k_is_filled_though_windows_and_copies_crowd_the_top(storage):
     assert table["media_id"].to_pylist()[-1] == last
 
 
+def test_ties_go_by_id_however_many_there_are(storage):
+    rows = [place(storage, f"{number}.png", f"h{number}") for number in range(400)]
+    storage.upsert_vectors("clip", [VectorRow(row["media_id"], row["content_hash"], "image", unit(1)) for row in rows])
+    storage.upsert_media(rows)
+    assert found(storage, unit(1, 1), 3)["media_id"].to_pylist() == sorted(row["media_id"] for row in rows)[:3]
+
+
 def test_equal_content_comes_once_under_the_least_id(storage):
     ids = [index(storage, name, "same", [unit(1)]) for name in ("a.png", "b.png", "c.png")]
     other = index(storage, "d.png", "other", [unit(0, 1)])
@@ -195,7 +202,7 @@ def test_unusable_queries_are_refused(storage, query):
 def test_k_below_one_and_foreign_models_are_refused(storage):
     with pytest.raises(InputError, match="k is 0"):
         found(storage, unit(1), 0)
-    with pytest.raises(ModelMismatchError, match="cccccccc.*dddddddd"):
+    with pytest.raises(ModelMismatchError, match=r"cccccccc.*dddddddd"):
         storage.search("clip", "d" * 64, unit(1), 1)
     with pytest.raises(InputError, match="no text model"):
         storage.upsert_vectors("text", [VectorRow("m", "h", "text", unit(1))])
