@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from arrowlens.errors import MediaError
 from arrowlens.media.decoded import Decoded, Limits, Modality
-from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all
+from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
 from arrowlens.media.formats import FORMAT_MODALITY, SNIFF_BYTES, describe_content, modality_of, sniff
 from arrowlens.media.pictures import Picture, read_picture
 from arrowlens.media.recordings import Recording, read_recording
@@ -61,8 +61,11 @@ def decode(
                 found.size = len(data)
             else:
                 file = stack.enter_context(open_regular(path))
-                found.size = os.fstat(file.fileno()).st_size
+                before = os.fstat(file.fileno())
+                found.size = before.st_size
             contents = _decode(file, data, found, limits, thumbnail, min_side)
+            if data is None:
+                require_unchanged(file, before)
     except MediaError as error:
         return _refused(found, str(error))
     except MemoryError:

@@ -24,6 +24,8 @@ _KINDS = [
     (stat.S_ISBLK, "a device"),
 ]
 
+_CHANGED = "the file changed while it was read; try again when nothing writes to it"
+
 _CAUSES = {
     errno.EACCES: "permission denied: the file cannot be opened",
     errno.EPERM: "permission denied: the file cannot be opened",
@@ -67,7 +69,7 @@ def read_all(file: BinaryIO, size: int) -> bytes:
     except OSError as error:
         raise MediaError(explain_os_error(error)) from error
     if len(data) != size:
-        raise MediaError("the file changed while it was read; try again when nothing writes to it")
+        raise MediaError(_CHANGED)
     return data
 
 
@@ -91,8 +93,19 @@ def hash_stream(file: BinaryIO, size: int) -> str:
     except OSError as error:
         raise MediaError(explain_os_error(error)) from error
     if seen != size:
-        raise MediaError("the file changed while it was read; try again when nothing writes to it")
+        raise MediaError(_CHANGED)
     return digest.hexdigest()[:HASH_CHARS]
+
+
+def require_unchanged(file: BinaryIO, before: os.stat_result) -> None:
+    """Compare an open file with what it was: what was decoded must be what was hashed.
+
+    Raises:
+        MediaError: its size or its time of change is another.
+    """
+    now = os.fstat(file.fileno())
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise MediaError(_CHANGED)
 
 
 def explain_os_error(error: OSError, path: object = None) -> str:

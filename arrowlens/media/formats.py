@@ -82,7 +82,7 @@ def sniff(head: bytes) -> str | None:
     if head[:4] == b"OggS":
         return "opus" if b"OpusHead" in head[:64] else "ogg"
     if head[:3] == b"ID3":
-        tag_size = _id3_size(head)
+        tag_size = id3_size(head)
         return "flac" if head[tag_size : tag_size + 4] == b"fLaC" else "mp3"
     return "mp3" if _is_mpeg_frame(head) else None
 
@@ -106,9 +106,10 @@ def describe_content(head: bytes) -> str:
     return f"unknown, starting with the bytes {head[:4].hex(' ')}"
 
 
-def _id3_size(head: bytes) -> int:
-    if len(head) < 10:
-        return len(head)
+def id3_size(head: bytes) -> int:
+    """Bytes of the ID3 tag that a file starts with, from its first 10 bytes; 0 without one."""
+    if len(head) < 10 or head[:3] != b"ID3":
+        return 0
     size = 0
     for byte in head[6:10]:  # 7 bits each
         size = size << 7 | byte & 0x7F

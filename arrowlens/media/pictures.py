@@ -192,7 +192,9 @@ def _explain(error: OSError | SyntaxError, file_format: str) -> str:
     if "truncated" in message.lower() or "unexpected end" in message.lower():
         return f"truncated: the {name} data ends before the picture is complete"
     if isinstance(error, SyntaxError):
-        return f"damaged or truncated: the {name} header cannot be read ({message})"
+        # Pillow wraps Python's own errors, whose words mean nothing to a user.
+        words = f" ({message})" if error.__cause__ is None else ""
+        return f"damaged or truncated: the {name} header cannot be read{words}"
     return f"damaged or truncated: the {name} data cannot be decoded ({message})"
 
 

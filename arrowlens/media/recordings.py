@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -14,18 +13,14 @@ import soxr
 from arrowlens.errors import MediaError
 from arrowlens.media.decoded import SAMPLE_RATE, Limits
 from arrowlens.media.files import Tape
+from arrowlens.media.lengths import TRUNCATION_TOLERANCE, check_length, say_length
 from arrowlens.media.tags import clean_text
 
 SILENCE_SPREAD = 2e-4  # of full scale 1: -74 dB between the lowest and the highest sample
 MAX_PEAK = 65536.0  # float files scaled to 16-bit integers exist; beyond that it is no sound
 RATES = (1000, 768_000)  # Hz
-TRUNCATION_TOLERANCE = 0.1  # s; recorders that miscount by a header or a frame are common
 _VALUES_AT_ONCE = 1 << 19  # frames times channels of a block, 2 MB
 _UNKNOWN_FRAMES = 1 << 62
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # bytes of data, as streaming writers leave them; 0 with data behind it
-_MAX_CHUNKS = 1000
-
-_STATES_LENGTH = ("wav", "flac")  # OGG and Opus are as long as what is there; MP3 says so only in a Xing header
 _TAGS = ("title", "artist", "album")
 
 
@@ -54,13 +49,12 @@ def read_recording(file: BinaryIO, size: int, file_format: str, limits: Limits) 
     Raises:
         MediaError: too long, empty, truncated, damaged, or NaN among the samples; one line for a user.
     """
-    if file_format == "wav":
-        _check_wav_length(file, size)
+    stated = check_length(file, size, file_format)
     file.seek(0)
     tape = Tape(file)
     with _open(tape, file_format) as sound:
         _check_header(sound, limits)
-        promised = _promised_frames(sound, file, file_format)
+        promised = _promised_frames(sound, stated)
         mixer = _Mixer(sound.samplerate)
         n_frames = 0
         for block in _blocks(sound, tape, promised):
@@ -143,23 +137,12 @@ def _check_header(sound: soundfile.SoundFile, limits: Limits) -> None:
 
 def _check_seconds(seconds: float, limits: Limits) -> None:
     if seconds > limits.max_seconds:
-        raise MediaError(f"{_length(seconds)} is over the limit of {_length(limits.max_seconds)}")
+        raise MediaError(f"{say_length(seconds)} is over the limit of {say_length(limits.max_seconds)}")
 
 
-def _promised_frames(sound: soundfile.SoundFile, file: BinaryIO, file_format: str) -> int | None:
-    """How many frames the file says it has, where that can be relied upon."""
-    if sound.frames >= _UNKNOWN_FRAMES:
-        return None
-    if file_format in _STATES_LENGTH:
-        return int(sound.frames)
-    if file_format == "mp3":
-        position = file.tell()
-        file.seek(0)
-        head = file.read(1 << 16)  # after the tags, which may hold a cover
-        file.seek(position)
-        if b"Xing" in head or b"Info" in head:
-            return int(sound.frames)
-    return None
+def _promised_frames(sound: soundfile.SoundFile, stated: bool) -> int | None:
+    """How many frames there should be, where the file states it rather than the library guessing."""
+    return int(sound.frames) if stated and sound.frames < _UNKNOWN_FRAMES else None
 
 
 def _blocks(sound: soundfile.SoundFile, tape: Tape, promised: int | None) -> Iterator[np.ndarray]:
@@ -171,9 +154,9 @@ def _blocks(sound: soundfile.SoundFile, tape: Tape, promised: int | None) -> Ite
             block = sound.read(out=memory)
         except soundfile.LibsndfileError as error:
             tape.check()
-            there = f"{_length(n_frames / sound.samplerate)}"
-            of = f" of {_length(promised / sound.samplerate)}" if promised else ""
-            raise MediaError(f"truncated or damaged after {there}{of} ({error.error_string})") from error
+            there = f"{say_length(n_frames / sound.samplerate)}"
+            of = f" of {say_length(promised / sound.samplerate)}" if promised else ""
+            raise MediaError(f"truncated or damaged after {there}{of} ({_words(error)})") from error
         tape.check()
         if len(block) == 0:
             return
@@ -181,50 +164,12 @@ def _blocks(sound: soundfile.SoundFile, tape: Tape, promised: int | None) -> Ite
         yield block
 
 
+def _words(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string).removeprefix("Error : ").rstrip(".")
+
+
 def _check_complete(n_frames: int, promised: int | None, rate: int) -> None:
     if promised is not None and promised - n_frames > TRUNCATION_TOLERANCE * rate:
-        raise MediaError(f"truncated: {_length(n_frames / rate)} of {_length(promised / rate)} are there")
+        raise MediaError(f"truncated: {say_length(n_frames / rate)} of {say_length(promised / rate)} are there")
     if n_frames == 0:
         raise MediaError("the recording is empty (0 samples)")
-
-
-def _check_wav_length(file: BinaryIO, size: int) -> None:
-    """Compare what a WAV header promises with what is there; libsndfile silently takes what is there."""
-    found = _wav_data(file, size)
-    if found is None:
-        return
-    promised, there, bytes_per_second = found
-    if promised in _UNKNOWN_SIZES or bytes_per_second == 0:
-        return
-    if promised - there > TRUNCATION_TOLERANCE * bytes_per_second:
-        raise MediaError(
-            f"truncated: the header promises {_length(promised / bytes_per_second)}, "
-            f"the file holds {_length(there / bytes_per_second)}"
-        )
-
-
-def _wav_data(file: BinaryIO, size: int) -> tuple[int, int, int] | None:
-    """(bytes promised, bytes there, bytes per second) of the data chunk; None when the chunks lead nowhere."""
-    position, long_size, bytes_per_second = 12, None, 0
-    for _ in range(_MAX_CHUNKS):
-        file.seek(position)
-        header = file.read(8)
-        if len(header) < 8:
-            return None
-        name, length = header[:4], int.from_bytes(header[4:], "little")
-        body = file.read(16) if name in (b"fmt ", b"ds64") else b""
-        if name == b"fmt " and len(body) >= 12:
-            (bytes_per_second,) = struct.unpack_from("<I", body, 8)
-        elif name == b"ds64" and len(body) >= 16:  # RF64: sizes beyond 4 GB
-            (long_size,) = struct.unpack_from("<Q", body, 8)
-        elif name == b"data":
-            promised = long_size if long_size is not None and length == 0xFFFFFFFF else length
-            return promised, size - position - 8, bytes_per_second
-        position += 8 + length + length % 2
-    return None
-
-
-def _length(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} hours"
