@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrowlens.errors import InputError
+from arrowlens.errors import InputError, TextValidationError
 from arrowlens.search.results import Hit, Modality, Results
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Searcher:
         """
         started = time.perf_counter()
         _check_k(k)
+        if not isinstance(text, str) or not text.strip():
+            raise TextValidationError(f"the text is {text!r}; say in words what to look for")
         query = self._provider.clip_engine.encode_text([text])
         kinds: list[Modality] = ["image", "audio"] if self._provider.text_reaches_audio else ["image"]
         matches = [match for kind in kinds if modality in (None, kind) for match in self._nearest(kind, query, k)]

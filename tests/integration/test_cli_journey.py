@@ -23,7 +23,7 @@ from arrowlens.cli import main
 
 COMMAND = Path(sys.executable).with_name("arrowlens")
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
-MODELS = os.environ.get("ARROWLENS_TEST_MODELS", "demo")
+MODELS = "demo"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("ARROWLENS_")}
 
 
@@ -50,7 +50,7 @@ def succeed(*arguments: str | bytes | Path, cwd: Path | None = None, **environme
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The line of a command that must fail: exit 1, nothing on stdout, one line on stderr. In this process, for speed."""
+    """The line of a command that must fail: exit 1, nothing on stdout, one line on stderr. In-process: faster."""
     assert main([str(argument) for argument in arguments]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from arrowlens.errors import InputError
+from arrowlens.errors import InputError, TextValidationError
 from arrowlens.search import Searcher
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
 
@@ -187,6 +187,12 @@ def test_hits_carry_what_the_library_knows(filled):
 def test_k_must_be_a_count(filled, k):
     with pytest.raises(InputError, match="k is"):
         Searcher(filled[0], Provider()).text("x", k)
+
+
+@pytest.mark.parametrize("text", ["", " \n", None])
+def test_a_text_must_say_something(filled, text):
+    with pytest.raises(TextValidationError, match="the text is"):
+        Searcher(filled[0], Provider()).text(text, 3)
 
 
 def test_a_recording_without_windows_is_an_error(filled):

@@ -26,12 +26,7 @@ def ask(library: Library) -> Results | None:
     upload = example.file_uploader(
         "Search with a picture or a sound", type=[suffix.lstrip(".") for suffix in MEDIA_SUFFIXES]
     )
-    text = words.text_input(
-        "Search by words",
-        placeholder="a red bicycle",
-        disabled=upload is not None,
-        help="Remove the file to search by words again." if upload else None,
-    )
+    text = words.text_input("Search by words", placeholder="a red bicycle", disabled=upload is not None, key="words")
     kind = None
     if library.text_reaches_audio and upload is None:
         kind = KINDS[words.segmented_control("Kind", list(KINDS), default="All", label_visibility="collapsed") or "All"]
