@@ -118,7 +118,7 @@ def train_tokenizer(texts: Iterator[str], path: Path) -> PreTrainedTokenizerFast
     tokenizer.post_processor = processors.RobertaProcessing(
         (EOS, vocabulary[EOS]), (BOS, vocabulary[BOS]), add_prefix_space=False, trim_offsets=False
     )
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, unk_token=EOS, pad_token=EOS, model_max_length=CONTEXT
     )
     fast.save_pretrained(path)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build"
+NOTO = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+# names that take no article, because there are several or because they are not counted
 PLURAL = frozenset(
-    "glasses sunglasses jeans gloves socks skis scissors chains books scales chips noodles fireworks clothes "
-    "headphones swords masks stairs high heels paw prints footprints chopsticks blueberries cherries grapes peanuts "
-    "musical notes pancakes clothes".split()
-) | {"high heels", "paw prints", "musical notes"}
+    """glasses; sunglasses; jeans; gloves; socks; skis; scissors; chains; books; scales; chips; noodles; fireworks;
+    headphones; swords; masks; high heels; paw prints; footprints; chopsticks; grapes; peanuts; musical notes;
+    pancakes; spectacles; trousers; nuts; dice; skates; olives; bricks; boots; traffic lights; animal tracks;
+    french fries""".replace("\n    ", " ").split("; ")
+)
 MASS = frozenset(
-    "bread cheese bacon popcorn butter salt rice spaghetti sushi chocolate honey milk coffee champagne wine beer "
-    "soup salad garlic corn broccoli lettuce yarn thread wood soap dna golf tennis bowling badminton table tennis "
-    "ice hockey lightning fire toilet paper bubble tea".split()
-) | {"table tennis", "ice hockey", "toilet paper", "bubble tea"}
+    """bread; cheese; bacon; popcorn; butter; salt; rice; spaghetti; pasta; ramen; sushi; chocolate; honey; milk;
+    coffee; champagne; wine; beer; soup; stew; salad; garlic; corn; maize; broccoli; lettuce; yarn; wool; thread; wood; soap;
+    dna; golf; tennis; bowling; badminton; table tennis; ping pong; ice hockey; lightning; fire; toilet paper; rain;
+    rainy weather; snowfall; bubble tea; paint; music; love; cash; medicine; luggage; cattle; meat; sunshine; archery;
+    chess; halloween; earth; planet earth; saturn; dynamite; rope""".replace("\n    ", " ").split("; ")
+)
 
 
 @dataclass(frozen=True)
@@ -92,3 +99,13 @@ def plural(name: str) -> str:
     else:
         last += "s"
     return f"{head} {last}".strip()
+
+
+def add_folders(parser: argparse.ArgumentParser, *, work: bool = False) -> None:
+    """The options for where the sources are, and where everything is kept that is not part of the project."""
+    parser.add_argument(
+        "--npm", type=Path, default=BUILD / "sources/node_modules", help="the folder with the npm packages"
+    )
+    parser.add_argument("--font", type=Path, default=NOTO, help="Noto Color Emoji")
+    if work:
+        parser.add_argument("--work", type=Path, default=BUILD / "training", help="for sprites, sounds and checkpoints")

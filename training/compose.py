@@ -171,13 +171,13 @@ class Composer:
         for level, sprites in enumerate(self.levels):
             rows = torch.nonzero(wanted == level)[:, 0]
             if len(rows):
-                dressed = self._dress(sprites[ids[rows]], [plans[row] for row in rows], ids[rows], bright[rows], strength)
+                dressed = self._dress(
+                    sprites[ids[rows]], [plans[row] for row in rows], ids[rows], bright[rows], strength
+                )
                 layer[rows] = F.grid_sample(dressed, grid[rows], align_corners=False)
         return layer
 
-    def _dress(
-        self, sprites: Tensor, plans: list[Plan], ids: Tensor, bright: Tensor, strength: float
-    ) -> Tensor:
+    def _dress(self, sprites: Tensor, plans: list[Plan], ids: Tensor, bright: Tensor, strength: float) -> Tensor:
         """Vary the colours and the way of drawing of premultiplied sprites (n, 4, s, s)."""
         count = len(sprites)
         colour, alpha = sprites[:, :3], sprites[:, 3:]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
-from catalogue import sounds
+from catalogue import add_folders, sounds
 from make_sounds import clip
 from numpy.typing import NDArray
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
@@ -20,14 +19,22 @@ HANN = window_function(WINDOW, "hann")
 def log_mel(wave: NDArray[np.float32]) -> NDArray[np.float32]:
     """The logarithm (base 10) of the mel power, (frames, 80), as Whisper computes it before its normalisation."""
     power = spectrogram(
-        wave, HANN, WINDOW, HOP, power=2.0, mel_filters=FILTERS, log_mel="log10", mel_floor=1e-10, dtype=np.float32
+        wave,
+        HANN,
+        WINDOW,
+        HOP,
+        power=2.0,
+        mel_filters=FILTERS,
+        log_mel="log10",
+        mel_floor=1e-10,
+        dtype=np.dtype(np.float32),
     )
     return np.asarray(power[:, :-1].T, dtype=np.float32)
 
 
 def normalised(logarithms: NDArray[np.float32]) -> NDArray[np.float32]:
     """Whisper's normalisation of one clip: at most 8 below its maximum, then (x + 4) / 4."""
-    return (np.maximum(logarithms, logarithms.max() - 8) + 4) / 4
+    return np.asarray((np.maximum(logarithms, logarithms.max() - 8) + 4) / 4)
 
 
 def pool(clips: int, seed: int, unseen: bool) -> dict[str, NDArray[np.generic]]:
@@ -46,11 +53,11 @@ def pool(clips: int, seed: int, unseen: bool) -> dict[str, NDArray[np.generic]]:
 def main() -> None:
     """Write the pool."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True)
+    add_folders(parser, work=True)
     parser.add_argument("--clips", type=int, default=90, help="of every kind")
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args()
-    np.savez(options.work / "sounds.npz", **pool(options.clips, options.seed, unseen=False))
+    np.savez(options.work / "sounds.npz", allow_pickle=False, **pool(options.clips, options.seed, unseen=False))
 
 
 if __name__ == "__main__":

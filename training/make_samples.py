@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 
 from captions import COLOURS, NUMBERS
-from catalogue import Concept, concepts, plural, with_article
-from PIL import Image
+from catalogue import Concept, add_folders, concepts, plural, with_article
 from pictures import Sources, compose, drawing, tinted
+from PIL import Image
 
 GROUPS = {3: "nature", 4: "food", 5: "travel", 6: "play"}
 STYLES = ("noto", "twemoji", "flat", "modern")
@@ -52,8 +52,10 @@ class Album:
             image = image.quantize(128)
         path = self.folder / f"{stem}-{1 + sum(row[0].rpartition('-')[0] == stem for row in self.rows):02d}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        settings = {} if suffix == "png" else {"quality": 85}
-        image.save(path, **settings, optimize=True) if suffix != "webp" else image.save(path, **settings)
+        if suffix == "png":
+            image.save(path, optimize=True)
+        else:
+            image.save(path, quality=85)
         name = path.relative_to(self.folder).as_posix()
         self.rows.append((name, caption, frozenset(concept.name for concept in shown)))
 
@@ -92,7 +94,7 @@ class Album:
     def pairs(self) -> list[tuple[str, str]]:
         """Pictures with captions of which no two show the same concept."""
         taken: set[str] = set()
-        found = []
+        found: list[tuple[str, str]] = []
         order = self.rng.sample(self.rows, len(self.rows))
         for path, caption, shown in sorted(order, key=lambda row: len(row[2]) < 2):
             if not taken & shown and len(found) < PAIRS and (len(shown) < 2 or len(found) < PAIRS // 4):
@@ -120,8 +122,7 @@ def pictures(sources: Sources, folder: Path) -> Album:
 def main() -> None:
     """Write `pictures/`, `sounds/` and `pairs.csv`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--npm", type=Path, required=True, help="the node_modules folder with the emoji packages")
-    parser.add_argument("--font", type=Path, default=Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"))
+    add_folders(parser)
     parser.add_argument("--output", type=Path, required=True, help="the samples' folder, which is written anew")
     parser.add_argument("--only", choices=("pictures", "sounds"))
     options = parser.parse_args()

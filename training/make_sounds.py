@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import sounds_music as music
 import sounds_world as world
-import soundfile
 import soxr
 from catalogue import sounds
 from numpy.typing import NDArray
@@ -45,7 +45,11 @@ def roughened(dice: Dice, wave: Wave) -> Wave:
     wave = levelled(wave)
     power = np.sqrt(np.mean(wave**2)) + 1e-6
     if dice.chance(0.6):
-        bed = coloured(dice, len(wave), dice.rng.uniform(0, 1.2)) if dice.chance(0.7) else band(dice, len(wave), 200, 4000)
+        bed = (
+            coloured(dice, len(wave), dice.rng.uniform(0, 1.2))
+            if dice.chance(0.7)
+            else band(dice, len(wave), 200, 4000)
+        )
         wave = wave + bed * power * 10 ** (-dice.rng.uniform(12, 45) / 20)
     if dice.chance(0.15):
         lead = int(dice.rng.uniform(0, 0.25) * len(wave))

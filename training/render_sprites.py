@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import resvg_py
-from catalogue import Concept, concepts
+from catalogue import Concept, add_folders, concepts
 from PIL import Image, ImageDraw, ImageFont
 
 STYLES = ("noto", "twemoji", "flat", "modern", "contrast")
@@ -98,15 +98,13 @@ def render(npm: Path, font_path: Path, styles: tuple[str, ...], size: int) -> di
 def main() -> None:
     """Write the sprites."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--npm", type=Path, required=True, help="the node_modules folder with the emoji packages")
-    parser.add_argument("--font", type=Path, default=Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"))
-    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is not kept")
+    add_folders(parser, work=True)
     parser.add_argument("--size", type=int, default=72)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     for name, styles in (("sprites", STYLES), ("unseen", (UNSEEN,))):
         table = render(options.npm, options.font, styles, options.size)
-        np.savez(options.work / f"{name}.npz", **table)
+        np.savez(options.work / f"{name}.npz", allow_pickle=False, **table)
         print(name, table["pixels"].shape)
 
 

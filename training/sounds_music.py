@@ -27,7 +27,9 @@ from waves import (
 SCALE = (0, 2, 4, 5, 7, 9, 11, 12, 14, 16)
 
 
-def _melody(dice: Dice, seconds: float, gap: float, note: Callable[[float, float], Wave], low: float, high: float) -> Wave:
+def _melody(
+    dice: Dice, seconds: float, gap: float, note: Callable[[float, float], Wave], low: float, high: float
+) -> Wave:
     """Notes of a scale one after the other: `note(frequency, seconds)`."""
     root = dice.log(low, high)
     lengths = [gap * float(dice.rng.choice((0.5, 1, 1, 2))) for _ in range(int(seconds / gap * 2) + 1)]
@@ -53,7 +55,9 @@ def organ(dice: Dice, seconds: float) -> Wave:
     count, root = samples(seconds), dice.log(90, 350)
     chord = dice.pick(((0, 4, 7), (0, 3, 7), (0, 5, 9), (0, 4, 7, 11), (0, 7, 12), (0, 3, 8)))
     stops = [1, dice(0.3, 0.9), dice(0.2, 0.6), dice(0.2, 0.6), 0.1, dice(0.1, 0.4), 0.05, 0.2]
-    return sum((oscillate(root * 2 ** (step / 12), count, stops) for step in chord), np.zeros(count)) * hold(count, 0.08)
+    return sum((oscillate(root * 2 ** (step / 12), count, stops) for step in chord), np.zeros(count)) * hold(
+        count, 0.08
+    )
 
 
 def _sweep(dice: Dice, seconds: float, rising: bool) -> Wave:
@@ -113,7 +117,9 @@ def guitar(dice: Dice, seconds: float) -> Wave:
     damping = dice(0.991, 0.998)
     if dice.chance(0.4):
         root = dice.log(80, 200)
-        chord = [root * 2 ** (step / 12) for step in dice.pick(((0, 7, 12, 16), (0, 7, 12, 15), (0, 5, 9, 12), (0, 4, 9)))]
+        chord = [
+            root * 2 ** (step / 12) for step in dice.pick(((0, 7, 12, 16), (0, 7, 12, 15), (0, 5, 9, 12), (0, 4, 9)))
+        ]
 
         def strum() -> Wave:
             wave = np.zeros(samples(2.0))
@@ -179,7 +185,7 @@ def trumpet(dice: Dice, seconds: float) -> Wave:
         dull = oscillate(frequency, count, [0.5 ** (k - 1) for k in range(1, 10)])
         sharp = oscillate(frequency, count, [bright ** (k - 1) for k in range(1, 14)])
         grown = np.minimum(1, clock(count) / 0.12)
-        return (dull * (1 - grown) + sharp * grown) * hold(count, 0.03)
+        return np.asarray((dull * (1 - grown) + sharp * grown) * hold(count, 0.03))
 
     return formants(_melody(dice, seconds, dice(0.2, 0.6), note, 180, 400), ((1200, 500), (2400, 900)))
 
@@ -255,7 +261,11 @@ def alarm_clock(dice: Dice, seconds: float) -> Wave:
     frequency, on = dice.log(850, 2100), dice(0.05, 0.1)
     group = dice.pick((4, 3, 2, 4))
     times = [start + 2 * on * k for start in regular(dice, seconds, dice(0.7, 1.2)) for k in range(group)]
-    return place(samples(seconds), times, lambda: oscillate(frequency, samples(on), (1, 0, 0.4, 0, 0.2)) * hold(samples(on), 0.004))
+    return place(
+        samples(seconds),
+        times,
+        lambda: oscillate(frequency, samples(on), (1, 0, 0.4, 0, 0.2)) * hold(samples(on), 0.004),
+    )
 
 
 def telephone(dice: Dice, seconds: float) -> Wave:
@@ -316,7 +326,9 @@ def laser(dice: Dice, seconds: float) -> Wave:
 
     def zap() -> Wave:
         count = samples(length)
-        return oscillate(top * dice.jitter(0.3) * 2 ** (-octaves * curve((0, 1), count)), count, square) * hold(count, 0.005)
+        return oscillate(top * dice.jitter(0.3) * 2 ** (-octaves * curve((0, 1), count)), count, square) * hold(
+            count, 0.005
+        )
 
     return place(samples(seconds), regular(dice, seconds, dice(0.18, 0.6), 0.5), zap)
 
@@ -356,6 +368,8 @@ def ship_horn(dice: Dice, seconds: float) -> Wave:
 
     def blast() -> Wave:
         n = samples(length)
-        return (oscillate(low, n, partials) + 0.6 * oscillate(low * 1.51, n, partials) + 0.1 * band(dice, n, 100, 900)) * hold(n, 0.2)
+        return (
+            oscillate(low, n, partials) + 0.6 * oscillate(low * 1.51, n, partials) + 0.1 * band(dice, n, 100, 900)
+        ) * hold(n, 0.2)
 
     return place(count, regular(dice, seconds, length + 0.6), blast)

@@ -51,7 +51,9 @@ def rumble(dice: Dice, seconds: float) -> Wave:
     """Deep steady noise with a hum."""
     count = samples(seconds)
     hum = oscillate(dice(40, 90), count, (1, 0.5, 0.3))
-    return (coloured(dice, count, dice(1.6, 2.4)) + dice(0.1, 0.8) * hum) * slow(dice, count, 1, 0.7, 1) * hold(count, 0.1)
+    return (
+        (coloured(dice, count, dice(1.6, 2.4)) + dice(0.1, 0.8) * hum) * slow(dice, count, 1, 0.7, 1) * hold(count, 0.1)
+    )
 
 
 def rain(dice: Dice, seconds: float) -> Wave:
@@ -80,7 +82,7 @@ def waves(dice: Dice, seconds: float) -> Wave:
     turn = (clock(count) / period + phase) % 1
     swell = np.where(turn < 0.35, (turn / 0.35) ** 2, np.exp(-(turn - 0.35) * 4.5))
     low = coloured(dice, count, dice(0.7, 1.1))
-    return low * (0.15 + swell) + 0.5 * band(dice, count, 1500, 7000) * swell**2
+    return np.asarray(low * (0.15 + swell) + 0.5 * band(dice, count, 1500, 7000) * swell**2)
 
 
 def thunder(dice: Dice, seconds: float) -> Wave:
@@ -93,7 +95,9 @@ def thunder(dice: Dice, seconds: float) -> Wave:
         crack = band(dice, length, 300, 4000, 1) * fade(length, 0.003, dice(0.05, 0.15))
         return body + dice(0.2, 0.8) * crack
 
-    return place(count, [float(dice.rng.random() * 0.5), 0.5 + float(dice.rng.random()) * seconds], clap) + 0.02 * coloured(dice, count, 0.7)
+    return place(
+        count, [float(dice.rng.random() * 0.5), 0.5 + float(dice.rng.random()) * seconds], clap
+    ) + 0.02 * coloured(dice, count, 0.7)
 
 
 def fire(dice: Dice, seconds: float) -> Wave:
@@ -158,7 +162,8 @@ def helicopter(dice: Dice, seconds: float) -> Wave:
     count, rate = samples(seconds), dice(9, 17)
     chop = np.maximum(0, np.sin(2 * np.pi * rate * clock(count))) ** 4
     whine = 0.04 * oscillate(dice(900, 2200), count, (1, 0.4))
-    return band(dice, count, 40, dice(300, 700), 1.5) * (0.15 + chop) + 0.2 * coloured(dice, count, 0.8) * chop + whine
+    thump = band(dice, count, 40, dice(300, 700), 1.5) * (0.15 + chop)
+    return np.asarray(thump + 0.2 * coloured(dice, count, 0.8) * chop + whine)
 
 
 def propeller_plane(dice: Dice, seconds: float) -> Wave:
@@ -177,7 +182,9 @@ def steam_train(dice: Dice, seconds: float) -> Wave:
     def chuff() -> Wave:
         state[0] += 1
         length = samples(gap * 0.95)
-        return (1.4 if state[0] % 4 == 0 else 1) * band(dice, length, 250, 3500, 1) * fade(length, gap * 0.15, gap * 0.25)
+        return (
+            (1.4 if state[0] % 4 == 0 else 1) * band(dice, length, 250, 3500, 1) * fade(length, gap * 0.15, gap * 0.25)
+        )
 
     wave = place(count, regular(dice, seconds, gap), chuff) + 0.1 * coloured(dice, count, 1.5)
     if dice.chance(0.3):
@@ -221,7 +228,9 @@ def crickets(dice: Dice, seconds: float) -> Wave:
     count, pitch, rate, pulses = samples(seconds), dice(3800, 6000), dice(1.5, 3.5), dice(25, 50)
     gate = (np.sin(2 * np.pi * rate * clock(count) + dice.rng.random() * 6) > dice(-0.3, 0.4)).astype(float)
     pulse = np.maximum(0, np.sin(2 * np.pi * pulses * clock(count)))
-    return oscillate(pitch, count) * pulse * np.convolve(gate, np.ones(160) / 160, "same") + 0.02 * band(dice, count, 3000, 7500)
+    return oscillate(pitch, count) * pulse * np.convolve(gate, np.ones(160) / 160, "same") + 0.02 * band(
+        dice, count, 3000, 7500
+    )
 
 
 def bee(dice: Dice, seconds: float) -> Wave:
@@ -280,7 +289,9 @@ def owl(dice: Dice, seconds: float) -> Wave:
 
     def hoot() -> Wave:
         count = samples(0.28)
-        return (oscillate(pitch * curve((0.95, 1.05, 0.97), count), count, (1, 0.12)) + 0.02 * band(dice, count, 200, 900)) * np.hanning(count)
+        return (
+            oscillate(pitch * curve((0.95, 1.05, 0.97), count), count, (1, 0.12)) + 0.02 * band(dice, count, 200, 900)
+        ) * np.hanning(count)
 
     starts = regular(dice, seconds, max(call) + dice(0.8, 1.6), 0.1)
     return place(samples(seconds), [start + step for start in starts for step in call], hoot)
@@ -306,7 +317,9 @@ def ticking(dice: Dice, seconds: float) -> Wave:
     def tick() -> Wave:
         state[0] += 1
         frequency = pitch * (0.8 if state[0] % 2 else 1.0)
-        return struck(samples(0.06), [(frequency, 1, 0.006), (frequency * 1.7, 0.6, 0.004), (frequency * 0.4, 0.4, 0.01)], 0.0005)
+        return struck(
+            samples(0.06), [(frequency, 1, 0.006), (frequency * 1.7, 0.6, 0.004), (frequency * 0.4, 0.4, 0.01)], 0.0005
+        )
 
     return place(samples(seconds), regular(dice, seconds, gap), tick)
 
@@ -372,7 +385,9 @@ def breaking_glass(dice: Dice, seconds: float) -> Wave:
 
     def splinter() -> Wave:
         frequency = float(dice.rng.uniform(low, 7600))
-        return float(dice.rng.exponential(0.4)) * struck(samples(0.4), [(frequency, 1, ring), (frequency * 0.71, 0.6, ring)], 0.0005)
+        return float(dice.rng.exponential(0.4)) * struck(
+            samples(0.4), [(frequency, 1, ring), (frequency * 0.71, 0.6, ring)], 0.0005
+        )
 
     def crash() -> Wave:
         count = samples(span * 2.5)
@@ -397,4 +412,6 @@ def speech(dice: Dice, seconds: float) -> Wave:
     wave, rate = soundfile.read(io.BytesIO(done.stdout), dtype="float64")
     wave = np.asarray(soxr.resample(wave, rate, RATE), dtype=np.float64)
     start = int(dice.rng.random() * max(1, len(wave) - samples(seconds)))
-    return wave[start : start + samples(seconds)] + 1e-4 * noise(dice, min(samples(seconds), len(wave) - start), np.ones_like)
+    return wave[start : start + samples(seconds)] + 1e-4 * noise(
+        dice, min(samples(seconds), len(wave) - start), np.ones_like
+    )

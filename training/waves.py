@@ -94,7 +94,7 @@ def noise(dice: Dice, count: int, gain: Callable[[Wave], Wave]) -> Wave:
     size = next_fast_len(count, real=True)
     spectrum = rfft(dice.rng.standard_normal(size))
     shaped = irfft(spectrum * gain(rfftfreq(size, 1 / RATE)), size)[:count]
-    return shaped / (np.sqrt(np.mean(shaped**2)) + 1e-9)
+    return np.asarray(shaped / (np.sqrt(np.mean(shaped**2)) + 1e-9))
 
 
 def band(dice: Dice, count: int, low: float, high: float, slope: float = 3.0) -> Wave:
@@ -109,7 +109,12 @@ def coloured(dice: Dice, count: int, power: float) -> Wave:
 
 def formants(wave: Wave, peaks: Sequence[tuple[float, float]]) -> Wave:
     """Weight a wave's spectrum by resonances (centre, width in Hz)."""
-    return filtered(wave, lambda f: 0.02 + sum(1 / (1 + ((f - centre) / width) ** 2) for centre, width in peaks))
+
+    def gain(frequencies: Wave) -> Wave:
+        peaked = [1 / (1 + ((frequencies - centre) / width) ** 2) for centre, width in peaks]
+        return np.asarray(0.02 + np.sum(peaked, axis=0))
+
+    return filtered(wave, gain)
 
 
 def filtered(wave: Wave, gain: Callable[[Wave], Wave]) -> Wave:
@@ -176,9 +181,9 @@ def reverberated(dice: Dice, wave: Wave, seconds: float, share: float) -> Wave:
     tail = dice.rng.standard_normal(length) * np.exp(-clock(length) / (seconds / 5))
     wet = fftconvolve(wave, tail)[: len(wave)]
     scale = np.sqrt(np.mean(wave**2) / (np.mean(wet**2) + 1e-12))
-    return (1 - share) * wave + share * scale * wet
+    return np.asarray((1 - share) * wave + share * scale * wet)
 
 
 def levelled(wave: Wave, peak: float = 0.7) -> Wave:
     """Scale to a peak."""
-    return peak * wave / (np.max(np.abs(wave)) + 1e-9)
+    return np.asarray(peak * wave / (np.max(np.abs(wave)) + 1e-9))
