@@ -22,6 +22,7 @@ from arrowlens.errors import (
     ModelMismatchError,
     TextValidationError,
 )
+from arrowlens.media import decode
 from arrowlens.models import DEMO
 
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
@@ -42,7 +43,7 @@ def media(tmp_path_factory):
 
 def ten_seconds(path: Path) -> np.ndarray:
     """A recording again and again: exactly one window."""
-    samples = arrowlens.media.decode(path).samples
+    samples = decode(path).samples
     return np.resize(samples, 160_000)
 
 
@@ -62,7 +63,7 @@ def test_the_store_answers_as_the_models_do(library):
     hits = library.search("a blue guitar", k=100, modality="image")
     assert len(hits) == len(PICTURES)
     for hit in hits:
-        pixels = arrowlens.media.decode(hit.path, min_side=processor.image_size).pixels
+        pixels = decode(hit.path, min_side=processor.image_size).pixels
         fresh = provider.clip_engine.encode_image(processor(pixels)[None])[0]
         assert hit.score == pytest.approx(float(fresh @ text), abs=2e-2)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
