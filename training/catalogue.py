@@ -20,9 +20,9 @@ PLURAL = frozenset(
 MASS = frozenset(
     """bread; cheese; bacon; popcorn; butter; salt; rice; spaghetti; pasta; ramen; sushi; chocolate; honey; milk;
     coffee; champagne; wine; beer; soup; stew; salad; garlic; corn; maize; broccoli; lettuce; yarn; wool; thread; wood;
-    soap; dna; golf; tennis; bowling; badminton; table tennis; ping pong; ice hockey; lightning; fire; toilet paper; rain;
-    rainy weather; snowfall; bubble tea; paint; music; love; cash; medicine; luggage; cattle; meat; sunshine; archery;
-    chess; halloween; earth; planet earth; saturn; dynamite; rope""".replace("\n    ", " ").split("; ")
+    soap; dna; golf; tennis; bowling; badminton; table tennis; ping pong; ice hockey; lightning; fire; toilet paper;
+    rain; rainy weather; snowfall; bubble tea; paint; music; love; cash; medicine; luggage; cattle; meat; sunshine;
+    archery; chess; halloween; earth; planet earth; saturn; dynamite; rope""".replace("\n    ", " ").split("; ")
 )
 
 

@@ -67,7 +67,7 @@ class Composer:
         """Styles for the views of one concept, all different; the black-and-white set only now and then."""
         coloured = [style for style in self.by_style[concept] if style != self.contrast]
         chosen = self.rng.sample(coloured, min(count, len(coloured)))
-        if self.contrast in self.by_style[concept] and self.rng.random() < 0.15:
+        if self.contrast in self.by_style[concept] and self.rng.random() < 0.2:
             chosen[0] = self.contrast
         return chosen
 
@@ -179,7 +179,8 @@ class Composer:
 
     def _dress(self, sprites: Tensor, plans: list[Plan], ids: Tensor, bright: Tensor, strength: float) -> Tensor:
         """Vary the colours and the way of drawing of premultiplied sprites (n, 4, s, s)."""
-        count = len(sprites)
+        # looks vary more than places do: colours and manner are what another style changes
+        count, strength = len(sprites), min(1.0, 1.3 * strength)
         colour, alpha = sprites[:, :3], sprites[:, 3:]
         luma = torch.einsum("nchw,c->nhw", colour, LUMA)[:, None]
         kind = self._rand(count, 1, 1, 1) / strength
@@ -195,8 +196,8 @@ class Composer:
         varied = torch.where(tints[:, :1, None, None] >= 0, tinted, varied)
         inked = varied.clamp(min=0) * (1 - edges)
         pale = (0.75 + 0.25 * self._rand(count, 3, 1, 1)) * alpha * (1 - edges)
-        varied = torch.where((kind > 0.1) & (kind < 0.38), inked, varied)
-        varied = torch.where((kind > 0.38) & (kind < 0.44), pale, varied)
+        varied = torch.where((kind > 0.1) & (kind < 0.45), inked, varied)
+        varied = torch.where((kind > 0.45) & (kind < 0.53), pale, varied)
         contrast = torch.from_numpy(self.style[ids.numpy()] == self.contrast)[:, None, None, None]
         ink = torch.where(bright[:, None, None, None], 0.25 * self._rand(count, 3, 1, 1), 1.0) * alpha
         varied = torch.where(contrast, ink, varied)
