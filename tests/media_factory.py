@@ -58,8 +58,8 @@ def encode_image(image: Image.Image, file_format: str, **options: object) -> byt
     return buffer.getvalue()
 
 
-def exif(orientation: int | None = None, taken: str | None = None, **texts: str) -> Image.Exif:
-    """EXIF with an orientation, a DateTimeOriginal, and make, model or description."""
+def exif(orientation: int | None = None, taken: str | None = None, **texts: str) -> bytes:
+    """An EXIF block with an orientation, a DateTimeOriginal, and make, model or description."""
     tags = Image.Exif()
     if orientation is not None:
         tags[ORIENTATION] = orientation
@@ -67,7 +67,7 @@ def exif(orientation: int | None = None, taken: str | None = None, **texts: str)
         tags[{"make": MAKE, "model": MODEL, "description": DESCRIPTION}[name]] = text.encode()
     if taken is not None:
         tags.get_ifd(EXIF_IFD)[TAKEN] = taken
-    return tags
+    return tags.tobytes()  # as an object, Pillow would leave the inner directory out of a TIFF
 
 
 def sound_bytes(

@@ -46,12 +46,12 @@ class Decoded:
     """Bytes."""
     format: str | None = None
     """Decided by the content, not by the name: jpeg png webp gif bmp tiff; wav flac mp3 ogg opus."""
-    pixels: np.ndarray | None = None
+    pixels: np.ndarray | None = field(default=None, repr=False)
     """(H, W, 3) uint8 RGB, upright; smaller than (height, width) where a JPEG was reduced while decoding."""
     width: int | None = None
     """Of the upright original, in pixels."""
     height: int | None = None
-    samples: np.ndarray | None = None
+    samples: np.ndarray | None = field(default=None, repr=False)
     """(n,) float32 mono at 16 kHz, finite; full scale is 1."""
     duration: float | None = None
     """Seconds."""
@@ -59,7 +59,7 @@ class Decoded:
     """Of the original, in Hz."""
     channels: int | None = None
     """Of the original."""
-    thumbnail: bytes | None = None
+    thumbnail: bytes | None = field(default=None, repr=False)
     """A JPEG with a longer side of at most 320 pixels; pictures only."""
     captured_at: datetime | None = None
     """When the picture was taken, by the camera's clock, without a time zone."""
