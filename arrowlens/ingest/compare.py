@@ -66,8 +66,6 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
         before = known.get(media_id)
         if before is not None and before.indexed and before.reason is None and before.is_same_file(found):
             plan.unchanged.append(found)
-        elif found.reason is not None:
-            plan.refused.append((found, found.reason))
         elif ROLE_OF[found.modality] not in models:
             plan.refused.append((found, f"the library has no model for {found.modality} files"))
         elif not retry and before is not None and _is_still_bad(before, found):

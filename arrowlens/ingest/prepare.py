@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,14 +66,24 @@ class Preparer:
         decoded = decode(found.path, self.limits, min_side=min_side)
         bare = dataclasses.replace(decoded, pixels=None, samples=None)
         if decoded.reason is not None:
-            # Without a hash the bytes were not read: because of the system, or because they are too many.
-            return Prepared(found, bare, unread=decoded.content_hash is None and not self._is_too_large(found))
+            return Prepared(found, bare, unread=self._is_unread(found, decoded))
         if decoded.pixels is not None and processor is not None:
             return Prepared(found, bare, (processor(decoded.pixels, normalize=False),))
         if decoded.samples is not None:
             cuts = tuple(windows(len(decoded.samples), window_s=self.window_s, hop_s=self.hop_s))
             return Prepared(found, bare, tuple(decoded.samples[cut.slice()] for cut in cuts), cuts)
         return Prepared(found, bare)
+
+    def _is_unread(self, found: Found, decoded: Decoded) -> bool:
+        """Whether the reason says nothing of the content: the system refused, or the file is being written."""
+        try:
+            status = os.stat(found.path)  # noqa: PTH116 - bytes
+        except OSError:
+            return True
+        if (status.st_size, status.st_mtime_ns) != (found.size, found.modified_ns):
+            return True
+        # Without a hash the bytes were not read: because of the system, or because they are too many.
+        return decoded.content_hash is None and not self._is_too_large(found)
 
     def _is_too_large(self, found: Found) -> bool:
         limit = self.limits.max_image_bytes if found.modality == "image" else self.limits.max_file_bytes

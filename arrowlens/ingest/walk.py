@@ -28,7 +28,6 @@ class Found:
         path: absolute. root, relative: the root it belongs to and its path below it.
         modality: what its name promises, "image" or "audio".
         size, modified_ns: of what it is or links to; None when the system would not say.
-        reason: why it cannot be read, already known without opening it; None otherwise.
     """
 
     path: bytes
@@ -37,7 +36,6 @@ class Found:
     modality: str
     size: int | None
     modified_ns: int | None
-    reason: str | None = None
 
     @property
     def media_id(self) -> str:
@@ -153,32 +151,26 @@ class _Walker:
         modality = modality_of(entry.path)
         if modality is None and not entry.is_symlink():
             return
-        reason: str | None
         try:
             status = os.stat(entry.path)  # noqa: PTH116 - bytes
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except OSError:  # decoding finds the words for it
             if entry.is_symlink():
                 self._walk.lost_links.add(entry.path)
-                reason = f"a link that leads nowhere ({reason})"
-            self._file(entry.path, root, modality, None, reason)
+            self._file(entry.path, root, modality, None)
             return
         if stat.S_ISDIR(status.st_mode):
             self._links.append((entry.path, root, device))
         else:
-            reason = None if stat.S_ISREG(status.st_mode) else "not a regular file"
-            self._file(entry.path, root, modality, status, reason)
+            self._file(entry.path, root, modality, status)
 
-    def _file(
-        self, path: bytes, root: Root, modality: str | None, status: os.stat_result | None, reason: str | None
-    ) -> None:
+    def _file(self, path: bytes, root: Root, modality: str | None, status: os.stat_result | None) -> None:
         if modality is None:
             return
         relative = root.relative(os.fsdecode(path))
         assert relative is not None, "a file lies below its root"
         size = status.st_size if status is not None else None
         modified_ns = max(-_INT64_MAX, min(_INT64_MAX, status.st_mtime_ns)) if status is not None else None
-        self._walk.files.append(Found(path, root, relative, modality, size, modified_ns, reason))
+        self._walk.files.append(Found(path, root, relative, modality, size, modified_ns))
 
 
 def mount_of(path: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,9 +75,7 @@ def compact(table: LanceTable) -> None:
 
     Only the holder of the writer lock may do this: leftovers of killed runs are deleted too.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about short retention, which readers here survive
-        table.optimize(cleanup_older_than=_KEEP_VERSIONS, delete_unverified=True)
+    table.optimize(cleanup_older_than=_KEEP_VERSIONS, delete_unverified=True)
 
 
 def keep_index(table: LanceTable) -> None:
