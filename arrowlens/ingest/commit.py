@@ -65,8 +65,7 @@ class Committer:
         """A file that cannot be read, or not be used; what was indexed of its place is gone, its content being gone."""
         row = _media_row(found, decoded or _NOT_DECODED, reason)
         before = self._known.get(found.media_id)
-        same = before is not None and not before.indexed and before.is_same_file(found) and before.reason == reason
-        if not (same and before is not None and before.content_hash == row["content_hash"]):
+        if before is None or before.indexed or before.ledger_entry != (*found.stamp, row["content_hash"], reason):
             self._media[found.media_id] = row
         self._progress.count("skipped", found.path, reason)
 

@@ -27,7 +27,12 @@ class Known:
 
     def is_same_file(self, found: Found) -> bool:
         """Whether size and time say that the content is what it was."""
-        return found.size is not None and (self.size, self.modified_ns) == (found.size, found.modified_ns)
+        return found.size is not None and (self.size, self.modified_ns) == found.stamp
+
+    @property
+    def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
+        """What is recorded of a file that could not be read."""
+        return self.size, self.modified_ns, self.content_hash, self.reason
 
 
 @dataclass(slots=True)

@@ -38,6 +38,11 @@ class Found:
     modified_ns: int | None
 
     @property
+    def stamp(self) -> tuple[int | None, int | None]:
+        """Size and time: equal ones mean equal content."""
+        return self.size, self.modified_ns
+
+    @property
     def media_id(self) -> str:
         """Names this place in the library."""
         return media_id_of(self.root.root_id, self.relative)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,7 +250,7 @@ def test_names_of_every_kind(storage, tmp_path, provider):
     for path in paths:
         assert found_for(storage, os.fsdecode(path)) == [os.fsdecode(path)]
     assert counts(run(storage, provider, [tmp_path / "in"])) == (0, len(paths), 0, 0)
-    os.unlink(paths[0])
+    Path(os.fsdecode(paths[0])).unlink()
     assert run(storage, provider, [tmp_path / "in"]).removed == 1
 
 
