@@ -18,6 +18,7 @@ from arrowlens.conversion.family import (
     load_config,
     load_reference,
     load_tokenizer,
+    parsed_tokenizer,
     tokenizer_file,
 )
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
@@ -73,8 +74,9 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
         "max_length": _max_length(checkpoint, config.max_position_embeddings),
         "pad_token_id": config.pad_token_id or 0,
     }
-    files = {TOKENIZER_NAME: tokenizer_file(checkpoint, ("vocab.txt",))}
-    return Prepared(renamed.tensors, dimensions, files, renamed.original_bytes)
+    tokenizer = tokenizer_file(checkpoint, ("vocab.txt",))
+    parsed_tokenizer(checkpoint, tokenizer, config.vocab_size)
+    return Prepared(renamed.tensors, dimensions, {TOKENIZER_NAME: tokenizer}, renamed.original_bytes)
 
 
 def load(directory: Path) -> TextEncoder:

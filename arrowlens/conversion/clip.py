@@ -22,6 +22,7 @@ from arrowlens.conversion.family import (
     load_config,
     load_reference,
     load_tokenizer,
+    parsed_tokenizer,
     tokenizer_file,
 )
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
@@ -142,7 +143,7 @@ def _vision_dimensions(checkpoint: Checkpoint, config: Any) -> dict[str, Any]:  
 def _text_dimensions(checkpoint: Checkpoint, config: Any, tokenizer: bytes) -> dict[str, Any]:  # noqa: ANN401 - transformers'
     if not isinstance(config.eos_token_id, int):
         raise ConversionError(f"{checkpoint.directory}: eos_token_id {config.eos_token_id!r}; one number is needed")
-    start, end = _ends_of_text(checkpoint, tokenizer)
+    start, end = _ends_of_text(checkpoint, parsed_tokenizer(checkpoint, tokenizer, config.vocab_size))
     legacy = config.eos_token_id == _LEGACY_EOS
     if not legacy and config.eos_token_id != end:
         raise ConversionError(
@@ -165,14 +166,10 @@ def _text_dimensions(checkpoint: Checkpoint, config: Any, tokenizer: bytes) -> d
     }
 
 
-def _ends_of_text(checkpoint: Checkpoint, tokenizer: bytes) -> tuple[int, int]:
+def _ends_of_text(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[int, int]:
     """Ids that the tokenizer puts before and after every text."""
-    try:
-        parsed = Tokenizer.from_str(tokenizer.decode())
-        parsed.no_padding()
-        ids = parsed.encode("a").ids
-    except Exception as error:  # the tokenizers library raises plain Exception
-        raise ConversionError(f"{checkpoint.directory}: {TOKENIZER_NAME} cannot be read ({error})") from error
+    tokenizer.no_padding()
+    ids = tokenizer.encode("a").ids
     if len(ids) < 3:
         raise ConversionError(
             f"{checkpoint.directory}: the tokenizer does not put start and end around a text; CLIP pools at the end"

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.encoders.core import ACTIVATIONS
@@ -135,6 +136,25 @@ def tokenizer_file(checkpoint: Checkpoint, vocabulary: tuple[str, ...]) -> bytes
         )
     text: str = load_tokenizer(checkpoint).backend_tokenizer.to_str()
     return text.encode()
+
+
+def parsed_tokenizer(checkpoint: Checkpoint, data: bytes, vocab_size: int) -> Tokenizer:
+    """The tokenizer in a ``tokenizer.json``, if all its ids are in the model's table.
+
+    Raises:
+        ConversionError: it cannot be read, or knows more ids than the model.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(data.decode())
+    except Exception as error:  # the library raises bare Exception
+        raise ConversionError(f"{checkpoint.directory}: {TOKENIZER_NAME} cannot be read ({error})") from error
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= vocab_size:
+        raise ConversionError(
+            f"{checkpoint.directory}: the tokenizer has ids up to {largest}, but vocab_size in config.json is "
+            f"{vocab_size}; they belong to different models"
+        )
+    return tokenizer
 
 
 def checked_activation(checkpoint: Checkpoint, name: str) -> str:

@@ -261,6 +261,7 @@ class TestRefused:
             ({"vision_config__image_size": [32, 64]}, r"size \[32, 64\] is not square"),
             ({"vision_config__num_attention_heads": 3}, "heads"),
             ({"vision_config__hidden_size": "wide"}, "config.json cannot be read"),
+            ({"text_config__vocab_size": 300}, "the tokenizer has ids up to 5[0-9]{2}, but vocab_size .* is 300"),
             ({"text_config__eos_token_id": 7}, "config.json pools at token 7, but the tokenizer ends texts with"),
             ({"model_type": "siglip"}, "model_type 'siglip', but a 'clip' checkpoint is needed"),
             ({"arrowlens_space": 3}, "arrowlens_space 3"),

@@ -115,6 +115,13 @@ class TestMistakesShow:
 
 
 class TestRefused:
+    @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"version": "1.0"}'])
+    def test_a_garbled_tokenizer(self, tiny: Path, tmp_path: Path, content: bytes) -> None:
+        checkpoint = Path(shutil.copytree(tiny, tmp_path / "copy"))
+        (checkpoint / "tokenizer.json").write_bytes(content)
+        with pytest.raises(ConversionError, match=r"tokenizer.json cannot be read"):
+            convert_text_model(checkpoint, tmp_path / "out", verify=False)
+
     @pytest.mark.parametrize(
         ("changes", "says"),
         [

@@ -1,0 +1,118 @@
+"""Model sets by name, and what is said of those that are not there (installing ``base``: test_download)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from arrowlens import models
+from arrowlens.encoders import write_model
+from arrowlens.errors import ModelLoadError
+from arrowlens.models import ModelSet, available, resolve
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model directory of each role; headers are all that matters here."""
+    folder = tmp_path_factory.mktemp("made, with commas")
+    for role, family in models.ROLES.items():
+        (folder / role).mkdir()
+        tensors = {"weight": torch.ones(3)}
+        write_model(folder / role, tensors, family=family, dimensions={"hidden_size": 3}, source=f"my {role}")
+    return {role: folder / role for role in models.ROLES}
+
+
+class TestDirectories:
+    def test_all_three(self, made: dict[str, Path]) -> None:
+        spec = ",".join(f"{role}={path}" for role, path in made.items())
+        found = resolve(spec)
+        assert found == ModelSet(spec, made["clip"], made["audio"], made["text"])
+        assert found.directories() == made
+
+    @pytest.mark.parametrize("role", models.ROLES)
+    def test_each_is_optional(self, made: dict[str, Path], role: str) -> None:
+        assert resolve(f"{role}={made[role]}").directories() == {role: made[role]}
+
+    def test_relative_and_home_folders_become_absolute(
+        self, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(made["clip"].parent)
+        assert resolve("clip=clip").clip == made["clip"]
+        monkeypatch.setenv("HOME", str(made["clip"].parent))
+        assert resolve("clip=~/clip").clip == made["clip"]
+
+    @pytest.mark.parametrize(
+        "spec",
+        ["", "dmo", "Demo", "clip", "clip=", "clip=a,", ",clip=a", "clips=a", "clip=,audio=b", "demo,base", "=a"],
+    )
+    def test_garbled(self, spec: str, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(made["clip"].parent)
+        with pytest.raises(ModelLoadError) as caught:
+            resolve(spec)
+        assert "\n" not in str(caught.value)
+        assert "clip=DIR,audio=DIR,text=DIR" in str(caught.value) or "no such directory" in str(caught.value)
+
+    def test_a_role_twice(self, made: dict[str, Path]) -> None:
+        with pytest.raises(ModelLoadError, match="garbled at 'clip="):
+            resolve(f"clip={made['clip']},clip={made['clip']}")
+
+    def test_a_missing_directory(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelLoadError, match=r"nothing: no such directory; make one with 'arrowlens convert"):
+            resolve(f"clip={tmp_path / 'nothing'}")
+
+    def test_no_model_in_it(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelLoadError, match="convert"):
+            resolve(f"audio={tmp_path}")
+
+    def test_a_damaged_model(self, tmp_path: Path) -> None:
+        (tmp_path / "weights.arrow").write_bytes(b"ARROW1\0\0 and nothing more")
+        with pytest.raises(ModelLoadError, match=r"weights.arrow: truncated, damaged or not a weights file"):
+            resolve(f"text={tmp_path}")
+
+    def test_a_model_of_another_kind(self, made: dict[str, Path]) -> None:
+        with pytest.raises(
+            ModelLoadError, match=r"holds a whisper model; text needs one made by 'arrowlens convert text'"
+        ):
+            resolve(f"text={made['audio']}")
+
+
+class TestNamedSets:
+    def test_where_base_models_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path))
+        assert [(model.role, model.model_id) for model in models.BASE] == [
+            ("clip", "openai/clip-vit-base-patch16"),
+            ("audio", "openai/whisper-base"),
+            ("text", "sentence-transformers/all-MiniLM-L6-v2"),
+        ]
+        assert models.BASE[0].directory == tmp_path / "models" / "openai--clip-vit-base-patch16"
+
+    def test_what_can_be_downloaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path))
+        found = [model for model in available() if model.set_name == "base"]
+        assert [(model.role, model.state, model.licence) for model in found] == [
+            ("clip", "downloadable", "MIT"),
+            ("audio", "downloadable", "Apache-2.0"),
+            ("text", "downloadable", "Apache-2.0"),
+        ]
+        assert all(model.n_bytes > 50_000_000 and model.path is None and model.digest is None for model in found)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_demo_is_bundled(self) -> None:
+        found = resolve("demo")
+        assert found.directories() == {"clip": models.DEMO / "clip", "audio": models.DEMO / "audio"}
+        listed = {model.role: model for model in available() if model.set_name == "demo"}
+        assert {role: (model.state, model.path) for role, model in listed.items()} == {
+            "clip": ("bundled", models.DEMO / "clip"),
+            "audio": ("bundled", models.DEMO / "audio"),
+        }
+
+    def test_listing_imports_no_torch(self) -> None:
+        code = (
+            "import sys; from arrowlens import models; models.available()\n"
+            "assert not {'torch', 'transformers', 'huggingface_hub', 'librosa'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
