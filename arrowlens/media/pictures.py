@@ -97,7 +97,9 @@ def read_picture(
         _check_tiles(image, limits)
         reduced = min_side is not None and _reduce_jpeg(image, min_side, THUMBNAIL_SIDE if thumbnail else 1)
         image.load()
-    except (OSError, SyntaxError) as error:
+    except Image.DecompressionBombError as error:  # a GIF's frame may be larger than the screen its header states
+        raise MediaError(f"a frame is over the limit of {_megapixels(limits)}") from error
+    except (OSError, SyntaxError, Warning) as error:  # a warning where the process makes errors of them
         raise MediaError(_explain(error, file_format)) from error
     if not reduced:
         width, height = image.size  # a TIFF has turned itself upright
@@ -160,7 +162,11 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _check_size(size: tuple[int, int], limits: Limits) -> None:
     width, height = size
     if width * height > limits.max_pixels:
-        raise MediaError(f"{width} x {height} pixels is over the limit of {limits.max_pixels / 1e6:,.6g} megapixels")
+        raise MediaError(f"{width} x {height} pixels is over the limit of {_megapixels(limits)}")
+
+
+def _megapixels(limits: Limits) -> str:
+    return f"{limits.max_pixels / 1e6:,.6g} megapixels"
 
 
 def _check_webp_length(data: bytes) -> None:
@@ -187,7 +193,7 @@ def _reduce_jpeg(image: ImageFile.ImageFile, min_side: int, longer_side: int) ->
     return False
 
 
-def _explain(error: OSError | SyntaxError, file_format: str) -> str:
+def _explain(error: Exception, file_format: str) -> str:
     name, message = file_format.upper(), str(error)
     if "truncated" in message.lower() or "unexpected end" in message.lower():
         return f"truncated: the {name} data ends before the picture is complete"

@@ -184,12 +184,14 @@ def test_thumbnails_are_small_upright_jpegs() -> None:
     assert good(image_bytes("png", 11), thumbnail=False).thumbnail is None
 
 
-def test_what_the_camera_wrote() -> None:
-    tags = exif(1, "2019:07:14 18:30:05", make="Kamera\0", model=" K-1 ", description="Möwe\nüber dem Hafen")
-    for file_format in ("jpeg", "png", "webp", "tiff"):
-        decoded = good(image_bytes(file_format, 12, exif=tags))
-        assert decoded.captured_at == datetime(2019, 7, 14, 18, 30, 5)
-        assert decoded.metadata == {"make": "Kamera", "model": "K-1", "description": "Möwe über dem Hafen"}
+@pytest.mark.parametrize("file_format", ["jpeg", "png", "webp", "tiff"])
+def test_what_the_camera_wrote(file_format: str) -> None:
+    # Pillow writes UTF-8 into every EXIF but a TIFF's.
+    description = "Gulls\nover the port" if file_format == "tiff" else "Möwe\nüber dem Hafen"
+    tags = exif(1, "2019:07:14 18:30:05", make="Kamera\0", model=" K-1 ", description=description)
+    decoded = good(image_bytes(file_format, 12, exif=tags))
+    assert decoded.captured_at == datetime(2019, 7, 14, 18, 30, 5)
+    assert decoded.metadata == {"make": "Kamera", "model": "K-1", "description": description.replace("\n", " ")}
 
 
 @pytest.mark.parametrize("taken", ["0000:00:00 00:00:00", "    :  :     :  :  ", "yesterday", ""])
