@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +105,28 @@ class TestWholeOrNothing:
         (tmp_path / "file").touch()
         with pytest.raises(ConversionError, match="cannot be written"):
             convert_text_model(tiny, tmp_path / "file" / "out")
+
+    def test_a_full_disk(self, tiny: Path, place: Path) -> None:
+        """A limit on the size of files stands for it: writing fails in the middle of the weights."""
+        code = (
+            "import resource, sys\n"
+            "from arrowlens.conversion import convert_text_model\n"
+            "from arrowlens.errors import ConversionError\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+            "try:\n"
+            "    convert_text_model(*sys.argv[1:])\n"
+            "except ConversionError as error:\n"
+            "    print(error)"
+        )
+        command = [sys.executable, "-c", code, str(tiny), str(place / "out")]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        assert "cannot be written" in run.stdout
+        assert run.stdout.count("\n") == 1
+        assert list(place.iterdir()) == []
+
+    def test_an_error_of_the_caller_s_stays_the_caller_s(self, tiny: Path, place: Path) -> None:
+        with pytest.raises(BrokenPipeError):
+            convert_text_model(tiny, place / "out", on_progress=Stop("convert", BrokenPipeError()))
 
 
 class TestWhatIsThere:

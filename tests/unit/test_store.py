@@ -345,6 +345,15 @@ def test_a_library_that_lost_files_is_one_line_of_cause_and_cure(storage):
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_that_was_cut_off_while_it_was_made_is_no_table(storage):
+    for name in ("media", f"clip_embeddings__{CLIP[:8]}"):
+        (storage.path / f"{name}.lance" / "_versions").mkdir(parents=True)
+        (storage.path / f"{name}.lance" / "data").mkdir()
+    assert found(storage, unit(1)).num_rows == 0
+    index(storage, "a.png", "h", [unit(1)])
+    assert found(storage, unit(1)).num_rows == 1
+
+
 def test_a_library_that_is_gone_is_an_error(storage):
     shutil.rmtree(storage.path)
     with pytest.raises(StorageError):
