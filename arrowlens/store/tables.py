@@ -40,9 +40,9 @@ class Tables:
 
     def names(self) -> list[str]:
         """The tables there are, sorted; found by their folders, without importing lancedb."""
-        suffix = ".lance"
         try:
-            return sorted(path.name[: -len(suffix)] for path in self._folder.glob(f"*{suffix}") if path.is_dir())
+            names = [path.name.removesuffix(".lance") for path in self._folder.glob("*.lance")]
+            return sorted(name for name in names if self._exists(name))
         except OSError as error:
             raise StorageError(f"{self._folder} cannot be read ({error.strerror}); check the permissions") from error
 
@@ -114,7 +114,7 @@ class Tables:
         """The handle of a table, None when there is no such table yet."""
         with self._lock:
             if name not in self._open:
-                if not (self._folder / f"{name}.lance").is_dir():
+                if not self._exists(name):
                     return None
                 self._open[name] = self._connected().open_table(name)
             return self._open[name]
@@ -139,6 +139,11 @@ class Tables:
         with self._lock:
             self._open.clear()
             self._database = None
+
+    def _exists(self, name: str) -> bool:
+        """Whether a table has been committed; one that is just being made, or was cut off while it was, has not."""
+        versions = self._folder / f"{name}.lance" / "_versions"
+        return next(versions.glob("*.manifest"), None) is not None
 
     def _delete_part(self, table: LanceTable, column: str, part: Sequence[str]) -> None:
         self.retried(lambda: table.delete(is_among(column, part)))

@@ -1,0 +1,243 @@
+"""A failed read never deletes, a full disk never corrupts, a killed run leaves a library that goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arrowlens.ingest import IngestOptions, run
+from arrowlens.store import MultimodalStorage
+from tests.folders import write_folder, write_picture
+from tests.integration.test_ingest import assert_same, counts, found_for, paths_in, snapshot
+from tests.small_models import CLIP_DIGEST, DIMENSION, SmallProvider
+
+ROOT = Path(__file__).parents[2]
+
+_INGEST = """
+import json, os, resource, sys, time
+from arrowlens.errors import ArrowlensError
+from arrowlens.ingest import IngestOptions, run
+from arrowlens.store import MultimodalStorage
+from tests.small_models import SmallProvider
+
+limit, slow = int(sys.argv[3]), float(sys.argv[4])
+if limit:
+    import signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    report = run(
+        MultimodalStorage(sys.argv[1]), SmallProvider(), [sys.argv[2]],
+        IngestOptions(workers=2, batch_size=4, commit_every=5),
+        on_event=lambda event: (print(event.phase, flush=True), time.sleep(slow)),
+    )
+except ArrowlensError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+print(json.dumps(report.to_dict()), file=sys.stderr)
+"""
+
+
+# Permissions do not bind root: a run that must feel them gives up that privilege for good before it starts.
+_BOUND = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+    if ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+        sys.exit("cannot give up root's privileges")
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def ingest_process(library, folder, limit=0, slow=0.0):
+    """The same run in a process of its own, bound by permissions, with a limit on file sizes in bytes."""
+    arguments = ["-c", textwrap.dedent(_INGEST), str(library), str(folder), str(limit), str(slow)]
+    return subprocess.Popen(
+        [sys.executable, *(["-c", textwrap.dedent(_BOUND)] if os.geteuid() == 0 else []), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    """(exit status, what it said last)."""
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said.strip().splitlines()[-1] if said.strip() else ""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "in")
+
+
+def test_an_unreadable_folder_deletes_nothing_and_is_reported(tmp_path, folder):
+    library = tmp_path / "library"
+    assert finished(ingest_process(library, folder))[0] == 0
+    n_before = len(paths_in(MultimodalStorage(library)))
+    (folder / "below").chmod(0)
+    try:
+        status, said = finished(ingest_process(library, folder))
+    finally:
+        (folder / "below").chmod(0o755)
+    assert status == 0
+    assert '"removed": 0' in said
+    assert str(folder / "below") in said
+    storage = MultimodalStorage(library)
+    assert len(paths_in(storage)) == n_before
+    hidden = next((folder / "below").iterdir())
+    assert found_for(storage, hidden) == [str(hidden)]
+
+
+def test_an_unreadable_root_is_an_error(tmp_path, folder):
+    library = tmp_path / "library"
+    assert finished(ingest_process(library, folder))[0] == 0
+    folder.chmod(0)
+    try:
+        status, said = finished(ingest_process(library, folder))
+    finally:
+        folder.chmod(0o755)
+    assert status == 1
+    assert said.startswith("FolderError")
+    assert "nothing was changed" in said
+
+
+def test_a_file_that_may_no_longer_be_read_keeps_its_rows(tmp_path, folder):
+    library, path = tmp_path / "library", folder / "picture 001.jpg"
+    assert finished(ingest_process(library, folder))[0] == 0
+    os.utime(path, (1, 1))  # else it would not even be opened
+    path.chmod(0)
+    for _ in range(2):
+        status, said = finished(ingest_process(library, folder))
+        assert status == 0
+        assert '"skipped": 1' in said
+        storage = MultimodalStorage(library)
+        assert found_for(storage, path) == [str(path)]
+        rows = storage.skipped().to_pylist()
+        assert [(row["absolute_path"], row["state"]) for row in rows] == [(bytes(path), "indexed")]
+        assert "permission denied" in rows[0]["reason"]
+    path.chmod(0o644)
+    status, said = finished(ingest_process(library, folder))
+    assert '"skipped": 0' in said
+    assert MultimodalStorage(library).skipped().num_rows == 0
+
+
+def test_a_file_that_was_never_readable_is_tried_again(tmp_path, folder):
+    library, path = tmp_path / "library", folder / "picture 001.jpg"
+    path.chmod(0)
+    assert '"skipped": 1' in finished(ingest_process(library, folder))[1]
+    path.chmod(0o644)  # neither size nor time have changed
+    assert '"indexed": 1' in finished(ingest_process(library, folder))[1]
+
+
+def test_a_folder_that_became_a_lost_link_keeps_its_files(tmp_path):
+    folder, disk = write_folder(tmp_path / "in"), tmp_path / "disk"
+    (folder / "below").rename(disk)
+    (folder / "below").symlink_to(disk)
+    storage, provider = MultimodalStorage(tmp_path / "library"), SmallProvider()
+    run(storage, provider, [folder])
+    before = snapshot(storage)
+    disk.rename(tmp_path / "away")
+    assert run(storage, provider, [folder]).removed == 0
+    assert_same(snapshot(storage), before)
+    (tmp_path / "away").rename(disk)
+    assert counts(run(storage, provider, [folder])) == (0, 15, 0, 0)
+
+
+def test_a_file_that_vanishes_while_the_run_is_on(tmp_path):
+    folder, storage = write_folder(tmp_path / "in"), MultimodalStorage(tmp_path / "library")
+    last = max(folder.glob("picture*"))
+
+    def vanish(event):
+        if event.phase == "index":
+            last.unlink(missing_ok=True)
+
+    report = run(storage, SmallProvider(), [folder], IngestOptions(workers=1), vanish)
+    assert (report.indexed, report.skipped) == (14, 1)
+    assert counts(run(storage, SmallProvider(), [folder])) == (0, 14, 0, 1)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    folder, library = write_folder(tmp_path / "in", 9, 0), tmp_path / "library"
+    assert finished(ingest_process(library, folder))[0] == 0
+    before = snapshot(MultimodalStorage(library))
+    for number in range(40):
+        write_picture(folder / f"new {number}.png", 100 + number, (640, 480))
+    status, said = finished(ingest_process(library, folder, limit=20_000))
+    assert status == 1
+    assert said.startswith("StorageError")
+    assert "free disk space" in said
+    storage = MultimodalStorage(library)
+    rows = {row["media_id"]: row for row in snapshot(storage)[0]}
+    assert all(rows[row["media_id"]] == row for row in before[0])
+    assert found_for(storage, folder / "picture 001.jpg") == [str(folder / "picture 001.jpg")]
+    status, said = finished(ingest_process(library, folder))
+    assert status == 0
+    assert len(paths_in(storage)) == 49
+    undisturbed = MultimodalStorage(tmp_path / "undisturbed")
+    run(undisturbed, SmallProvider(), [folder])
+    assert_same(snapshot(storage), snapshot(undisturbed))
+
+
+def test_killed_at_random_moments_the_end_is_the_same(tmp_path):
+    folder, library = write_folder(tmp_path / "in", 40, 4), tmp_path / "library"
+    undisturbed = MultimodalStorage(tmp_path / "undisturbed")
+    run(undisturbed, SmallProvider(), [folder])
+    rng, n_killed, most = np.random.default_rng(8), 0, 0
+    for _ in range(8):
+        process = ingest_process(library, folder, slow=0.01)
+        assert process.stdout is not None
+        process.stdout.readline()  # imports are done, the run has begun
+        time.sleep(rng.uniform(0, 1.2))
+        process.send_signal(signal.SIGKILL)
+        status, _ = finished(process)
+        n_killed += status == -signal.SIGKILL
+        storage = MultimodalStorage(library, create=False)
+        hits = storage.search("clip", CLIP_DIGEST, rng.standard_normal(DIMENSION), 99)
+        assert storage.media(hits["media_id"].to_pylist()).num_rows == hits.num_rows
+        assert hits.num_rows >= most, "what was committed stays"
+        most = hits.num_rows
+        if n_killed >= 3 and status == 0:
+            break
+    assert n_killed >= 3
+    report = run(MultimodalStorage(library), SmallProvider(), [folder])
+    assert report.indexed + report.unchanged == 44
+    assert_same(snapshot(MultimodalStorage(library)), snapshot(undisturbed))
+    states = [MultimodalStorage(path).index_states() for path in (library, tmp_path / "undisturbed")]
+    assert [state["clip"].n_rows for state in states] == [40, 40], "nothing is left over"
+
+
+def test_killed_between_vectors_and_rows(tmp_path):
+    """The moment that matters, hit exactly: vectors written, thumbnails written, no row."""
+    folder = write_folder(tmp_path / "in")
+    whole = MultimodalStorage(tmp_path / "library")
+    run(whole, SmallProvider(), [folder])
+    before = snapshot(whole)
+    shutil.rmtree(whole.path / "media.lance")
+    storage = MultimodalStorage(whole.path)
+    assert storage.search("clip", CLIP_DIGEST, np.ones(DIMENSION), 9).num_rows == 0
+    provider = SmallProvider()
+    assert run(storage, provider, [folder]).indexed == 15
+    assert_same(snapshot(storage), before)
+    assert storage.index_states()["clip"].n_rows == 12
+
+
+def test_rows_without_vectors_are_encoded_again(tmp_path):
+    folder = write_folder(tmp_path / "in")
+    whole = MultimodalStorage(tmp_path / "library")
+    run(whole, SmallProvider(), [folder])
+    before = snapshot(whole)
+    shutil.rmtree(whole.path / f"clip_embeddings__{CLIP_DIGEST[:8]}.lance")
+    storage = MultimodalStorage(whole.path)
+    assert counts(run(storage, SmallProvider(), [folder])) == (12, 3, 0, 0)
+    assert_same(snapshot(storage), before)
