@@ -16,12 +16,12 @@ SAMPLE_RATE = 16_000  # Hz, of every decoded recording
 class Limits:
     """How large a file may be. All of them hold before pixels or samples are allocated.
 
-    Pillow holds up to 4 bytes a pixel beside the 3 of the array, and a second of sound takes 64 kB: at the default
-    limits one file needs at most about 700 MB of pixels or 460 MB of samples.
+    A picture takes up to 7 bytes a pixel (Pillow's 4 and the array's 3) beside its file, and a second of sound 64 kB:
+    at the default limits 840 MB of pixels, or 460 MB of samples.
     """
 
-    max_pixels: int = 100_000_000
-    """Width times height of a picture."""
+    max_pixels: int = 120_000_000
+    """Width times height of a picture; a 100-megapixel camera's pass."""
     max_file_bytes: int = 2 * 1024**3
     """Size of any file; recordings are streamed."""
     max_image_bytes: int = 512 * 1024**2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,7 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from arrowlens.errors import MediaError
-from arrowlens.media.colours import to_rgb
+from arrowlens.media.colours import ToRgb
 from arrowlens.media.decoded import Limits
 from arrowlens.media.picture_metadata import capture_time, orientation, texts
 
@@ -42,14 +43,15 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "tiff": TiffImageFile,
 }
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> a view that stands upright
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a[::-1].transpose(1, 0, 2),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
 }
 
 # Pillow remarks on oddities of metadata through warnings, one text per file; over a folder of old photographs that is
@@ -103,30 +105,54 @@ def read_picture(
         raise MediaError(_explain(error, file_format)) from error
     if not reduced:
         width, height = image.size  # a TIFF has turned itself upright
-    metadata, captured_at, turn = texts(image), capture_time(image), _UPRIGHT.get(orientation(image))
-    rgb, profile = to_rgb(image)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-        if turn in (_UPRIGHT[5], _UPRIGHT[6], _UPRIGHT[7], _UPRIGHT[8]):
-            width, height = height, width
+    turn = orientation(image)
+    convert = ToRgb(image)
+    metadata = texts(image) | ({"colour_profile": convert.profile_name} if convert.profile_name else {})
+    captured_at = capture_time(image)
+    pixels, small, spread = _unpack(image, convert)
+    del image  # before the pixels are turned, which takes a second copy of them
+    if turn >= 5:
+        width, height = height, width
     return Picture(
-        pixels=_to_array(rgb),
+        pixels=np.ascontiguousarray(_UPRIGHT[turn](pixels)),
         width=width,
         height=height,
-        thumbnail=make_thumbnail(rgb) if thumbnail else None,
+        thumbnail=_thumbnail(np.ascontiguousarray(_UPRIGHT[turn](small))) if thumbnail else None,
         captured_at=captured_at,
-        metadata=metadata | ({"colour_profile": profile} if profile else {}),
-        trivial=_is_one_colour(rgb),
+        metadata=metadata,
+        trivial=spread <= ONE_COLOUR_SPREAD,
     )
 
 
-def make_thumbnail(rgb: Image.Image) -> bytes:
-    """A JPEG of the RGB picture, its longer side at most 320 pixels; a smaller picture keeps its size."""
-    scale = min(1.0, THUMBNAIL_SIDE / max(rgb.size))
-    size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
-    small = rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+def _unpack(image: Image.Image, convert: ToRgb) -> tuple[np.ndarray, np.ndarray, int]:
+    """The picture as (H, W, 3) uint8, the same shrunk by a whole factor for the thumbnail, and its range of values.
+
+    By bands of rows: beside Pillow's 4 bytes a pixel and the 3 of the array nothing of the picture's size is held, and
+    a band is still in the processor's cache when it is shrunk.
+    """
+    shrink = max(1, max(image.size) // (2 * THUMBNAIL_SIDE))
+    rows = -(-_ROWS_AT_ONCE // shrink) * shrink
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    small, spread = [], 0
+    lowest, highest = np.full(3, 255), np.zeros(3, int)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        band = convert(image.crop((0, top, image.width, bottom)))
+        pixels[top:bottom] = np.asarray(band)
+        small.append(np.asarray(band.reduce(shrink)))
+        if spread <= ONE_COLOUR_SPREAD:  # most pictures are told by their first band
+            extrema = np.array(band.getextrema())
+            lowest, highest = np.minimum(lowest, extrema[:, 0]), np.maximum(highest, extrema[:, 1])
+            spread = int((highest - lowest).max())
+    return pixels, np.concatenate(small), spread
+
+
+def _thumbnail(small: np.ndarray) -> bytes:
+    image = Image.fromarray(small)
+    scale = min(1.0, THUMBNAIL_SIDE / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
+    image.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
     return buffer.getvalue()
 
 
@@ -202,22 +228,3 @@ def _explain(error: Exception, file_format: str) -> str:
         words = f" ({message})" if error.__cause__ is None else ""
         return f"damaged or truncated: the {name} header cannot be read{words}"
     return f"damaged or truncated: the {name} data cannot be decoded ({message})"
-
-
-def _to_array(rgb: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8, writable; by bands of rows, since Pillow makes a copy of its own on the way."""
-    pixels = np.empty((rgb.height, rgb.width, 3), np.uint8)
-    for top in range(0, rgb.height, _ROWS_AT_ONCE):
-        bottom = min(top + _ROWS_AT_ONCE, rgb.height)
-        pixels[top:bottom] = np.asarray(rgb.crop((0, top, rgb.width, bottom)))
-    return pixels
-
-
-def _is_one_colour(rgb: Image.Image) -> bool:
-    # A few pixels tell nearly every picture; all of them are looked at only when those agree.
-    sample = rgb.resize((min(16, rgb.width), min(16, rgb.height)), Image.Resampling.NEAREST)
-    return _spread(sample) <= ONE_COLOUR_SPREAD and _spread(rgb) <= ONE_COLOUR_SPREAD
-
-
-def _spread(rgb: Image.Image) -> int:
-    return max(int(high) - int(low) for low, high in rgb.getextrema())  # type: ignore[misc]

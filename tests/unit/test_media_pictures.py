@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from arrowlens.media import Limits, decode
+from arrowlens.media.colours import to_rgb
 from tests.media_factory import IMAGE_FORMATS, encode_image, exif, image_bytes, pixels
 
 UNDO = {
@@ -241,3 +242,30 @@ def _png_16_bits(values: np.ndarray) -> bytes:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "1", "I;16", "F"])
+def test_tall_pictures_join_without_a_seam(mode: str) -> None:
+    """They are unpacked by bands of rows; the whole at once is the reference."""
+    image = Image.fromarray(pixels(15, 90, 1100))
+    if mode in ("I;16", "F"):
+        values = np.asarray(image.convert("L")).astype(np.uint16 if mode == "I;16" else np.float32) * 200
+        image = Image.fromarray(values)
+    elif mode == "RGBA":
+        image.putalpha(Image.fromarray(pixels(16, 90, 1100)[..., 0]))
+    else:
+        image = image.convert(mode)
+    data = encode_image(image, "tiff" if mode == "F" else "png", **({} if mode == "F" else {"exif": exif(8)}))
+    whole, _ = to_rgb(Image.open(io.BytesIO(data)))
+    decoded = good(data)
+    np.testing.assert_array_equal(decoded.pixels, np.asarray(whole) if mode == "F" else np.rot90(np.asarray(whole)))
+    thumbnail = np.asarray(Image.open(io.BytesIO(decoded.thumbnail)))
+    expected = Image.fromarray(decoded.pixels).resize(thumbnail.shape[1::-1], Image.Resampling.BOX)
+    assert np.abs(thumbnail.astype(int) - np.asarray(expected)).mean() < 10
+
+
+def test_one_differing_row_far_down_is_not_trivial() -> None:
+    image = Image.new("RGB", (50, 3000), "white")
+    assert good(encode_image(image, "png")).trivial
+    image.putpixel((49, 2999), (0, 0, 0))
+    assert not good(encode_image(image, "png")).trivial
