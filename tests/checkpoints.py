@@ -120,14 +120,7 @@ def clip_checkpoint(
         size={"shortest_edge": size}, crop_size={"height": size, "width": size}
     )
     processor.save_pretrained(directory)
-    if tokenizer == "vocabulary":
-        (directory / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-        (directory / "merges.txt").write_text(
-            "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges), encoding="utf-8"
-        )
-        (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
-    else:
-        transformers.CLIPTokenizer(vocabulary, merges).save_pretrained(directory)
+    _save_clip_tokenizer(directory, vocabulary, merges, with_json=tokenizer != "vocabulary")
     return directory
 
 
@@ -231,6 +224,18 @@ def edit_config(directory: Path, **changes: Any) -> Path:
         target[last] = value
     path.write_text(json.dumps(config), encoding="utf-8")
     return directory
+
+
+def _save_clip_tokenizer(
+    directory: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]], *, with_json: bool
+) -> None:
+    if with_json:
+        transformers.CLIPTokenizer(vocabulary, merges).save_pretrained(directory)
+        return
+    (directory / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
+    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
 
 
 def _save(model: transformers.PreTrainedModel, directory: Path, shard_bytes: int | None, as_bin: bool) -> None:

@@ -1,7 +1,8 @@
 """A stand-in for the Hugging Face hub on this machine: the routes that downloads really use, and its ways to fail.
 
-Model info, ``resolve`` with HEAD, GET, ETag, X-Repo-Commit and ranges, large files by a redirect to another host ("the
-CDN"), and on demand: connections cut in the middle of a file, wrong content, unknown, gated and unavailable models.
+Model info, ``resolve`` with HEAD, GET, ETag, X-Repo-Commit and ranges, small files by a redirect within the hub, large
+ones by a redirect to another host ("the CDN"), and on demand: connections cut in the middle of a file, wrong content,
+unknown, gated and unavailable models.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 LARGE = (".safetensors", ".bin")  # stored by LFS: announced with their SHA-256, served by the CDN
 _API = re.compile(r"/api/models/([\w.-]+/[\w.-]+)")
 _RESOLVE = re.compile(r"/([\w.-]+/[\w.-]+)/resolve/(\w+)/(.+)")
+_SMALL = re.compile(r"/api/resolve-cache/models/([\w.-]+/[\w.-]+)/\w+/(.+)")
 _CDN = re.compile(r"/cdn/([\w.-]+/[\w.-]+)/(.+)")
 
 
@@ -69,7 +71,9 @@ class Hub:
 
     def fetched(self, name: str) -> list[Request]:
         """The GET requests for the content of a file, by its name."""
-        return [r for r in self.requests if r.method == "GET" and r.path.endswith(f"/{name}") and "/api/" not in r.path]
+        return [
+            r for r in self.requests if r.method == "GET" and r.path.endswith(f"/{name}") and "/resolve/" not in r.path
+        ]
 
 
 @contextmanager
@@ -109,8 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := _API.fullmatch(path):
             self._info(match[1])
         elif match := _RESOLVE.fullmatch(path):
-            self._resolve(match[1], match[3], body=body)
-        elif match := _CDN.fullmatch(path):
+            self._resolve(match[1], match[3])
+        elif match := _CDN.fullmatch(path) or _SMALL.fullmatch(path):
             self._content(match[1], match[2], body=body)
         else:
             self._answer(404, b"", {})
@@ -131,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         self._answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
-    def _resolve(self, model_id: str, name: str, *, body: bool) -> None:
+    def _resolve(self, model_id: str, name: str) -> None:
         path = self.hub.models[model_id] / name
         if not path.is_file():
             self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
@@ -143,8 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
                 "X-Linked-Size": str(path.stat().st_size),
             }
             self._answer(302, b"", headers)
-        else:
-            self._content(model_id, name, body=body)
+        else:  # within the hub, by a relative redirect
+            location = f"/api/resolve-cache/models/{model_id}/{self.hub.revision(model_id)}/{name}"
+            self._answer(307, b"", {"Location": location, "X-Repo-Commit": self.hub.revision(model_id)})
 
     def _content(self, model_id: str, name: str, *, body: bool) -> None:
         content = (self.hub.models[model_id] / name).read_bytes()

@@ -67,9 +67,16 @@ class Checkpoint:
         return content
 
     def read_bytes(self, name: str) -> bytes | None:
-        """The content of a file of the folder, None when there is no such file."""
+        """The content of a file of the folder, None when there is no such file.
+
+        Raises:
+            ConversionError: the file cannot be read.
+        """
         path = self.directory / name
-        return path.read_bytes() if path.is_file() else None
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise ConversionError(f"{path}: cannot be read ({error.strerror or error})") from error
 
     def weight_files(self) -> list[Path]:
         """The weights file, or all shards.

@@ -18,12 +18,12 @@ from typing import cast
 
 from arrowlens.conversion import bert, clip, whisper
 from arrowlens.conversion.checkpoint import Checkpoint
-from arrowlens.conversion.family import Family, Vectors
+from arrowlens.conversion.family import Family, Prepared, Vectors
 from arrowlens.conversion.hub import open_source
 from arrowlens.conversion.renaming import DTYPES
 from arrowlens.conversion.report import ConversionReport, OnProgress, Progress, Verified, silent
 from arrowlens.encoders.agreement import validate_embedding_precision
-from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME
+from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo
 from arrowlens.encoders.weights import WeightLoader, write_model
 from arrowlens.errors import ConversionError, ModelLoadError
 
@@ -118,19 +118,11 @@ def _convert(module: ModuleType, model_name: str | Path, options: _Options) -> C
     _check_output(output, overwrite=options.overwrite)
     with open_source(model_name, options.on_progress) as source, _written_whole(output) as directory:
         checkpoint = Checkpoint(source.directory, source.name)
-        options.on_progress(Progress("convert", f"converting {source.name} to {options.dtype}"))
+        detail = f"converting {source.name} to {options.dtype}"
+        options.on_progress(Progress("convert", detail))
         prepared = family.prepare(checkpoint, options.dtype)
-        info = write_model(
-            directory,
-            prepared.tensors,
-            family=family.FAMILY,
-            dimensions=prepared.dimensions,
-            source=source.name,
-            space=_space(checkpoint),
-            files=prepared.files,
-            format=options.format,
-        )
-        options.on_progress(Progress("convert", f"converting {source.name} to {options.dtype}", 1))
+        info = _write(family, checkpoint, prepared, directory, options)
+        options.on_progress(Progress("convert", detail, 1))
         verified = _check(family, checkpoint, directory, options)
         return ConversionReport(
             family=info.family,
@@ -146,6 +138,20 @@ def _convert(module: ModuleType, model_name: str | Path, options: _Options) -> C
             licence=source.licence,
             verified=verified,
             seconds=time.monotonic() - started,
+        )
+
+
+def _write(family: Family, checkpoint: Checkpoint, prepared: Prepared, directory: Path, options: _Options) -> ModelInfo:
+    with _disk_errors(options.output):
+        return write_model(
+            directory,
+            prepared.tensors,
+            family=family.FAMILY,
+            dimensions=prepared.dimensions,
+            source=checkpoint.source,
+            space=_space(checkpoint),
+            files=prepared.files,
+            format=options.format,
         )
 
 
@@ -209,19 +215,28 @@ def _written_whole(output: Path) -> Iterator[Path]:
     made = [parent for parent in output.parents if not parent.exists()]  # innermost first
     temporary = output.with_name(f".{output.name}.{os.getpid()}-{time.time_ns()}.tmp")
     try:
-        temporary.mkdir(parents=True)
+        with _disk_errors(output):
+            temporary.mkdir(parents=True)
         yield temporary
-        _move_into_place(temporary, output)
-    except BaseException as error:
+        with _disk_errors(output):
+            _move_into_place(temporary, output)
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         for parent in made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
-        if isinstance(error, OSError):
-            raise ConversionError(
-                f"{output} cannot be written ({error.strerror or error}); free space, or choose another output"
-            ) from error
         raise
+
+
+@contextmanager
+def _disk_errors(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        detail = " ".join(str(error.strerror or error).split())
+        raise ConversionError(
+            f"{output} cannot be written ({detail}); free some space, or choose another output"
+        ) from error
 
 
 def _move_into_place(temporary: Path, output: Path) -> None:
