@@ -39,7 +39,8 @@ class _Bar:
         if not sys.stderr.isatty():
             return
         if self._bar is None:
-            self._bar = tqdm(file=sys.stderr, leave=False, dynamic_ncols=True, **look)
+            # What was done before the first figures (unchanged files, resumed bytes) must not count into the rate.
+            self._bar = tqdm(file=sys.stderr, leave=False, dynamic_ncols=True, initial=done, **look)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 

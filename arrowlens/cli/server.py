@@ -34,12 +34,14 @@ def serve(library: Path, options: argparse.Namespace) -> int:
         given["ARROWLENS_DEVICE"] = options.device
     page = Path(arrowlens.__file__).parent / "ui" / "app.py"
     command = [sys.executable, "-m", "streamlit", "run", str(page), *_settings(options.host, options.port)]
-    server = subprocess.Popen(command, env={**os.environ, **given})
+    # In a process group of its own: a terminal's Ctrl-C reaches only this process, which then ends the server in order.
+    server = subprocess.Popen(command, env={**os.environ, **given}, process_group=0)
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        server.send_signal(number)
+    def end(_number: int, _frame: FrameType | None) -> None:
+        server.terminate()
 
-    signal.signal(signal.SIGTERM, pass_on)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
     try:
         return server.wait()
     except KeyboardInterrupt:
@@ -62,7 +64,8 @@ def _settings(host: str, port: int) -> list[str]:
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
-        "theme.primaryColor": "#3b5bdb",
+        "theme.light.primaryColor": "#3b5bdb",  # each on its own: a colour for both would switch dark mode off
+        "theme.dark.primaryColor": "#748ffc",
     }
     return [f"--{name}={value}" for name, value in settings.items()]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -122,3 +124,11 @@ def test_two_people_at_once_see_their_own_results(page, browser, server):
     assert names(other, "pictures") != mine
     other.close()
     assert names(page, "pictures") == mine
+
+
+def test_the_page_is_for_this_machine_only(server):
+    """Bound to every interface, it would answer on the whole loopback network."""
+    port = urlsplit(server).port
+    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    with pytest.raises(OSError, match=r"refused|timed out"):
+        socket.create_connection(("127.0.0.2", port), timeout=5)

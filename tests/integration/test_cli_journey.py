@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -205,6 +206,9 @@ def test_what_cannot_be_done_is_one_line(journey, tmp_path, capsys):
     assert "truncated" in failure(capsys, "similar", base / "media" / "truncated.jpg", *library)
     assert "gone" in failure(capsys, "similar", tmp_path / "missing.jpg", *library)
     assert "knows nothing at" in failure(capsys, "remove", tmp_path / "missing.jpg", *library)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"cannot listen on 127.0.0.1:{port}" in failure(capsys, "ui", *library, "--port", port)
     assert "nonsense" in failure(
         capsys, "ingest", base / "media", "--library", tmp_path / "b.lens", "--models", "nonsense"
     )
