@@ -101,7 +101,7 @@ def read_picture(
         image.load()
     except Image.DecompressionBombError as error:  # a GIF's frame may be larger than the screen its header states
         raise MediaError(f"a frame is over the limit of {_megapixels(limits)}") from error
-    except (OSError, SyntaxError, Warning) as error:  # a warning where the process makes errors of them
+    except (OSError, SyntaxError, ValueError, Warning) as error:  # a warning where the process makes errors of them
         raise MediaError(_explain(error, file_format)) from error
     if not reduced:
         width, height = image.size  # a TIFF has turned itself upright

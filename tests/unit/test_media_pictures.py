@@ -261,7 +261,7 @@ def test_tall_pictures_join_without_a_seam(mode: str) -> None:
     np.testing.assert_array_equal(decoded.pixels, np.asarray(whole) if mode == "F" else np.rot90(np.asarray(whole)))
     thumbnail = np.asarray(Image.open(io.BytesIO(decoded.thumbnail)))
     expected = Image.fromarray(decoded.pixels).resize(thumbnail.shape[1::-1], Image.Resampling.BOX)
-    assert np.abs(thumbnail.astype(int) - np.asarray(expected)).mean() < 10
+    assert np.abs(thumbnail.astype(int) - np.asarray(expected)).mean() < (15 if mode == "1" else 10)  # dithered
 
 
 def test_one_differing_row_far_down_is_not_trivial() -> None:
