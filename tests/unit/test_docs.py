@@ -1,0 +1,48 @@
+"""Every command in the documents is one that the parser takes, every make target exists, every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from arrowlens.cli.parser import build_parser
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```console\n(.*?)```", document.read_text(encoding="utf-8"), re.S):
+            found += [(document.name, line[2:]) for line in block.splitlines() if line.startswith("$ ")]
+    return found
+
+
+@pytest.mark.parametrize(("document", "command"), commands())
+def test_commands_are_real(document: str, command: str) -> None:
+    program, *arguments = shlex.split(command, comments=True)
+    if program == "arrowlens":
+        assert callable(build_parser().parse_args(arguments).run)
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+        assert set(targets) >= {argument for argument in arguments if "=" not in argument}
+    else:
+        assert command in {
+            "python3 -m venv .venv",
+            ".venv/bin/pip install --constraint constraints.txt --editable .",
+        }, f"{document}: '{command}' is not covered by a test"
+
+
+def test_there_are_commands_to_test() -> None:
+    assert len(commands()) > 20
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
