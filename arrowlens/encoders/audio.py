@@ -17,7 +17,7 @@ from arrowlens.encoders.audio_processor import (
     MelSpectrogramProcessor,
     pad_to_30_seconds,
 )
-from arrowlens.encoders.core import InferenceCore, LayerNorm, Linear, Loaded, activate
+from arrowlens.encoders.core import InferenceCore, LayerNorm, Linear, Loaded
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
 from arrowlens.encoders.weights import ModelPath, open_weights
@@ -50,7 +50,6 @@ class AudioTower(Loaded):
     def __init__(self, config: AudioConfig) -> None:
         width = config.hidden_size
         super().__init__(position_embedding=(config.max_positions, width))
-        self.activation = config.activation
         self.conv1 = Convolution(config.n_mels, width, stride=1)
         self.conv2 = Convolution(width, width, stride=2)
         self.transformer = InferenceCore(
@@ -70,12 +69,12 @@ class AudioTower(Loaded):
         ``n_frames`` (batch,) are the real frames of each recording, None when all are; what comes after them is
         silenced where a convolution would see it, hidden from attention and left out of the mean.
         """
-        frames = activate(self.conv1(mel), self.activation)
+        frames = functional.gelu(self.conv1(mel))  # whatever the activation of the stack
         mask = None
         if n_frames is not None:
             frames = frames * _real(n_frames, frames.shape[-1])[:, None]
             mask = _real((n_frames + 1) // 2, (frames.shape[-1] + 1) // 2)  # the second convolution halves the rate
-        hidden = activate(self.conv2(frames), self.activation).transpose(1, 2)  # (batch, positions, hidden)
+        hidden = functional.gelu(self.conv2(frames)).transpose(1, 2)  # (batch, positions, hidden)
         hidden = hidden + self.position_embedding[: hidden.shape[1]]
         hidden = self.layer_norm(self.transformer(hidden, mask)).float()
         pooled = hidden.mean(dim=1) if mask is None else _masked_mean(hidden, mask)
