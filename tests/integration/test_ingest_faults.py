@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from arrowlens.ingest import IngestOptions, run
-from arrowlens.store import MultimodalStorage
+from arrowlens.store import MultimodalStorage, VectorRow
 from tests.folders import write_folder, write_picture
 from tests.integration.test_ingest import assert_same, counts, found_for, paths_in, snapshot
 from tests.small_models import CLIP_DIGEST, DIMENSION, SmallProvider
@@ -230,6 +230,16 @@ def test_killed_between_vectors_and_rows(tmp_path):
     assert run(storage, provider, [folder]).indexed == 15
     assert_same(snapshot(storage), before)
     assert storage.index_states()["clip"].n_rows == 12
+
+
+def test_a_run_with_nothing_to_do_still_clears_what_a_killed_one_left(tmp_path):
+    folder, storage = write_folder(tmp_path / "in"), MultimodalStorage(tmp_path / "library")
+    run(storage, SmallProvider(), [folder])
+    storage.upsert_vectors("clip", [VectorRow("nobody", "lost", "image", np.ones(DIMENSION))])
+    storage.upsert_thumbnails({"lost": b"jpeg"})
+    assert counts(run(storage, SmallProvider(), [folder])) == (0, 15, 0, 0)
+    assert storage.index_states()["clip"].n_rows == 12
+    assert storage.thumbnails(["lost"]) == {}
 
 
 def test_rows_without_vectors_are_encoded_again(tmp_path):
