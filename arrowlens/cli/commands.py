@@ -15,6 +15,7 @@ from arrowlens.cli.output import (
     columns,
     hit_record,
     note,
+    recall_table,
     results_table,
     shown_path,
     status_text,
@@ -134,6 +135,30 @@ def models(options: argparse.Namespace) -> int:
         size = byte_size(model.n_bytes)
         rows.append([model.set_name, model.role, model.state, size, digest, model.licence, printable(model.source)])
     print(columns(rows))
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Recall of a model set over the user's own captioned files."""
+    from arrowlens import evaluation  # deferred: torch
+
+    with ModelProgress() as progress:
+        found = evaluation.evaluate(
+            options.folder,
+            options.pairs,
+            options.models,
+            options.device,
+            options.precision,
+            on_progress=progress,
+        )
+    for path, reason in found.skipped:
+        note(f"arrowlens: {shown_path(path)} is left out: {printable(reason)}")
+    if options.json:
+        recalls = [dataclasses.asdict(recall) for recall in found.recalls]
+        skipped = [{"path": str(path), "reason": reason} for path, reason in found.skipped]
+        write_json({"recalls": recalls, "skipped": skipped})
+    else:
+        print(recall_table(found.recalls))
     return 0
 
 

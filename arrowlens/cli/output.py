@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 from arrowlens.search import Hit, Results, printable
 
 if TYPE_CHECKING:
+    from arrowlens.evaluation import Recall
     from arrowlens.library import LibraryStatus
     from arrowlens.store import IndexState, ModelRecord
+
+
+_NOUNS = {"text": "text", "image": "picture", "audio": "recording"}
 
 
 def write_json(value: Mapping[str, Any]) -> None:
@@ -46,6 +50,16 @@ def results_table(results: Results) -> str:
     for hit in results:
         time = [time_range(hit.start, hit.end)] if timed else []
         rows.append([f"{hit.score:.3f}", hit.modality, *time, shown_path(hit.path)])
+    return columns(rows)
+
+
+def recall_table(recalls: Sequence[Recall]) -> str:
+    """R@1, R@5 and R@10 of each direction, chance in brackets."""
+    rows = [["question", "answers", *(f"R@{k} (chance)" for k in recalls[0].at)]]
+    for recall in recalls:
+        shares = [f"{share:.3f} ({recall.chance[k]:.3f})" for k, share in recall.at.items()]
+        asked, given = _NOUNS[recall.question], _NOUNS[recall.answer]
+        rows.append([amount(recall.n_questions, asked), amount(recall.n_answers, given), *shares])
     return columns(rows)
 
 

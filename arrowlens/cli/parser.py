@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_upkeep(adder)
     _add_convert(adder)
     _add_models(adder)
+    _add_evaluation(adder)
     _add_ui(adder)
     return parser
 
@@ -88,6 +89,17 @@ def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
     _json_option(command)
 
 
+def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
+    command = _command(adder, "eval", commands.evaluate, "measure how well models find your own captioned files")
+    command.add_argument("folder", metavar="FOLDER", type=Path, help="paths in the list are relative to it")
+    command.add_argument("pairs", metavar="PAIRS.csv", type=Path, help="a CSV file with the columns path and caption")
+    command.add_argument(
+        "--models", metavar="SET", default="base", help="base (the default), demo, or clip=DIR,audio=DIR"
+    )
+    _model_options(command)
+    _json_option(command)
+
+
 def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(adder, "ui", commands.ui, "search in the browser")
     _library_options(command)
@@ -113,6 +125,10 @@ def _library_options(command: argparse.ArgumentParser) -> None:
         default=Path(os.environ.get(LIBRARY_VARIABLE) or DEFAULT_LIBRARY),
         help=f"the library (default: ${LIBRARY_VARIABLE}, or {DEFAULT_LIBRARY} here)",
     )
+    _model_options(command)
+
+
+def _model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", help="where models run: cpu, cuda, mps, ... (default: the best there is)")
     command.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
 

@@ -1,0 +1,186 @@
+"""How well a model set finds the user's own pictures and recordings: recall over pairs of a file and its caption."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arrowlens import media
+from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.errors import InputError, ModelLoadError
+from arrowlens.models import resolve
+
+if TYPE_CHECKING:
+    from arrowlens.conversion import OnProgress
+
+RANKS = (1, 5, 10)
+BATCH_SIZE = 32
+COLUMNS = ("path", "caption")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recall:
+    """Shares of questions, in [0, 1], with a right answer among the first k; and what blind guessing gets.
+
+    Attributes:
+        question, answer: "text", "image" or "audio".
+        n_questions, n_answers: how many there are to ask and to choose from.
+        at: recall by k. chance: the same for answers in random order.
+    """
+
+    question: str
+    answer: str
+    n_questions: int
+    n_answers: int
+    at: Mapping[int, float]
+    chance: Mapping[int, float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Recalls in both directions, for each kind of file, and the files that could not take part, with reasons."""
+
+    recalls: tuple[Recall, ...]
+    skipped: tuple[tuple[Path, str], ...]
+
+
+def evaluate(
+    folder: str | os.PathLike[str],
+    pairs: str | os.PathLike[str],
+    models: str = "base",
+    device: str | None = None,
+    precision: str = "auto",
+    *,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Measure text→file and file→text recall of a model set on captioned files.
+
+    A caption may belong to several files and a file may have several captions: any right one counts. Among equal
+    scores the wrong ones come first, so that a model that cannot tell files apart gains nothing.
+
+    Args:
+        folder: paths in ``pairs`` are relative to it.
+        pairs: a CSV file with the columns ``path`` and ``caption``, UTF-8.
+        models: ``demo``, ``base`` or ``clip=DIR,audio=DIR``.
+        device, precision: as for a library.
+
+    Raises:
+        InputError: the CSV is missing, lacks a column, or none of its files can be used.
+        ModelError: the models cannot be had.
+    """
+    captions = read_pairs(Path(pairs).expanduser())
+    chosen = resolve(models, on_progress)
+    provider = MultimodalEmbeddingProvider(
+        audio_model_path=chosen.audio, clip_model_path=chosen.clip, device=device, precision=precision
+    )
+    if not provider.has("clip"):
+        raise ModelLoadError(f"the models {models!r} have none for texts; name one with clip=DIR")
+    encoder = _Encoder(provider)
+    encoder.run(Path(folder).expanduser(), captions)
+    found = [recall for kind in ("image", "audio") for recall in _recalls(encoder, kind, captions)]
+    if not found:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in encoder.skipped[:1])
+        raise InputError(f"none of the {len(captions)} files in {pairs} can be used ({reasons or 'the list is empty'})")
+    return Evaluation(tuple(found), tuple(encoder.skipped))
+
+
+def read_pairs(path: Path) -> dict[str, list[str]]:
+    """Captions by relative path, in the order of the file.
+
+    Raises:
+        InputError: the file is missing, not a CSV in UTF-8, or lacks a column.
+    """
+    captions: dict[str, list[str]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(f"{path} has no column {missing[0]!r}; its first line must name path and caption")
+            for row in reader:
+                if row["path"] and (row["caption"] or "").strip():
+                    captions.setdefault(row["path"], []).append(row["caption"].strip())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as CSV in UTF-8 ({error})") from error
+    return captions
+
+
+def recall(
+    scores: np.ndarray, right: np.ndarray, ranks: Sequence[int] = RANKS
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Recall and chance by k.
+
+    Args:
+        scores: (n_questions, n_answers).
+        right: boolean of the same shape, at least one True in each row.
+        ranks: values of k.
+    """
+    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    n_before = ((scores >= best) & ~right).sum(axis=1)
+    n_right, n_answers = right.sum(axis=1), scores.shape[1]
+    chances = {}
+    for k in ranks:
+        draws = np.arange(min(k, n_answers))  # without replacement: all of the first k wrong
+        wrong = np.clip(n_answers - n_right[:, None] - draws, 0, None) / (n_answers - draws)
+        chances[k] = float(1 - wrong.prod(axis=1).mean())
+    return {k: float((n_before < k).mean()) for k in ranks}, chances
+
+
+class _Encoder:
+    """Vectors of the files, by kind, in batches; files that cannot be used are noted."""
+
+    def __init__(self, provider: MultimodalEmbeddingProvider) -> None:
+        self.provider = provider
+        self.paths: dict[str, list[str]] = {"image": [], "audio": []}
+        self.vectors: dict[str, list[np.ndarray]] = {"image": [], "audio": []}
+        self.skipped: list[tuple[Path, str]] = []
+
+    def run(self, folder: Path, captions: Mapping[str, list[str]]) -> None:
+        for batch in _batches(list(captions), BATCH_SIZE):
+            pictures: dict[str, np.ndarray] = {}
+            for name in batch:
+                decoded = media.decode(folder / name, thumbnail=False)
+                if decoded.reason is not None:
+                    self.skipped.append((folder / name, decoded.reason))
+                elif decoded.pixels is not None:
+                    pictures[name] = self.provider.clip_engine.image_processor(decoded.pixels, normalize=False)
+                elif decoded.samples is not None:
+                    self._add_recording(folder / name, name, decoded.samples)
+            if pictures:
+                vectors = self.provider.clip_engine.encode_image(np.stack([*pictures.values()]))
+                self._add("image", list(pictures), vectors)
+
+    def _add_recording(self, path: Path, name: str, samples: np.ndarray) -> None:
+        if not self.provider.text_reaches_audio:
+            self.skipped.append((path, "texts do not reach recordings with these models"))
+            return
+        parts = [samples[part.slice()] for part in media.windows(len(samples))]
+        mean = self.provider.audio_encoder.encode(parts, context="clip").mean(axis=0, keepdims=True)
+        self._add("audio", [name], mean / np.linalg.norm(mean))
+
+    def _add(self, kind: str, names: list[str], vectors: np.ndarray) -> None:
+        self.paths[kind] += names
+        self.vectors[kind].append(vectors)
+
+
+def _recalls(encoder: _Encoder, kind: str, captions: Mapping[str, list[str]]) -> Iterator[Recall]:
+    paths = encoder.paths[kind]
+    if not paths:
+        return
+    texts = list(dict.fromkeys(text for path in paths for text in captions[path]))
+    right = np.array([[text in captions[path] for path in paths] for text in texts])
+    scores = encoder.provider.clip_engine.encode_text(texts) @ np.concatenate(encoder.vectors[kind]).T
+    for question, answer, asked, truth in (("text", kind, scores, right), (kind, "text", scores.T, right.T)):
+        at, chance = recall(asked, truth)
+        yield Recall(question, answer, truth.shape[0], truth.shape[1], at, chance)
+
+
+def _batches(items: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
