@@ -19,6 +19,7 @@ STYLES = ("noto", "twemoji", "flat", "modern")
 SINGLES, TINTED, SCENES, COUNTED = 92, 14, 36, 8
 PAIRS = 64
 SEED = 20_260_101
+SEARCHED_FOR = {"bicycle": "red"}  # the example of the documentation
 PLAIN_TINTS = ("red", "green", "blue", "yellow", "purple", "orange")
 TINTABLE = (
     "bicycle", "car", "umbrella", "balloon", "dress", "chair", "butterfly", "teapot", "bus", "boot", "sofa", "kite",
@@ -111,7 +112,8 @@ def pictures(sources: Sources, folder: Path) -> Album:
     for concept in album.rng.sample(everything, SINGLES):
         album.single(concept)
     for name in TINTABLE[:TINTED]:
-        album.tinted(by_name[name], album.rng.choice(PLAIN_TINTS))
+        drawn = album.rng.choice(PLAIN_TINTS)
+        album.tinted(by_name[name], SEARCHED_FOR.get(name, drawn))
     for concept in album.rng.sample(everything, COUNTED):
         album.counted(concept, album.rng.choice((2, 3)))
     for number in range(SCENES):
