@@ -74,7 +74,7 @@ class Composer:
     def plan_single(self, concept: int, style: int, strength: float) -> Plan:
         """One concept, most often once, else two or three times."""
         rng = self.rng
-        count = rng.choices((1, 2, 3), (1 - 0.12 * strength, 0.08 * strength, 0.04 * strength))[0]
+        count = rng.choices((1, 2, 3), (1 - 0.24 * strength, 0.13 * strength, 0.11 * strength))[0]
         sprite = rng.choice(self.by_style[concept][style])
         tint = rng.choice(TINTS) if rng.random() < 0.1 else None
         background = rng.choice(("white", *COLOURS))
@@ -109,7 +109,7 @@ class Composer:
         size = 0.52 if count == 2 else 0.46
         jitter = 0.12
         return [
-            (x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter), size * rng.uniform(0.75, 1.1))
+            (x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter), size * rng.uniform(0.6, 1.1))
             for x, y in shuffled
         ]
 
