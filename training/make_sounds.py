@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import sounds_living as living
 import sounds_music as music
 import sounds_world as world
 import soxr
@@ -28,7 +29,7 @@ def makers() -> dict[str, Maker]:
     found = {}
     for kind in sounds():
         name = NAMES.get(kind, kind).replace(" ", "_")
-        found[kind] = getattr(music, name, None) or getattr(world, name)
+        found[kind] = getattr(music, name, None) or getattr(living, name, None) or getattr(world, name)
     return found
 
 

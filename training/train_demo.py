@@ -21,8 +21,7 @@ def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
     """The commands of every step."""
     npm, work, demo = options.build / "sources/node_modules", options.build / "training", HERE.parent / "arrowlens/demo"
     sources = ["--npm", str(npm)]
-    checkpoints = {name: str(work / f"checkpoint-{name}") for name in ("clip", "audio")}
-    convert = [sys.executable, "-m", "arrowlens.cli", "convert"]
+    checkpoints = work / "checkpoints"
 
     def script(name: str, *arguments: str) -> list[str]:
         return [sys.executable, str(HERE / f"{name}.py"), *arguments]
@@ -32,16 +31,20 @@ def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
         "fetch": [["npm", "install", "--no-audit", "--no-fund", "--prefix", str(npm.parent), *PACKAGES]],
         "render": [script("render_sprites", *working)],
         "pictures": [
-            script("train_clip", *working, "--output", checkpoints["clip"], "--minutes", str(options.minutes))
+            script("train_clip", *working, "--output", str(checkpoints / "clip"), "--minutes", str(options.minutes))
         ],
         "synthesise": [script("make_audio_pool", *working)],
         "sounds": [
-            script("train_audio", *working, "--output", checkpoints["audio"], "--minutes", str(options.minutes * 0.25))
+            script(
+                "train_audio",
+                *working,
+                "--output",
+                str(checkpoints / "audio"),
+                "--minutes",
+                str(options.minutes * 0.25),
+            )
         ],
-        "convert": [
-            [*convert, family, checkpoints[name], "--output", str(demo / "models" / name), "--overwrite"]
-            for family, name in (("clip", "clip"), ("whisper", "audio"))
-        ],
+        "convert": [script("convert_models", str(checkpoints))],
         "samples": [script("make_samples", *sources, "--font", str(options.font), "--output", str(demo / "samples"))],
     }
 
