@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from arrowlens.encoders.clip import CLIPEngine, ClipTextConfig
     from arrowlens.encoders.core import InferenceCore
     from arrowlens.encoders.image_processor import ImageProcessor
+    from arrowlens.encoders.loading import load_model_with_validation
     from arrowlens.encoders.model_directory import ModelInfo, model_info
     from arrowlens.encoders.provider import EmbeddingProvider, MultimodalEmbeddingProvider
     from arrowlens.encoders.runtime import Runtime, choose_runtime
     from arrowlens.encoders.text import TextConfig, TextEncoder
     from arrowlens.encoders.validation import validate_audio_input, validate_image_input
     from arrowlens.encoders.vision import PatchEmbedding, VisionConfig, VisionEncoder
-    from arrowlens.encoders.weights import WeightLoader, load_model_with_validation, write_model
+    from arrowlens.encoders.weights import WeightLoader, write_model
 
 _HOMES = {
     "agreement": ("Agreement", "validate_embedding_precision"),
@@ -29,13 +30,14 @@ _HOMES = {
     "clip": ("CLIPEngine", "ClipTextConfig"),
     "core": ("InferenceCore",),
     "image_processor": ("ImageProcessor",),
+    "loading": ("load_model_with_validation",),
     "model_directory": ("ModelInfo", "model_info"),
     "provider": ("EmbeddingProvider", "MultimodalEmbeddingProvider"),
     "runtime": ("Runtime", "choose_runtime"),
     "text": ("TextConfig", "TextEncoder"),
     "validation": ("validate_audio_input", "validate_image_input"),
     "vision": ("PatchEmbedding", "VisionConfig", "VisionEncoder"),
-    "weights": ("WeightLoader", "load_model_with_validation", "write_model"),
+    "weights": ("WeightLoader", "write_model"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

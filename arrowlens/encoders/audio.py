@@ -99,8 +99,9 @@ class AudioEncoder(Encoder):
     def __init__(self, model_path: ModelPath, device: str | None = None, precision: str = "auto") -> None:
         loader = open_weights(model_path, "whisper")
         super().__init__(loader, choose_runtime(device, precision))
-        self.config = AudioConfig(**loader.info.dimensions)
-        self.mel_processor = MelSpectrogramProcessor(self.config, loader.tensor("mel_filters").clone())
+        self.config = loader.config(AudioConfig)
+        filters = loader.tensor("mel_filters", (self.config.n_mels, self.config.n_fft // 2 + 1))
+        self.mel_processor = MelSpectrogramProcessor(self.config, filters.clone())
         self.tower = load_module(AudioTower(self.config), loader, self.runtime)
 
     def encode(

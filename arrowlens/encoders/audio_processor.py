@@ -141,7 +141,11 @@ class AudioProcessor:
         return np.asarray(soxr.resample(waveform, sample_rate, target_rate, quality="HQ"), dtype=np.float32)
 
     def preprocess_arrow(self, audio: pa.Array, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-        """Spectrograms of a binary array of float32 samples, each padded with silence to 30 s.
+        """Spectrograms of recordings out of Arrow, each padded with silence to 30 s.
+
+        Args:
+            audio: a binary array of float32 samples, or what ``AudioBatch.to_arrow`` gives.
+            sample_rate: of the recordings, in Hz; must be 16,000.
 
         Returns:
             (n, n_mels, 3000) float32.
@@ -150,6 +154,10 @@ class AudioProcessor:
             AudioValidationError: wrong rate, an element that is null or no float32 samples, over 30 s, NaN.
         """
         waveforms = []
+        if pa.types.is_struct(audio.type):
+            rates = set(audio.field("sample_rate").to_pylist())
+            sample_rate = rates.pop() if len(rates) == 1 else sample_rate
+            audio = audio.field("data")
         for row, value in enumerate(audio):
             buffer = value.as_buffer()
             if buffer is None or buffer.size % 4:

@@ -51,21 +51,21 @@ class ImageBatch:
         return _struct({"data": data, "shape": shapes}, self.metadata)
 
     @classmethod
-    def from_arrow(cls, array: pa.StructArray) -> ImageBatch:
+    def from_arrow(cls, arrow_array: pa.StructArray) -> ImageBatch:
         """The inverse of ``to_arrow``; the pixels are a read-only view of the array's buffer.
 
         Raises:
             ImageValidationError: pictures of different sizes, or data that does not fit the shape.
         """
-        shapes = {tuple(shape) for shape in array.field("shape").to_pylist()}
+        shapes = {tuple(shape) for shape in arrow_array.field("shape").to_pylist()}
         if len(shapes) > 1:
             raise ImageValidationError(f"a batch holds pictures of one size, got {sorted(shapes)}")
-        shape = (len(array), *(shapes.pop() if shapes else (0, 0, 3)))
-        values, offsets = _values(array.field("data"), np.uint8)
+        shape = (len(arrow_array), *(shapes.pop() if shapes else (0, 0, 3)))
+        values, offsets = _values(arrow_array.field("data"), np.uint8)
         flat = values[offsets[0] : offsets[-1]]
         if flat.size != int(np.prod(shape)):
             raise ImageValidationError(f"{flat.size} bytes of pixels do not fit the shape {shape}")
-        return cls(flat.reshape(shape), _read_metadata(array))
+        return cls(flat.reshape(shape), _read_metadata(arrow_array))
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,21 @@ class AudioBatch:
         return _struct({"data": data, "sample_rate": rates}, self.metadata)
 
     @classmethod
-    def from_arrow(cls, array: pa.StructArray, sample_rate: int | None = None) -> AudioBatch:
+    def from_arrow(cls, arrow_array: pa.StructArray, sample_rate: int = SAMPLE_RATE) -> AudioBatch:
         """The inverse of ``to_arrow``; samples are read-only views of the array's buffer.
 
         Args:
-            sample_rate: expected rate in Hz; None takes the array's.
+            sample_rate: the expected rate in Hz.
 
         Raises:
-            AudioValidationError: recordings of different rates, or another rate than expected.
+            AudioValidationError: a recording of another rate.
         """
-        rates = set(array.field("sample_rate").to_pylist()) or {sample_rate or SAMPLE_RATE}
-        if len(rates) > 1 or (sample_rate is not None and rates != {sample_rate}):
-            raise AudioValidationError(
-                f"want one rate ({sample_rate or 'any'} Hz), got {sorted(rates)}; resample first"
-            )
-        values, offsets = _values(array.field("data"), np.float32)
+        rates = set(arrow_array.field("sample_rate").to_pylist()) - {sample_rate}
+        if rates:
+            raise AudioValidationError(f"want recordings at {sample_rate} Hz, got {sorted(rates)}; resample first")
+        values, offsets = _values(arrow_array.field("data"), np.float32)
         waveforms = [values[start // 4 : end // 4] for start, end in pairwise(offsets)]
-        return cls(waveforms, rates.pop(), _read_metadata(array))
+        return cls(waveforms, sample_rate, _read_metadata(arrow_array))
 
 
 class BatchedEncoder(Protocol):

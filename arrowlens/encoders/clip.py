@@ -94,11 +94,14 @@ class CLIPEngine(Encoder):
         loader = open_weights(model_path, "clip")
         self.vision_encoder = VisionEncoder(loader, device, precision)
         super().__init__(loader, self.vision_encoder.runtime)
-        self.text_config = ClipTextConfig(**loader.info.dimensions["text"])
+        self.text_config = loader.config(ClipTextConfig, "text")
         self.text_tower = load_module(ClipTextTower(self.text_config), loader, self.runtime, "text.")
-        self.vision_projection = loader.tensor("vision_projection.weight").to(self.runtime.device)
-        self.text_projection = loader.tensor("text_projection.weight").to(self.runtime.device)
-        self.logit_scale = float(loader.tensor("logit_scale").float().exp())
+        width, vision_width, text_width = self.dimension, self.vision_encoder.dimension, self.text_config.hidden_size
+        self.vision_projection = loader.tensor("vision_projection.weight", (width, vision_width)).to(
+            self.runtime.device
+        )
+        self.text_projection = loader.tensor("text_projection.weight", (width, text_width)).to(self.runtime.device)
+        self.logit_scale = float(loader.tensor("logit_scale", ()).float().exp())
         self._loader = loader
 
     @cached_property

@@ -105,7 +105,11 @@ class ImageProcessor:
         return scaled
 
     def preprocess_arrow(self, images: pa.Array, normalize: bool = True) -> np.ndarray:
-        """Decode and prepare a binary array of encoded pictures (JPEG, PNG and what else Pillow reads).
+        """Prepare pictures out of Arrow.
+
+        Args:
+            images: a binary array of encoded pictures (JPEG, PNG and what else Pillow reads), or what
+                ``ImageBatch.to_arrow`` gives.
 
         Returns:
             (n, image_size, image_size, 3), float32 or uint8.
@@ -118,7 +122,7 @@ class ImageProcessor:
         )
         for row, value in enumerate(images):
             try:
-                with Image.open(io.BytesIO(value.as_buffer())) as image:
+                with _open_value(value) as image:
                     prepared[row] = self(image, normalize=normalize)
             except (OSError, TypeError, ValueError, Image.DecompressionBombError) as error:
                 raise ImageValidationError(f"image in row {row} cannot be decoded ({error}); leave it out") from error
@@ -128,6 +132,14 @@ class ImageProcessor:
         width, height = image.size
         left, top = (width - self.image_size) // 2, (height - self.image_size) // 2
         return np.asarray(image.crop((left, top, left + self.image_size, top + self.image_size)))
+
+
+def _open_value(value: pa.Scalar) -> Image.Image:
+    """A picture out of an Arrow value: raw pixels with their shape, or an encoded file."""
+    if isinstance(value, pa.StructScalar):
+        pixels = np.frombuffer(value["data"].as_buffer(), np.uint8)
+        return Image.fromarray(pixels.reshape(value["shape"].as_py()))
+    return Image.open(io.BytesIO(value.as_buffer()))
 
 
 def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:

@@ -85,7 +85,7 @@ class TextEncoder(Encoder):
     def __init__(self, model_path: ModelPath, device: str | None = None, precision: str = "auto") -> None:
         loader = open_weights(model_path, "bert")
         super().__init__(loader, choose_runtime(device, precision))
-        self.config = TextConfig(**loader.info.dimensions)
+        self.config = loader.config(TextConfig)
         self.tower = load_module(TextTower(self.config), loader, self.runtime)
         self._loader = loader
 

@@ -102,7 +102,7 @@ class VisionEncoder(Encoder):
     def __init__(self, model_path: ModelPath, device: str | None = None, precision: str = "auto") -> None:
         loader = open_weights(model_path, "clip")
         super().__init__(loader, choose_runtime(device, precision))
-        self.config = VisionConfig(**loader.info.dimensions["vision"])
+        self.config = loader.config(VisionConfig, "vision")
         self.image_processor = ImageProcessor.from_json(loader.read_file(PREPROCESSOR_NAME))
         self.tower = load_module(VisionTower(self.config), loader, self.runtime, "vision.")
 

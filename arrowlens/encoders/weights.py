@@ -14,7 +14,7 @@ import math
 import mmap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,7 @@ from arrowlens.errors import ModelLoadError
 ALIGNMENT = 64  # bytes
 FAMILIES = ("clip", "whisper", "bert")
 _FILLER = ""  # the name of the first row, which no tensor can have
+_Config = TypeVar("_Config")
 ModelPath: TypeAlias = "str | Path | WeightLoader"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -89,24 +90,36 @@ class WeightLoader:
         for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
             for name, shape in getattr(part, "shapes", {}).items():
                 full_name = f"{path}.{name}" if path else name
-                tensor = self.tensor(full_name)
-                if tensor.shape != shape:
-                    raise ModelLoadError(
-                        f"{self.path}: tensor '{full_name}' has shape {tuple(tensor.shape)}, "
-                        f"but the dimensions ask for {shape}; {CURE}"
-                    )
+                tensor = self.tensor(full_name, shape)
                 placed = tensor.to(device=device, dtype=dtype)
                 part.register_parameter(name, torch.nn.Parameter(placed, requires_grad=False))
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """One tensor by name.
+    def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
+        """One tensor by name; with ``shape``, only of that shape.
 
         Raises:
-            ModelLoadError: there is none of that name.
+            ModelLoadError: there is none of that name, or it has another shape.
         """
         if name not in self._tensors:
             raise ModelLoadError(f"{self.path}: tensor '{name}' is missing; {CURE}")
-        return self._tensors[name]
+        tensor = self._tensors[name]
+        if shape is not None and tensor.shape != shape:
+            raise ModelLoadError(
+                f"{self.path}: tensor '{name}' has shape {tuple(tensor.shape)}, "
+                f"but the dimensions ask for {shape}; {CURE}"
+            )
+        return tensor
+
+    def config(self, kind: type[_Config], part: str | None = None) -> _Config:
+        """The dimensions of the model, or of a part of it, as a dataclass.
+
+        Raises:
+            ModelLoadError: a dimension is missing, or is not known.
+        """
+        try:
+            return kind(**(self.info.dimensions if part is None else self.info.dimensions[part]))
+        except (KeyError, TypeError) as error:
+            raise ModelLoadError(f"{self.path}: the header's dimensions do not fit ({error}); {CURE}") from error
 
     def read_file(self, name: str) -> bytes:
         """A preprocessing file of the model directory, checked against the hash in the header.
@@ -180,21 +193,6 @@ def write_model(
     config = {"family": family, "source": source, "space": space, "digest": info.digest, "dimensions": dimensions}
     (directory / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return info
-
-
-def load_model_with_validation(model_path: str | Path, model_type: str) -> dict[str, torch.Tensor]:
-    """Load the tensors of a model directory after checking that it is of the kind asked for.
-
-    Args:
-        model_type: ``vision`` or ``clip`` (a CLIP model), ``audio`` (a Whisper encoder), ``text`` (a BERT encoder).
-
-    Raises:
-        ModelLoadError: as ``WeightLoader``, or the directory holds a model of another family.
-    """
-    loader = open_weights(
-        model_path, {"vision": "clip", "clip": "clip", "audio": "whisper", "text": "bert"}[model_type]
-    )
-    return loader.load_weights()
 
 
 def open_weights(model_path: ModelPath, family: str) -> WeightLoader:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from arrowlens.encoders import AudioBatch, BatchEncoder, ImageBatch
+from arrowlens.encoders import (
+    AudioBatch,
+    AudioProcessor,
+    BatchEncoder,
+    ImageBatch,
+    ImageProcessor,
+    MelSpectrogramProcessor,
+)
 from arrowlens.errors import AudioValidationError, ImageValidationError, InputError
 
 
@@ -56,8 +64,21 @@ def test_unusable_batches_are_refused() -> None:
         ImageBatch(pictures(), [{}])
     with pytest.raises(AudioValidationError, match="float32"):
         AudioBatch([np.zeros(3)])
-    with pytest.raises(AudioValidationError, match="want one rate"):
+    with pytest.raises(AudioValidationError, match="want recordings at 16000 Hz"):
         AudioBatch.from_arrow(AudioBatch([np.zeros(3, np.float32)], 8000).to_arrow(), 16_000)
+
+
+def test_batches_feed_the_processors() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
+    processor = ImageProcessor(image_size=32)
+    prepared = processor.preprocess_arrow(ImageBatch(images).to_arrow())
+    np.testing.assert_array_equal(prepared, np.stack([processor(image) for image in images]))
+    waves = [np.random.default_rng(i).normal(size=n).astype(np.float32) for i, n in enumerate((16000, 700))]
+    audio = AudioProcessor(MelSpectrogramProcessor(mel_filters=np.eye(80, 201, dtype=np.float32)))
+    mel = audio.preprocess_arrow(AudioBatch(waves).to_arrow())
+    np.testing.assert_array_equal(mel, audio.preprocess_arrow(pa.array([wave.tobytes() for wave in waves])))
+    with pytest.raises(AudioValidationError, match="16000 Hz"):
+        audio.preprocess_arrow(AudioBatch(waves, 8000).to_arrow())
 
 
 class Mean:

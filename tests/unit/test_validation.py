@@ -88,7 +88,7 @@ def test_vectors_have_length_one_only_when_asked() -> None:
     ("flags", "dtype"),
     [
         ({"amx_tile", "amx_bf16", "amx_fp16"}, torch.float16),
-        ({"amx_tile", "amx_bf16", "avx512_bf16"}, torch.bfloat16),
+        ({"amx_tile", "amx_bf16", "amx_int8", "avx512_bf16", "avx512_fp16"}, torch.bfloat16),  # Sapphire Rapids
         ({"avx512f", "avx512_bf16"}, torch.bfloat16),
         ({"avx512f", "avx2"}, torch.float32),
         (set(), torch.float32),

@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import WeightLoader, load_model_with_validation, model_info, write_model
 from arrowlens.encoders.core import Linear, Loaded
 from arrowlens.encoders.weights import ALIGNMENT
-from arrowlens.errors import ModelLoadError
+from arrowlens.errors import InputError, ModelLoadError
+from tests.checkpoints import clip_checkpoint
 
 DIMENSIONS = {"hidden_size": 8, "projection_dim": None}
 
@@ -198,9 +200,46 @@ def test_a_newer_format_asks_for_an_upgrade(directory: Path) -> None:
 
 
 def test_a_model_of_another_family_is_refused(directory: Path) -> None:
-    assert set(load_model_with_validation(directory, "vision")) == set(tensors())
     with pytest.raises(ModelLoadError, match=r"holds a clip model, but a whisper model is needed"):
         load_model_with_validation(directory, "audio")
+    with pytest.raises(InputError, match="'image' is unknown"):
+        load_model_with_validation(directory, "image")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    convert_clip_model(clip_checkpoint(folder / "checkpoint"), folder / "model", verify=False)
+    return folder / "model"
+
+
+def rewritten(source: Path, target: Path, weights: dict[str, torch.Tensor], **dimensions: object) -> Path:
+    """The model directory ``source`` with other tensors or dimensions."""
+    loader = WeightLoader(source)
+    files = {name: loader.read_file(name) for name in loader.info.files}
+    changed = {**loader.info.dimensions, **dimensions}
+    write_model(target, weights, family=loader.info.family, dimensions=changed, source="wrong", files=files)
+    return target
+
+
+@pytest.mark.parametrize(
+    "name", ["vision.post_layernorm.bias", "text_projection.weight", "vision_projection.weight", "logit_scale"]
+)
+def test_every_tensor_that_is_needed_is_missed_and_measured(clip: Path, tmp_path: Path, name: str) -> None:
+    weights = WeightLoader(clip).load_weights()
+    assert set(load_model_with_validation(clip, "clip")) == set(weights)
+    without = {key: value for key, value in weights.items() if key != name}
+    with pytest.raises(ModelLoadError, match=f"tensor '{re.escape(name)}' is missing"):
+        load_model_with_validation(rewritten(clip, tmp_path, without), "clip")
+    longer = {**weights, name: torch.cat([weights[name].reshape(-1)] * 2)}
+    with pytest.raises(ModelLoadError, match=f"tensor '{re.escape(name)}' has shape"):
+        load_model_with_validation(rewritten(clip, tmp_path, longer), "clip")
+
+
+def test_dimensions_that_do_not_fit_are_said(clip: Path, tmp_path: Path) -> None:
+    weights = WeightLoader(clip).load_weights()
+    with pytest.raises(ModelLoadError, match=r"dimensions do not fit .*'depth'"):
+        load_model_with_validation(rewritten(clip, tmp_path, weights, vision={"depth": 3}), "vision")
 
 
 def test_writing_leaves_other_mappings_alone(directory: Path) -> None:
