@@ -6,7 +6,6 @@ DEMO := demo.lens
 SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
-SOURCES ?= build/sources
 
 .PHONY: demo test lint fix bench train-demo eval-demo ui clean
 
@@ -45,6 +44,18 @@ fix: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m tests.performance
+
+# The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, and an hour and a half on two cores.
+$(VENV)/installed-training: $(VENV)/installed-dev training/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement training/requirements.txt
+	@touch $@
+
+train-demo: $(VENV)/installed-training
+	$(BIN)/python training/train_demo.py
+
+eval-demo: $(VENV)/installed-training
+	$(BIN)/python training/train_demo.py --to fetch
+	$(BIN)/python training/evaluate.py
 
 ui: $(VENV)/installed
 	$(BIN)/arrowlens ui --library $(DEMO) --port $(PORT)

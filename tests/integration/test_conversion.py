@@ -21,9 +21,8 @@ def full_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clip_checkpoint(
         tmp_path_factory.mktemp("full") / "clip",
         VIT_B16,
-        {**TEXT_B, "max_position_embeddings": 77},
+        {**TEXT_B, "vocab_size": 49408, "max_position_embeddings": 77},
         projection_dim=512,
-        tokenizer="real",
         legacy_eos=True,
     )
 

@@ -187,14 +187,19 @@ class TestFailures:
         assert not (tmp_path / "out").exists()
 
     def test_offline_mode(self, tmp_path: Path) -> None:
-        code = "from arrowlens.models import resolve; resolve('base')"
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ARROWLENS_CACHE": str(tmp_path)}
-        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-        last = run.stderr.strip().splitlines()[-1]
+        (tmp_path / "pictures").mkdir()
+        command = [str(Path(sys.executable).with_name("arrowlens")), "ingest", str(tmp_path / "pictures")]
+        options = ["--models", "base", "--library", str(tmp_path / "new.lens")]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ARROWLENS_CACHE": str(tmp_path / "cache")}
+        run = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 1
-        assert last.startswith("arrowlens.errors.DownloadError: openai/clip-vit-base-patch16 cannot be downloaded")
+        assert run.stdout == ""
+        *progress, last = run.stderr.strip().splitlines()
+        assert "Traceback" not in run.stderr
+        assert last.startswith("arrowlens: openai/clip-vit-base-patch16 cannot be downloaded"), progress
         assert "--models demo" in last
         assert "arrowlens convert" in last
+        assert not (tmp_path / "new.lens").exists()
 
     def test_unknown_model(self, hub: Hub, tmp_path: Path) -> None:
         with pytest.raises(DownloadError, match="there is no such model") as caught:

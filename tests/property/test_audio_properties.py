@@ -112,8 +112,10 @@ def test_every_configuration_agrees_with_the_reference(tmp_path: Path, kind: str
     clips = np.concatenate([reference.clip(sounds()[row]) for row in rows])
     chosen = [sounds()[row] for row in rows]
     assert_agree(encoder.encode(chosen, normalize=False, context="clip"), clips)
-    half = AudioEncoder(directory, precision="bfloat16").encode(chosen, normalize=False, context="clip")
-    assert cosines(half, clips).min() > HALF_COSINE
+    # float16 has no fast kernels on most processors: only the small model is run in it.
+    for precision in ("bfloat16",) if "d_model" in config else ("bfloat16", "float16"):
+        half = AudioEncoder(directory, precision=precision).encode(chosen, normalize=False, context="clip")
+        assert cosines(half, clips).min() > HALF_COSINE
 
 
 def test_the_same_recording_alone_or_in_any_batch(small: tuple[WhisperReference, AudioEncoder]) -> None:

@@ -19,7 +19,7 @@ from arrowlens.conversion.family import Family
 from tests.checkpoints import clip_checkpoint, relative_error, whisper_checkpoint
 
 BOUNDS = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.999}  # of the average cosine; the specification asks 0.95
-ANY_MODEL = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ANY_MODEL = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 DTYPES = st.sampled_from(sorted(BOUNDS))
 SEEDS = st.integers(0, 2**31 - 1)
 

@@ -88,6 +88,9 @@ def test_every_configuration_agrees_with_the_reference(tmp_path: Path, vision: d
     expected = reference.pooled(batch)
     assert_agree(encoder.encode(batch, normalize=False), expected)
     assert_agree(encoder.encode(encoder.image_processor.normalize(batch), normalize=False), expected)
+    for precision in ("bfloat16", "float16"):
+        half = VisionEncoder(directory, precision=precision).encode(batch, normalize=False)
+        assert cosines(half, expected).min() > HALF_COSINE
     unit = encoder.encode(batch)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-5)
 

@@ -37,6 +37,15 @@ def test_commands_are_real(document: str, command: str) -> None:
         }, f"{document}: '{command}' is not covered by a test"
 
 
+def test_every_make_target_has_a_rule() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    promised = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M).group(1).split())  # type: ignore[union-attr]
+    for document in DOCUMENTS:
+        promised |= set(re.findall(r"`make ([\w-]+)", document.read_text(encoding="utf-8")))
+    ruled = set(re.findall(r"^([\w-]+):.*\n(?=\t)", makefile, re.M))
+    assert promised <= ruled
+
+
 def test_there_are_commands_to_test() -> None:
     assert len(commands()) > 20
 
