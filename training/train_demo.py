@@ -1,7 +1,8 @@
 """Make everything below `arrowlens/demo` anew: fetch the drawings, train both models, convert them, write the samples.
 
 Needs npm, Debian's fonts-noto-color-emoji and espeak-ng, and the packages of `requirements.txt`. A step that was
-stopped is taken up again by starting this script once more; `--from` skips the steps before one.
+stopped is taken up again by starting this script once more; `--from` skips the steps before one, `--to`
+those after one.
 """
 
 from __future__ import annotations
@@ -56,9 +57,10 @@ def main() -> None:
     parser.add_argument("--font", type=Path, default=NOTO, help="Noto Color Emoji")
     parser.add_argument("--minutes", type=float, default=70, help="for the pictures; the sounds take a quarter of it")
     parser.add_argument("--from", dest="first", choices=STEPS, default=STEPS[0])
+    parser.add_argument("--to", dest="last", choices=STEPS, default=STEPS[-1])
     options = parser.parse_args()
     steps = commands(options)
-    for step in STEPS[STEPS.index(options.first) :]:
+    for step in STEPS[STEPS.index(options.first) : STEPS.index(options.last) + 1]:
         for command in steps[step]:
             print(f"-- {step}", flush=True)
             subprocess.run(command, check=True)
