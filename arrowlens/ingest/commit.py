@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from arrowlens.ingest.compare import ROLE_OF, Known
-from arrowlens.ingest.encode import Pending
+from arrowlens.ingest.encode import ModelFailure, Pending
 from arrowlens.ingest.jobs import Progress
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.walk import Found
@@ -42,6 +42,9 @@ class Committer:
     def index(self, pending: Pending) -> None:
         """An encoded file, with its copies."""
         for prepared in (pending.prepared, *pending.copies):
+            if isinstance(pending.failure, ModelFailure):
+                self.not_read(prepared.found, pending.failure)
+                continue
             if pending.failure is not None:
                 self.skip(prepared.found, pending.failure, prepared.decoded)
                 continue
@@ -69,8 +72,15 @@ class Committer:
             self._media[found.media_id] = row
         self._progress.count("skipped", found.path, reason)
 
-    def keep(self, found: Found, reason: str) -> None:
-        """A file whose bytes the system keeps back now: what was indexed of it stays, with the reason beside it."""
+    def not_read(self, found: Found, reason: str) -> None:
+        """A file of whose content nothing is known now: what was indexed of it stays, and the next run tries again."""
+        before = self._known.get(found.media_id)
+        if before is not None and before.indexed:
+            self._keep(found, reason)
+        else:
+            self.skip(found, reason)
+
+    def _keep(self, found: Found, reason: str) -> None:
         if self._known[found.media_id].reason != reason:
             self._kept[found.media_id] = reason
         self._progress.count("skipped", found.path, reason)

@@ -18,6 +18,12 @@ Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
 _NO_DIRECTION = "the model gives it a vector without direction"
 
 
+class ModelFailure(str):
+    """A reason that lies with the model or the machine, memory that ran out for one, and says nothing of the file."""
+
+    __slots__ = ()
+
+
 class ImageEncoder(Protocol):
     """What ingest needs of a CLIP engine."""
 
@@ -66,7 +72,8 @@ class Pending:
 
     Attributes:
         prepared: the file; its inputs are dropped once they are encoded.
-        vectors: (d,) for each input, filled in by the batches. failure: why one of them is missing.
+        vectors: (d,) for each input, filled in by the batches. failure: why one of them is missing; a
+            ``ModelFailure`` unless some input of the file was refused for what it holds.
         copies: further files of the same content, which take its vectors.
     """
 
@@ -103,13 +110,14 @@ class Batcher:
         results = encode_each(self._encode, [value for _, _, value in batch])
         for (pending, index, _), result in zip(batch, results, strict=True):
             if isinstance(result, str):
-                pending.failure = result
+                if pending.failure is None or not isinstance(result, ModelFailure):
+                    pending.failure = result
             else:
                 pending.vectors[index] = result
 
 
 def encode_each(encode: Encode, inputs: Sequence[np.ndarray]) -> list[np.ndarray | str]:
-    """A vector for each input, or the reason why it has none.
+    """A vector for each input, or the reason why it has none: a ``ModelFailure`` where the model itself failed.
 
     The batch is tried whole; if that fails or gives an unusable vector, the others are encoded one by one.
 
@@ -129,7 +137,8 @@ def encode_each(encode: Encode, inputs: Sequence[np.ndarray]) -> list[np.ndarray
             results.append(f"cannot be encoded: {error}")
         except RuntimeError as error:  # torch's, out of memory included
             errors.append(error)
-            results.append(f"cannot be encoded: {str(error).splitlines()[0] if str(error) else 'the model failed'}")
+            cause = str(error).splitlines()[0] if str(error) else "no reason given"
+            results.append(ModelFailure(f"the model failed, the next run tries again: {cause}"))
     if len(errors) == len(inputs) > 1:
         raise errors[0]
     return results

@@ -98,7 +98,7 @@ class _Run:
         for _, reason in plan.still_bad:
             self._progress.count("skipped", reason=reason)
         for found, reason in plan.refused:
-            _not_read(committer, plan, found, reason)
+            committer.not_read(found, reason)
         self._progress.tell("index")
         if plan.to_read and not self._stop.is_set():
             _Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
@@ -154,7 +154,7 @@ class _Stream:
         content = decoded.content_hash
         if decoded.reason is not None:
             if prepared.unread:
-                _not_read(committer, self._plan, found, decoded.reason)
+                committer.not_read(found, decoded.reason)
             else:
                 committer.skip(found, decoded.reason, decoded)
             return
@@ -195,15 +195,6 @@ class _Stream:
         vectors = self._provider.audio_encoder.encode(recordings, context="clip")
         self._progress.timings["encoding"] += time.perf_counter() - started
         return vectors
-
-
-def _not_read(committer: Committer, plan: Plan, found: Found, reason: str) -> None:
-    """A file of whose content nothing is known now: what was indexed of it stays."""
-    before = plan.known.get(found.media_id)
-    if before is not None and before.indexed:
-        committer.keep(found, reason)
-    else:
-        committer.skip(found, reason)
 
 
 def _models(provider: Provider) -> dict[str, ModelRecord]:

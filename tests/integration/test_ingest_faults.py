@@ -18,7 +18,7 @@ from arrowlens.ingest import IngestOptions, run
 from arrowlens.store import MultimodalStorage, VectorRow
 from tests.folders import write_folder, write_picture
 from tests.integration.test_ingest import assert_same, counts, found_for, paths_in, snapshot
-from tests.small_models import CLIP_DIGEST, DIMENSION, SmallProvider
+from tests.small_models import CLIP_DIGEST, DIMENSION, SmallClip, SmallProvider
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,6 +165,30 @@ def test_a_file_that_vanishes_while_the_run_is_on(tmp_path):
     report = run(storage, SmallProvider(), [folder], IngestOptions(workers=1), vanish)
     assert (report.indexed, report.skipped) == (14, 1)
     assert counts(run(storage, SmallProvider(), [folder])) == (0, 14, 0, 1)
+
+
+def test_a_model_that_fails_once_costs_no_file_its_place(tmp_path):
+    """One changed file and a new one meet a machine without memory; neither is judged by that."""
+
+    class Starved(SmallClip):
+        def encode_image(self, images, normalize=True):
+            raise RuntimeError("out of memory")
+
+    folder, storage, provider = write_folder(tmp_path / "in"), MultimodalStorage(tmp_path / "library"), SmallProvider()
+    changed, new = folder / "picture 001.jpg", folder / "new.png"
+    run(storage, provider, [folder])
+    starved = SmallProvider()
+    starved.clip_engine = Starved()
+    write_picture(changed, 999)
+    assert counts(run(storage, starved, [folder])) == (0, 14, 1, 0)
+    assert found_for(storage, changed) == [str(changed)], "what was indexed stays"
+    assert counts(run(storage, provider, [folder])) == (1, 14, 0, 0)
+    write_picture(new, 1000)
+    assert counts(run(storage, starved, [folder])) == (0, 15, 1, 0)
+    row = storage.media_by_path(new)
+    assert row["content_hash"] is None
+    assert "out of memory" in row["reason"]
+    assert counts(run(storage, provider, [folder])) == (1, 15, 0, 0), "tried again, though it has not changed"
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from arrowlens.encoders import ImageProcessor
 from arrowlens.errors import AudioValidationError, ImageValidationError, InputError
 from arrowlens.ingest import Event, IngestOptions
-from arrowlens.ingest.encode import Batcher, Pending, encode_each
+from arrowlens.ingest.encode import Batcher, ModelFailure, Pending, encode_each
 from arrowlens.ingest.jobs import Progress
 from arrowlens.ingest.prepare import Preparer, read_ahead
 from arrowlens.ingest.walk import Found
@@ -35,7 +35,8 @@ def test_an_input_that_cannot_be_encoded_costs_only_itself():
     np.testing.assert_array_equal(results[0], [3, 1])
     np.testing.assert_array_equal(results[2], [6, 2])
     assert results[1] == "cannot be encoded: samples hold NaN"
-    assert results[3] == "cannot be encoded: the kernel broke"
+    assert results[3] == "the model failed, the next run tries again: the kernel broke"
+    assert [isinstance(result, ModelFailure) for result in results] == [False, False, False, True, False]
     assert results[4] == "the model gives it a vector without direction"
 
 
