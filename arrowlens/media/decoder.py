@@ -79,6 +79,7 @@ def _decode(
     file: BinaryIO, data: bytes | None, found: _Found, limits: Limits, thumbnail: bool, min_side: int | None
 ) -> dict[str, Any]:
     if found.size == 0:
+        found.content_hash = hash_bytes(b"")  # known in full, unlike that of a file that could not be read
         raise MediaError("the file is empty (0 bytes)")
     _check_bytes(found.size, limits.max_file_bytes)
     head = file.read(SNIFF_BYTES)

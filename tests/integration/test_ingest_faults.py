@@ -191,6 +191,15 @@ def test_a_model_that_fails_once_costs_no_file_its_place(tmp_path):
     assert counts(run(storage, provider, [folder])) == (1, 15, 0, 0), "tried again, though it has not changed"
 
 
+def test_a_picture_that_became_empty_is_no_longer_found(tmp_path):
+    folder, storage = write_folder(tmp_path / "in"), MultimodalStorage(tmp_path / "library")
+    run(storage, SmallProvider(), [folder])
+    (folder / "picture 001.jpg").write_bytes(b"")
+    assert counts(run(storage, SmallProvider(), [folder])) == (0, 14, 1, 0)
+    assert storage.statistics().indexes["clip"].n_rows == 11
+    assert [row["state"] for row in storage.skipped().to_pylist()] == ["skipped"]
+
+
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     folder, library = write_folder(tmp_path / "in", 9, 0), tmp_path / "library"
     assert finished(ingest_process(library, folder))[0] == 0

@@ -78,6 +78,8 @@ def test_a_hash_of_a_refused_file_that_was_read(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"text")
     assert decode(tmp_path / "x.jpg").content_hash == hashlib.sha256(b"text").hexdigest()[:32]
     assert decode(tmp_path / "y.jpg").content_hash is None
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    assert decode(tmp_path / "empty.jpg").content_hash == hashlib.sha256(b"").hexdigest()[:32]
 
 
 def test_limits_of_bytes_hold_before_reading(tmp_path: Path) -> None:
