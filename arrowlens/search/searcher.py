@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from arrowlens.search.results import Hit, Modality, Results
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
     from arrowlens.store import MultimodalStorage
+
+MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
 
 _ROLE_OF: dict[Modality, str] = {"image": "clip", "audio": "audio"}
 
@@ -52,7 +55,7 @@ class Searcher:
             ModelLoadError: the library has no CLIP model.
         """
         started = time.perf_counter()
-        _check_k(k)
+        k = _check_k(k)
         if not isinstance(text, str) or not text.strip():
             raise TextValidationError(f"the text is {text!r}; say in words what to look for")
         query = self._provider.clip_engine.encode_text([text])
@@ -68,7 +71,7 @@ class Searcher:
             ModelLoadError: the library has no CLIP model.
         """
         started = time.perf_counter()
-        _check_k(k)
+        k = _check_k(k)
         engine = self._provider.clip_engine
         query = engine.encode_image(engine.image_processor(pixels)[None])
         return self._results(self._nearest("image", query, k), k, started)
@@ -77,33 +80,35 @@ class Searcher:
         """The ``k`` recordings nearest to a recording, given as its windows: (n,) float32, mono, 16 kHz, at most 30 s.
 
         A recording scores as its best pair of windows, one of the query's and one of its own: it is found by the
-        moment that sounds alike, wherever in either of the two it lies.
+        moment that sounds alike, wherever in either of the two it lies. Of a query of more than 32 windows
+        (``MAX_QUERY_WINDOWS``), 32 are compared, spread evenly from the first to the last.
 
         Raises:
             InputError: ``k`` is below 1, or there is no window. AudioValidationError: unusable samples.
             ModelLoadError: the library has no audio model.
         """
         started = time.perf_counter()
-        _check_k(k)
+        k = _check_k(k)
         if not windows:
             raise InputError("a recording without samples finds nothing; give at least one window")
-        query = self._provider.audio_encoder.encode(list(windows), context="clip")
+        query = self._provider.audio_encoder.encode([windows[index] for index in _spread(len(windows))], context="clip")
         return self._results(self._nearest("audio", query, k), k, started)
 
     def stored(self, content_hash: str, modality: Modality, k: int = 20) -> Results:
         """The ``k`` files of the same kind nearest to one that the library holds, by its stored vectors.
 
-        The file itself comes first, with a score of 1 within float16's precision. Empty when the library holds no
+        The file itself comes first, with a score of 1 within float16's precision. A recording of more than 32 windows
+        (``MAX_QUERY_WINDOWS``) asks with 32 of them, spread evenly from the first to the last. Empty when the library holds no
         vectors of that content.
 
         Raises:
             InputError: ``k`` is below 1. ModelLoadError: the library has no model of that kind.
         """
         started = time.perf_counter()
-        _check_k(k)
+        k = _check_k(k)
         role = _ROLE_OF[modality]
         query = self._storage.vectors(role, self._provider.digest(role), content_hash)
-        return self._results(self._nearest(modality, query, k), k, started)
+        return self._results(self._nearest(modality, query[_spread(len(query))], k), k, started)
 
     def _nearest(self, modality: Modality, queries: np.ndarray, k: int) -> list[_Match]:
         """Best match of each file over all ``queries`` (n, d). The best k of every row hold the best k of all rows."""
@@ -153,6 +158,19 @@ def _hit(match: _Match, row: dict[str, Any]) -> Hit:
     )
 
 
-def _check_k(k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+def _spread(n: int) -> list[int]:
+    """At most ``MAX_QUERY_WINDOWS`` of n positions, evenly, the first and the last included."""
+    if n <= MAX_QUERY_WINDOWS:
+        return list(range(n))
+    return [round(step * (n - 1) / (MAX_QUERY_WINDOWS - 1)) for step in range(MAX_QUERY_WINDOWS)]
+
+
+def _check_k(k: SupportsIndex) -> int:
+    """``k`` as an int; numpy's whole numbers are as good as Python's, truth values are no numbers."""
+    try:
+        count = 0 if isinstance(k, bool | np.bool_) else operator.index(k)
+    except TypeError:
+        count = 0
+    if count < 1:
         raise InputError(f"k is {k!r}; it is the number of results, a whole number from 1 on")
+    return count

@@ -183,10 +183,61 @@ def test_hits_carry_what_the_library_knows(filled):
     assert (hit.relevance, hit.content_hash) == (None, f"a{5:031x}")
 
 
-@pytest.mark.parametrize("k", [0, -1, 1.5, True, "3"])
+@pytest.mark.parametrize("k", [0, -1, 1.5, True, np.True_, "3", None, np.float32(3), np.int64(0)])
 def test_k_must_be_a_count(filled, k):
     with pytest.raises(InputError, match="k is"):
         Searcher(filled[0], Provider()).text("x", k)
+
+
+def test_k_may_be_a_number_of_numpy(filled):
+    searcher = Searcher(filled[0], Provider())
+    assert searcher.text("x", np.int64(3)) == searcher.text("x", 3)
+    assert len(searcher.text("x", np.uint8(3))) == 3
+
+
+@pytest.mark.parametrize("n", [32, 33, 1440])
+def test_a_long_query_asks_with_32_of_its_windows(filled, n):
+    storage, rows = filled
+    windows = [np.full(100, value, np.float32) for value in range(n)]
+    encoded = []
+
+    class Counting(Engine):
+        def encode(self, audio, normalize=True, context="padded"):
+            encoded.extend(int(samples[0]) for samples in audio)
+            return super().encode(audio, normalize, context)
+
+    results = Searcher(storage, Provider(audio_encoder=Counting())).audio(windows, 10)
+    assert (len(encoded), encoded[0], encoded[-1]) == (32, 0, n - 1)
+    steps = np.diff(encoded)
+    assert steps.min() >= 1
+    assert steps.max() - steps.min() <= 1
+    assert_same(results, brute_force(rows, [vector(2, value) for value in encoded], ["audio"], 10))
+
+
+def test_a_long_stored_recording_asks_with_32_of_its_windows(tmp_path):
+    storage = MultimodalStorage(tmp_path / "a.lens")
+    storage.bind_models({"audio": ModelRecord(DIGESTS["audio"], DIMENSION, "test", "one")})
+    root, content = storage.add_root("/media"), f"{7:032x}"
+    media_id = media_id_of(root.root_id, b"x.wav")
+    rows = [VectorRow(media_id, content, "audio", vector(9, n), n, 5.0 * n, 5.0 * n + 10) for n in range(100)]
+    storage.upsert_vectors("audio", rows)
+    named = {"media_id": media_id, "root_id": root.root_id, "path": "x.wav", "path_bytes": b"x.wav"}
+    storage.upsert_media([{**named, "content_hash": content, "modality": "audio", "metadata": [], "state": "indexed"}])
+
+    class Counted:
+        n_searches = 0
+
+        def __getattr__(self, name):
+            return getattr(storage, name)
+
+        def search(self, *arguments, **options):
+            self.n_searches += 1
+            return storage.search(*arguments, **options)
+
+    counted = Counted()
+    assert Searcher(counted, Provider()).stored(content, "audio", 5)[0].media_id == media_id
+    assert counted.n_searches == 32
+    storage.close()
 
 
 @pytest.mark.parametrize("text", ["", " \n", None])
