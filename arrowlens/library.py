@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from arrowlens import ingest, media
 from arrowlens.encoders import AudioProcessor, ImageProcessor, MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.errors import AudioValidationError, InputError, LibraryNotFoundError, MediaError
 from arrowlens.ingest import Event, IngestOptions, IngestReport
 from arrowlens.media import MEDIA_SUFFIXES, Decoded
 from arrowlens.media.colours import to_rgb
@@ -208,9 +208,11 @@ class Library:
         """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
 
         Raises:
-            InputError: ``k`` is below 1. MediaError: pixels that are not finite.
+            InputError: ``k`` is below 1, or no PIL image. MediaError: pixels that are not finite.
             ModelLoadError: the library has no CLIP model.
         """
+        if not isinstance(image, Image.Image):
+            raise InputError(f"search_by_image takes a PIL image, not {type(image).__name__}; similar() takes a path")
         upright, _ = to_rgb(ImageOps.exif_transpose(image))
         return self._searcher.image(np.asarray(upright), k)
 
@@ -221,6 +223,9 @@ class Library:
             AudioValidationError: unusable samples or rate. InputError: ``k`` is below 1.
             ModelLoadError: the library has no audio model.
         """
+        if not isinstance(samples, np.ndarray):
+            cure = "numpy.asarray(samples, dtype=numpy.float32) makes one"
+            raise AudioValidationError(f"search_by_audio takes a numpy array, not {type(samples).__name__}; {cure}")
         return self._searcher.audio(self._windows(AudioProcessor.resample(samples, rate, SAMPLE_RATE)), k)
 
     def thumbnails(self, hits: Iterable[Hit]) -> dict[str, bytes]:
@@ -316,7 +321,7 @@ class Library:
         media_ids: dict[str, None] = {}
         with self._storage.writing():
             for path in map(_absolute, paths):
-                known = self._storage.media_under(path)["media_id"].to_pylist()
+                known = self._known_at(path) or self._known_at(_through_links(path))
                 if not known:
                     raise InputError(f"the library knows nothing at {path}; `arrowlens status` shows its folders")
                 media_ids.update(dict.fromkeys(known))
@@ -332,6 +337,10 @@ class Library:
         self._storage.optimize()
 
     # -- putting together -----------------------------------------------------------------------------------------
+
+    def _known_at(self, path: str) -> list[str]:
+        known: list[str] = self._storage.media_under(path)["media_id"].to_pylist()
+        return known
 
     def _similar_to_decoded(self, decoded: Decoded, name: str, k: int) -> Results:
         if decoded.reason is not None:
@@ -359,6 +368,12 @@ class Library:
 
 def _absolute(path: StrPath) -> str:
     return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow the links in it
+
+
+def _through_links(path: str) -> str:
+    """The path as ingest names it: folders by their real names, the last part as it is, for it may be a link itself."""
+    parent, name = os.path.split(path)
+    return os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - text throughout, as the store takes it
 
 
 def _model_records(model_set: ModelSet, provider: MultimodalEmbeddingProvider) -> dict[str, ModelRecord]:

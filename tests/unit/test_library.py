@@ -1,0 +1,37 @@
+"""``Library`` around small deterministic models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from arrowlens import Library
+from arrowlens.errors import AudioValidationError, InputError
+from arrowlens.ingest import run
+from arrowlens.store import MultimodalStorage
+from tests.folders import write_folder
+from tests.small_models import SmallProvider
+
+
+@pytest.fixture
+def library(tmp_path):
+    storage, provider = MultimodalStorage(tmp_path / "library"), SmallProvider()
+    run(storage, provider, [write_folder(tmp_path / "in")])
+    with Library(storage, provider) as library:
+        yield library
+
+
+def test_files_are_removed_by_the_names_that_links_give_them(library, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    assert library.remove([tmp_path / "link" / "picture 001.jpg"]) == 1
+    assert library.remove([tmp_path / "link" / "below"]) > 0
+    with pytest.raises(InputError, match="knows nothing at"):
+        library.remove([tmp_path / "link" / "picture 001.jpg"])
+    assert library.remove([tmp_path / "in"]) > 0
+
+
+def test_other_things_than_samples_and_pictures_are_one_line(library):
+    with pytest.raises(AudioValidationError, match="numpy array, not list"):
+        library.search_by_audio([0.0, 0.1], 16_000)
+    with pytest.raises(InputError, match="PIL image, not ndarray"):
+        library.search_by_image(np.zeros((4, 4, 3), np.uint8))
