@@ -98,8 +98,8 @@ class Searcher:
         """The ``k`` files of the same kind nearest to one that the library holds, by its stored vectors.
 
         The file itself comes first, with a score of 1 within float16's precision. A recording of more than 32 windows
-        (``MAX_QUERY_WINDOWS``) asks with 32 of them, spread evenly from the first to the last. Empty when the library holds no
-        vectors of that content.
+        (``MAX_QUERY_WINDOWS``) asks with 32 of them, spread evenly from the first to the last. Empty when the
+        library holds no vectors of that content.
 
         Raises:
             InputError: ``k`` is below 1. ModelLoadError: the library has no model of that kind.
