@@ -174,7 +174,8 @@ class Library:
         """The ``k`` files that look or sound most like a file, of the same kind as it.
 
         The file need not be in the library; where its content is, it comes first with a score of 1 within float16's
-        precision. Recordings longer than a window are compared window by window; the best pair counts.
+        precision. Recordings longer than a window are compared window by window (at most 32 of the
+        query, evenly spread); the best pair counts.
 
         Raises:
             MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` is below 1.
