@@ -61,7 +61,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure text→file and file→text recall of a model set on captioned files.
 
-    A caption may belong to several files and a file may have several captions: any right one counts. Among equal
+    Files are decoded and cut into windows as in a library; a recording scores as its best window, as in a search. A
+    caption may belong to several files and a file may have several captions: any right one counts. Among equal
     scores the wrong ones come first, so that a model that cannot tell files apart gains nothing.
 
     Args:
@@ -138,35 +139,35 @@ class _Encoder:
     def __init__(self, provider: MultimodalEmbeddingProvider) -> None:
         self.provider = provider
         self.paths: dict[str, list[str]] = {"image": [], "audio": []}
-        self.vectors: dict[str, list[np.ndarray]] = {"image": [], "audio": []}
+        self.vectors: dict[str, list[np.ndarray]] = {"image": [], "audio": []}  # (windows, d) each; a picture has one
         self.skipped: list[tuple[Path, str]] = []
 
     def run(self, folder: Path, captions: Mapping[str, list[str]]) -> None:
+        processor = self.provider.clip_engine.image_processor
         for batch in _batches(list(captions), BATCH_SIZE):
             pictures: dict[str, np.ndarray] = {}
             for name in batch:
-                decoded = media.decode(folder / name, thumbnail=False)
+                decoded = media.decode(folder / name, thumbnail=False, min_side=processor.image_size)
                 if decoded.reason is not None:
                     self.skipped.append((folder / name, decoded.reason))
                 elif decoded.pixels is not None:
-                    pictures[name] = self.provider.clip_engine.image_processor(decoded.pixels, normalize=False)
+                    pictures[name] = processor(decoded.pixels, normalize=False)
                 elif decoded.samples is not None:
                     self._add_recording(folder / name, name, decoded.samples)
             if pictures:
                 vectors = self.provider.clip_engine.encode_image(np.stack([*pictures.values()]))
-                self._add("image", list(pictures), vectors)
+                self._add("image", list(pictures), list(vectors[:, None]))
 
     def _add_recording(self, path: Path, name: str, samples: np.ndarray) -> None:
         if not self.provider.text_reaches_audio:
             self.skipped.append((path, "texts do not reach recordings with these models"))
             return
         parts = [samples[part.slice()] for part in media.windows(len(samples))]
-        mean = self.provider.audio_encoder.encode(parts, context="clip").mean(axis=0, keepdims=True)
-        self._add("audio", [name], mean / np.linalg.norm(mean))
+        self._add("audio", [name], [self.provider.audio_encoder.encode(parts, context="clip")])
 
-    def _add(self, kind: str, names: list[str], vectors: np.ndarray) -> None:
+    def _add(self, kind: str, names: list[str], vectors: list[np.ndarray]) -> None:
         self.paths[kind] += names
-        self.vectors[kind].append(vectors)
+        self.vectors[kind] += vectors
 
 
 def _recalls(encoder: _Encoder, kind: str, captions: Mapping[str, list[str]]) -> Iterator[Recall]:
@@ -175,7 +176,8 @@ def _recalls(encoder: _Encoder, kind: str, captions: Mapping[str, list[str]]) ->
         return
     texts = list(dict.fromkeys(text for path in paths for text in captions[path]))
     right = np.array([[text in captions[path] for path in paths] for text in texts])
-    scores = encoder.provider.clip_engine.encode_text(texts) @ np.concatenate(encoder.vectors[kind]).T
+    asked_for = encoder.provider.clip_engine.encode_text(texts)
+    scores = np.stack([(asked_for @ vectors.T).max(axis=1) for vectors in encoder.vectors[kind]], axis=1)
     for question, answer, asked, truth in (("text", kind, scores, right), (kind, "text", scores.T, right.T)):
         at, chance = recall(asked, truth)
         yield Recall(question, answer, truth.shape[0], truth.shape[1], at, chance)
