@@ -227,11 +227,14 @@ def test_remove_forgets_and_optimize_keeps_working(journey, tmp_path):
     assert (base / "media" / "deep" / "er" / "copy one.jpg").exists()
 
 
+N_MANY = 1000  # several commits' worth: the first one is long over before the last file is read
+
+
 def test_an_interrupted_run_reports_ends_with_130_and_goes_on_later(tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for number in range(400):
+    for number in range(N_MANY):
         Image.fromarray(rng.integers(0, 255, (300, 300, 3), dtype=np.uint8)).save(folder / f"{number}.jpg")
     arguments = [COMMAND, "ingest", folder, "--library", tmp_path / "a.lens", "--models", MODELS, "--json"]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
@@ -245,10 +248,10 @@ def test_an_interrupted_run_reports_ends_with_130_and_goes_on_later(tmp_path):
     assert process.returncode == 130, err
     report = json.loads(out)
     assert report["interrupted"] is True
-    assert 0 < report["indexed"] < 400
+    assert 0 < report["indexed"] < N_MANY
     assert "Traceback" not in err
     again = succeed("ingest", folder, "--library", tmp_path / "a.lens")
-    assert (again["unchanged"], again["indexed"]) == (report["indexed"], 400 - report["indexed"])
+    assert (again["unchanged"], again["indexed"]) == (report["indexed"], N_MANY - report["indexed"])
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(journey):
