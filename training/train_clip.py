@@ -36,7 +36,8 @@ TEXT_EVERY = 2  # steps; the words are learnt quickly, the pictures slowly
 EASY, HARD = 0.15, 0.65  # how far the pictures are varied, at the beginning and later on
 SOUND_SCALE = 20.0
 MUON_RATE, ADAM_RATE = 3e-3, 1e-3
-WEIGHTS = {"pictures": 1.0, "names": 0.3, "captions": 0.3, "pairs": 0.5, "sounds": 0.3}
+APART_FROM, APART_SCALE = 0.5, 30.0  # share of the time; steepness of the loss that makes scores comparable
+WEIGHTS = {"pictures": 1.0, "names": 0.3, "captions": 0.3, "pairs": 0.5, "apart": 0.2, "sounds": 0.3}
 
 
 def anchors(kinds: int) -> Tensor:
@@ -185,11 +186,12 @@ class Trainer:
         captions, shares = batch.captions[-count:], batch.targets[-count:]
         texts = self.towers.texts(names + heard + captions)
         name_texts, heard_texts, caption_texts = texts.split([len(names), len(heard), count])  # type: ignore[no-untyped-call]
-        logits = self.model.logit_scale.exp() * pictures[-count:] @ caption_texts.T
-        return {
+        cosines = pictures @ caption_texts.T
+        apart = {} if self.share < APART_FROM else {"apart": self._apart(cosines, batch.targets)}
+        return apart | {
             "names": self._towards(name_texts, torch.eye(len(self.concepts))[named]),
             "captions": self._towards(caption_texts, shares),
-            "pairs": self._contrast(logits, shares),
+            "pairs": self._contrast(self.model.logit_scale.exp() * cosines[-count:], shares),
             "sounds": F.cross_entropy(SOUND_SCALE * heard_texts @ self.anchors.T, torch.tensor(kinds)),
         }
 
@@ -200,6 +202,20 @@ class Trainer:
         logits = logits.masked_fill(same & ~torch.eye(len(targets), dtype=torch.bool), -1e4)
         diagonal = torch.arange(len(targets))
         return (F.cross_entropy(logits, diagonal) + F.cross_entropy(logits.T, diagonal)) / 2
+
+    @staticmethod
+    def _apart(cosines: Tensor, targets: Tensor) -> Tensor:
+        """Every matching pair above every other pair of the batch, whichever text or picture that belongs to.
+
+        The contrastive loss compares within one row or column and leaves each text a level of its own; this one makes
+        scores of different texts comparable. `cosines` (n, m): the captions are those of the last m pictures. A picture
+        that shares a concept with the caption is neither a match nor a counterexample.
+        """
+        count = cosines.shape[1]
+        unrelated = (targets @ targets[-count:].T) == 0
+        others = (APART_SCALE * cosines).masked_fill(~unrelated, -1e4).logsumexp((0, 1))
+        matching = APART_SCALE * cosines[-count:].diagonal()
+        return F.softplus(others - matching).mean()
 
     def train_step(self) -> dict[str, float]:
         """One step; returns the losses."""
