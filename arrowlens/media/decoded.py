@@ -28,6 +28,8 @@ class Limits:
     """Size of a picture's file, which is read into memory whole."""
     max_seconds: float = 7200.0
     """Length of a recording."""
+    max_decode_s: float = 120.0
+    """Seconds that one file may take in a decode worker; ``decode`` itself does not watch the clock."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +64,19 @@ class Decoded:
     thumbnail: bytes | None = field(default=None, repr=False)
     """A JPEG with a longer side of at most 320 pixels; pictures only."""
     captured_at: datetime | None = None
-    """When the picture was taken, by the camera's clock, without a time zone."""
+    """When it was taken or recorded, by the device's clock, without a time zone; None when the file does not say."""
+    camera: str | None = None
+    """Make and model in one: "Canon EOS R5"."""
+    latitude: float | None = None
+    """Where it was taken, in degrees north (WGS 84); None together with ``longitude``."""
+    longitude: float | None = None
+    """Degrees east."""
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+    description: str | None = None
+    """What the file's own tags say of its contents: EXIF description or comment, a container's comment."""
     metadata: dict[str, str] = field(default_factory=dict)
-    """Pictures: make, model, description, artist, colour_profile; recordings: title, artist, album. What is there."""
+    """What else is there: make, model, lens, colour_profile of pictures; genre, date of recordings."""
     trivial: bool = False
-    """A picture of one colour, or silence: valid, but alike to every other one."""
+    """A picture of one colour or smaller than 8 x 8, or silence: valid, but alike to every other one."""
