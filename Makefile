@@ -7,7 +7,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test lint fix bench train-demo eval-demo ui clean
+.PHONY: demo test soak fuzz lint fix bench train-demo eval-demo ui clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,15 @@ endif
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest
+
+# The long form of every promise: some thirty kills, 50,000 pictures, a full disk; half an hour on two cores.
+soak: $(VENV)/installed-dev
+	$(BIN)/pytest -m soak --capture=no --timeout 3600 tests/soak
+
+# Mutated files through the decoders; FUZZ_INPUTS asks for more.
+FUZZ_INPUTS ?= 5000
+fuzz: $(VENV)/installed-dev
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(BIN)/pytest -m fuzz --timeout 3600 tests/fuzz
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -1,0 +1,142 @@
+"""A library read row by row, from its tables: whether it is whole, and whether two are the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+import pytest
+
+from arrowlens.store import INDEXED, MultimodalStorage
+
+SAME = 0.9999  # the cosine of "the same vector"
+_TIMES_OF_WRITING = ("timestamp",)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Everything that a library holds.
+
+    Attributes:
+        media: every column of every row, ordered by id.
+        keys: of each vector table, every column but the vector and the time of writing, ordered by ``embedding_id``.
+        vectors: of each vector table, (n, d) float32 in the same order.
+        thumbnails: by content hash.
+    """
+
+    media: list[dict[str, Any]]
+    keys: dict[str, list[dict[str, Any]]]
+    vectors: dict[str, np.ndarray]
+    thumbnails: dict[str, bytes]
+
+    @property
+    def indexed(self) -> list[dict[str, Any]]:
+        return [row for row in self.media if row["state"] == INDEXED]
+
+
+def read(library: Path) -> State:
+    """The tables as they lie on disk, whatever of them a search would show."""
+    tables = {}
+    for folder in sorted(library.glob("*.lance")):
+        if any((folder / "_versions").glob("*.manifest")):  # else its making was cut off
+            tables[folder.stem] = lancedb.connect(str(library)).open_table(folder.stem).to_arrow()
+    media = tables.pop("media", None)
+    thumbnails = tables.pop("thumbnails", None)
+    keys, vectors = {}, {}
+    for name, table in tables.items():
+        ordered = table.sort_by("embedding_id")
+        matrix = ordered["embedding"].combine_chunks()
+        vectors[name] = np.asarray(matrix.flatten(), np.float32).reshape(len(matrix), -1)
+        keys[name] = ordered.drop_columns(["embedding", *_TIMES_OF_WRITING]).to_pylist()
+    pictures = thumbnails.to_pylist() if thumbnails is not None else []
+    return State(
+        media=media.sort_by("media_id").to_pylist() if media is not None else [],
+        keys=keys,
+        vectors=vectors,
+        thumbnails={row["content_hash"]: row["thumbnail"] for row in pictures},
+    )
+
+
+def assert_whole(state: State, settled: bool) -> None:
+    """Nothing twice, and nothing of a file that a search would show is missing.
+
+    ``settled``: after a run that came to its end, nothing is left over either.
+    """
+    assert_unique([row["media_id"] for row in state.media])
+    visible = {(row["media_id"], row["content_hash"]): row for row in state.indexed}
+    held: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for name, rows in state.keys.items():
+        assert_unique([row["embedding_id"] for row in rows])
+        source = {"clip": "source_id", "audi": "audio_id"}[name[:4]]
+        for row in rows:
+            held.setdefault((row[source], row["content_hash"]), []).append(row)
+        norms = np.linalg.norm(state.vectors[name], axis=1)
+        np.testing.assert_allclose(norms, 1.0, atol=2e-3)
+    for key, row in visible.items():
+        assert_complete(row, held.get(key, []))
+        if row["modality"] == "image":
+            assert row["content_hash"] in state.thumbnails, row["path"]
+    if settled:
+        assert held.keys() == visible.keys(), "vectors of nothing"
+        pictures = {row["content_hash"] for row in visible.values() if row["modality"] == "image"}
+        assert state.thumbnails.keys() == pictures, "thumbnails of nothing"
+
+
+def assert_complete(row: dict[str, Any], vectors: list[dict[str, Any]]) -> None:
+    """A picture has its one vector, a recording one for each window from its start to its end."""
+    assert vectors, f"{row['path']} is indexed and has no vectors"
+    if row["modality"] == "image":
+        assert len(vectors) == 1
+        return
+    starts = sorted(vector["start"] for vector in vectors)
+    assert starts == [pytest.approx(starts[1] * index if index else 0.0) for index in range(len(starts))]
+    assert max(vector["end"] for vector in vectors) == pytest.approx(row["duration"], abs=0.01)
+
+
+def assert_same(one: State, other: State) -> None:
+    """Rows, ids and order exactly; vectors as "the same vector" is defined; thumbnails to the byte."""
+    assert [row["media_id"] for row in one.media] == [row["media_id"] for row in other.media]
+    for mine, theirs in zip(one.media, other.media, strict=True):
+        assert mine == theirs
+    assert one.keys == other.keys
+    for name, vectors in one.vectors.items():
+        if len(vectors):
+            assert least_cosine(vectors, other.vectors[name]) > SAME
+    assert one.thumbnails == other.thumbnails
+
+
+def least_cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Of (n, d) and (n, d), row by row."""
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(((one * other).sum(axis=1) / norms).min())
+
+
+def assert_unique(ids: list[str]) -> None:
+    assert [name for name, count in Counter(ids).items() if count > 1] == []
+
+
+def assert_searchable(library: Path, state: State) -> None:
+    """Every kind of vector is asked for; hits are whole, differ, and a stored picture finds itself."""
+    storage = MultimodalStorage(library, create=False)
+    visible = {row["media_id"]: row for row in state.indexed}
+    for role, record in storage.settings.models.items():
+        held = [row for row in visible.values() if row["modality"] == {"clip": "image", "audio": "audio"}[role]]
+        query = np.random.default_rng(len(held)).standard_normal(record.dimension)
+        hits = storage.search(role, record.digest, query, len(visible) + 1)
+        assert_unique(hits["media_id"].to_pylist())
+        assert set(hits["media_id"].to_pylist()) <= visible.keys()
+        assert hits.num_rows == len({row["content_hash"] for row in held})
+        for row in held[:: max(1, len(held) // 3)]:
+            own = storage.vectors(role, record.digest, row["content_hash"])
+            best = storage.search(role, record.digest, own[0], 1).to_pylist()[0]
+            assert best["content_hash"] == row["content_hash"] or best["score"] > SAME
+    storage.close()
+
+
+def n_bytes(library: Path) -> int:
+    """What the library takes on disk."""
+    return sum(path.stat().st_size for path in library.rglob("*") if path.is_file())
