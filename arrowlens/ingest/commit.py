@@ -15,7 +15,7 @@ from arrowlens.ingest.jobs import Progress
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.walk import Found
 from arrowlens.media import Decoded
-from arrowlens.store import INDEXED, SKIPPED, MultimodalStorage, VectorRow
+from arrowlens.store import INDEXED, SCHEMA_VERSION, SKIPPED, MultimodalStorage, VectorRow
 
 _SECONDS_BETWEEN = 30.0  # a slow run commits at least this often
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -60,8 +60,8 @@ class Committer:
         self._progress.counts["copied"] += 1
 
     def touch(self, prepared: Prepared) -> None:
-        """A file that has a new time and the old content."""
-        self._media[prepared.found.media_id] = _media_row(prepared.found, prepared.decoded)
+        """A file that has a new time, another caption or a row of an older layout, and the old content."""
+        self._media[prepared.found.media_id] = _indexed_row(prepared)
         self._progress.count("unchanged", prepared.found.path)
 
     def skip(self, found: Found, reason: str, decoded: Decoded | None = None) -> None:
@@ -113,7 +113,7 @@ class Committer:
         self._progress.timings["writing"] += time.perf_counter() - started
 
     def _readable(self, prepared: Prepared) -> None:
-        self._media[prepared.found.media_id] = _media_row(prepared.found, prepared.decoded)
+        self._media[prepared.found.media_id] = _indexed_row(prepared)
         if prepared.decoded.thumbnail is not None and prepared.decoded.content_hash is not None:
             self._thumbnails[prepared.decoded.content_hash] = prepared.decoded.thumbnail
         self._progress.count("indexed", prepared.found.path)
@@ -154,9 +154,17 @@ def _vector_row(prepared: Prepared, index: int, vector: Any) -> VectorRow:  # no
     )
 
 
+def _indexed_row(prepared: Prepared) -> dict[str, Any]:
+    found = prepared.found
+    caption = {"caption": getattr(prepared, "caption", None), "caption_stamp": found.caption_stamp}
+    return _media_row(found, prepared.decoded) | caption
+
+
 def _media_row(found: Found, decoded: Decoded, reason: str | None = None) -> dict[str, Any]:
-    """A row of ``media``; ``reason`` makes it a skipped one."""
+    """A row of ``media`` without its caption; ``reason`` makes it a skipped one."""
+    modified = _moment(found.modified_ns)
     return {
+        "layout": SCHEMA_VERSION,
         "media_id": found.media_id,
         "root_id": found.root.root_id,
         "path": os.fsdecode(found.relative).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
@@ -164,7 +172,7 @@ def _media_row(found: Found, decoded: Decoded, reason: str | None = None) -> dic
         "content_hash": decoded.content_hash,
         "size": found.size,
         "modified_ns": found.modified_ns,
-        "modified": _moment(found.modified_ns),
+        "modified": modified,
         "modality": decoded.modality or found.modality,
         "format": decoded.format,
         "width": decoded.width,
@@ -173,6 +181,14 @@ def _media_row(found: Found, decoded: Decoded, reason: str | None = None) -> dic
         "sample_rate": decoded.sample_rate,
         "channels": decoded.channels,
         "captured_at": decoded.captured_at,
+        "taken": decoded.captured_at or _by_local_clock(modified),
+        "camera": decoded.camera,
+        "latitude": decoded.latitude,
+        "longitude": decoded.longitude,
+        "title": decoded.title,
+        "artist": decoded.artist,
+        "album": decoded.album,
+        "description": decoded.description,
         "metadata": sorted(decoded.metadata.items()),
         "trivial": decoded.trivial,
         "state": INDEXED if reason is None else SKIPPED,
@@ -189,3 +205,13 @@ def _moment(modified_ns: int | None) -> dt.datetime | None:
     except OverflowError:
         return None
     return moment if moment <= _LATEST else None
+
+
+def _by_local_clock(moment: dt.datetime | None) -> dt.datetime | None:
+    """As a clock on the wall showed it, which is what cameras write too; without a zone."""
+    if moment is None:
+        return None
+    try:
+        return moment.astimezone().replace(tzinfo=None)
+    except (OverflowError, OSError, ValueError):  # at the ends of the calendar
+        return moment.replace(tzinfo=None)

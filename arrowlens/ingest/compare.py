@@ -7,15 +7,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from arrowlens.ingest.walk import Found, Walk
-from arrowlens.store import INDEXED, MultimodalStorage
+from arrowlens.store import INDEXED, SCHEMA_VERSION, MultimodalStorage
 
 ROLE_OF = {"image": "clip", "audio": "audio"}
-_COLUMNS = ["media_id", "root_id", "path_bytes", "size", "modified_ns", "content_hash", "modality", "state", "reason"]
+_COLUMNS = [
+    "media_id",
+    "root_id",
+    "path_bytes",
+    "size",
+    "modified_ns",
+    "content_hash",
+    "modality",
+    "state",
+    "reason",
+    "caption_stamp",
+    "layout",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the library holds of a place. ``indexed``: searchable, with vectors that are really there."""
+    """What the library holds of a place.
+
+    Attributes:
+        indexed: searchable, with vectors that are really there.
+        layout: schema version that the row was written in; None before there was such a column.
+    """
 
     root_id: str
     path_bytes: bytes
@@ -24,10 +41,22 @@ class Known:
     content_hash: str | None
     reason: str | None
     indexed: bool
+    caption_stamp: str | None = None
+    layout: int | None = None
 
     def is_same_file(self, found: Found) -> bool:
         """Whether size and time say that the content is what it was."""
         return found.size is not None and (self.size, self.modified_ns) == found.stamp
+
+    def is_current(self, found: Found) -> bool:
+        """Whether there is nothing to read: searchable, with the file and its caption as they were."""
+        return (
+            self.indexed
+            and self.reason is None
+            and self.layout == SCHEMA_VERSION
+            and self.caption_stamp == found.caption_stamp
+            and self.is_same_file(found)
+        )
 
     @property
     def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
@@ -42,7 +71,7 @@ class Plan:
     Attributes:
         to_read: files to open. refused: files with the reason why there is no point in opening them.
         unchanged, still_bad: files that are as the library has them, readable or not.
-        gone: ids of files that are no longer on disk.
+        gone: ids of files that are no longer on disk, or are ignored.
         known: what the library holds, by id. contents: contents that have vectors, and of which kind.
     """
 
@@ -69,7 +98,7 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
         media_id = found.media_id
         seen.add(media_id)
         before = known.get(media_id)
-        if before is not None and before.indexed and before.reason is None and before.is_same_file(found):
+        if before is not None and before.is_current(found):
             plan.unchanged.append(found)
         elif ROLE_OF[found.modality] not in models:
             plan.refused.append((found, f"the library has no model for {found.modality} files"))
@@ -85,12 +114,14 @@ def _read_known(storage: MultimodalStorage) -> tuple[dict[str, Known], dict[str,
     vectors = {role: storage.vector_keys(role) for role in storage.settings.models if role in ROLE_OF.values()}
     known, contents = {}, {}
     columns = storage.all_media(_COLUMNS)
-    for media_id, root_id, path, size, modified_ns, content_hash, modality, state, reason in zip(
+    for media_id, root_id, path, size, modified_ns, content_hash, modality, state, reason, caption, layout in zip(
         *(columns[name].to_pylist() for name in _COLUMNS), strict=True
     ):
         role = ROLE_OF.get(modality, "")
         indexed = state == INDEXED and (media_id, content_hash) in vectors.get(role, ())
-        known[media_id] = Known(root_id, path, size, modified_ns, content_hash, reason, indexed)
+        known[media_id] = Known(
+            root_id, path, size, modified_ns, content_hash, reason, indexed, caption_stamp=caption, layout=layout
+        )
         if indexed:
             contents[content_hash] = modality
     return known, contents
@@ -107,13 +138,13 @@ def _is_still_bad(before: Known, found: Found) -> bool:
 
 
 def _gone(storage: MultimodalStorage, walk: Walk, missing: Mapping[str, Known]) -> list[str]:
-    """Of the known places that the walk did not meet: those it covers and the system says are not there."""
+    """Of the known places that the walk did not meet: those it covers that are not there, and those it ignores."""
     roots = {root.root_id: root for root in storage.settings.roots}
     gone = []
     for media_id, known in missing.items():
         if known.root_id in roots:
             path = roots[known.root_id].absolute(known.path_bytes)
-            if walk.covers(path) and _is_absent(path):
+            if walk.ignores(path) or (walk.covers(path) and _is_absent(path)):
                 gone.append(media_id)
     return sorted(gone)
 

@@ -1,22 +1,23 @@
 """Folders -> the media files below them, by name and ``stat`` alone; no file is opened.
 
-Names are bytes throughout, since they need not be text. Hidden files and folders and the caches of other programs are
-left alone, and so is the library's own folder.
+Names are bytes throughout, since they need not be text. What ``ingest.ignore`` says is left alone, and so is the
+library's own folder. A text file beside a media file, ``name.jpg.txt`` or else ``name.txt``, is its caption.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from arrowlens.errors import FolderError
+from arrowlens.ingest.ignore import IGNORE_NAME, Rules, has_rules, is_junk
 from arrowlens.media import modality_of
 from arrowlens.store import Root, Settings, media_id_of, relative_to
 
-JUNK_FOLDERS = frozenset({b"@eaDir", b".thumbnails"})
+_TEXT_SUFFIX = b".txt"
 _INT64_MAX = 2**63 - 1
 
 
@@ -28,6 +29,8 @@ class Found:
         path: absolute. root, relative: the root it belongs to and its path below it.
         modality: what its name promises, "image" or "audio".
         size, modified_ns: of what it is or links to; None when the system would not say.
+        sidecar: absolute path of the text file beside it that holds its caption; None without one.
+        caption_stamp: "size:modified_ns" of the sidecar; equal ones mean an equal caption.
     """
 
     path: bytes
@@ -36,6 +39,8 @@ class Found:
     modality: str
     size: int | None
     modified_ns: int | None
+    sidecar: bytes | None = None
+    caption_stamp: str | None = None
 
     @property
     def stamp(self) -> tuple[int | None, int | None]:
@@ -55,6 +60,7 @@ class Walk:
     Attributes:
         scopes: the folders walked, absolute.
         files: in the order of their paths.
+        ignored: files and folders that ``.arrowlensignore`` takes out.
         unread: folders that could not be read, with the reason: nothing is known of what lies below them.
         lost_links: links that lead nowhere; they may have led to folders, of which then nothing is known either.
         mounts: folders in which another disk is mounted.
@@ -62,6 +68,7 @@ class Walk:
 
     scopes: tuple[str, ...]
     files: list[Found] = field(default_factory=list)
+    ignored: set[bytes] = field(default_factory=set)
     unread: dict[bytes, str] = field(default_factory=dict)
     lost_links: set[bytes] = field(default_factory=set)
     mounts: set[str] = field(default_factory=set)
@@ -71,6 +78,34 @@ class Walk:
         if not any(path.startswith(_inside(os.fsencode(scope))) for scope in self.scopes):
             return False
         return not any(path.startswith(_inside(folder)) for folder in (*self.unread, *self.lost_links))
+
+    def ignores(self, path: bytes) -> bool:
+        """Whether the walk met a file, or a folder around it, and passed it over for an ignore file."""
+        if not self.ignored:
+            return False
+        while path not in self.ignored:
+            parent = os.path.dirname(path)  # noqa: PTH120 - bytes
+            if parent == path:
+                return False
+            path = parent
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A folder to walk: its path, the root it belongs to, the device of its parent, and the rules over it.
+
+    ``texts`` are the names of text files in it, by the same with the suffix in lower case.
+    """
+
+    path: bytes
+    root: Root
+    device: int | None
+    rules: Rules
+    texts: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    def joined(self, name: bytes) -> bytes:
+        return os.path.join(self.path, name)  # noqa: PTH118 - bytes
 
 
 def resolve_folders(folders: Iterable[str | os.PathLike[str]], library: Path, mounts: Sequence[str]) -> tuple[str, ...]:
@@ -103,8 +138,8 @@ class _Walker:
         self._walk = Walk(scopes)
         self._settings = settings
         self._roots = {os.fsencode(root.path): root for root in settings.roots}
-        self._folders: list[tuple[bytes, Root, int | None]] = []  # path, root, device of the parent
-        self._links: list[tuple[bytes, Root, int | None]] = []
+        self._folders: list[_Place] = []
+        self._links: list[_Place] = []
         self._visited: set[tuple[int, int | bytes]] = set()
         self._visit(os.fsencode(library))
         for scope in scopes:  # a link to a folder around the walk is a loop
@@ -118,14 +153,40 @@ class _Walker:
             mount = mount_of(scope)
             if mount != os.sep:
                 self._walk.mounts.add(mount)
-            self._folders.append((os.fsencode(scope), root, None))
+            self._begin(os.fsencode(scope), root)
         while self._folders or self._links:
-            path, root, device = self._folders.pop() if self._folders else self._links.pop(0)
+            place = self._folders.pop() if self._folders else self._links.pop(0)
             try:
-                self._folder(path, self._roots.get(path, root), device)
+                self._folder(replace(place, root=self._roots.get(place.path, place.root)))
             except OSError as error:
-                self._walk.unread[path] = error.strerror or str(error)
+                self._walk.unread[place.path] = error.strerror or str(error)
+            except FolderError as error:
+                self._walk.unread[place.path] = str(error)
         return self._walk
+
+    def _begin(self, scope: bytes, root: Root) -> None:
+        """Queue a scope, unless the ignore files between its outermost root and itself take it out."""
+        rules = Rules()
+        for folder in self._folders_to(scope):
+            if rules.ignore(folder, is_folder=True):
+                self._walk.ignored.add(scope)
+                return
+            try:
+                if folder != scope and has_rules(folder):
+                    rules = rules.below(folder)
+            except FolderError as error:
+                self._walk.unread[scope] = f"{os.fsdecode(folder)}: {error}"
+                return
+        self._folders.append(_Place(scope, root, None, rules))
+
+    def _folders_to(self, scope: bytes) -> list[bytes]:
+        """From the outermost root around a scope down to the scope itself."""
+        tops = [os.fsencode(root.path) for root in self._settings.roots]
+        top = min((top for top in tops if scope == top or scope.startswith(_inside(top))), key=len)
+        folders = [scope]
+        while folders[-1] != top:
+            folders.append(os.path.dirname(folders[-1]))  # noqa: PTH120 - bytes
+        return folders[::-1]
 
     def _visit(self, path: bytes) -> os.stat_result | None:
         """The folder's ``stat``, None when the walk has been there."""
@@ -136,22 +197,25 @@ class _Walker:
         self._visited.add(key)
         return status
 
-    def _folder(self, path: bytes, root: Root, parent_device: int | None) -> None:
-        status = self._visit(path)
+    def _folder(self, place: _Place) -> None:
+        status = self._visit(place.path)
         if status is None:
             return
-        if parent_device not in (None, status.st_dev):
-            real = os.path.realpath(path)
-            if os.path.ismount(real):
-                self._walk.mounts.add(os.fsdecode(path))
-        with os.scandir(path) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if not entry.name.startswith(b".") and entry.name not in JUNK_FOLDERS:
-                    self._entry(entry, root, status.st_dev)
+        if place.device not in (None, status.st_dev) and os.path.ismount(os.path.realpath(place.path)):
+            self._walk.mounts.add(os.fsdecode(place.path))
+        with os.scandir(place.path) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        names = [entry.name for entry in entries]
+        rules = place.rules.below(place.path) if IGNORE_NAME in names else place.rules
+        texts = {_lowered(name): name for name in names if name[-4:].lower() == _TEXT_SUFFIX}
+        here = replace(place, device=status.st_dev, rules=rules, texts=texts)
+        for entry in entries:
+            if not is_junk(entry.name):
+                self._entry(entry, here)
 
-    def _entry(self, entry: os.DirEntry[bytes], root: Root, device: int) -> None:
+    def _entry(self, entry: os.DirEntry[bytes], here: _Place) -> None:
         if entry.is_dir(follow_symlinks=False):
-            self._folders.append((entry.path, root, device))
+            self._queue(self._folders, entry.path, here)
             return
         modality = modality_of(entry.path)
         if modality is None and not entry.is_symlink():
@@ -161,21 +225,66 @@ class _Walker:
         except OSError:  # decoding finds the words for it
             if entry.is_symlink():
                 self._walk.lost_links.add(entry.path)
-            self._file(entry.path, root, modality, None)
+            self._file(entry, here, modality, None)
             return
         if stat.S_ISDIR(status.st_mode):
-            self._links.append((entry.path, root, device))
+            self._queue(self._links, entry.path, here)
         else:
-            self._file(entry.path, root, modality, status)
+            self._file(entry, here, modality, status)
 
-    def _file(self, path: bytes, root: Root, modality: str | None, status: os.stat_result | None) -> None:
+    def _queue(self, queue: list[_Place], path: bytes, here: _Place) -> None:
+        if here.rules.ignore(path, is_folder=True):
+            self._walk.ignored.add(path)
+        else:
+            queue.append(_Place(path, here.root, here.device, here.rules))
+
+    def _file(
+        self, entry: os.DirEntry[bytes], here: _Place, modality: str | None, status: os.stat_result | None
+    ) -> None:
         if modality is None:
             return
-        relative = root.relative(os.fsdecode(path))
+        if here.rules.ignore(entry.path, is_folder=False):
+            self._walk.ignored.add(entry.path)
+            return
+        relative = here.root.relative(os.fsdecode(entry.path))
         assert relative is not None, "a file lies below its root"
-        size = status.st_size if status is not None else None
-        modified_ns = max(-_INT64_MAX, min(_INT64_MAX, status.st_mtime_ns)) if status is not None else None
-        self._walk.files.append(Found(path, root, relative, modality, size, modified_ns))
+        found = Found(entry.path, here.root, relative, modality, None, None)
+        if status is not None:
+            sidecar, caption_stamp = _sidecar(entry.name, here) if here.texts else (None, None)
+            found = replace(
+                found,
+                size=status.st_size,
+                modified_ns=_bounded(status.st_mtime_ns),
+                sidecar=sidecar,
+                caption_stamp=caption_stamp,
+            )
+        self._walk.files.append(found)
+
+
+def _sidecar(name: bytes, here: _Place) -> tuple[bytes | None, str | None]:
+    """Path and stamp of the text file that belongs to a media file."""
+    for wanted in (name + _TEXT_SUFFIX, os.path.splitext(name)[0] + _TEXT_SUFFIX):  # noqa: PTH122 - bytes
+        if wanted not in here.texts:
+            continue
+        path = here.joined(here.texts[wanted])
+        if here.rules.ignore(path, is_folder=False):
+            continue
+        try:
+            status = os.stat(path)  # noqa: PTH116 - bytes
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            return path, f"{status.st_size}:{status.st_mtime_ns}"
+    return None, None
+
+
+def _lowered(text_name: bytes) -> bytes:
+    return text_name[:-4] + _TEXT_SUFFIX
+
+
+def _bounded(nanoseconds: int) -> int:
+    """As 64 bits can hold it."""
+    return max(-_INT64_MAX, min(_INT64_MAX, nanoseconds))
 
 
 def mount_of(path: str) -> str:

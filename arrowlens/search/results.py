@@ -33,6 +33,11 @@ class Hit:
         duration: seconds. sample_rate: Hz of the original. Audio only.
         format: "jpeg", "png", "wav", ...
         size: bytes. modified, captured_at: UTC for the former; the latter as the camera wrote it.
+        taken: when the file came about, without a time zone: ``captured_at``, or else ``modified`` by the clock of the
+            machine that ingested it.
+        caption: the text of the file ``name.txt`` beside it. description: what its own tags say of its contents.
+        camera: make and model. latitude, longitude: where it was taken, in degrees north and east (WGS 84).
+        title, artist, album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
         metadata: further tags of the file, as text.
     """
@@ -53,6 +58,15 @@ class Hit:
     size: int | None = None
     modified: dt.datetime | None = None
     captured_at: dt.datetime | None = None
+    taken: dt.datetime | None = None
+    caption: str | None = None
+    description: str | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
     content_hash: str | None = None
     metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
@@ -137,6 +151,15 @@ def result_schema() -> pa.Schema:
         "size": pa.int64(),
         "modified": pa.timestamp("us", tz="UTC"),
         "captured_at": pa.timestamp("us"),
+        "taken": pa.timestamp("us"),
+        "caption": pa.utf8(),
+        "description": pa.utf8(),
+        "camera": pa.utf8(),
+        "latitude": pa.float64(),
+        "longitude": pa.float64(),
+        "title": pa.utf8(),
+        "artist": pa.utf8(),
+        "album": pa.utf8(),
         "content_hash": pa.utf8(),
         "metadata": pa.map_(pa.utf8(), pa.utf8()),
     }

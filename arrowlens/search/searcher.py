@@ -140,6 +140,15 @@ _COPIED = (
     "size",
     "modified",
     "captured_at",
+    "taken",
+    "caption",
+    "description",
+    "camera",
+    "latitude",
+    "longitude",
+    "title",
+    "artist",
+    "album",
     "content_hash",
 )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
 from arrowlens.store.lock import LOCK_NAME, WriterLock
+from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION, media_schema
 from arrowlens.store.settings import (
     SETTINGS_NAME,
     ModelRecord,
@@ -26,15 +28,12 @@ from arrowlens.store.tables import Tables
 class OpenLibrary:
     """What reading and writing a library have in common. Safe to share between threads; a context manager."""
 
-    writing: WriterLock
-    """``with storage.writing():`` makes this thread the one writer. Raises LibraryBusyError, StorageError."""
-
     def __init__(self, storage_path: str | os.PathLike[str], create: bool = True) -> None:
         self.path = Path(storage_path).expanduser().absolute()
         settings = read_settings(self.path)
         if settings is None and not create:
             raise LibraryNotFoundError(f"no library at {self.path}; `arrowlens ingest FOLDER` makes one")
-        self.writing = WriterLock(self.path)
+        self._lock = WriterLock(self.path)
         self._tables = Tables(self.path)
         self._settings = settings or self._created()
         self._settings_stamp = self._stamp()
@@ -50,6 +49,18 @@ class OpenLibrary:
     def close(self) -> None:
         """Let go of the tables; using the storage again opens them again."""
         self._tables.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """``with storage.writing():`` makes this thread the one writer, who first upgrades a library of an old layout.
+
+        Raises:
+            LibraryBusyError: another thread or process holds it. StorageError: the disk or the database refused.
+        """
+        with self._lock():
+            if self.settings.schema_version < SCHEMA_VERSION:
+                self._upgrade()
+            yield
 
     @property
     def settings(self) -> Settings:
@@ -117,10 +128,15 @@ class OpenLibrary:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self.path} cannot be made ({error.strerror}); check its parent folder") from error
-        with self.writing():
+        with self._lock():
             settings = read_settings(self.path) or Settings()  # another process may have been quicker
             write_settings(self.path, settings)
         return settings
+
+    def _upgrade(self) -> None:
+        """From version 1: columns of ``media``. The settings come last: what is cut off is done again."""
+        self._tables.add_columns(MEDIA_TABLE, media_schema())
+        self._save(dataclasses.replace(self.settings, schema_version=SCHEMA_VERSION))
 
     def _save(self, settings: Settings) -> None:
         if settings != self.settings:

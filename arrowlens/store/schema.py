@@ -11,7 +11,7 @@ import os
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1  # raised when a library of the old layout cannot be read as one of the new layout
+SCHEMA_VERSION = 2  # raised with each change of a table; the next writer upgrades a library of an older layout
 
 MEDIA_TABLE = "media"
 THUMBNAIL_TABLE = "thumbnails"
@@ -31,6 +31,12 @@ def media_schema() -> pa.Schema:
     ``path_bytes`` is the same as the file system has it. ``modified_ns`` is what the file system said, ``modified`` the
     same to the microsecond. ``state`` is "indexed" or "skipped"; ``reason`` says why a file could not be read, also for
     one that stays indexed with its earlier content. Durations are in seconds, sizes in bytes or pixels.
+
+    ``caption`` is the text of a file beside it, ``caption_stamp`` that file's size and time; ``description`` is what
+    its own tags say. ``latitude`` and ``longitude`` are degrees north and east. ``captured_at`` is by the clock of the
+    device, ``taken`` the same, or else the time of the last change by the clock of the machine that ingested it.
+    ``layout`` is the schema version that the row was written in: one of an earlier version lacks the columns that came
+    since. Columns of later versions stand at the end, in the order in which libraries got them.
     """
     return pa.schema(
         [
@@ -54,6 +60,17 @@ def media_schema() -> pa.Schema:
             pa.field("trivial", pa.bool_()),
             pa.field("state", pa.string()),
             pa.field("reason", pa.string()),
+            pa.field("layout", pa.int32()),
+            pa.field("caption", pa.string()),
+            pa.field("caption_stamp", pa.string()),
+            pa.field("taken", pa.timestamp("us")),
+            pa.field("camera", pa.string()),
+            pa.field("latitude", pa.float64()),
+            pa.field("longitude", pa.float64()),
+            pa.field("title", pa.string()),
+            pa.field("artist", pa.string()),
+            pa.field("album", pa.string()),
+            pa.field("description", pa.string()),
         ]
     )
 

@@ -68,11 +68,19 @@ class Tables:
         raise AssertionError("unreachable")
 
     def rows(self, name: str, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
-        """``columns`` of the rows that satisfy ``where``; of a missing table, none, in the columns of ``schema``."""
+        """``columns`` of the rows that satisfy ``where``; of a missing table, none, in the columns of ``schema``.
+
+        Columns that came into ``schema`` after the table was made are null.
+        """
 
         def ask(table: LanceTable) -> pa.Table:
-            query = table.search().select(list(columns))
-            return (query if where is None else query.where(where)).limit(None).to_arrow()
+            held = set(table.schema.names)
+            query = table.search().select([column for column in columns if column in held])
+            rows = (query if where is None else query.where(where)).limit(None).to_arrow()
+            for column in columns:
+                if column not in held:
+                    rows = rows.append_column(schema.field(column), pa.nulls(len(rows), schema.field(column).type))
+            return rows.select(list(columns))
 
         return self.read(name, ask, schema.empty_table().select(list(columns)))
 
@@ -97,6 +105,21 @@ class Tables:
             # An index on the key brings back duplicates under concurrent merges; the scan costs nothing.
             merge = merge.use_index(False)
             self.retried(lambda: merge.execute(rows))
+
+    def add_columns(self, name: str, schema: pa.Schema) -> None:
+        """Give a table the columns of ``schema`` that it lacks, null in every row; a missing table stays missing.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        with translated(f"{self._folder}: upgrading {name}"):
+            table = self.table(name)
+            if table is None:
+                return
+            held = set(table.schema.names)
+            missing = [field for field in schema if field.name not in held]
+            if missing:
+                self.retried(lambda: table.add_columns(missing))
 
     def delete(self, name: str, column: str, values: Sequence[str]) -> None:
         """Delete the rows whose ``column`` is among ``values``.
