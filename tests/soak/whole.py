@@ -49,8 +49,9 @@ def read(library: Path) -> State:
     keys, vectors = {}, {}
     for name, table in tables.items():
         ordered = table.sort_by("embedding_id")
-        matrix = ordered["embedding"].combine_chunks()
-        vectors[name] = np.asarray(matrix.flatten(), np.float32).reshape(len(matrix), -1)
+        dimension = table.schema.field("embedding").type.list_size
+        flat = ordered["embedding"].combine_chunks().flatten()
+        vectors[name] = np.asarray(flat, np.float32).reshape(-1, dimension)
         keys[name] = ordered.drop_columns(["embedding", *_TIMES_OF_WRITING]).to_pylist()
     pictures = thumbnails.to_pylist() if thumbnails is not None else []
     return State(
