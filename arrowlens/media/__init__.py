@@ -9,9 +9,21 @@
 
 from __future__ import annotations
 
+from arrowlens.media.captions import read_caption
 from arrowlens.media.decoded import Decoded, Limits
 from arrowlens.media.decoder import decode
+from arrowlens.media.files import hash_file
 from arrowlens.media.formats import MEDIA_SUFFIXES, modality_of
 from arrowlens.media.windowing import Window, windows
 
-__all__ = ["MEDIA_SUFFIXES", "Decoded", "Limits", "Window", "decode", "modality_of", "windows"]
+__all__ = [
+    "MEDIA_SUFFIXES",
+    "Decoded",
+    "Limits",
+    "Window",
+    "decode",
+    "hash_file",
+    "modality_of",
+    "read_caption",
+    "windows",
+]

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from arrowlens.errors import MediaError
+from arrowlens.media.heif import HeifPicture
 
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
@@ -22,11 +23,11 @@ class ToRgb:
         profile_name: of the embedded profile; "damaged, ignored" where it cannot be used, None without one.
     """
 
-    def __init__(self, image: Image.Image) -> None:
+    def __init__(self, image: Image.Image | HeifPicture) -> None:
         self.profile_name: str | None = None
         self._transform: ImageCms.ImageCmsTransform | None = None
         self._range = (0.0, 0.0)
-        if image.mode in ("I", "F"):
+        if isinstance(image, Image.Image) and image.mode in ("I", "F"):
             low, high = image.getextrema()
             self._range = (float(low), float(high))  # type: ignore[arg-type]  # one channel
         if icc := image.info.get("icc_profile"):
@@ -82,7 +83,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, str | None]:
     return converter(image), converter.profile_name
 
 
-def _working_mode(image: Image.Image) -> str:
+def _working_mode(image: Image.Image | HeifPicture) -> str:
     """The mode that a profile would be applied to."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return "L"

@@ -47,9 +47,10 @@ class Decoded:
     size: int = 0
     """Bytes."""
     format: str | None = None
-    """Decided by the content, not by the name: jpeg png webp gif bmp tiff; wav flac mp3 ogg opus."""
+    """Decided by the content, not by the name: jpeg png webp gif bmp tiff jpeg2000 pnm heic avif; wav flac mp3 ogg opus
+    aac m4a mp4 mkv webm."""
     pixels: np.ndarray | None = field(default=None, repr=False)
-    """(H, W, 3) uint8 RGB, upright; smaller than (height, width) where a JPEG was reduced while decoding."""
+    """(H, W, 3) uint8 RGB, upright; smaller than (height, width) where it was reduced while decoding."""
     width: int | None = None
     """Of the upright original, in pixels."""
     height: int | None = None

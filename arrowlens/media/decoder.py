@@ -49,8 +49,8 @@ def decode(
         data: the bytes of an upload, decoded under the same limits.
         name: what to go by instead of ``path`` when the content is not recognised.
         thumbnail: whether to make one of a picture.
-        min_side: what a JPEG's shorter side is needed for, in pixels: it may be reduced while decoding to no less than
-            twice that. None decodes every pixel.
+        min_side: what a picture's shorter side is needed for, in pixels: it may be reduced by a whole factor to no
+            less than twice that. None keeps every pixel.
     """
     label = path if name is None else name
     found = _Found(modality_of(label))
@@ -99,7 +99,9 @@ def _decode(
 
 def _contents(part: Picture | Recording) -> dict[str, Any]:
     """The fields without a deep copy of arrays, which ``dataclasses.asdict`` would make."""
-    return {field.name: getattr(part, field.name) for field in fields(part)}
+    found = {field.name: getattr(part, field.name) for field in fields(part)}
+    about = found.pop("about")
+    return found | {field.name: getattr(about, field.name) for field in fields(about)}
 
 
 def _check_bytes(size: int, limit: int) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from arrowlens.errors import MediaError
+from arrowlens.media.decoded import Limits
 
 HASH_CHARS = 32
 _CHUNK = 1024 * 1024  # bytes
@@ -95,6 +96,22 @@ def hash_stream(file: BinaryIO, size: int) -> str:
     if seen != size:
         raise MediaError(_CHANGED)
     return digest.hexdigest()[:HASH_CHARS]
+
+
+def hash_file(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], limits: Limits) -> str:
+    """The content hash of a regular file, as ``decode`` would report it.
+
+    Raises:
+        MediaError: it is gone, not a regular file, over ``limits.max_file_bytes``, not ours to read, or it changes
+            meanwhile; the message is one line for a user.
+    """
+    with open_regular(path) as file:
+        before = os.fstat(file.fileno())
+        if before.st_size > limits.max_file_bytes:
+            raise MediaError(f"{before.st_size:,} bytes is over the limit of {limits.max_file_bytes:,} bytes")
+        content_hash = hash_stream(file, before.st_size)
+        require_unchanged(file, before)
+    return content_hash
 
 
 def require_unchanged(file: BinaryIO, before: os.stat_result) -> None:

@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 
 from arrowlens.media.decoded import Modality
 
-MEDIA_SUFFIXES: dict[str, Modality] = {
-    ".jpg": "image",
-    ".jpeg": "image",
-    ".jpe": "image",
-    ".jfif": "image",
-    ".png": "image",
-    ".webp": "image",
-    ".gif": "image",
-    ".bmp": "image",
-    ".dib": "image",
-    ".tif": "image",
-    ".tiff": "image",
-    ".wav": "audio",
-    ".wave": "audio",
-    ".flac": "audio",
-    ".mp3": "audio",
-    ".ogg": "audio",
-    ".oga": "audio",
-    ".opus": "audio",
+_SUFFIXES: dict[str, str] = {
+    "jpeg": ".jpg .jpeg .jpe .jfif",
+    "png": ".png",
+    "webp": ".webp",
+    "gif": ".gif",
+    "bmp": ".bmp .dib",
+    "tiff": ".tif .tiff",
+    "jpeg2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
+    "pnm": ".pnm .pbm .pgm .ppm .pfm",
+    "heic": ".heic .heif .hif",
+    "avif": ".avif .avifs",
+    "wav": ".wav .wave",
+    "flac": ".flac",
+    "mp3": ".mp3",
+    "ogg": ".ogg .oga",
+    "opus": ".opus",
+    "m4a": ".m4a .m4b",
+    "aac": ".aac",
+    "mp4": ".mp4 .m4v .mov .3gp",
+    "mkv": ".mkv .mka",
+    "webm": ".webm",
 }
 
-FORMAT_MODALITY: dict[str, Modality] = {
-    "jpeg": "image",
-    "png": "image",
-    "webp": "image",
-    "gif": "image",
-    "bmp": "image",
-    "tiff": "image",
-    "wav": "audio",
-    "flac": "audio",
-    "mp3": "audio",
-    "ogg": "audio",
-    "opus": "audio",
+_PICTURES = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "jpeg2000", "pnm", "heic", "avif")
+
+FORMAT_MODALITY: dict[str, Modality] = {name: "image" if name in _PICTURES else "audio" for name in _SUFFIXES}
+
+MEDIA_SUFFIXES: dict[str, Modality] = {
+    suffix: FORMAT_MODALITY[name] for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()
 }
 
 SNIFF_BYTES = 4096
@@ -53,9 +50,26 @@ _PREFIXES = [
     (b"MM\0*", "tiff"),
     (b"II+\0", "tiff"),  # more than 4 GB, in principle
     (b"MM\0+", "tiff"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
     (b"fLaC", "flac"),
     (b"BM", "bmp"),
 ]
+
+_PNM_HEADER = re.compile(rb"P[1-6f][ \t\r\n](?:\s|#[^\r\n]*[\r\n])*[0-9]")
+
+# Brands of the ISO base media file format: what follows "ftyp".
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIF_BRANDS = {b"mif1", b"mif2", b"msf1", b"miaf"}
+_SOUND_BRANDS = {b"M4A ", b"M4B ", b"M4P "}
+_FOREIGN_BRANDS = {
+    b"crx ": "a Canon raw photograph (CR3)",
+    b"mjp2": "a Motion JPEG 2000 film",
+    b"jxl ": "a JPEG XL picture",
+}
+# QuickTime files older than brands begin with one of these.
+_QUICKTIME_BOXES = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 
 _FOREIGN = [
     (b"%PDF", "a PDF document"),
@@ -63,6 +77,16 @@ _FOREIGN = [
     (b"\x1f\x8b", "a gzip archive"),
     (b"\x7fELF", "a program"),
     (b"MZ", "a program"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (b"8BPS", "a Photoshop document"),
+    (b"gimp xcf", "a GIMP picture"),
+    (b"FORM", "an AIFF or other IFF file"),
+    (b"\x30\x26\xb2\x75", "a Windows Media file (WMA or WMV)"),
+    (b"\0\0\x01\xba", "an MPEG film"),
+    (b"RIFF", "a RIFF file that is neither WAV nor WebP"),
+    (b"PF\n", "a colour PFM picture"),
+    (b"P7\n", "a PAM picture"),
 ]
 
 
@@ -81,10 +105,18 @@ def sniff(head: bytes) -> str | None:
         return {b"WEBP": "webp", b"WAVE": "wav"}.get(head[8:12])
     if head[:4] == b"OggS":
         return "opus" if b"OpusHead" in head[:64] else "ogg"
+    if head[4:8] == b"ftyp":
+        return _sniff_brands(head)
+    if head[4:8] in _QUICKTIME_BOXES:
+        return "mp4"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "webm" if b"webm" in head[:64] else "mkv" if b"matroska" in head[:64] else None
     if head[:3] == b"ID3":
-        tag_size = id3_size(head)
-        return "flac" if head[tag_size : tag_size + 4] == b"fLaC" else "mp3"
-    return "mp3" if _is_mpeg_frame(head) else None
+        inner = head[id3_size(head) :]
+        return "flac" if inner[:4] == b"fLaC" else "aac" if _is_adts_frame(inner) else "mp3"
+    if _PNM_HEADER.match(head):
+        return "pnm"
+    return "mp3" if _is_mpeg_frame(head) else "aac" if _is_adts_frame(head) else None
 
 
 def describe_content(head: bytes) -> str:
@@ -93,7 +125,7 @@ def describe_content(head: bytes) -> str:
         if head.startswith(prefix):
             return words
     if head[4:8] == b"ftyp":
-        return "an MP4, M4A, HEIC or AVIF file, which is not read"
+        return _FOREIGN_BRANDS.get(head[8:12], "a container of an unknown kind")
     if not head.strip(b"\0"):
         return "zeros"
     try:
@@ -124,3 +156,25 @@ def _is_mpeg_frame(head: bytes) -> bool:
     sync, version, layer = word >> 21, word >> 19 & 3, word >> 17 & 3
     bit_rate, sample_rate = word >> 12 & 15, word >> 10 & 3
     return sync == 0x7FF and version != 1 and layer == 1 and bit_rate not in (0, 15) and sample_rate != 3
+
+
+def _is_adts_frame(head: bytes) -> bool:
+    """Whether a frame of raw AAC starts here: sync, layer 0, a possible sample rate and frame length."""
+    if len(head) < 7:
+        return False
+    (word,) = struct.unpack(">I", head[:4])
+    length = (word & 3) << 11 | head[4] << 3 | head[5] >> 5
+    sync, layer, sample_rate = word >> 20, word >> 17 & 3, word >> 10 & 15
+    return bool(sync == 0xFFF and layer == 0 and sample_rate <= 12 and length > 7)
+
+
+def _sniff_brands(head: bytes) -> str | None:
+    """What the brands of an ISO base media file say that it holds."""
+    major = head[8:12]
+    size = min(int.from_bytes(head[:4]), len(head))
+    brands = {major} | {head[at : at + 4] for at in range(16, size - 3, 4)}
+    if major in _FOREIGN_BRANDS:
+        return None
+    if major in _HEIC_BRANDS | _AVIF_BRANDS | _HEIF_BRANDS:
+        return "avif" if major in _AVIF_BRANDS or (major in _HEIF_BRANDS and brands & _AVIF_BRANDS) else "heic"
+    return "m4a" if major in _SOUND_BRANDS else "mp4"

@@ -10,6 +10,7 @@ import struct
 from typing import BinaryIO
 
 from arrowlens.errors import MediaError
+from arrowlens.media.containers import check_boxes, check_elements
 from arrowlens.media.formats import id3_size
 
 TRUNCATION_TOLERANCE = 0.1  # s; recorders that miscount by a header or a frame are common
@@ -22,8 +23,8 @@ _XING_BYTES = 200  # the tag lies within the first frame, behind its header and 
 def check_length(file: BinaryIO, size: int, file_format: str) -> bool:
     """Refuse a recording of which a part is missing; whether the file states its length at all.
 
-    WAV, FLAC (checked while decoding) and MP3 with a Xing header do; OGG, Opus and other MP3s are as long as what is
-    there.
+    WAV, FLAC (checked while decoding), MP4 and MP3 with a Xing header do. A Matroska file states its bytes,
+    but its sound may be shorter than its pictures. OGG, Opus, raw AAC and other MP3s are as long as what is there.
 
     Raises:
         MediaError: truncated, with what is promised and what is there.
@@ -32,7 +33,11 @@ def check_length(file: BinaryIO, size: int, file_format: str) -> bool:
         return _check_wav(file, size)
     if file_format == "mp3":
         return _check_mp3(file, size)
-    return file_format == "flac"
+    if file_format in ("m4a", "mp4"):
+        check_boxes(file, size, needed=b"moov")
+    if file_format in ("mkv", "webm"):
+        check_elements(file, size)
+    return file_format in ("flac", "m4a", "mp4")
 
 
 def say_length(seconds: float) -> str:

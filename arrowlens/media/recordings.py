@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import soundfile
 import soxr
 
 from arrowlens.errors import MediaError
+from arrowlens.media.about import About, about_recording
 from arrowlens.media.decoded import SAMPLE_RATE, Limits
 from arrowlens.media.files import Tape
-from arrowlens.media.lengths import TRUNCATION_TOLERANCE, check_length, say_length
-from arrowlens.media.tags import clean_text
+from arrowlens.media.lengths import check_length, say_length
+from arrowlens.media.sounds import Sound, open_sound
 
 SILENCE_SPREAD = 2e-4  # of full scale 1: -74 dB between the lowest and the highest sample
 MAX_PEAK = 65536.0  # float files scaled to 16-bit integers exist; beyond that it is no sound
 RATES = (1000, 768_000)  # Hz
-_VALUES_AT_ONCE = 1 << 19  # frames times channels of a block, 2 MB
-_UNKNOWN_FRAMES = 1 << 62
-_TAGS = ("title", "artist", "album")
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Recording:
     duration: float
     sample_rate: int
     channels: int
-    metadata: dict[str, str]
+    about: About
     trivial: bool
 
 
@@ -51,25 +48,22 @@ def read_recording(file: BinaryIO, size: int, file_format: str, limits: Limits) 
     """
     stated = check_length(file, size, file_format)
     file.seek(0)
-    tape = Tape(file)
-    with _open(tape, file_format) as sound:
-        _check_header(sound, limits)
-        promised = _promised_frames(sound, stated)
-        mixer = _Mixer(sound.samplerate)
-        n_frames = 0
-        for block in _blocks(sound, tape, promised):
-            n_frames += len(block)
-            _check_seconds(n_frames / sound.samplerate, limits)
+    with closing(open_sound(Tape(file), file_format)) as sound:
+        if not RATES[0] <= sound.rate <= RATES[1]:
+            raise MediaError(f"a sample rate of {sound.rate:,} Hz is not between {RATES[0]:,} and {RATES[1]:,} Hz")
+        _check_seconds(sound.promised or 0.0, limits)
+        mixer = _Mixer(sound.rate)
+        for block in sound.blocks():
             mixer.add(block)
-        _check_complete(n_frames, promised, sound.samplerate)
+            _check_seconds(mixer.seconds, limits)
+        _check_complete(mixer.seconds, sound, stated)
         samples = mixer.finish()
-        tags = sound.copy_metadata()
         return Recording(
             samples=samples,
-            duration=n_frames / sound.samplerate,
-            sample_rate=sound.samplerate,
+            duration=mixer.seconds,
+            sample_rate=sound.rate,
             channels=sound.channels,
-            metadata={name: text for name in _TAGS if (text := clean_text(tags.get(name)))},
+            about=about_recording(sound.tags),
             trivial=float(samples.max() - samples.min()) <= SILENCE_SPREAD,
         )
 
@@ -84,6 +78,11 @@ class _Mixer:
         self._resampler = (
             None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         )
+
+    @property
+    def seconds(self) -> float:
+        """How much there is so far."""
+        return self._n_frames / self._rate
 
     def add(self, block: np.ndarray) -> None:
         """Take a block, (n, channels) float32."""
@@ -118,58 +117,14 @@ class _Mixer:
         raise MediaError(f"samples reach {peak:.3g} at {at:.2f} s, where full scale is 1: this is no sound")
 
 
-def _open(tape: Tape, file_format: str) -> soundfile.SoundFile:
-    try:
-        return soundfile.SoundFile(tape)
-    except soundfile.LibsndfileError as error:
-        tape.check()
-        # The library's words on what failed are about its own insides, and wrong for MP3 ("file does not exist").
-        raise MediaError(f"damaged or truncated: the {file_format.upper()} header cannot be read") from error
-
-
-def _check_header(sound: soundfile.SoundFile, limits: Limits) -> None:
-    rate = sound.samplerate
-    if not RATES[0] <= rate <= RATES[1]:
-        raise MediaError(f"a sample rate of {rate:,} Hz is not between {RATES[0]:,} and {RATES[1]:,} Hz")
-    if sound.frames < _UNKNOWN_FRAMES:
-        _check_seconds(sound.frames / rate, limits)
-
-
 def _check_seconds(seconds: float, limits: Limits) -> None:
     if seconds > limits.max_seconds:
         raise MediaError(f"{say_length(seconds)} is over the limit of {say_length(limits.max_seconds)}")
 
 
-def _promised_frames(sound: soundfile.SoundFile, stated: bool) -> int | None:
-    """How many frames there should be, where the file states it rather than the library guessing."""
-    return int(sound.frames) if stated and sound.frames < _UNKNOWN_FRAMES else None
-
-
-def _blocks(sound: soundfile.SoundFile, tape: Tape, promised: int | None) -> Iterator[np.ndarray]:
-    """Blocks of (n, channels) float32, the same memory each time."""
-    memory = np.empty((max(1, _VALUES_AT_ONCE // sound.channels), sound.channels), np.float32)
-    n_frames = 0
-    while True:
-        try:
-            block = sound.read(out=memory)
-        except soundfile.LibsndfileError as error:
-            tape.check()
-            there = f"{say_length(n_frames / sound.samplerate)}"
-            of = f" of {say_length(promised / sound.samplerate)}" if promised else ""
-            raise MediaError(f"truncated or damaged after {there}{of} ({_words(error)})") from error
-        tape.check()
-        if len(block) == 0:
-            return
-        n_frames += len(block)
-        yield block
-
-
-def _words(error: soundfile.LibsndfileError) -> str:
-    return str(error.error_string).removeprefix("Error : ").rstrip(".")
-
-
-def _check_complete(n_frames: int, promised: int | None, rate: int) -> None:
-    if promised is not None and promised - n_frames > TRUNCATION_TOLERANCE * rate:
-        raise MediaError(f"truncated: {say_length(n_frames / rate)} of {say_length(promised / rate)} are there")
-    if n_frames == 0:
+def _check_complete(seconds: float, sound: Sound, stated: bool) -> None:
+    """Whether there is as much as the file states, where it does so rather than the decoder guessing."""
+    if stated and sound.promised is not None and sound.promised - seconds > sound.slack:
+        raise MediaError(f"truncated: {say_length(seconds)} of {say_length(sound.promised)} are there")
+    if seconds == 0:
         raise MediaError("the recording is empty (0 samples)")

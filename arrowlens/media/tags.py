@@ -17,5 +17,10 @@ def clean_text(value: object) -> str:
         value = value.decode("utf-8", errors="replace")
     else:
         return ""
-    value = value.partition("\0")[0].encode("utf-8", errors="replace").decode("utf-8")
-    return " ".join("".join(char if char.isprintable() else " " for char in value).split())[:MAX_TEXT_CHARS]
+    return printable(value.partition("\0")[0][: 4 * MAX_TEXT_CHARS])[:MAX_TEXT_CHARS].rstrip()
+
+
+def printable(text: str) -> str:
+    """A text of printable characters only, on one line; halves of surrogate pairs become question marks."""
+    text = text.encode("utf-8", errors="replace").decode("utf-8")
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

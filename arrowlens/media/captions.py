@@ -1,0 +1,35 @@
+"""The text that somebody wrote beside a picture or a recording: ``gull.txt`` beside ``gull.jpg``."""
+
+from __future__ import annotations
+
+from arrowlens.errors import MediaError
+from arrowlens.media.files import open_regular
+from arrowlens.media.tags import printable
+
+MAX_CAPTION_CHARS = 10_000
+_MAX_BYTES = 4 * MAX_CAPTION_CHARS + 3  # UTF-8 takes up to 4 a character, behind a mark of 3
+
+
+def read_caption(path: bytes) -> str | None:
+    """The text of a sidecar file: UTF-8, with or without a mark, else Windows' Western code page.
+
+    At most 10,000 characters, printable, with runs of blanks and line ends as one blank. None for a file that is gone,
+    forbidden, not a regular one, empty, or no text.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read(_MAX_BYTES)
+    except (MediaError, OSError):
+        return None
+    if b"\0" in data:
+        return None
+    return printable(_decoded(data))[:MAX_CAPTION_CHARS].rstrip() or None
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if len(data) == _MAX_BYTES and error.start > len(data) - 4:
+            return data[: error.start].decode("utf-8-sig")  # the last character was cut in two
+        return data.decode("cp1252", errors="replace")

@@ -1,0 +1,70 @@
+"""HEIC and HEIF through libheif, without registering a plugin in Pillow, which would be for the whole process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pillow_heif
+from PIL import Image
+
+from arrowlens.errors import MediaError
+
+_MODES = {"I;16L": "I;16", "L;16": "I;16"}
+
+
+class HeifPicture:
+    """The primary picture of a HEIF file, with what ``pictures`` and ``colours`` use of a Pillow image.
+
+    libheif has turned it as the file demands, so its EXIF orientation must not be applied again. The pixels stay where
+    libheif put them: as a Pillow image they would take another 4 bytes each.
+
+    Attributes:
+        mode: as Pillow names it, once loaded: RGB, RGBA, RGBa (premultiplied), L, LA or I;16.
+        size: (width, height), known before anything of that size is allocated.
+        info: exif, icc_profile and nclx_profile, where the file has them.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            file = pillow_heif.open_heif(data)
+            self._image = file[file.primary_index]
+        except (RuntimeError, EOFError, IndexError, NotImplementedError) as error:
+            raise SyntaxError(str(error)) from error
+        self.size: tuple[int, int] = self._image.size
+        self.width, self.height = self.size
+        self.mode: str = _MODES.get(self._image.mode, self._image.mode)
+        self.info: dict[Any, Any] = self._image.info
+        self._data = memoryview(b"")
+
+    def getexif(self) -> Image.Exif:
+        """As Pillow's."""
+        exif = Image.Exif()
+        exif.load(self.info.get("exif") or b"")
+        return exif
+
+    @property
+    def has_transparency_data(self) -> bool:
+        """Whether it has an alpha channel."""
+        return self.mode[-1:] in ("A", "a")
+
+    def load(self) -> None:
+        """Decode it.
+
+        Raises:
+            MediaError: its pixels are not of the size that its header states.
+            Exception: whatever else libheif raises on a damaged file.
+        """
+        try:
+            self._data = memoryview(self._image.data)
+        except (RuntimeError, EOFError) as error:
+            raise ValueError(str(error)) from error
+        if self._image.size != self.size or len(self._data) < self._image.stride * self.height:
+            raise MediaError("damaged: the picture is not of the size that its header states")
+
+    def crop(self, box: tuple[int, int, int, int], /) -> Image.Image:
+        """A band of rows as a Pillow image; left and right must be the picture's."""
+        left, top, right, bottom = box
+        assert (left, right) == (0, self.width)
+        stride = self._image.stride
+        band = self._data[top * stride : bottom * stride]
+        return Image.frombytes(self.mode, (self.width, bottom - top), band, "raw", self.mode, stride)

@@ -1,0 +1,107 @@
+"""What a picture's header promises, looked at before a decoder sees it and allocates what it promises."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+
+from arrowlens.errors import MediaError
+from arrowlens.media.containers import check_boxes
+from arrowlens.media.decoded import Limits
+from arrowlens.media.directories import is_plausible
+
+_MAX_SEGMENTS = 10_000  # of a JPEG, before its pixels
+_TIFF_HEADER = re.compile(rb"II\*\0|MM\0\*")
+_MAX_TIFF_HEADERS = 100
+_START_OF_SCAN, _EXIF_MARKER = 0xDA, 0xE1
+
+
+def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
+    """Refuse a picture by its header alone.
+
+    Raises:
+        MediaError: too large, truncated, or claims more than it could hold; one line for a user.
+    """
+    check_size(_stated_size(data, file_format), limits)
+    if file_format == "webp":
+        promised = int.from_bytes(data[4:8], "little") + 8
+        if promised > len(data):
+            raise MediaError(f"truncated: {len(data):,} of {promised:,} bytes are there")
+    if file_format in ("heic", "avif", "jpeg2000"):
+        check_boxes(io.BytesIO(data), len(data))
+    if not _metadata_is_plausible(data, file_format):
+        raise MediaError("damaged: its metadata claims more than the file holds")
+
+
+def check_size(size: tuple[int, int], limits: Limits) -> None:
+    """Hold a width and a height against the limit.
+
+    Raises:
+        MediaError: over it.
+    """
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise MediaError(f"{width} x {height} pixels is over the limit of {say_megapixels(limits)}")
+
+
+def say_megapixels(limits: Limits) -> str:
+    """The limit of pixels for a user."""
+    return f"{limits.max_pixels / 1e6:,.6g} megapixels"
+
+
+def _stated_size(data: bytes, file_format: str) -> tuple[int, int]:
+    """Width and height from a fixed place of the header; (0, 0) where there is none, or it is cut off.
+
+    For formats that Pillow would not open without allocating (WebP), or would refuse for a size in its own words.
+    """
+    try:
+        if file_format == "png":
+            return struct.unpack_from(">II", data, 16)
+        if file_format == "gif":
+            return struct.unpack_from("<HH", data, 6)
+        if file_format == "webp":
+            return _webp_size(data)
+    except struct.error:
+        pass
+    return 0, 0
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        fields = data[24:30]
+        return int.from_bytes(fields[:3], "little") + 1, int.from_bytes(fields[3:], "little") + 1
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _metadata_is_plausible(data: bytes, file_format: str) -> bool:
+    """Whether the directories that Pillow reads on opening are; others are looked at when they are read."""
+    if file_format == "tiff":
+        return is_plausible(data)
+    if file_format == "jpeg":
+        return is_plausible(_jpeg_exif(data))
+    if file_format == "avif":  # anywhere in it
+        starts = [
+            match.start() for _, match in zip(range(_MAX_TIFF_HEADERS), _TIFF_HEADER.finditer(data), strict=False)
+        ]
+        return len(starts) < _MAX_TIFF_HEADERS and all(is_plausible(data[start:]) for start in starts)
+    return True
+
+
+def _jpeg_exif(data: bytes) -> bytes:
+    """All segments of EXIF in one, as Pillow joins them."""
+    parts, position = [], 2
+    for _ in range(_MAX_SEGMENTS):
+        marker, length = data[position + 1 : position + 2], int.from_bytes(data[position + 2 : position + 4])
+        if data[position : position + 1] != b"\xff" or not marker or marker[0] == _START_OF_SCAN:
+            break
+        body = data[position + 4 : position + 2 + length]
+        if marker[0] == _EXIF_MARKER and body.startswith(b"Exif\0\0"):
+            parts.append(body[6:])
+        position += 2 + length
+    return b"".join(parts)
