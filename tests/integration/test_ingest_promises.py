@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import arrowlens
 from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -440,3 +441,43 @@ def test_an_interrupt_from_a_terminal_ends_the_run_in_order(tmp_path):
     state = read(library)
     assert_whole(state, settled=True)
     assert_unique([row["content_hash"] for row in state.media])
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGSEGV])
+def test_a_worker_that_hangs_or_crashes_costs_the_file_it_was_at(tmp_path, number):
+    """The one worker is hit once it has read a large picture, and again when that is tried once more."""
+    folder, library = write_folder(tmp_path / "in", 6, 1), tmp_path / "a.lens"
+    large = folder / "a large one.png"
+    noise = np.random.default_rng(0).integers(0, 256, (4000, 5000, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(large, compress_level=0)
+    hit: set[int] = set()
+
+    def is_at_it(pid: int) -> bool:
+        return pid not in hit and bytes_read(pid) >= large.stat().st_size
+
+    options = ("--time-limit", "4") if number == signal.SIGSTOP else ()
+    with start(folder, library, "--workers", "1", *options) as running:
+        while running.process.poll() is None:
+            for pid in filter(is_at_it, running.workers() if len(hit) < 2 else ()):
+                hit.add(pid)
+                os.kill(pid, number)
+        report = running.report()
+        running.assert_nothing_left()
+    assert hit
+    assert counts(report) == (7, 0, 1, 0)
+    reason = "decoding took longer than 4 s" if number == signal.SIGSTOP else "the decoder crashed (signal 11, SIGSEGV)"
+    with Run("skipped", "--library", library, "--json") as running:
+        (file,) = running.report()["files"]
+    assert file["path"] == str(large)
+    assert reason in file["reason"]
+    assert counts(ingest(folder, library)) == (0, 7, 1, 0), "it has not changed"
+    assert counts(ingest(folder, library, "--retry")) == (1, 7, 0, 0)
+    assert_whole(read(library), settled=True)
+
+
+def bytes_read(pid: int) -> int:
+    """What a process has read from files and pipes; 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/io").read_text().split()[1])
+    except OSError:
+        return 0
