@@ -9,7 +9,9 @@ from PIL import Image, ImageCms
 
 from arrowlens.errors import MediaError
 from arrowlens.media.heif import HeifPicture
+from arrowlens.media.pnm import ScaledPnm
 
+_Image = Image.Image | HeifPicture | ScaledPnm
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 
@@ -23,7 +25,7 @@ class ToRgb:
         profile_name: of the embedded profile; "damaged, ignored" where it cannot be used, None without one.
     """
 
-    def __init__(self, image: Image.Image | HeifPicture) -> None:
+    def __init__(self, image: _Image) -> None:
         self.profile_name: str | None = None
         self._transform: ImageCms.ImageCmsTransform | None = None
         self._range = (0.0, 0.0)
@@ -83,7 +85,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, str | None]:
     return converter(image), converter.profile_name
 
 
-def _working_mode(image: Image.Image | HeifPicture) -> str:
+def _working_mode(image: _Image) -> str:
     """The mode that a profile would be applied to."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return "L"

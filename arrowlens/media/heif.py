@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
+from typing import Any, cast
 
 import pillow_heif
 from PIL import Image
 
 from arrowlens.errors import MediaError
+from arrowlens.media.colour_codes import profile_for
 
 _MODES = {"I;16L": "I;16", "L;16": "I;16"}
 
@@ -21,19 +23,22 @@ class HeifPicture:
     Attributes:
         mode: as Pillow names it, once loaded: RGB, RGBA, RGBa (premultiplied), L, LA or I;16.
         size: (width, height), known before anything of that size is allocated.
-        info: exif, icc_profile and nclx_profile, where the file has them.
+        info: exif and icc_profile, where the file has them.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, stream: io.BytesIO) -> None:
         try:
-            file = pillow_heif.open_heif(data)
+            file = pillow_heif.open_heif(stream)
             self._image = file[file.primary_index]
         except (RuntimeError, EOFError, IndexError, NotImplementedError) as error:
             raise SyntaxError(str(error)) from error
         self.size: tuple[int, int] = self._image.size
         self.width, self.height = self.size
         self.mode: str = _MODES.get(self._image.mode, self._image.mode)
-        self.info: dict[Any, Any] = self._image.info
+        self.info = cast("dict[Any, Any]", self._image.info)
+        if nclx := self.info.get("nclx_profile"):
+            profile = profile_for(int(nclx["color_primaries"]), int(nclx["transfer_characteristics"]))
+            self.info["icc_profile"] = self.info.get("icc_profile") or profile
         self._data = memoryview(b"")
 
     def getexif(self) -> Image.Exif:

@@ -14,6 +14,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from arrowlens.media.about import About, camera_name, place, read_day
 from arrowlens.media.directories import is_plausible
 from arrowlens.media.heif import HeifPicture
+from arrowlens.media.pnm import ScaledPnm
 from arrowlens.media.tags import clean_text
 
 # What cameras write into every description; as a description it would say something of the picture.
@@ -22,7 +23,7 @@ _CHARSETS = {b"ASCII\0\0\0": "utf-8", b"UNICODE\0": "utf-16", b"JIS\0\0\0\0\0": 
 _Tags = Mapping[int, object]
 
 
-def read_exif(image: Image.Image | HeifPicture) -> Image.Exif:
+def read_exif(image: Image.Image | HeifPicture | ScaledPnm) -> Image.Exif:
     """A picture's EXIF; an empty one where it is damaged, or claims more than it could hold."""
     raw = image.info.get("exif")
     if isinstance(raw, bytes) and not is_plausible(raw.removeprefix(b"Exif\0\0")):

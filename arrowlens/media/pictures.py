@@ -19,24 +19,26 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from arrowlens.errors import MediaError
 from arrowlens.media.about import About
+from arrowlens.media.colour_codes import nclx_of, profile_for
 from arrowlens.media.colours import ToRgb
 from arrowlens.media.decoded import Limits
 from arrowlens.media.heif import HeifPicture
 from arrowlens.media.picture_headers import check_picture_header, check_size, say_megapixels
 from arrowlens.media.picture_metadata import about_picture, orientation, read_exif
+from arrowlens.media.pnm import ScaledPnm, open_pnm
 from arrowlens.media.unpacking import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_for, make_thumbnail, unpack
 
 SMALLEST_SIDE = 8  # pixels: what is smaller shows nothing
+_TRUNCATED = ("truncated", "unexpected end", "not enough image data")  # in Pillow's words
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 
-_Image = ImageFile.ImageFile | HeifPicture
-_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+_Image = ImageFile.ImageFile | HeifPicture | ScaledPnm
+_PLUGINS: dict[str, Callable[[io.BytesIO], _Image]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
     "webp": WebPImageFile,
@@ -44,7 +46,8 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "bmp": BmpImageFile,
     "tiff": TiffImageFile,
     "jpeg2000": Jpeg2KImageFile,
-    "pnm": PpmImageFile,
+    "pnm": open_pnm,
+    "heic": HeifPicture,
     "avif": AvifImageFile,
 }
 
@@ -121,12 +124,14 @@ def _load(
 ) -> tuple[_Image, tuple[int, int]]:
     """The decoded picture, which may be a reduced one, and the size of the whole."""
     try:
-        image = HeifPicture(data) if file_format == "heic" else _PLUGINS[file_format](io.BytesIO(data))
+        image = _PLUGINS[file_format](io.BytesIO(data))
         size = image.size
         check_size(size, limits)
         _check_tiles(image, limits)
         reduced = _reduce(image, data, factor_for(*size, min_side, longer_side))
         image.load()
+        if file_format == "avif" and "icc_profile" not in image.info and (codes := nclx_of(data)):
+            image.info["icc_profile"] = profile_for(*codes)  # Pillow does not look for it
     except Image.DecompressionBombError as error:  # a GIF's frame may be larger than the screen its header states
         raise MediaError(f"a frame is over the limit of {say_megapixels(limits)}") from error
     except (OSError, SyntaxError, ValueError, Warning) as error:  # a warning where the process makes errors of them
@@ -161,7 +166,7 @@ def _wavelet_levels(data: bytes) -> int:
 
 def _explain(error: Exception, file_format: str) -> str:
     name, message = file_format.upper(), str(error)
-    if "truncated" in message.lower() or "unexpected end" in message.lower():
+    if any(words in message.lower() for words in _TRUNCATED):
         return f"truncated: the {name} data ends before the picture is complete"
     if isinstance(error, SyntaxError):
         # Pillow wraps Python's own errors, whose words mean nothing to a user.
