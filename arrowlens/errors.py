@@ -8,6 +8,7 @@
     │   ├── AudioValidationError           wrong shape, dtype, rate, length or values of samples
     │   └── TextValidationError            no text, or not a text
     ├── MediaError                         a file or an upload that cannot be decoded, with its reason
+    ├── WorkerError                        the processes that decode cannot be started, or do not work
     ├── ModelError
     │   ├── ModelLoadError                 a model directory is missing, foreign, incomplete or damaged
     │   ├── ConversionError                a checkpoint that cannot be converted
@@ -49,6 +50,10 @@ class TextValidationError(InputError):
 
 class MediaError(ArrowlensError):
     """A file or an upload cannot be decoded."""
+
+
+class WorkerError(ArrowlensError):
+    """The processes that decode files cannot be started, or do not work."""
 
 
 class ModelError(ArrowlensError):

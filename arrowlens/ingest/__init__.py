@@ -8,8 +8,24 @@ several places, is encoded once; what cannot be read is recorded with its reason
 
 from __future__ import annotations
 
-from arrowlens.ingest.encode import Provider
-from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport
-from arrowlens.ingest.pipeline import run
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from arrowlens.ingest.encode import Provider
+    from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport
+    from arrowlens.ingest.pipeline import run
+
+_HOMES = {"Event": "jobs", "IngestOptions": "jobs", "IngestReport": "jobs", "Provider": "encode", "run": "pipeline"}
 
 __all__ = ["Event", "IngestOptions", "IngestReport", "Provider", "run"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'arrowlens.ingest' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"arrowlens.ingest.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

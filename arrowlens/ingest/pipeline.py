@@ -1,21 +1,22 @@
-"""The run: walk, compare, decode ahead in threads, encode in batches, commit, prune."""
+"""The run: walk, compare, decode ahead in processes, encode in batches, commit, prune."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from arrowlens.ingest.ahead import ReadAhead
 from arrowlens.ingest.commit import Committer
 from arrowlens.ingest.compare import ROLE_OF, Plan, compare
 from arrowlens.ingest.encode import Batcher, Pending, Provider
 from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport, Progress
-from arrowlens.ingest.prepare import Prepared, Preparer, read_ahead
+from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import Found, resolve_folders, walk
+from arrowlens.ingest.workers import Workers
 from arrowlens.store import ModelRecord, MultimodalStorage
 
 _ROLES = ("clip", "audio", "text", "vision")
@@ -107,7 +108,7 @@ class _Run:
 
 
 class _Stream:
-    """Files from the decoding threads through the encoders to the committer."""
+    """Files from the decoding processes through the encoders to the committer."""
 
     def __init__(
         self,
@@ -131,19 +132,22 @@ class _Stream:
 
     def run(self, stop: threading.Event) -> None:
         self._progress.start_reading()
-        results = read_ahead(self._prepare, self._plan.to_read, self._options.n_workers, _cost)
-        try:
-            while not stop.is_set() and (prepared := self._next(results)) is not None:
-                self._take(prepared)
-                self._hand_over()
-                self._committer.commit_if_due()
-        finally:
-            results.close()
+        workers = Workers(self._prepare, self._options.limits.max_decode_s)
+        files, n_workers = self._plan.to_read, self._options.n_workers
+        ahead = ReadAhead[Found, Prepared](workers.open, files, n_workers, lambda prepared: prepared.n_bytes, stop)
+        with ahead as results:
+            try:
+                while (prepared := self._next(results)) is not None:
+                    self._take(prepared)
+                    self._hand_over()
+                    self._committer.commit_if_due()
+            finally:
+                workers.close()
         for batcher in self._batchers.values():
             batcher.flush()
         self._hand_over()
 
-    def _next(self, results: Generator[Prepared]) -> Prepared | None:
+    def _next(self, results: Iterator[Prepared]) -> Prepared | None:
         started = time.perf_counter()
         prepared = next(results, None)
         self._progress.timings["waiting"] += time.perf_counter() - started
@@ -168,13 +172,13 @@ class _Stream:
         if before is not None and before.indexed and before.content_hash == content:
             committer.touch(prepared)
         elif content in self._pending:
-            self._pending[content].copies.append(dataclasses.replace(prepared, inputs=()))
+            self._pending[content].copies.append(prepared.bare())
         elif self._plan.contents.get(content) == modality:
             committer.copy(prepared)
         else:
-            bare = dataclasses.replace(prepared, inputs=())
-            self._pending[content] = pending = Pending(bare, [None] * len(prepared.inputs))
-            self._batchers[modality].add(pending, prepared.inputs)
+            inputs = prepared.inputs
+            self._pending[content] = pending = Pending(prepared.bare(), [None] * len(inputs))
+            self._batchers[modality].add(pending, inputs)
 
     def _hand_over(self) -> None:
         """Files whose vectors are complete go on to the committer."""
@@ -203,8 +207,3 @@ def _models(provider: Provider) -> dict[str, ModelRecord]:
         for role in _ROLES
         if provider.has(role)
     }
-
-
-def _cost(found: Found) -> int:
-    """About the bytes that a file takes once it is decoded; compressed recordings grow, pictures are reduced."""
-    return (found.size or 0) * (4 if found.modality == "audio" else 1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from arrowlens.encoders import ImageProcessor
 from arrowlens.errors import AudioValidationError, ImageValidationError, InputError
 from arrowlens.ingest import Event, IngestOptions
+from arrowlens.ingest.ahead import MAX_BYTES, MAX_WAITING, ReadAhead
 from arrowlens.ingest.encode import Batcher, ModelFailure, Pending, encode_each
 from arrowlens.ingest.jobs import Progress
-from arrowlens.ingest.prepare import Preparer, read_ahead
+from arrowlens.ingest.prepare import Preparer
 from arrowlens.ingest.walk import Found
 from arrowlens.media import Limits
 from arrowlens.store import Root
@@ -68,50 +70,86 @@ def test_batches_are_full_and_span_files():
     ]
 
 
-def test_reading_ahead_keeps_the_order_and_stays_bounded():
-    begun = []
+class Counting:
+    """A step for ``ReadAhead`` that knows how often it was opened and what it has begun."""
 
-    def step(number):
-        begun.append(number)
-        time.sleep(0.01 * (number % 3))
+    def __init__(self, seconds=0.0):
+        self.seconds, self.lock = seconds, threading.Lock()
+        self.begun, self.running, self.most, self.n_open = [], 0, 0, 0
+
+    @contextmanager
+    def open(self):
+        with self.lock:
+            self.n_open += 1
+        yield self
+        with self.lock:
+            self.n_open -= 1
+
+    def __call__(self, number):
+        with self.lock:
+            self.begun.append(number)
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(self.seconds * (1 + number % 3))
+        with self.lock:
+            self.running -= 1
         return -number
 
-    results = read_ahead(step, range(40), 4, lambda _: 1)
-    taken = []
-    for result in results:
-        taken.append(result)
-        assert len(begun) <= len(taken) + 3 * 4
-    assert taken == [-number for number in range(40)]
+
+def test_reading_ahead_gives_every_result_once_and_closes_its_steps():
+    step = Counting(0.002)
+    with ReadAhead(step.open, range(60), 4, lambda _: 1, threading.Event()) as results:
+        assert sorted(results) == [-number for number in reversed(range(60))]
+    assert (step.most, step.n_open) == (4, 0)
 
 
-def test_reading_ahead_waits_for_what_is_large():
-    running, most, lock = [0], [0], threading.Lock()
+def test_a_slow_item_holds_up_nothing_else():
+    step = Counting()
+    release = threading.Event()
 
-    def step(number):
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        time.sleep(0.005)
-        with lock:
-            running[0] -= 1
-        return number
+    def first_waits(number):
+        if number == 0:
+            release.wait(20)
+        return step(number)
 
-    assert list(read_ahead(step, range(12), 4, lambda _: 2**40)) == list(range(12))
-    assert most[0] == 1
+    with ReadAhead(lambda: nullcontext(first_waits), range(50), 2, lambda _: 1, threading.Event()) as results:
+        taken = [next(results) for _ in range(49)]
+        release.set()
+        assert sorted(taken) == [-number for number in reversed(range(1, 50))]
+        assert list(results) == [0]
+
+
+def test_reading_ahead_stays_bounded_by_count_and_by_bytes():
+    step = Counting()
+    with ReadAhead(step.open, range(1000), 4, lambda _: 1, threading.Event()) as results:
+        next(results)
+        time.sleep(0.2)
+        assert MAX_WAITING <= len(step.begun) <= MAX_WAITING + 1 + 4
+    large = Counting()
+    with ReadAhead(large.open, range(12), 4, lambda _: MAX_BYTES, threading.Event()) as results:
+        for n_taken in range(1, 13):
+            next(results)
+            time.sleep(0.01)
+            assert len(large.begun) <= n_taken + 4
 
 
 def test_closing_drops_what_has_not_begun():
-    begun = []
+    step = Counting(0.02)
+    with ReadAhead(step.open, range(1000), 2, lambda _: 1, threading.Event()) as results:
+        next(results)
+    assert len(step.begun) < 8
+    assert (step.running, step.n_open) == (0, 0)
 
-    def step(number):
-        begun.append(number)
-        time.sleep(0.02)
-        return number
 
-    results = read_ahead(step, range(1000), 2, lambda _: 1)
-    assert next(results) == 0
-    results.close()
-    assert len(begun) < 8
+def test_what_goes_wrong_in_a_thread_comes_out():
+    def break_down(number):
+        raise KeyError(number)
+
+    with (
+        ReadAhead(lambda: nullcontext(break_down), range(9), 3, lambda _: 1, threading.Event()) as results,
+        pytest.raises(KeyError),
+    ):
+        next(results)
 
 
 def prepared(path, **changes):

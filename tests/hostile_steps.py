@@ -1,0 +1,64 @@
+"""What happens inside a decoder, set off by a picture's colour: crashes, hangs, chatter. For real workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from arrowlens.encoders import ImageProcessor
+
+CRASH, STOP, SLEEP, LEAVE, STARVE, RAISE, IMPORTS = (
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (255, 255, 0),
+    (0, 255, 255),
+    (255, 0, 255),
+    (10, 20, 30),
+)
+N_ATTEMPTS = "ARROWLENS_TEST_ATTEMPTS"  # the environment names a file that gets a byte for each attempt
+
+
+class HostileProcessor(ImageProcessor):
+    """Prepares pictures as its parent does, but for pictures of one of the colours above."""
+
+    def __call__(self, image: Image.Image | np.ndarray, *, normalize: bool = True) -> np.ndarray:
+        os.write(1, b"decoder chatter\n")
+        os.write(2, b"decoder chatter\n")
+        print("decoder chatter", file=sys.stderr, flush=True)
+        pixels = np.asarray(image)
+        colour = tuple(int(value) for value in pixels[0, 0]) if (pixels == pixels[0, 0]).all() else ()
+        self._note(colour)
+        if colour == CRASH:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif colour == STOP:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif colour == SLEEP:
+            time.sleep(1000)
+        elif colour == LEAVE:
+            os._exit(3)
+        elif colour == STARVE:
+            raise MemoryError
+        elif colour == RAISE:
+            raise KeyError("what no decoder\nshould raise")
+        elif colour == IMPORTS:
+            loaded = [name for name in ("torch", "lancedb", "transformers", "streamlit") if name in sys.modules]
+            raise RuntimeError(f"loaded: {loaded}, SIGINT {signal.getsignal(signal.SIGINT)!r}")
+        return super().__call__(image, normalize=normalize)
+
+    def _note(self, colour: tuple[int, ...]) -> None:
+        if N_ATTEMPTS in os.environ and colour in (CRASH, STOP, SLEEP, LEAVE):
+            with Path(os.environ[N_ATTEMPTS]).open("ab") as file:
+                file.write(b".")
+
+
+def write_plain(path: Path, colour: tuple[int, int, int]) -> Path:
+    """A picture of one colour; a PNG, which keeps it exactly."""
+    Image.new("RGB", (40, 30), colour).save(path, "PNG")
+    return path
