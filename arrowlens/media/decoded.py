@@ -8,20 +8,27 @@ from typing import Literal
 
 import numpy as np
 
+from arrowlens.errors import MediaError
+
 Modality = Literal["image", "audio"]
 SAMPLE_RATE = 16_000  # Hz, of every decoded recording
+
+
+class TooLargeError(MediaError):
+    """A picture of more pixels, or a recording of more seconds, than the limits allow."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """How large a file may be. All of them hold before pixels or samples are allocated.
 
-    A picture takes up to 7 bytes a pixel (Pillow's 4 and the array's 3) beside its file, and a second of sound 64 kB:
-    at the default limits 840 MB of pixels, or 460 MB of samples.
+    Beside its file a picture takes 4.5 bytes a pixel when it is reduced, else up to 8 (Pillow's 4, the array's 3, and
+    bands of both), and a second of sound 64 kB: at the default limits 540 or 960 MB of pixels, or 460 MB of samples.
     """
 
     max_pixels: int = 120_000_000
-    """Width times height of a picture; a 100-megapixel camera's pass."""
+    """Width times height of a picture; a 100-megapixel camera's pass. Formats whose decoders take more memory get less
+    of it: WebP 1/2.5, AVIF 1/1.5, and JPEG 2000, where it cannot be reduced while decoding, 1/3."""
     max_file_bytes: int = 2 * 1024**3
     """Size of any file; recordings are streamed."""
     max_image_bytes: int = 512 * 1024**2
@@ -81,3 +88,5 @@ class Decoded:
     """What else is there: make, model, lens, colour_profile of pictures; genre, date of recordings."""
     trivial: bool = False
     """A picture of one colour or smaller than 8 x 8, or silence: valid, but alike to every other one."""
+    too_large: bool = False
+    """Refused for its pixels or seconds alone: with higher limits there may be no ``reason``."""

@@ -8,12 +8,14 @@ import struct
 
 from arrowlens.errors import MediaError
 from arrowlens.media.containers import check_boxes
-from arrowlens.media.decoded import Limits
+from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.directories import is_plausible
 
 _MAX_SEGMENTS = 10_000  # of a JPEG, before its pixels
 _TIFF_HEADER = re.compile(rb"II\*\0|MM\0\*")
 _MAX_TIFF_HEADERS = 100
+# Memory a pixel, measured, over that of a PNG (4.5 bytes, reduced): the decoders hold several copies.
+_COSTS = {"webp": 2.5, "avif": 1.5, "jpeg2000": 3.0}
 _START_OF_SCAN, _EXIF_MARKER = 0xDA, 0xE1
 
 
@@ -23,7 +25,7 @@ def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
     Raises:
         MediaError: too large, truncated, or claims more than it could hold; one line for a user.
     """
-    check_size(_stated_size(data, file_format), limits)
+    check_size(_stated_size(data, file_format), limits, file_format)
     if file_format == "webp":
         promised = int.from_bytes(data[4:8], "little") + 8
         if promised > len(data):
@@ -34,20 +36,21 @@ def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
         raise MediaError("damaged: its metadata claims more than the file holds")
 
 
-def check_size(size: tuple[int, int], limits: Limits) -> None:
-    """Hold a width and a height against the limit.
+def check_size(size: tuple[int, int], limits: Limits, file_format: str = "") -> None:
+    """Hold a width and a height against the limit, which is lower for formats whose decoders take more memory.
 
     Raises:
-        MediaError: over it.
+        TooLargeError: over it.
     """
     width, height = size
-    if width * height > limits.max_pixels:
-        raise MediaError(f"{width} x {height} pixels is over the limit of {say_megapixels(limits)}")
+    if width * height > limits.max_pixels / _COSTS.get(file_format, 1.0):
+        raise TooLargeError(f"{width} x {height} pixels is over the limit of {say_megapixels(limits, file_format)}")
 
 
-def say_megapixels(limits: Limits) -> str:
+def say_megapixels(limits: Limits, file_format: str = "") -> str:
     """The limit of pixels for a user."""
-    return f"{limits.max_pixels / 1e6:,.6g} megapixels"
+    cost = _COSTS.get(file_format, 1.0)
+    return f"{limits.max_pixels / cost / 1e6:,.6g} megapixels" + (f" for {file_format.upper()}" if cost > 1 else "")
 
 
 def _stated_size(data: bytes, file_format: str) -> tuple[int, int]:

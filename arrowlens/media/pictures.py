@@ -26,7 +26,7 @@ from arrowlens.errors import MediaError
 from arrowlens.media.about import About
 from arrowlens.media.colour_codes import nclx_of, profile_for
 from arrowlens.media.colours import ToRgb
-from arrowlens.media.decoded import Limits
+from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.heif import HeifPicture
 from arrowlens.media.picture_headers import check_picture_header, check_size, say_megapixels
 from arrowlens.media.picture_metadata import about_picture, orientation, read_exif
@@ -126,14 +126,14 @@ def _load(
     try:
         image = _PLUGINS[file_format](io.BytesIO(data))
         size = image.size
-        check_size(size, limits)
-        _check_tiles(image, limits)
         reduced = _reduce(image, data, factor_for(*size, min_side, longer_side))
+        check_size(size, limits, "" if reduced else file_format)
+        _check_tiles(image, limits)
         image.load()
         if file_format == "avif" and "icc_profile" not in image.info and (codes := nclx_of(data)):
             image.info["icc_profile"] = profile_for(*codes)  # Pillow does not look for it
     except Image.DecompressionBombError as error:  # a GIF's frame may be larger than the screen its header states
-        raise MediaError(f"a frame is over the limit of {say_megapixels(limits)}") from error
+        raise TooLargeError(f"a frame is over the limit of {say_megapixels(limits)}") from error
     except (OSError, SyntaxError, ValueError, Warning) as error:  # a warning where the process makes errors of them
         raise MediaError(_explain(error, file_format)) from error
     return image, size if reduced else image.size  # a TIFF has turned itself upright
