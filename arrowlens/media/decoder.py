@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, BinaryIO
 
 from arrowlens.errors import MediaError
-from arrowlens.media.decoded import Decoded, Limits, Modality
+from arrowlens.media.decoded import Decoded, Limits, Modality, TooLargeError
 from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
 from arrowlens.media.formats import FORMAT_MODALITY, SNIFF_BYTES, describe_content, modality_of, sniff
 from arrowlens.media.pictures import Picture, read_picture
@@ -67,7 +67,7 @@ def decode(
             if data is None:
                 require_unchanged(file, before)
     except MediaError as error:
-        return _refused(found, str(error))
+        return replace(_refused(found, str(error)), too_large=isinstance(error, TooLargeError))
     except MemoryError:
         return _refused(found, "there is not enough memory to decode it")
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself

@@ -11,7 +11,7 @@ import soxr
 
 from arrowlens.errors import MediaError
 from arrowlens.media.about import About, about_recording
-from arrowlens.media.decoded import SAMPLE_RATE, Limits
+from arrowlens.media.decoded import SAMPLE_RATE, Limits, TooLargeError
 from arrowlens.media.files import Tape
 from arrowlens.media.lengths import check_length, say_length
 from arrowlens.media.sounds import Sound, open_sound
@@ -119,7 +119,7 @@ class _Mixer:
 
 def _check_seconds(seconds: float, limits: Limits) -> None:
     if seconds > limits.max_seconds:
-        raise MediaError(f"{say_length(seconds)} is over the limit of {say_length(limits.max_seconds)}")
+        raise TooLargeError(f"{say_length(seconds)} is over the limit of {say_length(limits.max_seconds)}")
 
 
 def _check_complete(seconds: float, sound: Sound, stated: bool) -> None:
