@@ -20,6 +20,7 @@ _SUFFIXES: dict[str, str] = {
     "heic": ".heic .heif .hif",
     "avif": ".avif .avifs",
     "wav": ".wav .wave",
+    "aiff": ".aif .aiff .aifc",
     "flac": ".flac",
     "mp3": ".mp3",
     "ogg": ".ogg .oga",
@@ -29,6 +30,7 @@ _SUFFIXES: dict[str, str] = {
     "mp4": ".mp4 .m4v .mov .3gp",
     "mkv": ".mkv .mka",
     "webm": ".webm",
+    "avi": ".avi",
 }
 
 _PICTURES = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "jpeg2000", "pnm", "heic", "avif")
@@ -56,6 +58,14 @@ _PREFIXES = [
     (b"BM", "bmp"),
 ]
 
+_FORMS = {
+    (b"RIFF", b"WEBP"): "webp",
+    (b"RIFF", b"WAVE"): "wav",
+    (b"RF64", b"WAVE"): "wav",
+    (b"RIFF", b"AVI "): "avi",
+    (b"FORM", b"AIFF"): "aiff",
+    (b"FORM", b"AIFC"): "aiff",
+}
 _PNM_HEADER = re.compile(rb"P[1-6f][ \t\r\n](?:\s|#[^\r\n]*[\r\n])*[0-9]")
 
 # Brands of the ISO base media file format: what follows "ftyp".
@@ -81,10 +91,10 @@ _FOREIGN = [
     (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
     (b"8BPS", "a Photoshop document"),
     (b"gimp xcf", "a GIMP picture"),
-    (b"FORM", "an AIFF or other IFF file"),
+    (b"FORM", "an IFF file that is not AIFF"),
     (b"\x30\x26\xb2\x75", "a Windows Media file (WMA or WMV)"),
     (b"\0\0\x01\xba", "an MPEG film"),
-    (b"RIFF", "a RIFF file that is neither WAV nor WebP"),
+    (b"RIFF", "a RIFF file that is neither WAV nor WebP nor AVI"),
     (b"PF\n", "a colour PFM picture"),
     (b"P7\n", "a PAM picture"),
 ]
@@ -101,8 +111,8 @@ def sniff(head: bytes) -> str | None:
     for prefix, name in _PREFIXES:
         if head.startswith(prefix):
             return name
-    if head[:4] in (b"RIFF", b"RF64"):
-        return {b"WEBP": "webp", b"WAVE": "wav"}.get(head[8:12])
+    if name := _FORMS.get((head[:4], head[8:12])):
+        return name
     if head[:4] == b"OggS":
         return "opus" if b"OpusHead" in head[:64] else "ogg"
     if head[4:8] == b"ftyp":

@@ -7,14 +7,14 @@ are looked at before either sees them.
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from arrowlens.errors import MediaError
 from arrowlens.media.containers import check_boxes, check_elements
 from arrowlens.media.formats import id3_size
 
 TRUNCATION_TOLERANCE = 0.1  # s; recorders that miscount by a header or a frame are common
-_MP3_TOLERANCE = 0.01  # of the bytes
+_SIZE_TOLERANCE = 0.01  # of the bytes
 _UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # bytes of data, as writers to a pipe leave them
 _MAX_CHUNKS = 1000
 _XING_BYTES = 200  # the tag lies within the first frame, behind its header and side information
@@ -33,11 +33,13 @@ def check_length(file: BinaryIO, size: int, file_format: str) -> bool:
         return _check_wav(file, size)
     if file_format == "mp3":
         return _check_mp3(file, size)
+    if file_format in ("aiff", "avi"):
+        _check_form(file, size, "big" if file_format == "aiff" else "little")
     if file_format in ("m4a", "mp4"):
         check_boxes(file, size, needed=b"moov")
     if file_format in ("mkv", "webm"):
         check_elements(file, size)
-    return file_format in ("flac", "m4a", "mp4")
+    return file_format in ("aiff", "flac", "m4a", "mp4")
 
 
 def say_length(seconds: float) -> str:
@@ -83,6 +85,14 @@ def _wav_data(file: BinaryIO, size: int) -> tuple[int, int, int] | None:
     return None
 
 
+def _check_form(file: BinaryIO, size: int, order: Literal["big", "little"]) -> None:
+    """An IFF file is one chunk with its length; several of them, or an unknown length, are rare and pass."""
+    file.seek(4)
+    promised = int.from_bytes(file.read(4), order)
+    if promised not in _UNKNOWN_SIZES and promised + 8 - size > _SIZE_TOLERANCE * promised:
+        raise MediaError(f"truncated: {size:,} of {promised + 8:,} bytes are there")
+
+
 def _check_mp3(file: BinaryIO, size: int) -> bool:
     file.seek(0)
     start = id3_size(file.read(10))
@@ -92,6 +102,6 @@ def _check_mp3(file: BinaryIO, size: int) -> bool:
     if at < 0 or len(frame) < at + 16:
         return False
     flags, n_frames, n_bytes = struct.unpack_from(">III", frame, at + 4)
-    if flags & 3 == 3 and n_bytes - (size - start) > _MP3_TOLERANCE * n_bytes:
+    if flags & 3 == 3 and n_bytes - (size - start) > _SIZE_TOLERANCE * n_bytes:
         raise MediaError(f"truncated: {size - start:,} of {n_bytes:,} bytes of sound are there")
     return bool(flags & 1 and n_frames)
