@@ -17,7 +17,8 @@ from arrowlens.ingest.walk import Found
 from arrowlens.media import Decoded
 from arrowlens.store import INDEXED, SCHEMA_VERSION, SKIPPED, MultimodalStorage, VectorRow
 
-_SECONDS_BETWEEN = 30.0  # a slow run commits at least this often
+# A killed run loses the work of so many seconds; the first files can be found sooner.
+_FIRST_AFTER_S, _LATER_AFTER_S = 1.0, 5.0
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 _NOT_DECODED = Decoded(modality=None, reason="")
@@ -31,7 +32,7 @@ class Committer:
     ) -> None:
         self._storage, self._known, self._progress = storage, known, progress
         self._commit_every = commit_every
-        self._last = time.monotonic()
+        self._last, self._due_s = time.monotonic(), _FIRST_AFTER_S
         self._media: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, str] = {}  # media_id -> why its file could not be read
         self._vectors: dict[str, list[VectorRow]] = {}
@@ -88,7 +89,7 @@ class Committer:
     def commit_if_due(self) -> None:
         """Write if enough has gathered, or enough time has passed."""
         n_waiting = len(self._media) + len(self._kept)
-        if n_waiting >= self._commit_every or (n_waiting and time.monotonic() - self._last > _SECONDS_BETWEEN):
+        if n_waiting >= self._commit_every or (n_waiting and time.monotonic() - self._last > self._due_s):
             self.commit()
 
     def commit(self) -> None:
@@ -107,9 +108,10 @@ class Committer:
         if self._media:
             self._storage.upsert_media([self._media[media_id] for media_id in sorted(self._media)])
             self.has_written = True
+            self._storage.optimize_meanwhile()
         for gathered in (self._media, self._vectors, self._thumbnails):
             gathered.clear()
-        self._last = time.monotonic()
+        self._last, self._due_s = time.monotonic(), min(2 * self._due_s, _LATER_AFTER_S)
         self._progress.timings["writing"] += time.perf_counter() - started
 
     def _readable(self, prepared: Prepared) -> None:
@@ -156,7 +158,7 @@ def _vector_row(prepared: Prepared, index: int, vector: Any) -> VectorRow:  # no
 
 def _indexed_row(prepared: Prepared) -> dict[str, Any]:
     found = prepared.found
-    caption = {"caption": getattr(prepared, "caption", None), "caption_stamp": found.caption_stamp}
+    caption = {"caption": prepared.caption, "caption_stamp": found.caption_stamp}
     return _media_row(found, prepared.decoded) | caption
 
 

@@ -1,9 +1,8 @@
-"""When a vector table gets an index, and how tables are kept in shape."""
+"""When a vector table gets an index, and how it is asked."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +17,8 @@ MIN_ROWS = 50_000
 ROWS_A_PARTITION = 4_096
 REFINE = 10  # candidates a result whose full vectors are compared: IVF_RQ's own distances are coarse
 MIN_PROBES = 20
-MAX_FRAGMENTS = 8  # each merge leaves one; every query visits them all
 MAX_DELTAS = 4
 _MAX_UNINDEXED = 0.2
-# A searching process holds a version for the length of a query; one that is cut off reads again.
-_KEEP_VERSIONS = dt.timedelta(seconds=1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,13 +37,15 @@ class IndexState:
 
 
 def nearest(
-    table: LanceTable, query: np.ndarray, limit: int, columns: list[str], where: Expr | None = None
+    table: LanceTable, query: np.ndarray, limit: int, columns: list[str], where: Expr | None = None, exact: bool = False
 ) -> pa.Table:
-    """The ``limit`` rows nearest by cosine, with ``_distance``: exact without an index, refined with one."""
+    """The ``limit`` rows nearest by cosine, with ``_distance``: exact without an index or if asked, else refined."""
     search = table.search(query, vector_column_name="embedding").distance_type("cosine")
     search = search.minimum_nprobes(MIN_PROBES).maximum_nprobes(0)  # 0: as many as it takes to fill the limit
     if where is not None:
         search = search.where(where)  # lancedb filters before it looks for neighbours
+    if exact:
+        search = search.bypass_vector_index()
     return search.refine_factor(REFINE).select([*columns, "_distance"]).limit(limit).to_arrow()
 
 
@@ -60,22 +58,6 @@ def index_state(table: LanceTable) -> IndexState:
     if index is None:
         return IndexState(n_rows, n_fragments)
     return IndexState(n_rows, n_fragments, index.index_type, index.num_unindexed_rows)
-
-
-def keep_in_shape(table: LanceTable, *, thorough: bool) -> None:
-    """Build or rebuild the vector index if there is cause; compact if there is, or if ``thorough``."""
-    if "embedding" in table.schema.names:
-        keep_index(table)
-    if thorough or _needs_compaction(table):
-        compact(table)
-
-
-def compact(table: LanceTable) -> None:
-    """Join fragments, extend indexes, drop versions that no query can still be reading.
-
-    Only the holder of the writer lock may do this: leftovers of killed runs are deleted too.
-    """
-    table.optimize(cleanup_older_than=_KEEP_VERSIONS, delete_unverified=True)
 
 
 def keep_index(table: LanceTable) -> None:
@@ -96,11 +78,6 @@ def keep_index(table: LanceTable) -> None:
         config=IvfRq(distance_type="cosine", num_partitions=max(1, n_rows // ROWS_A_PARTITION)),
         replace=True,
     )
-
-
-def _needs_compaction(table: LanceTable) -> bool:
-    stats: Any = table.stats()
-    return bool(stats["fragment_stats"]["num_fragments"] > MAX_FRAGMENTS)
 
 
 def _index_name(table: LanceTable) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from arrowlens.store.settings import (
     Settings,
     is_settings_file,
     read_settings,
+    relative_to,
     write_settings,
 )
 from arrowlens.store.tables import Tables
@@ -111,6 +112,21 @@ class OpenLibrary:
         with self.writing():
             mounts = tuple(sorted({*self.settings.mounts, *paths}))
             self._save(dataclasses.replace(self.settings, mounts=mounts))
+
+    def forget_roots(self, kept: Set[str]) -> None:
+        """Forget the roots that are not among ``kept`` (ids), and mounted disks that no other root has to do with.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            roots = tuple(root for root in self.settings.roots if root.root_id in kept)
+            mounts = tuple(
+                mount
+                for mount in self.settings.mounts
+                if any(relative_to(mount, root.path) is not None or root.relative(mount) is not None for root in roots)
+            )
+            self._save(dataclasses.replace(self.settings, roots=roots, mounts=mounts))
 
     def _created(self) -> Settings:
         """Make a library in a folder that is missing or empty; a killed attempt does not stand in the way."""

@@ -30,6 +30,7 @@ from arrowlens.store.statistics import Statistics, collect
 from arrowlens.store.tables import equals
 from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
 
+_ATTEMPTS = 5  # to search while nobody writes
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
 
@@ -70,7 +71,13 @@ class LibraryReader(OpenLibrary):
             rows = self._tables.read(name, lambda table: nearest(table, query, limit, columns, where), empty)
             return rows.rename_columns({source: "media_id"})
 
-        return best_files(fetch, self._alive, query, k)
+        for _ in range(_ATTEMPTS):
+            # Vectors and media are read one after the other: a commit in between could hide a file that is there.
+            version = self._tables.version(MEDIA_TABLE)
+            best = best_files(fetch, self._alive, query, k)
+            if self._tables.version(MEDIA_TABLE) == version:
+                break
+        return best
 
     def media(self, media_ids: Sequence[str]) -> pa.Table:
         """Rows of ``media`` by id, ordered by id, with ``absolute_path`` (binary; ``os.fsdecode`` gives the path).

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
+from arrowlens.store.durable import sync_folder
 from arrowlens.store.schema import SCHEMA_VERSION, root_id_of
 
 SETTINGS_NAME = "library.json"
@@ -161,6 +162,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        sync_folder(folder)
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arrowlens.store import index
 from arrowlens.store.named import query_named, store_named
 from arrowlens.store.reading import LibraryReader, vouched
 from arrowlens.store.schema import (
@@ -22,7 +20,6 @@ from arrowlens.store.schema import (
     thumbnail_schema,
     vector_table_name,
 )
-from arrowlens.store.tables import translated
 from arrowlens.store.vectors import VectorRow, vector_table
 
 
@@ -83,12 +80,18 @@ class MultimodalStorage(LibraryReader):
     def delete_media(self, media_ids: Sequence[str]) -> None:
         """Forget places of files, with what only they used: ``media`` rows first, then vectors and thumbnails.
 
+        Their bytes are gone from the disk afterwards, and so are the names of folders of which nothing is left.
+
         Raises:
             LibraryBusyError, StorageError: as for writing.
         """
+        if not media_ids:
+            return
         with self.writing():
             self._tables.delete(MEDIA_TABLE, "media_id", media_ids)
             self.repair()
+            self.forget_roots({*self.all_media(["root_id"])["root_id"].to_pylist()})
+            self.optimize(thorough=False)
 
     def repair(self) -> int:
         """Delete vectors and thumbnails that no ``media`` row vouches for; returns how many vectors.
@@ -114,7 +117,7 @@ class MultimodalStorage(LibraryReader):
         return n_deleted
 
     def optimize(self, *, thorough: bool = True) -> None:
-        """Compact the tables, keep their indexes, drop old versions.
+        """Compact the tables, keep their indexes, drop old versions, and purge what was deleted.
 
         Args:
             thorough: False leaves alone what is in good shape, so that it costs little after each ingest.
@@ -124,11 +127,25 @@ class MultimodalStorage(LibraryReader):
         """
         with self.writing():
             for name in self._tables.names():
-                with translated(f"{self.path}: compacting {name}"):
-                    table = self._tables.table(name)
-                    if table is None:
-                        continue
-                    self._tables.retried(partial(index.keep_in_shape, table, thorough=thorough))
+                self._tables.keep_in_shape(name, thorough=thorough)
+
+    def optimize_meanwhile(self) -> None:
+        """Compact what has fallen into too many parts since the run began; cheap enough to ask after each commit.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            for name in self._tables.names():
+                self._tables.keep_in_shape_meanwhile(name)
+
+    def needs_optimizing(self) -> bool:
+        """Whether ``optimize(thorough=False)`` has something to do: a run that was cut off leaves it behind.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return any(self._tables.is_out_of_shape(name) for name in self._tables.names())
 
     # -- the seed's methods ---------------------------------------------------------------------------------------
 

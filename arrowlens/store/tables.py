@@ -6,6 +6,7 @@ Every handle asks for the newest version at each use, so that another process's 
 from __future__ import annotations
 
 import datetime as dt
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from arrowlens.errors import StorageError
+from arrowlens.store.durable import Durable
+from arrowlens.store.upkeep import compact, keep_in_shape, shape_of
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _FOREIGN = (RuntimeError, OSError, ValueError, TypeError, KeyError, pa.ArrowException)  # what lancedb raises
 _ATTEMPTS = 4
+_READ_ATTEMPTS = 8
 _IDS_A_FILTER = 5_000
+# Without these a compaction of 50,000 thumbnails takes a gigabyte; searches are not slower.
+_ENVIRONMENT = {"LANCE_DEFAULT_BATCH_SIZE": "1024", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 * 1024**2)}
 
 
 class Tables:
@@ -37,6 +43,7 @@ class Tables:
         self._lock = threading.Lock()
         self._database: Any = None
         self._open: dict[str, LanceTable] = {}
+        self._durable = Durable()
 
     def names(self) -> list[str]:
         """The tables there are, sorted; found by their folders, without importing lancedb."""
@@ -54,18 +61,20 @@ class Tables:
         Raises:
             StorageError: the database refused.
         """
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(_READ_ATTEMPTS):
             with translated(f"{self._folder}: reading {name}"):
-                table = self.table(name)
-                if table is None:
-                    return empty
                 try:
-                    return ask(table)
+                    table = self.table(name)
+                    return empty if table is None else ask(table)
                 except _FOREIGN as error:
-                    if attempt + 1 == _ATTEMPTS or not _is_vanished(error):
+                    if attempt + 1 == _READ_ATTEMPTS or not _is_vanished(error):
                         raise
                     self.forget(name)
         raise AssertionError("unreachable")
+
+    def version(self, name: str) -> int:
+        """Number of the newest version of a table, 0 for a missing one; it grows with every change."""
+        return self.read(name, lambda table: int(table.version), 0)
 
     def rows(self, name: str, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
         """``columns`` of the rows that satisfy ``where``; of a missing table, none, in the columns of ``schema``.
@@ -105,6 +114,7 @@ class Tables:
             # An index on the key brings back duplicates under concurrent merges; the scan costs nothing.
             merge = merge.use_index(False)
             self.retried(lambda: merge.execute(rows))
+            self._durable.sync(self._path(name))
 
     def add_columns(self, name: str, schema: pa.Schema) -> None:
         """Give a table the columns of ``schema`` that it lacks, null in every row; a missing table stays missing.
@@ -120,6 +130,7 @@ class Tables:
             missing = [field for field in schema if field.name not in held]
             if missing:
                 self.retried(lambda: table.add_columns(missing))
+                self._durable.sync(self._path(name))
 
     def delete(self, name: str, column: str, values: Sequence[str]) -> None:
         """Delete the rows whose ``column`` is among ``values``.
@@ -132,6 +143,39 @@ class Tables:
             for part in _parts(values) if table is not None else ():
                 assert table is not None
                 self._delete_part(table, column, part)
+            self._durable.sync(self._path(name))
+
+    def keep_in_shape(self, name: str, *, thorough: bool) -> None:
+        """Index, compact and purge a table, if there is cause or if ``thorough``.
+
+        Raises:
+            StorageError: the database refused; the rows are what they were.
+        """
+        with translated(f"{self._folder}: compacting {name}"):
+            table = self.table(name)
+            if table is not None:
+                folder = self._path(name)
+                self.retried(lambda: keep_in_shape(table, folder, self._durable, thorough=thorough))
+
+    def keep_in_shape_meanwhile(self, name: str) -> None:
+        """Compact a table that has fallen into too many parts during a run.
+
+        Raises:
+            StorageError: the database refused; the rows are what they were.
+        """
+        with translated(f"{self._folder}: compacting {name}"):
+            table, folder = self.table(name), self._path(name)
+            if table is not None and shape_of(table, folder).is_compaction_due_meanwhile:
+                self.retried(lambda: compact(table, folder, self._durable))
+
+    def is_out_of_shape(self, name: str) -> bool:
+        """Whether ``keep_in_shape`` would compact a table.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        folder = self._path(name)
+        return self.read(name, lambda table: shape_of(table, folder).is_compaction_due, False)
 
     def table(self, name: str) -> LanceTable | None:
         """The handle of a table, None when there is no such table yet."""
@@ -165,8 +209,10 @@ class Tables:
 
     def _exists(self, name: str) -> bool:
         """Whether a table has been committed; one that is just being made, or was cut off while it was, has not."""
-        versions = self._folder / f"{name}.lance" / "_versions"
-        return next(versions.glob("*.manifest"), None) is not None
+        return next((self._path(name) / "_versions").glob("*.manifest"), None) is not None
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.lance"
 
     def _delete_part(self, table: LanceTable, column: str, part: Sequence[str]) -> None:
         self.retried(lambda: table.delete(is_among(column, part)))
@@ -178,6 +224,8 @@ class Tables:
 
     def _connected(self) -> Any:  # noqa: ANN401 - lancedb is not typed
         if self._database is None:
+            for variable, value in _ENVIRONMENT.items():
+                os.environ.setdefault(variable, value)
             import lancedb
 
             self._database = lancedb.connect(str(self._folder), read_consistency_interval=dt.timedelta(0))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
-from arrowlens.store.index import MAX_FRAGMENTS, MIN_ROWS
+from arrowlens.store.index import MIN_ROWS
+from arrowlens.store.upkeep import MAX_FRAGMENTS
 
 DIGEST, D = "c" * 64, 32
 N = MIN_ROWS + 1_000

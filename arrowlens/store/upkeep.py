@@ -1,0 +1,132 @@
+"""Keeping a table small on disk and quick to read: when it is compacted, and how nothing can be lost by it.
+
+A merge leaves a fragment, a version and, for the keys that it inserted, some 70 kB beside them; a deletion leaves the
+row's bytes where they are and a note that it is gone. Compaction writes rows into few files without the deleted ones,
+pruning removes the files of earlier versions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arrowlens.store.durable import Durable
+from arrowlens.store.index import keep_index
+
+if TYPE_CHECKING:
+    from lancedb.table import LanceTable
+
+MAX_FRAGMENTS = 8  # each merge leaves one; every query visits them all
+MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which would else write everything again with every eighth merge
+MAX_FRAGMENTS_EVER = 512
+_MAX_WASTE = 0.1  # of what the rows take
+_SLACK = 64 * 1024  # bytes
+_FOR_EVER = dt.timedelta(days=36_500)
+# A search that reads an earlier version meanwhile finds its files gone, and reads the new one.
+_AT_ONCE = dt.timedelta(milliseconds=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """How a table lies on disk.
+
+    Attributes:
+        n_rows: rows. n_fragments: files that a scan visits. n_largest: rows of the largest fragment.
+        n_wasted: bytes that the newest version does not need; its indexes are left out.
+        n_needed: bytes of its rows. has_deleted: whether deleted rows are still there.
+    """
+
+    n_rows: int
+    n_fragments: int
+    n_largest: int
+    n_wasted: int
+    n_needed: int
+    has_deleted: bool
+
+    @property
+    def is_compaction_due(self) -> bool:
+        """After a run: deleted rows go, and so does what would add up over many small runs."""
+        wasteful = self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
+        return self.has_deleted or wasteful or self.n_fragments > MAX_FRAGMENTS
+
+    @property
+    def is_compaction_due_meanwhile(self) -> bool:
+        """During a run: once the rows have doubled, so that each is written again a few times only."""
+        has_doubled = self.n_rows >= 2 * self.n_largest
+        limit = MAX_FRAGMENTS_MEANWHILE if has_doubled else MAX_FRAGMENTS_EVER
+        return self.n_fragments > limit
+
+
+def shape_of(table: LanceTable, folder: Path) -> Shape:
+    """How the table in ``folder`` lies there."""
+    stats: Any = table.stats()  # a dict, whatever lancedb's annotation says
+    fragments = stats["fragment_stats"]
+    needed = stats["total_bytes"]
+    on_disk = sum(_n_bytes(folder / part) for part in ("data", "_versions", "_transactions", "_deletions"))
+    return Shape(
+        n_rows=stats["num_rows"],
+        n_fragments=fragments["num_fragments"],
+        n_largest=fragments["lengths"]["max"],
+        n_wasted=max(0, on_disk - needed),
+        n_needed=needed,
+        has_deleted=_has_deleted(folder),
+    )
+
+
+def keep_in_shape(table: LanceTable, folder: Path, durable: Durable, *, thorough: bool) -> None:
+    """Build or rebuild the vector index if there is cause; compact if there is, or if ``thorough``."""
+    has_vectors = "embedding" in table.schema.names
+    if has_vectors:
+        keep_index(table)
+    if thorough or shape_of(table, folder).is_compaction_due:
+        compact(table, folder, durable)
+        if _has_deleted(folder):
+            _purge(table, folder, durable)
+            if has_vectors:
+                keep_index(table)
+
+
+def compact(table: LanceTable, folder: Path, durable: Durable) -> None:
+    """Join fragments, extend indexes, drop every version but the newest.
+
+    Only the holder of the writer lock may do this: leftovers of killed runs are deleted too. Nothing is deleted before
+    what replaces it is safe from a loss of power.
+    """
+    table.optimize(cleanup_older_than=_FOR_EVER)
+    durable.sync(folder)
+    table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
+
+
+def _purge(table: LanceTable, folder: Path, durable: Durable) -> None:
+    """Compact a table that lance leaves alone since few of its rows are deleted.
+
+    It joins small fragments, deleted rows or not, but only several of them: writing one row anew makes a second one.
+    Where that is not enough (fragments of a million rows), all rows are written anew.
+    """
+    key, other = table.schema.names[:2]
+    first = table.search().select([key]).limit(1).to_arrow()[key].to_pylist()
+    for where in (_is(key, first[0]) if first else None, None):
+        table.update(where=where, values_sql={other: other})
+        compact(table, folder, durable)
+        if not _has_deleted(folder):
+            return
+
+
+def _is(column: str, value: str) -> Any:  # noqa: ANN401 - lancedb is not typed
+    from lancedb.expr import col, lit
+
+    return col(column) == lit(value)
+
+
+def _has_deleted(folder: Path) -> bool:
+    """Whether versions on disk note deleted rows; those of pruned versions are gone."""
+    return next((folder / "_deletions").glob("*"), None) is not None
+
+
+def _n_bytes(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except FileNotFoundError:
+        return 0
