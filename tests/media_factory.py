@@ -14,36 +14,18 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import soundfile
 from PIL import Image
 
-IMAGE_FORMATS = ["jpeg", "png", "webp", "gif", "bmp", "tiff"]
-SOUND_FORMATS = ["wav", "flac", "mp3", "ogg", "opus"]
+from tests.film_factory import FILM_FORMATS, film_bytes
+from tests.signals import pixels, samples
+
+IMAGE_FORMATS = ["jpeg", "png", "webp", "gif", "bmp", "tiff", "jpeg2000", "pnm", "heic", "avif"]
+SOUND_FORMATS = ["wav", "aiff", "flac", "mp3", "ogg", "opus"]  # that libsndfile reads; FILM_FORMATS are ffmpeg's
 ORIENTATION, DESCRIPTION, MAKE, MODEL, EXIF_IFD, TAKEN = 274, 270, 271, 272, 0x8769, 36867
+_SUFFIXES = {"jpeg2000": "jp2", "pnm": "ppm"}
 _BLOCK_FRAMES = 4096  # libsndfile overflows its stack on long Vorbis blocks
-
-
-def pixels(seed: int = 0, width: int = 96, height: int = 64) -> np.ndarray:
-    """(height, width, 3) uint8: a smooth slope with a few rectangles, different for each seed."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width] / max(width, height)
-    slope = rng.uniform(-90, 90, (3, 2))
-    image = 128 + slope[:, 0] * x[..., None] + slope[:, 1] * y[..., None]
-    for _ in range(4):
-        left, top = rng.integers(0, [width, height])
-        right, bottom = left + rng.integers(1, width + 1) // 2 + 1, top + rng.integers(1, height + 1) // 2 + 1
-        image[top:bottom, left:right] = rng.integers(0, 256, 3)
-    return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def samples(seed: int = 0, seconds: float = 1.0, rate: int = 16_000, channels: int = 1) -> np.ndarray:
-    """(n, channels) float32: tones with a slow beat and a little noise, different for each seed."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(round(seconds * rate))[:, None] / rate
-    frequencies = rng.uniform(110, 1800, (3, channels))
-    sound = sum(0.2 * np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) for f in frequencies)
-    sound = sound * (0.6 + 0.4 * np.sin(2 * np.pi * rng.uniform(0.5, 3) * t))
-    return (sound + rng.normal(0, 0.003, sound.shape)).astype(np.float32)
 
 
 def image_bytes(file_format: str, seed: int = 0, width: int = 96, height: int = 64, **options: object) -> bytes:
@@ -54,7 +36,12 @@ def image_bytes(file_format: str, seed: int = 0, width: int = 96, height: int = 
 def encode_image(image: Image.Image, file_format: str, **options: object) -> bytes:
     """Any Pillow image as a file's bytes."""
     buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
+    if file_format == "heic":
+        pillow_heif.from_pillow(image).save(buffer, **{"quality": 90, "enc_params": {"preset": "ultrafast"}, **options})
+    else:
+        if file_format == "avif":
+            options = {"speed": 10, "max_threads": 1, **options}
+        image.save(buffer, {"pnm": "ppm"}.get(file_format, file_format), **options)
     return buffer.getvalue()
 
 
@@ -170,8 +157,9 @@ def good_files() -> dict[bytes, bytes]:
     deep = Image.fromarray(pixels(22)[..., 0].astype(np.uint16) << 8)
     frames = [Image.fromarray(pixels(seed)) for seed in (23, 24, 25)]
     turned = exif(6, "2019:07:14 18:30:05", make="Kamera", model="K-1", description="Möwe über dem Hafen")
-    files = {f"plain.{name}": image_bytes(name, seed) for seed, name in enumerate(IMAGE_FORMATS)}
+    files = {f"plain.{_SUFFIXES.get(name, name)}": image_bytes(name, seed) for seed, name in enumerate(IMAGE_FORMATS)}
     files |= {f"tone.{name}": sound_bytes(name, seed, 1.5) for seed, name in enumerate(SOUND_FORMATS, 40)}
+    files |= {f"film.{name}": film_bytes(name, seed, 1.5) for seed, name in enumerate(FILM_FORMATS, 60)}
     files |= {
         "turned.jpg": image_bytes("jpeg", 26, exif=turned),
         "grey.jpg": encode_image(rgb.convert("L"), "jpeg"),
@@ -184,6 +172,8 @@ def good_files() -> dict[bytes, bytes]:
         "moving.webp": encode_image(frames[1], "webp", save_all=True, append_images=frames[2:]),
         "really-a-png.jpg": image_bytes("png", 28),
         "dot.png": image_bytes("png", 29, 1, 1),
+        "phone.heic": encode_image(alpha, "heic", exif=turned),
+        "deep.pgm": encode_image(deep, "pnm"),
         "CAPITALS.JPG": image_bytes("jpeg", 30),
         "quo\"te's & $(x) `y`.jpg": image_bytes("jpeg", 31),
         "two\nlines.png": image_bytes("png", 32),
@@ -224,16 +214,20 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
         "twelve-hours.wav": (wav_bytes(bytes(1000), 12 * 3600 * 32_000), "12 hours"),
         "slow.wav": (wav_bytes(bytes(1000), rate=10), "sample rate of 10 Hz"),
     }
-    for name in ("jpeg", "png", "webp", "gif", "bmp", "tiff"):
+    files["silent.mp4"] = (film_bytes("mp4", n_sounds=0), "the video has no sound")
+    files["index-lost.mov"] = (_without_box(film_bytes("mp4", 1), b"moov"), "table of contents (moov) is missing")
+    for name in IMAGE_FORMATS:
         data = image_bytes(name, 70)
+        files[f"truncated.{_SUFFIXES.get(name, name)}"] = (data[: len(data) // 2], "truncated")
+    for name in ("m4a", "mp4", "mkv", "webm", "avi"):
+        data = film_bytes(name, 71)
         files[f"truncated.{name}"] = (data[: len(data) // 2], "truncated")
-    for name in ("wav", "flac", "mp3"):
+    for name in ("wav", "aiff", "flac", "mp3"):
         data = sound_bytes(name, 71, 3.0)
         files[f"truncated.{name}"] = (data[: len(data) // 2], "truncated")
-    for name in ("jpg", "png", "gif", "webp", "bmp", "tif", "wav", "flac", "mp3", "ogg", "opus"):
-        form = {"jpg": "jpeg", "tif": "tiff"}.get(name, name)
-        data = image_bytes(form) if form in IMAGE_FORMATS else sound_bytes(form)
-        files[f"stump.{name}"] = (data[:14], "truncated")
+    for name in (*IMAGE_FORMATS, *SOUND_FORMATS, "m4a", "mp4", "aac"):
+        make = image_bytes if name in IMAGE_FORMATS else sound_bytes if name in SOUND_FORMATS else film_bytes
+        files[f"stump.{_SUFFIXES.get(name, name)}"] = (make(name)[:14], "truncated")
     return files
 
 
@@ -244,7 +238,7 @@ def make_good_folder(folder: Path) -> dict[Path, str]:
     for number, (name, data) in enumerate(good_files().items()):
         path = folder / ("deep/er" if number % 7 == 3 else "") / os.fsdecode(name)
         path.write_bytes(data)
-        written[path] = "audio" if path.suffix in (".wav", ".flac", ".mp3", ".ogg", ".opus") else "image"
+        written[path] = "audio" if path.suffix[1:] in (*SOUND_FORMATS, *FILM_FORMATS) else "image"
     return written
 
 
@@ -272,6 +266,12 @@ def make_hostile_folder(folder: Path, special: bool = True) -> dict[Path, str]:
             folder / "self.wav": "a link that leads back to itself",
         }
     return expected
+
+
+def _without_box(data: bytes, kind: bytes) -> bytes:
+    """An MP4 without one of its outermost boxes."""
+    at = data.index(kind) - 4
+    return data[:at] + data[at + int.from_bytes(data[at : at + 4]) :]
 
 
 def _without_time(data: bytes) -> bytes:

@@ -159,9 +159,10 @@ class FilmSound:
 
     def _main_stream(self, file_format: str) -> av.AudioStream:
         stream = self._container.streams.best("audio")
+        if stream is None and file_format == "aac":
+            raise MediaError("damaged or truncated: there is no whole frame of sound")
         if stream is None:
-            what = "recording" if file_format in ("m4a", "aac") else "video"
-            raise MediaError(f"the {what} has no sound")
+            raise MediaError(f"the {'recording' if file_format == 'm4a' else 'video'} has no sound")
         assert isinstance(stream, av.AudioStream)
         name = stream.codec_context.name if stream.codec_context is not None else "unknown"
         if name not in _CODECS:
