@@ -17,15 +17,19 @@ AUDIO_DIGEST = "a" * 64
 class SmallClip:
     """A picture's colours on a coarse grid, projected. Counts the pictures it encodes."""
 
+    device = "cpu"
+
     def __init__(self) -> None:
         self.image_processor = ImageProcessor(image_size=32)
         self.n_encoded = 0
+        self._lock = threading.Lock()
         self._projection = np.random.default_rng(0).standard_normal((8 * 8 * 3 + 1, DIMENSION))
 
     def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
         assert images.dtype == np.uint8
         assert images.shape[1:] == (32, 32, 3)
-        self.n_encoded += len(images)
+        with self._lock:
+            self.n_encoded += len(images)
         grid = images.astype(np.float64).reshape(len(images), 8, 4, 8, 4, 3).mean(axis=(2, 4)).reshape(len(images), -1)
         return _normalised(np.pad(grid / 255, ((0, 0), (0, 1)), constant_values=0.1) @ self._projection)
 
@@ -33,14 +37,18 @@ class SmallClip:
 class SmallAudio:
     """A recording's energy in bands of frequency, projected. Counts the windows it encodes."""
 
+    device = "cpu"
+
     def __init__(self) -> None:
         self.n_encoded = 0
+        self._lock = threading.Lock()
         self._projection = np.random.default_rng(1).standard_normal((41, DIMENSION))
 
     def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
         assert context == "clip"
         assert all(samples.ndim == 1 and samples.dtype == np.float32 for samples in audio)
-        self.n_encoded += len(audio)
+        with self._lock:
+            self.n_encoded += len(audio)
         return _normalised(np.stack([self._bands(samples) for samples in audio]) @ self._projection)
 
     def _bands(self, samples: np.ndarray) -> np.ndarray:
@@ -49,12 +57,11 @@ class SmallAudio:
 
 
 class SmallProvider:
-    """A model set of the two; ``roles`` leaves one out. ``encoding`` is set whenever something is encoded."""
+    """A model set of the two; ``roles`` leaves one out."""
 
     def __init__(self, roles: Sequence[str] = ("clip", "audio")) -> None:
         self.clip_engine = SmallClip()
         self.audio_encoder = SmallAudio()
-        self.lock = threading.Lock()
         self._digests = {"clip": CLIP_DIGEST, "audio": AUDIO_DIGEST}
         self._roles = tuple(roles)
 

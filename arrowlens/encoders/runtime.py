@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import platform
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,6 +90,46 @@ def _cpu_flags() -> frozenset[str]:
         if line.startswith("flags"):
             return frozenset(line.partition(":")[2].split())
     return frozenset()
+
+
+@dataclass(frozen=True)
+class EncodingThreads:
+    """Threads for batches that are encoded side by side: ``n`` of them, in ``pool``."""
+
+    pool: ThreadPoolExecutor
+    n: int
+
+
+@contextmanager
+def encoding_threads(device: str) -> Iterator[EncodingThreads]:
+    """Threads for many batches.
+
+    On the CPU there are as many as torch would give one batch, and each computes by itself: threads that share a batch
+    wait for one another at every layer, and on busy cores they mostly wait. Another device gets one thread. What a
+    search uses meanwhile, and later, is left as it was. Leaving the block drops what has not begun.
+    """
+    n_threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="encode")
+    try:
+        if n_threads > 1:
+            _keep_to_themselves(pool, n_threads)
+        yield EncodingThreads(pool, n_threads)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _keep_to_themselves(pool: ThreadPoolExecutor, n_threads: int) -> None:
+    """Have each thread of a pool compute alone."""
+    all_there = threading.Barrier(n_threads)
+
+    def keep_to_itself() -> None:
+        torch.get_num_threads()  # a thread takes over the process's number once; only what comes after stays its own
+        torch.set_num_threads(1)
+        all_there.wait()
+
+    for future in [pool.submit(keep_to_itself) for _ in range(n_threads)]:
+        future.result()
+    torch.set_num_threads(n_threads)  # each call also sets the number for threads to come: back to what it was
 
 
 def load_module(module: Module, loader: WeightLoader, runtime: Runtime, prefix: str = "") -> Module:

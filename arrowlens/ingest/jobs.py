@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from arrowlens.errors import InputError
+from arrowlens.ingest.measuring import Spent, n_cores
 from arrowlens.media import Limits
 
 Phase = Literal["walk", "index", "prune", "optimize", "done"]
+Bound = Literal["reading", "decoding", "encoding", "writing"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,11 +21,11 @@ class IngestOptions:
     """How a run works. None of it changes what is stored, but for ``exact`` and ``limits``.
 
     Attributes:
-        workers: threads that decode, from 1 on; None takes one a core.
+        workers: processes that decode, from 1 on; None takes one a core.
         prune: whether files that are gone from disk are removed from the library.
-        batch_size: items that the model encodes at once, from 1 on.
-        commit_every: files between two commits, from 1 on; a killed run loses at most these.
-        exact: decode JPEGs in full instead of at twice the size that the model takes: slower, vectors barely differ.
+        batch_size: items that the model encodes at once at most, from 1 on; fewer towards the end of a run.
+        commit_every: files between two commits at most, from 1 on; a killed run loses these, or those of some seconds.
+        exact: decode pictures in full instead of at twice the size that the model takes: slower, vectors barely differ.
         retry: read files again that could not be decoded, though they have not changed.
         limits: what a file may be at most.
     """
@@ -31,7 +33,7 @@ class IngestOptions:
     workers: int | None = None
     prune: bool = True
     batch_size: int = 32
-    commit_every: int = 256
+    commit_every: int = 4096
     exact: bool = False
     retry: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -44,10 +46,8 @@ class IngestOptions:
 
     @property
     def n_workers(self) -> int:
-        """The number of threads that decode."""
-        if self.workers is not None:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        """The number of processes that decode."""
+        return n_cores() if self.workers is None else self.workers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ class Event:
         seconds_left: at that rate; None when unknown.
         path: the file just dealt with, absolute; odd bytes of its name are surrogates.
         reason: why that file was skipped.
+        bound: what the run waits for most: the disk (reading), decoding, the model (encoding) or the library (writing);
+            None before there is anything to tell by.
     """
 
     phase: Phase
@@ -75,6 +77,7 @@ class Event:
     seconds_left: float | None = None
     path: str | None = None
     reason: str | None = None
+    bound: Bound | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,9 +91,14 @@ class IngestReport:
         seconds: from start to end.
         stopped: whether the run was asked to stop; what it had not reached is left for the next one.
         copied: of ``indexed``, how many took the vectors of equal content and were not encoded.
-        reasons: how many files were skipped for which reason.
+        reasons: how many files were skipped for which reason, the most frequent first.
         unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
-        timings: seconds spent walking, waiting for decoded files, encoding and writing.
+        timings: seconds spent walking, waiting for decoded files and writing; and of all processes and threads
+            together, reading (waiting for the disk), decoding and encoding.
+        rate: files read per second, from the first to the last.
+        peak_memory: bytes that this process and its workers held at most; an upper bound, since what they share counts
+            for each, and not all need have held most at once.
+        bound: what the run waited for most, as of ``Event``.
     """
 
     indexed: int = 0
@@ -103,6 +111,9 @@ class IngestReport:
     reasons: dict[str, int] = dataclasses.field(default_factory=dict)
     unread_folders: dict[str, str] = dataclasses.field(default_factory=dict)
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    rate: float = 0.0
+    peak_memory: int = 0
+    bound: Bound | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -120,7 +131,11 @@ class Progress:
         self.total = 0
         self.counts = {"indexed": 0, "unchanged": 0, "skipped": 0, "removed": 0, "copied": 0}
         self.reasons: dict[str, int] = {}
-        self.timings = {"walking": 0.0, "waiting": 0.0, "encoding": 0.0, "writing": 0.0}
+        self.timings = {"walking": 0.0, "waiting": 0.0, "writing": 0.0}
+        self.decoding, self.encoding = Spent(), Spent()
+        self.n_decoding = self.n_encoding = 1  # of them at a time, on cores of their own
+        self.peak_memory = 0
+        self._rate_in_the_end = 0.0
 
     @property
     def n_done(self) -> int:
@@ -130,6 +145,10 @@ class Progress:
     def start_reading(self) -> None:
         """From here on the rate counts."""
         self._reading_since, self._already_done = time.perf_counter(), self.n_done
+
+    def stop_reading(self) -> None:
+        """From here on it does not."""
+        self._rate_in_the_end, self._reading_since = self._rate(), None
 
     def count(self, kind: str, path: bytes | None = None, reason: str | None = None) -> None:
         """One file more of a kind; told as an event when its path is given."""
@@ -147,8 +166,21 @@ class Progress:
         left = (self.total - self.n_done) / rate if rate else None
         counts = {kind: n for kind, n in self.counts.items() if kind != "copied"}
         place = os.fsdecode(path) if path is not None else None
-        event = Event(phase, self.n_done, self.total, **counts, rate=rate, seconds_left=left, path=place, reason=reason)
-        self._on_event(event)
+        told = {"rate": rate, "seconds_left": left, "path": place, "reason": reason, "bound": self.bound}
+        self._on_event(Event(phase, self.n_done, self.total, **counts, **told))  # type: ignore[arg-type]
+
+    @property
+    def bound(self) -> Bound | None:
+        """The stage that would take longest if it had the machine to itself."""
+        decoding, encoding = self.decoding, self.encoding
+        seconds: dict[Bound, float] = {
+            "reading": decoding.idle / self.n_decoding,
+            "decoding": (decoding.busy - decoding.idle) / self.n_decoding,
+            "encoding": encoding.busy / self.n_encoding,
+            "writing": self.timings["writing"],
+        }
+        most = max(seconds, key=lambda stage: seconds[stage])
+        return most if seconds[most] > 0 else None
 
     def report(self, stopped: bool, unread: dict[bytes, str]) -> IngestReport:
         """The end."""
@@ -156,9 +188,17 @@ class Progress:
             **self.counts,
             seconds=time.perf_counter() - self._started,
             stopped=stopped,
-            reasons=dict(sorted(self.reasons.items())),
+            reasons=dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))),
             unread_folders={os.fsdecode(path): reason for path, reason in sorted(unread.items())},
-            timings=self.timings,
+            timings={
+                **self.timings,
+                "reading": self.decoding.idle,
+                "decoding": self.decoding.busy - self.decoding.idle,
+                "encoding": self.encoding.busy,
+            },
+            rate=self._rate_in_the_end,
+            peak_memory=self.peak_memory,
+            bound=self.bound,
         )
 
     def _rate(self) -> float:

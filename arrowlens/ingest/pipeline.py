@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.ingest.ahead import ReadAhead
 from arrowlens.ingest.commit import Committer
 from arrowlens.ingest.compare import ROLE_OF, Plan, compare
-from arrowlens.ingest.encode import Batcher, Pending, Provider
+from arrowlens.ingest.encode import Batcher, Batches, Pending, Provider
 from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport, Progress
+from arrowlens.ingest.measuring import n_cores, peak_memory
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import Found, resolve_folders, walk
 from arrowlens.ingest.workers import Workers
@@ -86,9 +88,10 @@ class _Run:
             self._progress.counts["removed"] = len(removed)
         elif has_written:
             self._storage.repair()  # vectors of contents that were replaced
-        if has_written or removed or n_repaired:
+        if has_written or removed or n_repaired or self._storage.needs_optimizing():
             self._progress.tell("optimize")
             self._storage.optimize(thorough=False)
+        self._progress.peak_memory = max(self._progress.peak_memory, peak_memory())
         self._progress.tell("done")
         return self._progress.report(stopped, seen.unread)
 
@@ -121,31 +124,57 @@ class _Stream:
     ) -> None:
         self._provider, self._options, self._progress = provider, options, progress
         self._committer, self._plan = committer, plan
-        self._models, settings = storage.settings.models, storage.settings
-        processor = provider.clip_engine.image_processor if "clip" in self._models else None
-        self._prepare = Preparer(processor, options.limits, options.exact, settings.window_s, settings.hop_s)
-        self._batchers = {
-            "image": Batcher(self._encode_images, options.batch_size),
-            "audio": Batcher(self._encode_audio, options.batch_size),
-        }
+        self._models, self._settings = storage.settings.models, storage.settings
+        self._n_left = len(plan.to_read)
         self._pending: dict[str, Pending] = {}  # by content, until it is encoded
+        self._batchers: dict[str, Batcher] = {}
 
     def run(self, stop: threading.Event) -> None:
-        self._progress.start_reading()
-        workers = Workers(self._prepare, self._options.limits.max_decode_s)
-        files, n_workers = self._plan.to_read, self._options.n_workers
+        progress, files, n_workers = self._progress, self._plan.to_read, self._options.n_workers
+        progress.n_decoding = min(n_workers, n_cores())
+        workers = Workers(self._preparer(n_workers), self._options.limits.max_decode_s, progress.decoding)
         ahead = ReadAhead[Found, Prepared](workers.open, files, n_workers, lambda prepared: prepared.n_bytes, stop)
-        with ahead as results:
-            try:
-                while (prepared := self._next(results)) is not None:
-                    self._take(prepared)
-                    self._hand_over()
-                    self._committer.commit_if_due()
-            finally:
-                workers.close()
-        for batcher in self._batchers.values():
-            batcher.flush()
-        self._hand_over()
+        with encoding_threads(self._device()) as threads:
+            progress.start_reading()
+            progress.n_encoding = threads.n
+            batches = Batches(threads.pool, threads.n, progress.encoding)
+            size = self._batch_size(threads.n)
+            self._batchers = {
+                "image": Batcher(batches, self._encode_images, size),
+                "audio": Batcher(batches, self._encode_audio, size),
+            }
+            with ahead as results:
+                try:
+                    self._take_all(results, batches)
+                finally:
+                    workers.close()
+            for batcher in self._batchers.values():
+                batcher.flush()
+            batches.finish()
+            self._hand_over(batches)
+            progress.stop_reading()
+        progress.peak_memory = peak_memory() + workers.peak
+
+    def _preparer(self, n_workers: int) -> Preparer:
+        processor = self._provider.clip_engine.image_processor if "clip" in self._models else None
+        options, settings = self._options, self._settings
+        return Preparer(
+            processor, options.limits, options.exact, settings.window_s, settings.hop_s, in_company=n_workers > 1
+        )
+
+    def _device(self) -> str:
+        return self._provider.clip_engine.device if "clip" in self._models else self._provider.audio_encoder.device
+
+    def _batch_size(self, n_threads: int) -> Callable[[], int]:
+        """Batches get smaller towards the end, so that the threads have done at about the same time."""
+        return lambda: max(1, min(self._options.batch_size, -(-self._n_left // (2 * n_threads))))
+
+    def _take_all(self, results: Iterator[Prepared], batches: Batches) -> None:
+        while (prepared := self._next(results)) is not None:
+            self._n_left -= 1
+            self._take(prepared)
+            self._hand_over(batches)
+            self._committer.commit_if_due()
 
     def _next(self, results: Iterator[Prepared]) -> Prepared | None:
         started = time.perf_counter()
@@ -180,25 +209,20 @@ class _Stream:
             self._pending[content] = pending = Pending(prepared.bare(), [None] * len(inputs))
             self._batchers[modality].add(pending, inputs)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, batches: Batches) -> None:
         """Files whose vectors are complete go on to the committer."""
-        for content in [content for content, pending in self._pending.items() if pending.is_complete]:
-            pending = self._pending.pop(content)
+        for pending in batches.complete():
+            content = pending.prepared.decoded.content_hash or ""
+            del self._pending[content]
             self._committer.index(pending)
             if pending.failure is None:
                 self._plan.contents[content] = pending.prepared.decoded.modality or ""
 
     def _encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        started = time.perf_counter()
-        vectors = self._provider.clip_engine.encode_image(np.stack(pictures))
-        self._progress.timings["encoding"] += time.perf_counter() - started
-        return vectors
+        return self._provider.clip_engine.encode_image(np.stack(pictures))
 
     def _encode_audio(self, recordings: Sequence[np.ndarray]) -> np.ndarray:
-        started = time.perf_counter()
-        vectors = self._provider.audio_encoder.encode(recordings, context="clip")
-        self._progress.timings["encoding"] += time.perf_counter() - started
-        return vectors
+        return self._provider.audio_encoder.encode(recordings, context="clip")
 
 
 def _models(provider: Provider) -> dict[str, ModelRecord]:

@@ -10,11 +10,14 @@ import numpy as np
 
 from arrowlens.errors import MediaError
 from arrowlens.ingest.walk import Found
-from arrowlens.media import Decoded, Limits, Window, decode, windows
-from arrowlens.media.files import hash_stream, open_regular
+from arrowlens.media import Decoded, Limits, Window, decode, hash_file, read_caption, windows
 
 if TYPE_CHECKING:
     from arrowlens.encoders import ImageProcessor
+
+# What a file may take beside others: four bytes a pixel, and 64 kB a second.
+COMPANY_PIXELS = 25_000_000
+COMPANY_SECONDS = 600.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Prepared:
             nothing for a picture that there is no model for.
         windows: of a recording; empty for a picture.
         unread: the system kept its bytes back, so that nothing is known of its content.
+        caption: the text of the file beside it.
         needs_room: it was left alone, since it takes much memory; ``Preparer.alone`` takes it.
     """
 
@@ -35,6 +39,7 @@ class Prepared:
     content: np.ndarray | None = None
     windows: tuple[Window, ...] = ()
     unread: bool = False
+    caption: str | None = None
     needs_room: bool = False
 
     @property
@@ -63,6 +68,7 @@ class Preparer:
         image_processor: prepares pictures; None without a model for them.
         limits: what a file may be at most. exact: decode pictures in full.
         window_s, hop_s: windows over recordings, in seconds.
+        in_company: others work beside it, so that large files are left for ``alone``.
     """
 
     image_processor: ImageProcessor | None
@@ -70,10 +76,21 @@ class Preparer:
     exact: bool
     window_s: float
     hop_s: float
+    in_company: bool = False
 
     def __call__(self, found: Found) -> Prepared:
         """Decode a file and prepare what it holds."""
-        return self._prepare(found, self.limits)
+        if not self.in_company:
+            return self.alone(found)
+        limits = self.limits
+        company = dataclasses.replace(
+            limits,
+            max_pixels=min(limits.max_pixels, COMPANY_PIXELS),
+            max_seconds=min(limits.max_seconds, COMPANY_SECONDS),
+        )
+        prepared = self._prepare(found, company)
+        is_large = prepared.decoded.too_large and company != limits
+        return dataclasses.replace(prepared, needs_room=True) if is_large else prepared
 
     def alone(self, found: Found) -> Prepared:
         """The same for a file that needs room."""
@@ -82,12 +99,10 @@ class Preparer:
     def content(self, found: Found) -> str | None:
         """The content hash of a file that is as the walk saw it; None when it cannot be read, or is too large."""
         try:
-            with open_regular(found.path) as file:
-                if found.size is None or self._is_too_large(found) or self._has_changed(found):
-                    return None
-                return hash_stream(file, found.size)
+            content = hash_file(found.path, self.limits)
         except MediaError:
             return None
+        return None if self._has_changed(found) else content
 
     def _prepare(self, found: Found, limits: Limits) -> Prepared:
         processor = self.image_processor
@@ -97,7 +112,9 @@ class Preparer:
         if decoded.reason is not None:
             return Prepared(found, bare, unread=self._is_unread(found, decoded))
         try:
-            return self._contents(found, decoded, bare)
+            prepared = self._contents(found, decoded, bare)
+            caption = read_caption(found.sidecar) if found.sidecar is not None else None
+            return dataclasses.replace(prepared, caption=caption)
         except Exception as error:  # whatever it is, it costs this file only
             cause = " ".join(str(error).split())
             reason = f"cannot be prepared for the model: {type(error).__name__}{f': {cause}' if cause else ''}"

@@ -62,25 +62,32 @@ class Workers:
     """The worker processes of one run; safe between threads.
 
     Attributes:
-        spent: seconds they worked, together. peak: bytes they held at most, together, if all did so at once; those
-            that crashed are left out.
+        step, limit_s: as given. room: held around what takes much memory. closing: nobody waits for results any more.
+        spent: seconds they worked, together; the caller's, who reads it while they work. peak: bytes they held at most,
+            together, if all did so at once; those that crashed are left out.
     """
 
-    def __init__(self, step: Step, limit_s: float) -> None:
-        self.spent = Spent()
+    def __init__(self, step: Step, limit_s: float, spent: Spent) -> None:
+        self.spent = spent
         self.peak = 0
-        self._step, self._limit_s = step, limit_s
-        self._lock, self._room = threading.Lock(), threading.Lock()
-        self._closing = threading.Event()
+        self.step, self.limit_s = step, limit_s
+        self.room, self.closing = threading.Lock(), threading.Event()
+        self._lock = threading.Lock()
+
+    def add(self, spent: Spent) -> None:
+        """Seconds that a worker spent."""
+        with self._lock:
+            self.spent.busy += spent.busy
+            self.spent.idle += spent.idle
 
     def close(self) -> None:
         """Have workers drop what they are at; for the end of a run that does not wait for it."""
-        self._closing.set()
+        self.closing.set()
 
     @contextmanager
     def open(self) -> Iterator[_Decoder]:
         """A worker for the calling thread, which must outlive it: some systems end it with the thread."""
-        decoder = _Decoder(self._step, self._limit_s, self._room, self._closing)
+        decoder = _Decoder(self)
         try:
             yield decoder
         except _ClosedError:
@@ -89,25 +96,21 @@ class Workers:
             decoder.close()
             with self._lock:
                 self.peak += decoder.peak
-                self.spent.busy += decoder.spent.busy
-                self.spent.idle += decoder.spent.idle
 
 
 class _Decoder:
     """``decoder(found) -> Prepared`` in a process, whatever becomes of it."""
 
-    def __init__(self, step: Step, limit_s: float, room: threading.Lock, closing: threading.Event) -> None:
-        self.spent = Spent()
+    def __init__(self, workers: Workers) -> None:
         self.peak = 0
-        self._step, self._limit_s, self._room, self._closing = step, limit_s, room, closing
+        self._workers = workers
         self._process: _Process | None = None
 
     def __call__(self, found: Found) -> Prepared:
         try:
-            prepared = self._first(found)
+            return self._decode(found)
         except _LostError as lost:
             return self._blame(found, str(lost))
-        return prepared
 
     def close(self) -> None:
         """End the process."""
@@ -115,7 +118,7 @@ class _Decoder:
             self.peak = max(self.peak, self._process.end())
             self._process = None
 
-    def _first(self, found: Found) -> Prepared:
+    def _decode(self, found: Found) -> Prepared:
         try:
             prepared: Prepared = self._ask("__call__", found)
             if not prepared.needs_room:
@@ -138,20 +141,19 @@ class _Decoder:
     def _ask(self, method: str, found: Found) -> Any:  # noqa: ANN401 - as the step's methods
         process = self._process or self._start()
         try:
-            result, spent = process.ask(method, found, self._limit_s)
+            result, spent = process.ask(method, found, self._workers.limit_s)
         except (_LostError, _ClosedError, WorkerError):
             process.kill()
             self._process = None
             raise
-        self.spent.busy += spent.busy
-        self.spent.idle += spent.idle
+        self._workers.add(spent)
         return result
 
     def _start(self) -> _Process:
         for attempt in range(_ATTEMPTS):
-            process = _Process(self._closing)
+            process = _Process(self._workers.closing)
             try:
-                process.begin(self._step)
+                process.begin(self._workers.step)
             except _LostError as lost:
                 process.kill()
                 if attempt + 1 == _ATTEMPTS:
@@ -166,13 +168,13 @@ class _Decoder:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        while not self._room.acquire(timeout=_TICK_S):
-            if self._closing.is_set():
+        while not self._workers.room.acquire(timeout=_TICK_S):
+            if self._workers.closing.is_set():
                 raise _ClosedError
         try:
             yield
         finally:
-            self._room.release()
+            self._workers.room.release()
 
 
 class _Process:

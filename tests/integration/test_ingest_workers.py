@@ -15,6 +15,7 @@ import pytest
 
 from arrowlens.errors import WorkerError
 from arrowlens.ingest import IngestOptions, run
+from arrowlens.ingest.measuring import Spent
 from arrowlens.ingest.workers import Workers
 from arrowlens.media import Limits
 from arrowlens.store import MultimodalStorage
@@ -208,7 +209,7 @@ class NoStep:
 
 def test_a_worker_that_cannot_work_is_an_error_with_its_words(folder):
     words = "ModuleNotFoundError: No module named 'a_module_that_only_the_parent_has'"
-    with pytest.raises(WorkerError, match=words), Workers(NoStep(), 5.0).open() as decoder:
+    with pytest.raises(WorkerError, match=words), Workers(NoStep(), 5.0, Spent()).open() as decoder:
         decoder(None)
     assert workers_of(os.getpid()) == []
 

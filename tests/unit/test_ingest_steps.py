@@ -3,17 +3,21 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
+import torch
 
 from arrowlens.encoders import ImageProcessor
+from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.errors import AudioValidationError, ImageValidationError, InputError
 from arrowlens.ingest import Event, IngestOptions
 from arrowlens.ingest.ahead import MAX_BYTES, MAX_WAITING, ReadAhead
-from arrowlens.ingest.encode import Batcher, ModelFailure, Pending, encode_each
+from arrowlens.ingest.encode import Batcher, Batches, ModelFailure, Pending, encode_each
 from arrowlens.ingest.jobs import Progress
+from arrowlens.ingest.measuring import Spent, peak_memory
 from arrowlens.ingest.prepare import Preparer
 from arrowlens.ingest.walk import Found
 from arrowlens.media import Limits
@@ -37,37 +41,120 @@ def test_an_input_that_cannot_be_encoded_costs_only_itself():
     np.testing.assert_array_equal(results[0], [3, 1])
     np.testing.assert_array_equal(results[2], [6, 2])
     assert results[1] == "cannot be encoded: samples hold NaN"
-    assert results[3] == "the model failed, the next run tries again: the kernel broke"
-    assert [isinstance(result, ModelFailure) for result in results] == [False, False, False, True, False]
+    assert results[3] == "the model cannot encode it: the kernel broke"
+    assert not any(isinstance(result, ModelFailure) for result in results)
     assert results[4] == "the model gives it a vector without direction"
 
 
+def test_inputs_on_which_alone_the_model_breaks_are_to_blame():
+    """It works on noise of their shape."""
+    for broken in ([np.full(3, np.inf)], [np.full(3, np.inf)] * 3):
+        assert encode_each(encode, broken) == ["the model cannot encode it: the kernel broke"] * len(broken)
+
+
 def test_a_model_that_does_not_work_blames_no_file():
-    broken = [np.full(3, np.inf)] * 3
+    def broken(inputs):
+        raise RuntimeError("the kernel broke")
+
     with pytest.raises(RuntimeError, match="kernel broke"):
-        encode_each(encode, broken)
+        encode_each(broken, [np.ones(3)] * 3)
+    (alone,) = encode_each(broken, [np.ones(3)])
+    assert alone == "the model failed, the next run tries again: the kernel broke"
+    assert isinstance(alone, ModelFailure)
 
 
-def test_batches_are_full_and_span_files():
-    sizes = []
+def test_want_of_memory_blames_no_file():
+    def starved(inputs):
+        if max(map(len, inputs)) > 5:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+        return encode([value[:3] for value in inputs])
+
+    small, large = encode_each(starved, [np.ones(3), np.ones(9)])
+    np.testing.assert_array_equal(small, [3, 1])
+    assert isinstance(large, ModelFailure)
+
+
+def test_an_input_that_fails_once_is_encoded():
+    failures = iter([True, True])
+
+    def moody(inputs):
+        if next(failures, False):
+            raise RuntimeError("once in the batch, once alone")
+        return encode(inputs)
+
+    results = encode_each(moody, [np.ones(3), 2 * np.ones(3)])
+    np.testing.assert_array_equal(results, [[3, 1], [6, 2]])
+
+
+def test_batches_are_full_span_files_and_are_encoded_side_by_side():
+    sizes, together = [], threading.Barrier(2, timeout=20)
 
     def counting(inputs):
         sizes.append(len(inputs))
+        if len(inputs) == 4:
+            together.wait()  # two at once, or never
         return encode(inputs)
 
-    batcher = Batcher(counting, 4)
-    files = [Pending(None, [None] * n) for n in (1, 6, 2)]
-    for number, pending in enumerate(files):
-        batcher.add(pending, [np.full(3, number + 1.0)] * len(pending.vectors))
-    assert [pending.is_complete for pending in files] == [True, True, False]
-    batcher.flush()
-    batcher.flush()
-    assert sizes == [4, 4, 1]
+    spent = Spent()
+    with ThreadPoolExecutor(2) as pool:
+        batches = Batches(pool, 2, spent)
+        batcher = Batcher(batches, counting, lambda: 4)
+        files = [Pending(None, [None] * n) for n in (1, 6, 2)]
+        for number, pending in enumerate(files):
+            batcher.add(pending, [np.full(3, number + 1.0)] * len(pending.vectors))
+        batcher.flush()
+        batcher.flush()
+        batches.finish()
+    assert sorted(sizes) == [1, 4, 4]
+    assert {id(pending) for pending in batches.complete()} == {id(pending) for pending in files}
+    assert batches.complete() == []
+    assert all(pending.is_complete for pending in files)
+    assert spent.busy > 0
     assert [[tuple(vector) for vector in pending.vectors] for pending in files] == [
         [(3, 1)],
         [(6, 2)] * 6,
         [(9, 3)] * 2,
     ]
+
+
+def test_no_more_batches_are_begun_than_the_threads_can_use():
+    release = threading.Event()
+
+    def waiting(inputs):
+        release.wait(20)
+        return encode(inputs)
+
+    with ThreadPoolExecutor(1) as pool:
+        batches = Batches(pool, 1, Spent())
+        batcher = Batcher(batches, waiting, lambda: 1)
+        files = [Pending(None, [None]) for _ in range(5)]
+        adding = threading.Thread(target=lambda: [batcher.add(pending, [np.ones(3)]) for pending in files])
+        adding.start()
+        adding.join(0.3)
+        assert adding.is_alive(), "waits for the first two"
+        release.set()
+        adding.join(20)
+        batches.finish()
+        assert len(batches.complete()) == 5
+
+
+def test_threads_that_encode_keep_to_themselves_and_leave_the_others_alone():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with encoding_threads("cpu") as threads:
+            assert threads.n == 3
+            gate = threading.Barrier(3, timeout=20)
+            counts = [threads.pool.submit(lambda: (gate.wait(), torch.get_num_threads())[1]) for _ in range(3)]
+            assert [count.result() for count in counts] == [1, 1, 1]
+            fresh = []
+            thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+            thread.start()
+            thread.join()
+            assert (fresh, torch.get_num_threads()) == ([3], 3), "a search meanwhile"
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 class Counting:
@@ -150,6 +237,28 @@ def test_what_goes_wrong_in_a_thread_comes_out():
         pytest.raises(KeyError),
     ):
         next(results)
+
+
+def test_time_at_work_and_time_at_the_disk_are_told_apart():
+    spent = Spent()
+    with spent.timed():
+        time.sleep(0.2)
+    assert spent.busy == pytest.approx(0.2, abs=0.1)
+    assert spent.idle == pytest.approx(spent.busy, abs=0.02)
+    computing, end = Spent(), time.thread_time() + 0.2
+    with computing.timed():
+        while time.thread_time() < end:
+            sum(range(1000))
+    assert computing.busy == pytest.approx(0.2, abs=0.1)
+    assert computing.idle < 0.05
+
+
+def test_the_peak_of_memory_is_this_process_own():
+    before = peak_memory()
+    assert before > 10_000_000
+    held = np.ones(before // 8 + 4_000_000)
+    assert peak_memory() >= held.nbytes
+    assert peak_memory(2**22 + 1) == 0
 
 
 def prepared(path, **changes):
