@@ -34,7 +34,7 @@ class Committer:
         self._commit_every = commit_every
         self._last, self._due_s = time.monotonic(), _FIRST_AFTER_S
         self._media: dict[str, dict[str, Any]] = {}
-        self._kept: dict[str, str] = {}  # media_id -> why its file could not be read
+        self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
         self._vectors: dict[str, list[VectorRow]] = {}
         self._copies: dict[str, list[Prepared]] = {}  # role -> files whose content the store has vectors of
         self._thumbnails: dict[str, bytes] = {}
@@ -62,13 +62,24 @@ class Committer:
 
     def touch(self, prepared: Prepared) -> None:
         """A file that has a new time, another caption or a row of an older layout, and the old content."""
+        if _lacks_caption(prepared):
+            self._keep(prepared.found, "the text file with its caption cannot be read; check the permissions")
+            return
         self._media[prepared.found.media_id] = _indexed_row(prepared)
         self._progress.count("unchanged", prepared.found.path)
 
     def skip(self, found: Found, reason: str, decoded: Decoded | None = None) -> None:
-        """A file that cannot be read, or not be used; what was indexed of its place is gone, its content being gone."""
+        """A file that cannot be read, or not be used; what was indexed of its place is gone, its content being gone.
+
+        Where it is the very content that was read before, its vectors are as good as ever and stay.
+        """
         row = _media_row(found, decoded or _NOT_DECODED, reason)
         before = self._known.get(found.media_id)
+        if before is not None and before.indexed and before.content_hash == row["content_hash"]:
+            stamp = {name: row[name] for name in ("size", "modified_ns", "modified", "layout")}
+            self._kept[found.media_id] = stamp | {"caption_stamp": found.caption_stamp, "reason": None}
+            self._progress.count("unchanged", found.path)
+            return
         if before is None or before.indexed or before.ledger_entry != (*found.stamp, row["content_hash"], reason):
             self._media[found.media_id] = row
         self._progress.count("skipped", found.path, reason)
@@ -83,7 +94,7 @@ class Committer:
 
     def _keep(self, found: Found, reason: str) -> None:
         if self._known[found.media_id].reason != reason:
-            self._kept[found.media_id] = reason
+            self._kept[found.media_id] = {"reason": reason}
         self._progress.count("skipped", found.path, reason)
 
     def commit_if_due(self) -> None:
@@ -136,7 +147,7 @@ class Committer:
     def _complete_kept(self) -> None:
         rows = self._storage.media(sorted(self._kept)).drop_columns(["absolute_path"])
         for row in rows.to_pylist():
-            self._media[row["media_id"]] = {**row, "reason": self._kept[row["media_id"]]}
+            self._media[row["media_id"]] = row | self._kept[row["media_id"]]
         self._kept.clear()
 
 
@@ -157,9 +168,15 @@ def _vector_row(prepared: Prepared, index: int, vector: Any) -> VectorRow:  # no
 
 
 def _indexed_row(prepared: Prepared) -> dict[str, Any]:
-    found = prepared.found
-    caption = {"caption": prepared.caption, "caption_stamp": found.caption_stamp}
-    return _media_row(found, prepared.decoded) | caption
+    # Without its stamp, a caption that could not be read is looked for again.
+    stamp = None if _lacks_caption(prepared) else prepared.found.caption_stamp
+    return _media_row(prepared.found, prepared.decoded) | {"caption": prepared.caption, "caption_stamp": stamp}
+
+
+def _lacks_caption(prepared: Prepared) -> bool:
+    """Whether there is a text file beside it that the system keeps back."""
+    sidecar = prepared.found.sidecar
+    return sidecar is not None and prepared.caption is None and not os.access(sidecar, os.R_OK)
 
 
 def _media_row(found: Found, decoded: Decoded, reason: str | None = None) -> dict[str, Any]:
