@@ -167,3 +167,138 @@ def test_what_is_found_is_a_value(library, tmp_path):
     found = seen(library, tmp_path / "in").files[0]
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.size = 3
+
+
+def test_bins_and_caches_of_other_programs_are_left_alone(library, tmp_path):
+    base = tmp_path / "in"
+    for name in ("#recycle", "@Recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "__MACOSX"):
+        touch(base / name / "x.jpg", base / "deep" / name / "deeper" / "y.jpg")
+    touch(base / "lost+found" / "x.jpg", base / ".Trash-1000" / "x.jpg", base / "recycled art" / "kept.jpg")
+    assert names(seen(library, base), base) == ["recycled art/kept.jpg"]
+
+
+def ignoring(folder, *lines):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".arrowlensignore").write_bytes(b"\n".join(os.fsencode(line) for line in lines) + b"\n")
+
+
+def test_ignore_files_have_the_syntax_of_gitignore(library, tmp_path):
+    base = tmp_path / "in"
+    touch(base / "a.jpg", base / "a.png", base / "keep.png", base / "private" / "x.jpg", base / "sub" / "private.jpg")
+    touch(base / "sub" / "drafts" / "x.jpg", base / "drafts" / "x.jpg", base / "deep" / "er" / "x.jpg")
+    ignoring(base, "# drawings", "*.png", "!keep.png", "private/", "/drafts", "deep/**/x.jpg", "")
+    result = seen(library, base)
+    assert names(result, base) == ["a.jpg", "keep.png", "sub/drafts/x.jpg", "sub/private.jpg"]
+    for path in ("a.png", "private/x.jpg", "private/gone.jpg", "drafts/x.jpg", "deep/er/x.jpg"):
+        assert result.ignores(os.fsencode(base / path)), path
+    for path in ("a.jpg", "gone.png", "sub/drafts/x.jpg"):
+        assert not result.ignores(os.fsencode(base / path)), path
+
+
+def test_the_innermost_ignore_file_decides(library, tmp_path):
+    base = tmp_path / "in"
+    touch(*(base / folder / name for folder in ("", "sub", "sub/deep", "closed") for name in ("x.jpg", "x.png")))
+    ignoring(base, "*.png", "closed")
+    ignoring(base / "sub", "!*.png", "x.jpg")
+    ignoring(base / "sub" / "deep", "/x.png")
+    ignoring(base / "closed", "!*")
+    assert names(seen(library, base), base) == ["sub/x.png", "x.jpg"], "nothing comes back from a closed folder"
+
+
+def test_ignore_files_above_the_folder_given_rule_as_far_as_the_root(library, tmp_path):
+    base = tmp_path / "in"
+    touch(base / "sub" / "x.jpg", base / "sub" / "x.png", base / "private" / "deep" / "x.jpg")
+    ignoring(tmp_path, "*")
+    ignoring(base, "*.png", "private/")
+    assert names(seen(library, base / "sub", roots=[base]), base) == ["sub/x.jpg"]
+    assert names(seen(library, base / "sub"), base) == ["sub/x.jpg", "sub/x.png"], "no root is above it"
+    closed = seen(library, base / "private" / "deep", roots=[base])
+    assert closed.files == []
+    assert closed.ignores(os.fsencode(base / "private" / "deep" / "x.jpg"))
+
+
+def test_ignored_names_need_not_be_text(library, tmp_path):
+    base = tmp_path / "in"
+    touch(*(base / os.fsdecode(name) for name in (b"caf\xe9.jpg", b"line\nbreak/x.png", "\u00e9.jpg".encode())))
+    ignoring(base, os.fsdecode(b"caf\xe9*"), "*.png")
+    (base / ".arrowlensignore").write_bytes(b"\xef\xbb\xbf" + (base / ".arrowlensignore").read_bytes())
+    assert names(seen(library, base), base) == ["\u00e9.jpg"]
+
+
+def test_ignored_links_are_not_followed(library, tmp_path):
+    base, other = tmp_path / "in", tmp_path / "other"
+    touch(base / "x.jpg", other / "y.jpg")
+    (base / "closed").symlink_to(other)
+    (base / "link.jpg").symlink_to(other / "y.jpg")
+    ignoring(base, "closed/", "link.jpg")
+    result = seen(library, base)
+    assert names(result, base) == ["x.jpg"]
+    assert result.ignores(os.fsencode(base / "closed" / "y.jpg"))
+
+
+@pytest.mark.parametrize("case", ["invalid", "a folder", "a pipe", "a lost link", "huge"])
+def test_an_ignore_file_that_cannot_be_followed_leaves_its_folder_untouched(library, tmp_path, case):
+    base = tmp_path / "in"
+    touch(base / "x.jpg", base / "sub" / "y.jpg", base / "sub" / "deep" / "z.jpg")
+    path = base / "sub" / ".arrowlensignore"
+    match case:
+        case "invalid":
+            ignoring(base / "sub", "*.png", "!")
+        case "a folder":
+            path.mkdir()
+        case "a pipe":
+            os.mkfifo(path)
+        case "a lost link":
+            path.symlink_to("nowhere")
+        case "huge":
+            path.write_bytes(b"x\n" * 1024**2)
+    result = seen(library, base)
+    assert names(result, base) == ["x.jpg"]
+    reason = result.unread[os.fsencode(base / "sub")]
+    assert reason.startswith(".arrowlensignore")
+    assert "\n" not in reason
+    assert not result.covers(os.fsencode(base / "sub" / "deep" / "gone.jpg"))
+    below = seen(library, base / "sub" / "deep", roots=[base])
+    assert below.files == []
+    assert not below.covers(os.fsencode(base / "sub" / "deep" / "gone.jpg"))
+    if case == "invalid":
+        assert "line 2: '!'" in reason
+
+
+def captions(result):
+    return {found.relative.decode(): found.sidecar and os.path.basename(found.sidecar) for found in result.files}
+
+
+def test_text_files_beside_media_are_captions(library, tmp_path):
+    base = tmp_path / "in"
+    touch(base / "a.jpg", base / "a.txt", base / "b.jpg", base / "b.txt", base / "b.jpg.txt", base / "C.WAV")
+    touch(base / "C.TXT", base / "d.jpg", base / "e.txt", base / "sub" / "d.txt", base / "f.png", base / "g.jpg")
+    (base / "f.txt").mkdir()
+    (base / "g.txt").symlink_to("nowhere")
+    touch(base / ".h.txt", base / "i.jpg", base / "i.txt")
+    ignoring(base, "i.txt")
+    result = seen(library, base)
+    expected = {"a.jpg": b"a.txt", "b.jpg": b"b.jpg.txt", "C.WAV": b"C.TXT"}
+    assert captions(result) == {"d.jpg": None, "f.png": None, "g.jpg": None, "i.jpg": None, **expected}
+    stamps = {found.relative: found.caption_stamp for found in result.files}
+    assert stamps[b"a.jpg"] == f"1:{(base / 'a.txt').stat().st_mtime_ns}"
+    assert stamps[b"d.jpg"] is None
+    (base / "a.txt").write_text("longer")
+    changed = {found.relative: found.caption_stamp for found in seen(library, base).files}
+    assert {name for name in stamps if stamps[name] != changed[name]} == {b"a.jpg"}
+
+
+def test_each_file_is_looked_at_once(library, tmp_path, monkeypatch):
+    base = tmp_path / "in"
+    touch(*(base / f"{number}" / f"{name}.jpg" for number in range(3) for name in range(20)))
+    touch(*(base / "0" / f"{name}.txt" for name in range(5)), *(base / "1" / f"note {name}.txt" for name in range(5)))
+    stat, looked = os.stat, []
+
+    def counted(path, *args, **options):
+        looked.append(path)
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", counted)
+    result = seen(library, base)
+    files = [path for path in looked if str(path)[-5:].strip("'").endswith((".jpg", ".txt"))]
+    assert len(files) == len(set(files)) == len(result.files) + 5
