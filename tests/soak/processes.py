@@ -151,6 +151,8 @@ class PeakMemory(threading.Thread):
         super().__init__(daemon=True)
         self._run, self._every_s = run, every_s
         self.peak = 0
+        self.parts: dict[int, int] = {}
+        """What each process held at the peak, by id; the first one is the run."""
         self.n_samples = 0
         self.start()
 
@@ -159,7 +161,9 @@ class PeakMemory(threading.Thread):
         while self._run.process.poll() is None:
             if self.n_samples % 10 == 0:  # looking for new workers costs more than asking the known ones
                 known = self._run.pids()
-            self.peak = max(self.peak, sum(map(proportional_memory, known)))
+            parts = {pid: proportional_memory(pid) for pid in known}
+            if sum(parts.values()) > self.peak:
+                self.peak, self.parts = sum(parts.values()), parts
             self.n_samples += 1
             time.sleep(self._every_s)
 

@@ -21,7 +21,8 @@ def measured(folder: Path, library: Path, *options: str) -> tuple[dict, int]:
         memory = PeakMemory(run)
         report = run.report(3000)
     assert memory.n_samples > 5
-    print(f"\npeak {memory.peak / 1e6:,.0f} MB ({memory.n_samples} samples), {report['seconds']:.0f} s; {options}")
+    parts = ", ".join(f"{held / 1e6:,.0f}" for held in memory.parts.values())
+    print(f"\npeak {memory.peak / 1e6:,.0f} MB ({parts}) in {report['seconds']:.0f} s; {options}")
     return report, memory.peak
 
 
