@@ -12,6 +12,7 @@ A library is a folder::
 
     storage.settings                                   Settings; .models[role] is a ModelRecord, .roots are Roots
     storage.search(role, digest, query, k, modality)   pa.Table media_id, score, start, end, content_hash
+    storage.select([(column, op, value), ...])         Selection: the files that satisfy conditions, for search(among=)
     storage.media(ids)                                 pa.Table of media's columns and absolute_path (bytes), by id
     storage.media_by_path(path)                        one such row as a dict, or None
     storage.media_under(folder)                        such rows of everything below a folder, or of one file
@@ -39,6 +40,7 @@ media_id and its content_hash: that row is the commit.
 
 from __future__ import annotations
 
+from arrowlens.store.filtered import Selection
 from arrowlens.store.index import IndexState
 from arrowlens.store.schema import (
     AUDIO_EMBEDDING_SCHEMA,
@@ -73,6 +75,7 @@ __all__ = [
     "ModelRecord",
     "MultimodalStorage",
     "Root",
+    "Selection",
     "Settings",
     "Statistics",
     "VectorRow",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from arrowlens.store.vectors import embedding_matrix
 
@@ -26,7 +27,11 @@ RESULT_SCHEMA = pa.schema(
 
 
 def best_files(
-    fetch: Callable[[int], pa.Table], alive: Callable[[pa.Table], np.ndarray], query: np.ndarray, k: int
+    fetch: Callable[[int], pa.Table],
+    alive: Callable[[pa.Table], np.ndarray],
+    query: np.ndarray,
+    k: int,
+    limit: int | None = None,
 ) -> pa.Table:
     """The ``k`` best files in ``RESULT_SCHEMA``, best first, equal scores by id.
 
@@ -37,9 +42,9 @@ def best_files(
         fetch: a limit -> the nearest rows: media_id, content_hash, start, end, embedding, _distance (cosine).
         alive: those rows -> (n,) bool, whether the library vouches for the row.
         query: (d,) float32 of length one.
-        k: at least 1.
+        k: at least 1. limit: of the first fetch.
     """
-    limit = _GROWTH * k + 32
+    limit = limit or first_limit(k)
     while True:
         rows = fetch(limit)
         best = _collapse(rows.filter(pa.array(alive(rows))), query, k)
@@ -49,6 +54,19 @@ def best_files(
         if best.num_rows == k and best["score"][k - 1].as_py() > nearest_unseen:
             return best
         limit *= _GROWTH
+
+
+def first_limit(k: int) -> int:
+    """Rows to fetch when ``k`` files are wanted: windows and copies take places among them."""
+    return _GROWTH * k + 32
+
+
+def vouched(media_ids: pa.ChunkedArray, content_hashes: pa.ChunkedArray, media: pa.Table) -> np.ndarray:
+    """Which pairs of id and content are among the rows of ``media``, (n,) bool."""
+    pairs = pc.binary_join_element_wise(media_ids, content_hashes, "-")
+    known = pc.binary_join_element_wise(media["media_id"], media["content_hash"], "-")
+    found: np.ndarray = pc.is_in(pairs, value_set=known.combine_chunks()).to_numpy(zero_copy_only=False)
+    return found
 
 
 def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:

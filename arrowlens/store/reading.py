@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
+from arrowlens.store.conditions import Condition
+from arrowlens.store.filtered import Aim, Selection, select
 from arrowlens.store.index import IndexState, index_state, nearest
 from arrowlens.store.opening import OpenLibrary
-from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files
+from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, vouched
 from arrowlens.store.schema import (
     INDEXED,
     MEDIA_TABLE,
@@ -27,7 +29,6 @@ from arrowlens.store.schema import (
 )
 from arrowlens.store.settings import ModelRecord, relative_to
 from arrowlens.store.statistics import Statistics, collect
-from arrowlens.store.tables import equals
 from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
 
 _ATTEMPTS = 5  # to search while nobody writes
@@ -37,7 +38,15 @@ _MANY = 2_000  # files above which reading all ids is faster than asking for the
 class LibraryReader(OpenLibrary):
     """Everything that needs no lock. Each answer is of the newest version, whoever wrote it."""
 
-    def search(self, role: str, digest: str, query: np.ndarray, k: int, modality: str | None = None) -> pa.Table:
+    def search(
+        self,
+        role: str,
+        digest: str,
+        query: np.ndarray,
+        k: int,
+        modality: str | None = None,
+        among: Selection | None = None,
+    ) -> pa.Table:
         """The ``k`` files nearest to a vector of a role's model.
 
         Args:
@@ -45,6 +54,7 @@ class LibraryReader(OpenLibrary):
             digest: of the model that the query comes from.
             query: (d,) of any float type.
             k: from 1 on. modality: "image" or "audio" keeps one kind.
+            among: keeps these files; what ``select`` gives.
 
         Returns:
             ``media_id, score`` (exact cosine, float32, falling, ties by id)``, start, end`` (seconds of the best
@@ -58,26 +68,36 @@ class LibraryReader(OpenLibrary):
         if k < 1:
             raise InputError(f"k is {k}; it is the number of results, from 1 on")
         record = self.settings.record_of(role, digest)
-        if record is None:
+        if record is None or (among is not None and not among):
             return RESULT_SCHEMA.empty_table()
         query = checked_query(query, record.dimension)
         name, source = vector_table_name(role, digest), source_column(role)
         columns = [source, "content_hash", "start", "end", "embedding"]
-        where = equals("modality", modality) if modality is not None else None
+        aim = Aim.at(source, k, modality, among)
         empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
         empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
         def fetch(limit: int) -> pa.Table:
-            rows = self._tables.read(name, lambda table: nearest(table, query, limit, columns, where), empty)
+            rows = self._tables.read(
+                name, lambda table: nearest(table, query, limit, columns, aim.where, aim.exact), empty
+            )
             return rows.rename_columns({source: "media_id"})
 
         for _ in range(_ATTEMPTS):
             # Vectors and media are read one after the other: a commit in between could hide a file that is there.
             version = self._tables.version(MEDIA_TABLE)
-            best = best_files(fetch, self._alive, query, k)
-            if self._tables.version(MEDIA_TABLE) == version:
+            best = best_files(fetch, self._alive if among is None else among.holds, query, k, aim.limit)
+            if among is not None or self._tables.version(MEDIA_TABLE) == version:
                 break
         return best
+
+    def select(self, conditions: Sequence[Condition]) -> Selection:
+        """The searchable files that satisfy all conditions, for ``search(among=...)``; see ``store.conditions``.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return select(self._tables, conditions)
 
     def media(self, media_ids: Sequence[str]) -> pa.Table:
         """Rows of ``media`` by id, ordered by id, with ``absolute_path`` (binary; ``os.fsdecode`` gives the path).
@@ -194,8 +214,7 @@ class LibraryReader(OpenLibrary):
     def _alive(self, rows: pa.Table) -> np.ndarray:
         """Which of vector rows (media_id, content_hash) a ``media`` row vouches for."""
         media = self._indexed(rows["media_id"].unique().to_pylist())
-        alive: np.ndarray = vouched(rows["media_id"], rows["content_hash"], media).to_numpy(zero_copy_only=False)
-        return alive
+        return vouched(rows["media_id"], rows["content_hash"], media)
 
     def _placed(self, media: pa.Table) -> pa.Table:
         """``media`` rows ordered by id, with their absolute paths."""
@@ -206,10 +225,3 @@ class LibraryReader(OpenLibrary):
             for root_id, path in zip(media["root_id"].to_pylist(), media["path_bytes"].to_pylist(), strict=True)
         ]
         return media.append_column("absolute_path", pa.array(places, pa.binary()))
-
-
-def vouched(media_ids: pa.ChunkedArray, content_hashes: pa.ChunkedArray, media: pa.Table) -> pa.Array:
-    """Which pairs of id and content are among the rows of ``media``, bool."""
-    pairs = pc.binary_join_element_wise(media_ids, content_hashes, "-")
-    known = pc.binary_join_element_wise(media["media_id"], media["content_hash"], "-")
-    return pc.is_in(pairs, value_set=known.combine_chunks()).combine_chunks()

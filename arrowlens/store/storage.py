@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.store.named import query_named, store_named
-from arrowlens.store.reading import LibraryReader, vouched
+from arrowlens.store.ranking import vouched
+from arrowlens.store.reading import LibraryReader
 from arrowlens.store.schema import (
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
@@ -108,7 +109,7 @@ class MultimodalStorage(LibraryReader):
                 name = vector_table_name(role, record.digest)
                 schema = stored_embedding_schema(role, record.dimension)
                 rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
-                stale = rows.filter(pc.invert(vouched(rows[source_column(role)], rows["content_hash"], media)))
+                stale = rows.filter(pa.array(~vouched(rows[source_column(role)], rows["content_hash"], media)))
                 self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
                 n_deleted += stale.num_rows
             hashes = self._tables.rows(THUMBNAIL_TABLE, ["content_hash"], thumbnail_schema())["content_hash"]

@@ -1,0 +1,125 @@
+"""Conditions on ``media``: what the database can compare becomes an expression, the rest is compared in Arrow.
+
+A condition is ``(column, op, value)``. ``name`` and ``folder`` are parts of ``path``. Operators: ``= != < <= > >= in
+like``, and for times ``within`` and ``without``, whose value is a tuple of ranges (from, to), the end not included.
+``!=`` and ``without`` hold where there is no value, all others do not. Values never become SQL.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+
+Condition = tuple[str, str, Any]
+
+_PARTS = ("folder", "name")  # of path
+_SPLIT = r"(?s)^(?:(?P<folder>.*)/)?(?P<name>[^/]*)$"
+_COMPARISONS = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
+_OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def expression(conditions: Sequence[Condition]) -> Expr | None:
+    """What the database compares itself: exactly those conditions for which ``is_compared_later`` is false."""
+    parts = [_expression(condition) for condition in conditions if not is_compared_later(condition)]
+    return functools.reduce(operator.and_, parts) if parts else None
+
+
+def is_compared_later(condition: Condition) -> bool:
+    """Whether it is for ``holds``: expressions have no pattern, know no null, and split no path."""
+    column, op, _ = condition
+    return column in _PARTS or op in ("!=", "like", "without")
+
+
+def columns_of(conditions: Sequence[Condition]) -> list[str]:
+    """The columns of ``media`` that conditions compare."""
+    return sorted({"path" if column in _PARTS else column for column, _, _ in conditions})
+
+
+def holds(rows: pa.Table, condition: Condition) -> np.ndarray:
+    """Which of ``rows`` (with the columns of ``columns_of``) satisfy such a condition, (n,) bool."""
+    column, op, value = condition
+    values = _values(rows, column)
+    if op == "like":
+        found = _like(values, value)
+    elif op == "without":
+        found = _is_outside(values, value)
+    elif op in ("=", "!=", "in"):
+        wanted = pa.array(_spellings(value if op == "in" else (value,)), values.type)
+        found = pc.is_in(values, value_set=wanted)  # false where there is no value
+        found = pc.invert(found) if op == "!=" else found
+    else:
+        found = pc.call_function(_COMPARISONS[op], [values, pa.scalar(value, values.type)])
+    held: np.ndarray = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+    return held
+
+
+def _expression(condition: Condition) -> Expr:
+    from lancedb.expr import col, lit
+
+    column, op, value = condition
+    if op in ("=", "in"):
+        return col(column).isin(_spellings(value if op == "in" else (value,)))
+    if op == "within":
+        ranges = [(col(column) >= lit(start)) & (col(column) < lit(end)) for start, end in value]
+        return functools.reduce(operator.or_, ranges)
+    compared: Expr = _OPERATORS[op](col(column), lit(value))
+    return compared
+
+
+def _values(rows: pa.Table, column: str) -> pa.Array:
+    if column in _PARTS:
+        parts = pc.extract_regex(rows["path"], _SPLIT).combine_chunks()
+        return pc.struct_field(parts, column)
+    values = rows[column].combine_chunks()
+    return values.cast(pa.int64()) if pa.types.is_integer(values.type) else values  # wide enough for any value
+
+
+def _is_outside(values: pa.Array, ranges: Sequence[tuple[Any, Any]]) -> pa.Array:
+    inside = [
+        pc.and_(pc.greater_equal(values, pa.scalar(start, values.type)), pc.less(values, pa.scalar(end, values.type)))
+        for start, end in ranges
+    ]
+    return pc.invert(pc.fill_null(functools.reduce(pc.or_, inside), False))
+
+
+def _like(values: pa.Array, pattern: str) -> pa.Array:
+    """Whole values that fit, whatever their case; names from macOS come with accents apart from their letters."""
+    if not pattern.isascii():
+        values, pattern = pc.utf8_normalize(values, "NFC"), unicodedata.normalize("NFC", pattern)
+    return pc.match_substring_regex(values, _regex(pattern), ignore_case=True)
+
+
+def _regex(pattern: str) -> str:
+    parts, literal = [], False
+    for character in pattern:
+        if literal:
+            parts.append(_escaped(character) if character in "%_\\" else _escaped("\\") + _escaped(character))
+            literal = False
+        elif character == "\\":
+            literal = True
+        else:
+            parts.append({"%": ".*", "_": "."}.get(character) or _escaped(character))
+    return f"(?s)^{''.join(parts)}{_escaped(chr(92)) if literal else ''}$"
+
+
+def _escaped(character: str) -> str:
+    return f"\\x{{{ord(character):x}}}"
+
+
+def _spellings(values: Sequence[Any]) -> list[Any]:
+    """Values, texts also in the other forms that Unicode has for the same characters."""
+    found = dict.fromkeys(values)
+    for value in values:
+        if isinstance(value, str) and not value.isascii():
+            found.update(dict.fromkeys(unicodedata.normalize(form, value) for form in ("NFC", "NFD")))
+    return list(found)
