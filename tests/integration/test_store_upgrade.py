@@ -1,0 +1,208 @@
+"""A library of the first layout: searched as it is, upgraded by the next run, its rows completed without encoding."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import lancedb
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from arrowlens.errors import LibraryVersionError
+from arrowlens.ingest import run
+from arrowlens.store import SCHEMA_VERSION, MultimodalStorage, media_schema
+from tests.folders import write_folder, write_sound
+from tests.small_models import CLIP_DIGEST, SmallProvider
+
+# As version 1 wrote it.
+KEY = {"lance-schema:unenforced-primary-key": "true"}
+MEDIA_1 = pa.schema(
+    [
+        pa.field("media_id", pa.string(), nullable=False, metadata=KEY),
+        pa.field("root_id", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("path_bytes", pa.binary()),
+        pa.field("content_hash", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("modified_ns", pa.int64()),
+        pa.field("modified", pa.timestamp("us", tz="UTC")),
+        pa.field("modality", pa.string()),
+        pa.field("format", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("duration", pa.float64()),
+        pa.field("sample_rate", pa.int32()),
+        pa.field("channels", pa.int32()),
+        pa.field("captured_at", pa.timestamp("us")),
+        pa.field("metadata", pa.map_(pa.string(), pa.string())),
+        pa.field("trivial", pa.bool_()),
+        pa.field("state", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+)
+NEW_COLUMNS = set(media_schema().names) - set(MEDIA_1.names)
+
+
+def write_version_1(library, folder):
+    """A library as version 1 left it: today's vectors and thumbnails, and a ``media`` table of the old columns."""
+    storage = MultimodalStorage(library)
+    run(storage, SmallProvider(), [folder])
+    rows = storage.all_media().select(MEDIA_1.names).cast(MEDIA_1)
+    storage.close()
+    database = lancedb.connect(str(library))
+    database.drop_table("media")
+    table = database.create_table("media", schema=MEDIA_1)
+    merge = table.merge_insert("media_id").when_matched_update_all().when_not_matched_insert_all()
+    merge.use_index(False).execute(rows)
+    settings = json.loads((library / "library.json").read_text())
+    (library / "library.json").write_text(json.dumps({**settings, "schema_version": 1}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = write_folder(tmp_path / "in", 4, 1)
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Canon", "Canon EOS R5"  # Make, Model
+    Image.new("RGB", (64, 48), "teal").save(folder / "camera.jpg", exif=exif)
+    (folder / "camera.txt").write_text("a teal square")
+    (folder / "bad.png").write_bytes(b"bad")
+    return folder
+
+
+@pytest.fixture
+def old(tmp_path, folder):
+    write_version_1(tmp_path / "library", folder)
+    return tmp_path / "library"
+
+
+def test_it_is_searched_and_counted_as_it_is(old, folder):
+    storage = MultimodalStorage(old, create=False)
+    assert storage.settings.schema_version == 1
+    row = storage.media_by_path(folder / "camera.jpg")
+    assert row.keys() - {"absolute_path"} == set(media_schema().names)
+    assert {row[name] for name in NEW_COLUMNS} == {None}
+    query = storage.vectors("clip", CLIP_DIGEST, row["content_hash"])[0]
+    assert storage.search("clip", CLIP_DIGEST, query, 1)["media_id"].to_pylist() == [row["media_id"]]
+    assert storage.statistics().images == 5
+    assert [row["reason"] is not None for row in storage.skipped().to_pylist()] == [True]
+    assert MultimodalStorage(old).settings.schema_version == 1, "reading changes nothing"
+
+
+def test_the_next_run_completes_its_rows_without_encoding(old, folder):
+    storage, provider = MultimodalStorage(old), SmallProvider()
+    before = storage.all_media(MEDIA_1.names)
+    vectors = storage.vector_keys("clip"), storage.vector_keys("audio")
+    report = run(storage, provider, [folder])
+    assert (report.indexed, report.unchanged, report.skipped, report.removed) == (0, 6, 1, 0)
+    assert provider.n_encoded == 0
+    assert storage.settings.schema_version == SCHEMA_VERSION
+    assert (storage.vector_keys("clip"), storage.vector_keys("audio")) == vectors
+    assert storage.all_media(MEDIA_1.names).to_pylist() == before.to_pylist()
+    row = storage.media_by_path(folder / "camera.jpg")
+    assert (row["camera"], row["caption"], row["layout"]) == ("Canon EOS R5", "a teal square", SCHEMA_VERSION)
+    assert row["taken"] is not None
+    versions = sorted(old.glob("*.lance/_versions/*"))
+    assert run(storage, provider, [folder]).unchanged == 6
+    assert sorted(old.glob("*.lance/_versions/*")) == versions, "once is enough"
+
+
+def test_any_writer_upgrades(old):
+    storage = MultimodalStorage(old)
+    storage.optimize()
+    assert storage.settings.schema_version == SCHEMA_VERSION
+    assert set(lancedb.connect(str(old)).open_table("media").schema.names) == set(media_schema().names)
+    assert storage.all_media(["layout"])["layout"].null_count == storage.all_media(["layout"]).num_rows
+
+
+def test_a_library_without_rows_upgrades(tmp_path):
+    MultimodalStorage(tmp_path / "l")
+    path = tmp_path / "l" / "library.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 1}))
+    MultimodalStorage(tmp_path / "l").add_root("/pictures")
+    assert MultimodalStorage(tmp_path / "l").settings.schema_version == SCHEMA_VERSION
+
+
+def test_an_upgrade_that_was_cut_off_is_taken_up(old, folder):
+    """With some columns, and with all of them but the old number in the settings."""
+    table = lancedb.connect(str(old)).open_table("media")
+    table.add_columns([media_schema().field("layout"), media_schema().field("caption")])
+    storage = MultimodalStorage(old)
+    assert storage.media_by_path(folder / "camera.jpg")["caption"] is None
+    storage.optimize()
+    settings = json.loads((old / "library.json").read_text())
+    (old / "library.json").write_text(json.dumps({**settings, "schema_version": 1}))
+    again = MultimodalStorage(old)
+    assert run(again, SmallProvider(), [folder]).unchanged == 6
+    assert again.settings.schema_version == SCHEMA_VERSION
+    assert again.media_by_path(folder / "camera.jpg")["caption"] == "a teal square"
+
+
+def test_killed_at_any_moment_of_the_upgrade_it_goes_on(old, folder, tmp_path):
+    code = "import sys; from arrowlens.store import MultimodalStorage as M; s = M(sys.argv[1]); s.optimize()"
+    for delay in (0.0, 0.3, 0.6, 0.9, 1.2):
+        process = subprocess.Popen([sys.executable, "-c", code, str(old)])
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        assert MultimodalStorage(old).statistics().images == 5
+    storage = MultimodalStorage(old)
+    assert run(storage, SmallProvider(), [folder]).unchanged == 6
+    assert storage.media_by_path(folder / "camera.jpg")["caption"] == "a teal square"
+
+
+def test_a_full_disk_leaves_the_old_layout(old):
+    code = """
+import resource, sys
+from arrowlens.errors import StorageError
+from arrowlens.store import MultimodalStorage
+storage = MultimodalStorage(sys.argv[1])
+storage.statistics()
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    storage.optimize()
+except StorageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(old)], capture_output=True, text=True, check=True)
+    assert "free disk space" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    storage = MultimodalStorage(old)
+    assert storage.statistics().images == 5
+    storage.optimize()
+    assert storage.settings.schema_version == SCHEMA_VERSION
+
+
+def test_a_moved_file_of_an_old_library_costs_no_encoding(old, folder):
+    (folder / "camera.jpg").rename(folder / "below" / "moved.jpg")
+    write_sound(folder / "new.wav", 99)
+    storage, provider = MultimodalStorage(old), SmallProvider()
+    report = run(storage, provider, [folder])
+    assert (report.indexed, report.copied, report.removed) == (2, 1, 1)
+    assert (provider.clip_engine.n_encoded, provider.audio_encoder.n_encoded) == (0, 1)
+
+
+def test_what_cannot_be_read_now_keeps_its_old_row_until_it_can(old, folder):
+    place = folder / "camera.jpg"
+    place.rename(folder / "aside")
+    os.mkfifo(place)
+    storage, provider = MultimodalStorage(old), SmallProvider()
+    assert run(storage, provider, [folder]).skipped == 2
+    row = storage.media_by_path(place)
+    assert (row["state"], row["layout"], row["reason"] is None) == ("indexed", None, False)
+    place.unlink()
+    (folder / "aside").rename(place)
+    assert run(storage, provider, [folder]).skipped == 1
+    assert storage.media_by_path(place)["layout"] == SCHEMA_VERSION
+    assert provider.n_encoded == 0
+
+
+def test_a_newer_library_is_refused_by_this_one(old):
+    settings = json.loads((old / "library.json").read_text())
+    (old / "library.json").write_text(json.dumps({**settings, "schema_version": SCHEMA_VERSION + 1}))
+    with pytest.raises(LibraryVersionError):
+        MultimodalStorage(old)
