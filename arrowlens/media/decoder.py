@@ -71,7 +71,7 @@ def decode(
     except MemoryError:
         return _refused(found, "there is not enough memory to decode it")
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
-        return _refused(found, f"cannot be decoded: {type(error).__name__}: {error}")
+        return _refused(found, f"damaged: it cannot be decoded ({error or type(error).__name__})")
     return Decoded(found.modality, None, found.content_hash, found.size, found.format, **contents)
 
 

@@ -9,11 +9,11 @@ import struct
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INNER = (0x8769, 0x8825, 0xA005)  # of the camera, of the place, of interoperability
-_OVERLAP = 2  # entries that share bytes by mistake exist
+_MOST_SHARED = 1 << 25  # bytes: what damaged directories claim twice is less
 
 
 def is_plausible(data: bytes) -> bool:
-    """Whether the values of its first directory, and of those within it, take no more room than there is."""
+    """Whether the values of its first directory, and of those within it, take not much more room than there is."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return True  # no directory, so nothing is read from it
@@ -25,7 +25,7 @@ def is_plausible(data: bytes) -> bool:
             claimed += _read_directory(data, order, long_form, place)[0]
     except struct.error:
         return True  # cut off: a reader finds so too
-    return claimed <= _OVERLAP * len(data)
+    return claimed <= len(data) + _MOST_SHARED
 
 
 def _read_directory(data: bytes, order: str, long_form: bool, start: int) -> tuple[int, list[int]]:

@@ -134,7 +134,7 @@ def _load(
             image.info["icc_profile"] = profile_for(*codes)  # Pillow does not look for it
     except Image.DecompressionBombError as error:  # a GIF's frame may be larger than the screen its header states
         raise TooLargeError(f"a frame is over the limit of {say_megapixels(limits)}") from error
-    except (OSError, SyntaxError, ValueError, Warning) as error:  # a warning where the process makes errors of them
+    except (OSError, RuntimeError, SyntaxError, ValueError, Warning) as error:  # where the process makes them errors
         raise MediaError(_explain(error, file_format)) from error
     return image, size if reduced else image.size  # a TIFF has turned itself upright
 
