@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 from arrowlens import ingest, media
 from arrowlens.encoders import AudioProcessor, ImageProcessor, MultimodalEmbeddingProvider
 from arrowlens.errors import AudioValidationError, InputError, LibraryNotFoundError, MediaError
-from arrowlens.ingest import Event, IngestOptions, IngestReport
-from arrowlens.media import MEDIA_SUFFIXES, Decoded
+from arrowlens.ingest import Event, IngestOptions, IngestPlan, IngestReport
+from arrowlens.media import MEDIA_SUFFIXES, Decoded, Limits
 from arrowlens.media.colours import to_rgb
 from arrowlens.media.files import open_regular
 from arrowlens.models import ModelSet, resolve
@@ -264,6 +264,9 @@ class Library:
         stop: StopEvent | None = None,
         workers: int | None = None,
         prune: bool = True,
+        retry: bool = False,
+        exact: bool = False,
+        limits: Limits | None = None,
     ) -> IngestReport:
         """Index everything below folders that is new or has changed, and forget what is gone from them.
 
@@ -271,16 +274,28 @@ class Library:
             folders: with ``~`` expanded.
             on_event: called with the progress, in the order of things, never at the same time from two threads.
             stop: once it is set, the run ends after storing what is encoded; the next run goes on from there.
-            workers: how many files are decoded at a time; None is one a core.
+            workers: how many files are decoded at a time, each in a process of its own; None is one a core.
             prune: False keeps files that are no longer on disk.
+            retry: read files again that could not be read, though they have not changed.
+            exact: decode pictures in full: slower, vectors barely differ.
+            limits: ``arrowlens.media.Limits``, what a file may be at most, and how long decoding it may take.
 
         Raises:
             FolderError: a folder is missing or unreadable. LibraryBusyError: another process is writing.
             StorageError: the disk or the database refused. ModelError: a model cannot be loaded.
+            WorkerError: no process for decoding can be started.
         """
-        options = IngestOptions(workers=workers, prune=prune)
+        options = IngestOptions(workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits())
         paths = [Path(folder).expanduser() for folder in folders]
         return ingest.run(self._storage, self._provider, paths, options, on_event, stop)
+
+    def plan(self, *folders: StrPath, prune: bool = True, retry: bool = False) -> IngestPlan:
+        """What ``ingest`` would do with folders: counts of files, and the bytes to read. Changes nothing.
+
+        Raises:
+            FolderError: a folder is missing or unreadable. StorageError: the database refused.
+        """
+        return ingest.plan(self._storage, [Path(folder).expanduser() for folder in folders], prune=prune, retry=retry)
 
     def status(self) -> LibraryStatus:
         """What the library holds and how it works; loads no model."""

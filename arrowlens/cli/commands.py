@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import arrowlens
 from arrowlens.cli.output import (
     amount,
     byte_size,
+    causes_text,
     columns,
     hit_record,
     note,
+    plan_text,
     recall_table,
+    report_text,
     results_table,
     shown_path,
     status_text,
@@ -27,6 +31,9 @@ from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
 from arrowlens.search import printable
 
+if TYPE_CHECKING:
+    from arrowlens.media import Limits
+
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -35,30 +42,67 @@ def ingest(options: argparse.Namespace) -> int:
     for folder in options.folders:  # before the library is made: a mistyped folder must leave nothing behind
         if not folder.expanduser().is_dir():
             raise FolderError(f"{folder} is no folder; name folders that hold pictures or recordings")
+    if options.dry_run:
+        return _dry_run(options)
     with ModelProgress() as progress:
         library = arrowlens.Library.open(
             options.library, options.models, True, options.device, options.precision, on_progress=progress
         )
     with library, stop_on_interrupt() as stop, IngestProgress() as bar:
-        report = library.ingest(*options.folders, on_event=bar, stop=stop, workers=options.workers, prune=options.prune)
-    for folder, reason in report.unread_folders.items():
-        note(f"arrowlens: {shown_path(folder)} could not be read ({printable(reason)}); what is known of it is kept")
+        report = library.ingest(
+            *options.folders,
+            on_event=bar,
+            stop=stop,
+            workers=options.workers,
+            prune=options.prune,
+            retry=options.retry,
+            exact=options.exact,
+            limits=_limits(options),
+        )
+    _note_unread(report.unread_folders)
     interrupted = stop.is_set()
     if options.json:
         write_json({**report.to_dict(), "interrupted": interrupted, "library": str(library.path)})
     else:
-        print(_report_text(report))
+        print(report_text(report))
     if interrupted:
         note("arrowlens: interrupted; the same command goes on from here")
     return INTERRUPTED if interrupted else 0
 
 
-def _report_text(report: arrowlens.IngestReport) -> str:
-    hint = " (`arrowlens skipped` says why)" if report.skipped else ""
-    return (
-        f"{report.indexed:,} indexed, {report.unchanged:,} unchanged, {report.skipped:,} skipped{hint}, "
-        f"{report.removed:,} removed in {report.seconds:.1f} s"
-    )
+def _dry_run(options: argparse.Namespace) -> int:
+    from arrowlens.ingest import plan  # deferred: pyarrow and numpy
+
+    folders = [folder.expanduser() for folder in options.folders]
+    found = plan(options.library, folders, prune=options.prune, retry=options.retry)
+    _note_unread(found.unread_folders)
+    if options.json:
+        write_json({**found.to_dict(), "library": str(options.library.expanduser().absolute())})
+    else:
+        print(plan_text(found))
+    return 0
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    """The default limits, but for those that were given."""
+    from arrowlens.media import Limits  # deferred: numpy and Pillow
+
+    limits = Limits()
+    if options.max_megapixels is not None:
+        limits = dataclasses.replace(limits, max_pixels=int(options.max_megapixels * 1e6))
+    if options.max_hours is not None:
+        limits = dataclasses.replace(limits, max_seconds=3600 * options.max_hours)
+    if options.max_file_size is not None:
+        image_bytes = min(limits.max_image_bytes, options.max_file_size)
+        limits = dataclasses.replace(limits, max_file_bytes=options.max_file_size, max_image_bytes=image_bytes)
+    if options.time_limit is not None:
+        limits = dataclasses.replace(limits, max_decode_s=options.time_limit)
+    return limits
+
+
+def _note_unread(folders: Mapping[str, str]) -> None:
+    for folder, reason in folders.items():
+        note(f"arrowlens: {shown_path(folder)} could not be read ({printable(reason)}); what is known of it is kept")
 
 
 def search(options: argparse.Namespace) -> int:
@@ -181,6 +225,7 @@ def skipped(options: argparse.Namespace) -> int:
         write_json({"files": [{"path": str(file.path), "reason": file.reason} for file in files]})
     elif files:
         print(columns([["path", "reason"], *([shown_path(file.path), printable(file.reason)] for file in files)]))
+        note(causes_text(Counter(file.reason for file in files)))
     else:
         note("every file could be read")
     return 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +15,14 @@ from arrowlens.search import Hit, Results, printable
 
 if TYPE_CHECKING:
     from arrowlens.evaluation import Recall
+    from arrowlens.ingest import IngestPlan, IngestReport
     from arrowlens.library import LibraryStatus
     from arrowlens.store import IndexState, ModelRecord
 
 
+_MOST_CAUSES = 8
+_DETAILS = re.compile(r": | \(")
+_FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 _NOUNS = {"text": "text", "image": "picture", "audio": "recording"}
 
 
@@ -120,6 +126,45 @@ def status_text(status: LibraryStatus) -> str:
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),
     ]
     return columns([[label, value] for label, value in facts])
+
+
+def report_text(report: IngestReport) -> str:
+    """What a run did, for people."""
+    lines = [
+        f"{report.indexed:,} indexed, {report.unchanged:,} unchanged, {report.skipped:,} skipped, "
+        f"{report.removed:,} removed in {report.seconds:.1f} s"
+    ]
+    facts = [f"{amount(report.copied, 'copy', 'copies')} not encoded again"] if report.copied else []
+    if report.rate and report.bound:
+        facts.append(f"{report.rate:,.1f} files/s, bound by {report.bound}")
+    lines.append(", ".join([*facts, f"at most {byte_size(report.peak_memory)} of memory"]))
+    if report.reasons:
+        lines += [causes_text(report.reasons), "`arrowlens skipped` names them; `arrowlens ingest --retry` tries again"]
+    return "\n".join(lines)
+
+
+def plan_text(plan: IngestPlan) -> str:
+    """What a run would do, for people."""
+    return (
+        f"would read {amount(plan.new, 'new file')} and {plan.changed:,} changed ({byte_size(plan.n_bytes)}), "
+        f"leave {plan.unchanged:,} unchanged and {plan.unreadable:,} that cannot be read, remove {plan.removed:,}"
+    )
+
+
+def causes_text(reasons: Mapping[str, int]) -> str:
+    """How many files were skipped for which cause, the most frequent first; figures and details are left out."""
+    causes: Counter[str] = Counter()
+    for reason, n_files in reasons.items():
+        causes[_cause(reason)] += n_files
+    counted = sorted(causes.items(), key=lambda item: (-item[1], item[0]))
+    lines = [f"  {n_files:,} x {printable(cause)}" for cause, n_files in counted[:_MOST_CAUSES]]
+    n_more = sum(n_files for _, n_files in counted[_MOST_CAUSES:])
+    return "\n".join(["skipped:", *lines, *([f"  {n_more:,} for other reasons"] if n_more else [])])
+
+
+def _cause(reason: str) -> str:
+    """What reasons have in common: the part before the details, without its figures."""
+    return _FIGURE.sub("N", _DETAILS.split(reason, maxsplit=1)[0])
 
 
 def _model_text(record: ModelRecord) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 from pathlib import Path
 
 import arrowlens
@@ -47,7 +49,21 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--no-prune", dest="prune", action="store_false", help="keep what is no longer on disk under these folders"
     )
+    command.add_argument("--retry", action="store_true", help="read files again that could not be read")
+    command.add_argument("--exact", action="store_true", help="decode pictures in full: slower, barely different")
+    command.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    _limit_options(command)
     _json_option(command)
+
+
+def _limit_options(command: argparse.ArgumentParser) -> None:
+    limits = command.add_argument_group("limits", "a file beyond them is skipped")
+    limits.add_argument("--max-megapixels", metavar="N", type=_amount, help="of a picture (default: 120)")
+    limits.add_argument("--max-hours", metavar="H", type=_amount, help="of a recording (default: 2)")
+    limits.add_argument(
+        "--max-file-size", metavar="SIZE", type=_byte_size, help="500M, 2G, ... (default: 2G, a picture 512M)"
+    )
+    limits.add_argument("--time-limit", metavar="SECONDS", type=_amount, help="to decode a file (default: 120)")
 
 
 def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
@@ -141,6 +157,24 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return amount
+
+
+def _byte_size(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?", text, re.IGNORECASE | re.ASCII)
+    n_bytes = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if n_bytes < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 2G")
+    return n_bytes
 
 
 def _port(text: str) -> int:

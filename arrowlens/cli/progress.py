@@ -67,13 +67,15 @@ class ModelProgress(_Bar):
 
 
 class IngestProgress(_Bar):
-    """Files dealt with, of all that were found, with the rate and the time left."""
+    """Files dealt with, of all that were found, with the rate, the time left, and what the run waits for most."""
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if event.phase == "index":
             self._show(event.done, event.total, desc="indexing", unit="file")
-            if self._bar is not None and event.skipped:
-                self._bar.set_postfix_str(f"{event.skipped:,} skipped", refresh=False)
+            if self._bar is not None:
+                facts = [f"bound by {event.bound}"] if event.bound else []
+                facts += [f"{event.skipped:,} skipped"] if event.skipped else []
+                self._bar.set_postfix_str(", ".join(facts), refresh=False)
         else:
             self.close()

@@ -1,9 +1,9 @@
 """Folders on disk -> a library: walk, compare, decode, encode, store.
 
 ``run(storage, provider, folders, options, on_event, stop)`` brings a library up to date and gives an ``IngestReport``;
-while it works it tells ``Event``s. A file belongs to the deepest root of the library that contains it; a folder that
-is new becomes a root. Unchanged files are recognised by size and time and not opened; a file that moved, or lies in
-several places, is encoded once; what cannot be read is recorded with its reason.
+while it works it tells ``Event``s. ``plan`` says what a run would do. A file belongs to the deepest root of the library
+that contains it; a folder that is new becomes a root. Unchanged files are recognised by size and time and not opened; a
+file that moved, or lies in several places, is encoded once; what cannot be read is recorded with its reason.
 """
 
 from __future__ import annotations
@@ -15,10 +15,19 @@ if TYPE_CHECKING:
     from arrowlens.ingest.encode import Provider
     from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport
     from arrowlens.ingest.pipeline import run
+    from arrowlens.ingest.planning import IngestPlan, plan
 
-_HOMES = {"Event": "jobs", "IngestOptions": "jobs", "IngestReport": "jobs", "Provider": "encode", "run": "pipeline"}
+_HOMES = {
+    "Event": "jobs",
+    "IngestOptions": "jobs",
+    "IngestPlan": "planning",
+    "IngestReport": "jobs",
+    "Provider": "encode",
+    "plan": "planning",
+    "run": "pipeline",
+}
 
-__all__ = ["Event", "IngestOptions", "IngestReport", "Provider", "run"]
+__all__ = ["Event", "IngestOptions", "IngestPlan", "IngestReport", "Provider", "plan", "run"]
 
 
 def __getattr__(name: str) -> object:

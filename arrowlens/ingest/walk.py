@@ -141,7 +141,8 @@ class _Walker:
         self._folders: list[_Place] = []
         self._links: list[_Place] = []
         self._visited: set[tuple[int, int | bytes]] = set()
-        self._visit(os.fsencode(library))
+        if library.exists():  # a dry run may come before it
+            self._visit(os.fsencode(library))
         for scope in scopes:  # a link to a folder around the walk is a loop
             for parent in Path(scope).parents:
                 self._visit(os.fsencode(parent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -11,8 +12,21 @@ from pathlib import Path
 import pytest
 
 from arrowlens.cli import main
-from arrowlens.cli.output import amount, byte_size, clock, columns, hit_record, results_table, shown_path, write_json
+from arrowlens.cli.output import (
+    amount,
+    byte_size,
+    causes_text,
+    clock,
+    columns,
+    hit_record,
+    plan_text,
+    report_text,
+    results_table,
+    shown_path,
+    write_json,
+)
 from arrowlens.cli.signals import stop_on_interrupt
+from arrowlens.ingest import IngestPlan, IngestReport
 from arrowlens.search import Hit, Results
 
 
@@ -99,3 +113,45 @@ def test_the_first_interrupt_asks_and_the_second_insists(capsys):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert "stopping" in capsys.readouterr().err
+
+
+def test_reasons_are_counted_by_their_cause():
+    reasons = {
+        "truncated: the header promises 3 s, the file holds 2 s": 1,
+        "truncated: 4 of 5 bytes are there": 2,
+        "500 x 400 pixels is over the limit of 0.1 megapixels": 1,
+        "50000 x 50000 pixels is over the limit of 0.1 megapixels": 1,
+        "the decoder crashed (signal 11, SIGSEGV)": 1,
+        "a \x1b[2J reason": 1,
+    }
+    assert causes_text(reasons).splitlines() == [
+        "skipped:",
+        "  3 x truncated",
+        "  2 x N x N pixels is over the limit of N megapixels",
+        "  1 x a \\x1b[NJ reason",
+        "  1 x the decoder crashed",
+    ]
+    many = causes_text({chr(65 + number): 1 for number in range(12)})
+    assert many.splitlines()[-1] == "  4 for other reasons"
+
+
+def test_the_report_for_people():
+    report = IngestReport(1200, 3, 2, 1, 61.25, copied=1, reasons={"gone": 2}, rate=19.6, peak_memory=3 << 29)
+    assert report_text(dataclasses.replace(report, bound="decoding")).splitlines() == [
+        "1,200 indexed, 3 unchanged, 2 skipped, 1 removed in 61.2 s",
+        "1 copy not encoded again, 19.6 files/s, bound by decoding, at most 1.5 GB of memory",
+        "skipped:",
+        "  2 x gone",
+        "`arrowlens skipped` names them; `arrowlens ingest --retry` tries again",
+    ]
+    assert report_text(IngestReport(unchanged=5, peak_memory=1 << 20)).splitlines() == [
+        "0 indexed, 5 unchanged, 0 skipped, 0 removed in 0.0 s",
+        "at most 1.0 MB of memory",
+    ]
+
+
+def test_the_plan_for_people():
+    plan = IngestPlan(new=1, changed=2, unchanged=3000, unreadable=4, removed=5, n_bytes=3 << 20)
+    assert plan_text(plan) == (
+        "would read 1 new file and 2 changed (3.0 MB), leave 3,000 unchanged and 4 that cannot be read, remove 5"
+    )

@@ -11,6 +11,8 @@ from arrowlens.cli.parser import build_parser
 
 DOCUMENTED = {
     "ingest FOLDER FOLDER2 --library DIR --models demo --workers 2 --no-prune --json": commands.ingest,
+    "ingest FOLDER --retry --exact --max-megapixels 60 --max-hours 0.5 --max-file-size 2G": commands.ingest,
+    "ingest FOLDER --time-limit 30 --dry-run --json": commands.ingest,
     "search TEXT --library DIR -k 20 --json": commands.search,
     "similar FILE --library DIR -k 20 --json": commands.similar,
     "status --library DIR --json": commands.status,
@@ -70,6 +72,14 @@ def test_the_library_is_the_option_then_the_variable_then_here(monkeypatch):
         "similar",
         "ingest",
         "ingest x --workers 0",
+        "ingest x --max-megapixels 0",
+        "ingest x --max-hours nan",
+        "ingest x --max-hours many",
+        "ingest x --time-limit inf",
+        "ingest x --max-file-size 2X",
+        "ingest x --max-file-size 0",
+        "ingest x --max-file-size -1",
+        "ingest x --max-file-size ٣",
         "remove",
         "status --precision double",
         "status --lib x",
@@ -95,3 +105,11 @@ def test_an_empty_text_is_wrong_usage(text, capsys):
         build_parser().parse_args(["search", text])
     assert ended.value.code == 2
     assert "an empty text finds nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("1", 1), ("800", 800), ("2k", 2048), ("500M", 500 << 20), ("1.5 GB", 3 << 29), ("1TiB", 1 << 40)],
+)
+def test_sizes_of_files(text, n_bytes):
+    assert build_parser().parse_args(["ingest", "x", "--max-file-size", text]).max_file_size == n_bytes

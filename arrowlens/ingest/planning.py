@@ -1,0 +1,99 @@
+"""What a run would do, found out without doing it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from arrowlens.errors import LibraryNotFoundError
+from arrowlens.ingest.compare import compare
+from arrowlens.ingest.walk import Walk, resolve_folders, walk
+from arrowlens.store import MultimodalStorage, Settings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """What a run would do, in counts of files; reading decides which of those to be read are unreadable or copies.
+
+    Attributes:
+        new: would be read, and are not known yet. changed: would be read again.
+        unchanged: are as the library has them.
+        unreadable: could not be read earlier and have not changed since, or there is no model for their kind.
+        removed: are gone from disk, and would leave the library.
+        n_bytes: of the files that would be read.
+        unread_folders: folders that could not be read, with the reason.
+    """
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    unreadable: int = 0
+    removed: int = 0
+    n_bytes: int = 0
+    unread_folders: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def plan(
+    library: MultimodalStorage | Path,
+    folders: Sequence[str | os.PathLike[str]],
+    *,
+    prune: bool = True,
+    retry: bool = False,
+) -> IngestPlan:
+    """See what ``run`` would do. Opens no file, writes nothing, and takes no lock.
+
+    Args:
+        library: or where it is, or would be.
+        folders, prune, retry: as for a run.
+
+    Raises:
+        FolderError: a folder is missing or unreadable. StorageError: the database refused.
+        LibraryNotFoundError: there is something else where the library would be.
+        LibraryVersionError: a newer Arrowlens wrote the library.
+    """
+    storage = library if isinstance(library, MultimodalStorage) else _opened(library)
+    path = library.path if isinstance(library, MultimodalStorage) else library.expanduser().absolute()
+    settings = storage.settings if storage is not None else Settings()
+    scopes = resolve_folders(folders, path, settings.mounts)
+    for scope in scopes:
+        settings = settings.with_root(scope)
+    seen = walk(scopes, settings, path)
+    if storage is None or not settings.models:
+        return _of_nothing_known(seen)
+    found = compare(storage, seen, retry=retry)
+    return IngestPlan(
+        new=sum(file.media_id not in found.known for file in found.to_read),
+        changed=sum(file.media_id in found.known for file in found.to_read),
+        unchanged=len(found.unchanged),
+        unreadable=len(found.still_bad) + len(found.refused),
+        removed=len(found.gone) if prune else 0,
+        n_bytes=sum(file.size or 0 for file in found.to_read),
+        unread_folders=_unread(seen),
+    )
+
+
+def _opened(path: Path) -> MultimodalStorage | None:
+    """The library at ``path``, None where one would be made."""
+    path = path.expanduser()
+    try:
+        return MultimodalStorage(path, create=False)
+    except LibraryNotFoundError:
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return None
+        raise
+
+
+def _of_nothing_known(seen: Walk) -> IngestPlan:
+    n_bytes = sum(file.size or 0 for file in seen.files)
+    return IngestPlan(new=len(seen.files), n_bytes=n_bytes, unread_folders=_unread(seen))
+
+
+def _unread(seen: Walk) -> dict[str, str]:
+    return {os.fsdecode(path): reason for path, reason in sorted(seen.unread.items())}

@@ -1,0 +1,108 @@
+"""A dry run says what a run then does, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from arrowlens import Library
+from arrowlens.cli import main
+from arrowlens.errors import FolderError, LibraryNotFoundError
+from arrowlens.ingest import IngestOptions, IngestPlan, plan, run
+from arrowlens.store import MultimodalStorage
+from tests.folders import write_folder, write_picture
+from tests.small_models import SmallProvider
+
+
+def everything_in(folder):
+    """Each file of a folder with its size and time."""
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "in")
+
+
+def n_bytes(folder):
+    return sum(size for size, _ in everything_in(folder).values())
+
+
+def test_without_a_library_everything_is_new_and_none_is_made(tmp_path, folder):
+    assert plan(tmp_path / "library", [folder]) == IngestPlan(new=15, n_bytes=n_bytes(folder))
+    assert not (tmp_path / "library").exists()
+
+
+def test_what_was_planned_is_what_happens(tmp_path, folder):
+    storage, provider = MultimodalStorage(tmp_path / "library"), SmallProvider()
+    (folder / "bad.png").write_bytes(b"bad")
+    first = plan(storage, [folder])
+    assert (first.new, first.changed, first.unchanged) == (16, 0, 0)
+    run(storage, provider, [folder])
+    write_picture(folder / "picture 001.jpg", 999)
+    write_picture(folder / "new.png", 1000)
+    (folder / "picture 002.png").unlink()
+    before = everything_in(storage.path)
+    found = plan(storage, [folder])
+    size = sum((folder / name).stat().st_size for name in ("picture 001.jpg", "new.png"))
+    assert found == IngestPlan(new=1, changed=1, unchanged=13, unreadable=1, removed=1, n_bytes=size)
+    assert plan(storage, [folder], prune=False).removed == 0
+    assert plan(storage, [folder], retry=True).changed == 2
+    assert plan(tmp_path / "library", [folder]) == found
+    assert everything_in(storage.path) == before
+    report = run(storage, provider, [folder])
+    assert (report.indexed, report.unchanged, report.skipped, report.removed) == (2, 13, 1, 1)
+
+
+def test_a_new_folder_beside_the_known_ones(tmp_path, folder):
+    storage = MultimodalStorage(tmp_path / "library")
+    run(storage, SmallProvider(), [folder])
+    other = write_folder(tmp_path / "other", 4, 0)
+    assert (plan(storage, [other]).new, plan(storage, [other]).removed) == (4, 0)
+    assert len(storage.settings.roots) == 1
+
+
+def test_it_needs_no_lock(tmp_path, folder):
+    storage, plans = MultimodalStorage(tmp_path / "library"), []
+
+    def look(event):
+        if event.phase == "index" and not plans:
+            plans.append(plan(tmp_path / "library", [folder]))
+
+    run(storage, SmallProvider(), [folder], IngestOptions(workers=1), look)
+    assert plans == [IngestPlan(new=15, n_bytes=n_bytes(folder))]
+
+
+def test_a_folder_that_is_missing_and_a_place_that_is_taken(tmp_path, folder):
+    with pytest.raises(FolderError, match="is missing"):
+        plan(tmp_path / "library", [tmp_path / "nowhere"])
+    with pytest.raises(LibraryNotFoundError):
+        plan(folder / "below", [folder])
+
+
+def test_a_new_library_would_be_the_folder_within(tmp_path, folder):
+    """What lies below a library to be is not media."""
+    assert plan(folder / "library", [folder]).new == 15
+
+
+def test_the_command(tmp_path, folder, capsys):
+    os.environ.pop("ARROWLENS_LIBRARY", None)
+    arguments = ["ingest", str(folder), "--dry-run", "--library", str(tmp_path / "library")]
+    assert main([*arguments, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["new"], said["n_bytes"], said["library"]) == (15, n_bytes(folder), str(tmp_path / "library"))
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith("would read 15 new files and 0 changed (")
+    assert not (tmp_path / "library").exists()
+
+
+def test_python(tmp_path, folder):
+    with Library.open(tmp_path / "library", models="demo") as library:
+        assert library.plan(folder).new == 15
+        library.ingest(folder)
+        shutil.rmtree(folder / "below")
+        found = library.plan(folder)
+        assert (found.unchanged, found.removed) == (11, 4)
