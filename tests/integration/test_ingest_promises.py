@@ -28,6 +28,7 @@ from tests.soak.whole import assert_same, assert_searchable, assert_unique, asse
 
 DEMO = Path(arrowlens.__file__).parent / "demo"
 GIGABYTE = 10**9
+pytestmark = pytest.mark.timeout(900)  # a dozen processes each, on a machine that may be busy
 
 
 def start(folder: str | bytes | Path, library: Path, *options: str, **how: object) -> Run:

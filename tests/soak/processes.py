@@ -18,7 +18,7 @@ from typing import Any, Self
 COMMAND = Path(sys.executable).with_name("arrowlens")
 ROOT = Path(__file__).parents[2]
 _MARK = "SOAK_RUN"
-_SECONDS_TO_END = 20.0
+_SECONDS_TO_END = 60.0
 
 # Permissions do not bind root, so that privilege is given up for good; a limit on file sizes is what a full disk is.
 _LAUNCH = """
@@ -94,7 +94,7 @@ class Run:
     def stderr(self) -> str:
         return self._said["err"].decode("utf-8", "surrogateescape")
 
-    def wait(self, seconds: float = 240.0) -> int:
+    def wait(self, seconds: float = 600.0) -> int:
         """The exit status, once everything it said has been read.
 
         Raises:
@@ -106,7 +106,7 @@ class Run:
             assert not reader.is_alive(), "a process that was left behind holds the output open"
         return status
 
-    def report(self, seconds: float = 240.0) -> dict[str, Any]:
+    def report(self, seconds: float = 600.0) -> dict[str, Any]:
         """The JSON object of a command that must succeed."""
         assert self.wait(seconds) == 0, self.stderr
         assert self.stdout.count("\n") == 1, self.stdout
