@@ -151,6 +151,7 @@ class OpenLibrary:
 
     def _upgrade(self) -> None:
         """From version 1: columns of ``media``. The settings come last: what is cut off is done again."""
+        self._tables.recover(MEDIA_TABLE)
         self._tables.add_columns(MEDIA_TABLE, media_schema())
         self._save(dataclasses.replace(self.settings, schema_version=SCHEMA_VERSION))
 

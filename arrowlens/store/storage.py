@@ -97,13 +97,16 @@ class MultimodalStorage(LibraryReader):
     def repair(self) -> int:
         """Delete vectors and thumbnails that no ``media`` row vouches for; returns how many vectors.
 
-        A run that was killed leaves some, and so does the replacement of a file's content.
+        A run that was killed leaves some, and so does the replacement of a file's content. A write that a loss of
+        power cut off is taken back first.
 
         Raises:
             LibraryBusyError, StorageError: as for writing.
         """
         n_deleted = 0
         with self.writing():
+            for name in self._tables.names():
+                self._tables.recover(name)
             media = self._indexed()
             for role, record in self.settings.models.items():
                 name = vector_table_name(role, record.digest)

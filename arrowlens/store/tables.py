@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,8 +29,15 @@ _FOREIGN = (RuntimeError, OSError, ValueError, TypeError, KeyError, pa.ArrowExce
 _ATTEMPTS = 4
 _READ_ATTEMPTS = 8
 _IDS_A_FILTER = 5_000
-# Without these a compaction of 50,000 thumbnails takes a gigabyte; searches are not slower.
-_ENVIRONMENT = {"LANCE_DEFAULT_BATCH_SIZE": "1024", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 * 1024**2)}
+_ENVIRONMENT = {
+    # Without these a compaction of 50,000 thumbnails takes a gigabyte; searches are not slower.
+    "LANCE_DEFAULT_BATCH_SIZE": "1024",
+    "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 * 1024**2),
+    "LANCEDB_LOG": "error",  # its warnings are of its own affairs, and go to the user's terminal
+}
+# What lance says of a file that is shorter than it was written.
+_CUT_OFF = ("fill whole buffer", "file size is too small", "for object of size")
+_SOURCE_LINE = re.compile(r",? /\S+\.rs:\d+:\d+")  # where in lance's own source
 
 
 class Tables:
@@ -109,7 +117,9 @@ class Tables:
         if rows.num_rows == 0:
             return
         with translated(f"{self._folder}: writing {name}"):
-            table = self.table(name) or self._create(name, rows.schema)
+            table = self.table(name)
+            if table is None:
+                table = self._create(name, rows.schema)
             merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
             # An index on the key brings back duplicates under concurrent merges; the scan costs nothing.
             merge = merge.use_index(False)
@@ -177,6 +187,33 @@ class Tables:
         folder = self._path(name)
         return self.read(name, lambda table: shape_of(table, folder).is_compaction_due, False)
 
+    def recover(self, name: str) -> bool:
+        """Take back the newest version of a table if it cannot be read and the one before can; says whether it did so.
+
+        That is what a loss of power leaves that came between writing and syncing.
+
+        Raises:
+            StorageError: the table cannot be read, and the version before neither.
+        """
+        try:
+            self.read(name, _read_keys, 0)
+        except StorageError:
+            manifests = sorted((self._path(name) / "_versions").glob("*.manifest"))  # lance counts them down
+            if len(manifests) < 2:
+                raise
+            aside = manifests[0].with_suffix(".damaged")
+            manifests[0].rename(aside)
+            self.forget(name)
+            try:
+                self.read(name, _read_keys, 0)
+            except StorageError:
+                aside.rename(manifests[0])
+                self.forget(name)
+                raise
+            aside.unlink()
+            return True
+        return False
+
     def table(self, name: str) -> LanceTable | None:
         """The handle of a table, None when there is no such table yet."""
         with self._lock:
@@ -232,6 +269,11 @@ class Tables:
         return self._database
 
 
+def _read_keys(table: LanceTable) -> int:
+    """Opens every file of a table."""
+    return int(table.search().select(table.schema.names[:1]).limit(None).to_arrow().num_rows)
+
+
 def is_among(column: str, values: Sequence[str]) -> Expr:
     """The expression "``column`` is one of ``values``"; values are never spliced into SQL."""
     from lancedb.expr import col
@@ -258,7 +300,7 @@ def translated(doing: str) -> Iterator[None]:
     except _FOREIGN as error:
         if isinstance(error, StorageError):
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = _SOURCE_LINE.sub("", str(error)).strip().splitlines() or [type(error).__name__]
         raise StorageError(f"{doing} failed ({lines[0][:300]}); {_cure(str(error))}") from error
 
 
@@ -270,6 +312,8 @@ def _cure(message: str) -> str:
         return "check the folder's permissions"
     if "not found" in message or "no such file" in message:
         return "the library lacks files; restore it from a backup or index into a new one"
+    if any(sign in message for sign in _CUT_OFF):
+        return "a write did not reach the disk whole; `arrowlens ingest` takes it back"
     return "check the disk, then run again"
 
 
