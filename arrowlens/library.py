@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from arrowlens import ingest, media
-from arrowlens.encoders import AudioProcessor, ImageProcessor, MultimodalEmbeddingProvider
-from arrowlens.errors import AudioValidationError, InputError, LibraryNotFoundError, MediaError
+from arrowlens import ingest
+from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.examples import ExampleReader
 from arrowlens.ingest import Event, IngestOptions, IngestPlan, IngestReport
-from arrowlens.media import MEDIA_SUFFIXES, Decoded, Limits
-from arrowlens.media.colours import to_rgb
+from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.files import open_regular
 from arrowlens.models import ModelSet, resolve
-from arrowlens.search import Hit, Results, Searcher
+from arrowlens.search import Example, Hit, Mode, Query, Results, Searcher, ViewOptions, view_of
 from arrowlens.search.results import Modality
 from arrowlens.store import IndexState, ModelRecord, MultimodalStorage, Settings
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
-SAMPLE_RATE = 16_000  # Hz, of everything that is encoded
 
 StrPath = str | os.PathLike[str]
 
@@ -86,6 +85,7 @@ class Library:
         self._storage = storage
         self._provider = provider
         self._searcher = Searcher(storage, provider)
+        self._examples = ExampleReader(storage, provider)
 
     @classmethod
     def open(
@@ -157,77 +157,89 @@ class Library:
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
-    def search(self, text: str, k: int = 20, modality: Modality | None = None) -> Results:
+    def search(
+        self,
+        text: str | None = None,
+        k: int = 20,
+        modality: Modality | None = None,
+        *,
+        plus: Sequence[str] = (),
+        minus: Sequence[str] = (),
+        like: Sequence[StrPath | Hit] = (),
+        weights: Mapping[str, float] | None = None,
+        mode: Mode = "auto",
+        **view: Unpack[ViewOptions],
+    ) -> Results:
         """The ``k`` files nearest to a text: pictures, and recordings where ``text_reaches_audio``.
 
         Args:
-            text: in the language the models know; the demo and base models know English.
+            text: in the language the models know; the demo and base models know English. May be left out where there
+                is something else to look for.
             k: how many, from 1 on.
             modality: "image" or "audio" keeps one kind.
+            plus: texts to look for as well. minus: texts to keep away from.
+            like: files and hits to come close to: pictures, or recordings where they share the texts' space.
+            weights: of parts of the question, by text or path; others weigh 1, those of ``minus`` 0.5.
+            mode: "vector", "keyword" or "auto", which is both.
+            view: ``where`` (conditions such as "width >= 1000", one or several), ``offset`` (results to pass over),
+                ``collapse`` (what looks the same once), ``sort`` ("relevance" or "date"); see ``arrowlens.search.View``.
 
         Raises:
-            InputError: ``k`` or the text is unusable. ModelLoadError: the library has no CLIP model.
+            InputError: ``k``, the text, a condition or a weight is unusable, or parts do not meet in one space.
+            MediaError: a file cannot be decoded. ModelLoadError: the library has no CLIP model.
         """
-        return self._searcher.text(text, k, modality)
+        examples = tuple(map(self._example, like))
+        query = Query(text, tuple(plus), tuple(minus), examples, weights or {}, modality, mode)
+        return self._searcher.search(query, view_of(k, **view))
 
-    def similar(self, path: StrPath, k: int = 20) -> Results:
-        """The ``k`` files that look or sound most like a file, of the same kind as it.
+    def similar(self, path: StrPath, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
+        """The ``k`` files that look or sound most like a file, of the same kind as it; ``view`` as for ``search``.
 
         The file need not be in the library; where its content is, it comes first with a score of 1 within float16's
         precision. Recordings longer than a window are compared window by window (at most 32 of the
         query, evenly spread); the best pair counts.
 
         Raises:
-            MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` is below 1.
+            MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no model for that kind.
         """
-        path = Path(path).expanduser()
-        return self._similar_to_decoded(media.decode(path, thumbnail=False, min_side=self._min_side()), str(path), k)
+        return self._searcher.similar(self._examples.file(path), view_of(k, **view))
 
-    def search_by_upload(self, data: bytes, name: str, k: int = 20) -> Results:
+    def search_by_upload(self, data: bytes, name: str, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """As ``similar``, for a file's bytes. ``name`` is only for messages; nothing is stored.
 
         Raises:
             MediaError: the bytes cannot be decoded; says why. InputError, ModelLoadError: as ``similar``.
         """
-        decoded = media.decode(name, data=data, thumbnail=False, min_side=self._min_side())
-        return self._similar_to_decoded(decoded, name, k)
+        return self._searcher.similar(self._examples.upload(data, name), view_of(k, **view))
 
-    def similar_to(self, hit: Hit, k: int = 20) -> Results:
+    def similar_to(self, hit: Hit, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
 
         Empty when the library no longer holds it.
 
         Raises:
-            InputError: ``k`` is below 1, or the hit carries no content hash.
+            InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
         """
-        if hit.content_hash is None:
-            raise InputError(f"{hit.path} carries no content hash; use a hit that this library gave, or similar(path)")
-        return self._searcher.stored(hit.content_hash, hit.modality, k)
+        return self._searcher.similar(self._examples.hit(hit), view_of(k, **view))
 
-    def search_by_image(self, image: Image.Image, k: int = 20) -> Results:
+    def search_by_image(self, image: Image.Image, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
 
         Raises:
-            InputError: ``k`` is below 1, or no PIL image. MediaError: pixels that are not finite.
+            InputError: ``k`` or ``view`` is unusable, or no PIL image. MediaError: pixels that are not finite.
             ModelLoadError: the library has no CLIP model.
         """
-        if not isinstance(image, Image.Image):
-            raise InputError(f"search_by_image takes a PIL image, not {type(image).__name__}; similar() takes a path")
-        upright, _ = to_rgb(ImageOps.exif_transpose(image))
-        return self._searcher.image(np.asarray(upright), k)
+        return self._searcher.similar(self._examples.picture(image), view_of(k, **view))
 
-    def search_by_audio(self, samples: np.ndarray, rate: int, k: int = 20) -> Results:
+    def search_by_audio(self, samples: np.ndarray, rate: int, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` recordings nearest to a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length.
 
         Raises:
-            AudioValidationError: unusable samples or rate. InputError: ``k`` is below 1.
+            AudioValidationError: unusable samples or rate. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no audio model.
         """
-        if not isinstance(samples, np.ndarray):
-            cure = "numpy.asarray(samples, dtype=numpy.float32) makes one"
-            raise AudioValidationError(f"search_by_audio takes a numpy array, not {type(samples).__name__}; {cure}")
-        return self._searcher.audio(self._windows(AudioProcessor.resample(samples, rate, SAMPLE_RATE)), k)
+        return self._searcher.similar(self._examples.samples(samples, rate), view_of(k, **view))
 
     def thumbnails(self, hits: Iterable[Hit]) -> dict[str, bytes]:
         """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
@@ -358,28 +370,8 @@ class Library:
         known: list[str] = self._storage.media_under(path)["media_id"].to_pylist()
         return known
 
-    def _similar_to_decoded(self, decoded: Decoded, name: str, k: int) -> Results:
-        if decoded.reason is not None:
-            raise MediaError(f"{name}: {decoded.reason}")
-        if decoded.modality is not None and decoded.content_hash is not None:
-            stored = self._searcher.stored(decoded.content_hash, decoded.modality, k)
-            if stored:
-                return stored
-        if decoded.pixels is not None:
-            return self._searcher.image(decoded.pixels, k)
-        assert decoded.samples is not None  # what can be read has pixels or samples
-        return self._searcher.audio(self._windows(decoded.samples), k)
-
-    def _windows(self, samples: np.ndarray) -> list[np.ndarray]:
-        settings = self._storage.settings
-        parts = media.windows(len(samples), SAMPLE_RATE, settings.window_s, settings.hop_s)
-        return [samples[part.slice(SAMPLE_RATE)] for part in parts]
-
-    def _min_side(self) -> int | None:
-        """What pictures are scaled to, so that a query is decoded as ingested pictures are."""
-        if not self._provider.has("clip"):
-            return None
-        return ImageProcessor.from_pretrained(self._provider.path("clip")).image_size
+    def _example(self, like: StrPath | Hit) -> Example:
+        return self._examples.hit(like) if isinstance(like, Hit) else self._examples.file(like)
 
 
 def _absolute(path: StrPath) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import arrowlens
 from arrowlens.cli.output import (
@@ -15,17 +15,16 @@ from arrowlens.cli.output import (
     byte_size,
     causes_text,
     columns,
-    hit_record,
     note,
     plan_text,
     recall_table,
     report_text,
-    results_table,
     shown_path,
     status_text,
     write_json,
 )
 from arrowlens.cli.progress import IngestProgress, ModelProgress
+from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED, serve
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
@@ -105,44 +104,6 @@ def _note_unread(folders: Mapping[str, str]) -> None:
         note(f"arrowlens: {shown_path(folder)} could not be read ({printable(reason)}); what is known of it is kept")
 
 
-def search(options: argparse.Namespace) -> int:
-    """Find pictures and sounds by a text."""
-    text = " ".join(options.text)
-    with _open(options) as library:
-        results = library.search(text, k=options.k)
-        _show_results(library, results, options, {"query": text})
-    return 0
-
-
-def similar(options: argparse.Namespace) -> int:
-    """Find what is like a file."""
-    with _open(options) as library:
-        results = library.similar(options.file, k=options.k)
-        _show_results(library, results, options, {"query": str(options.file)})
-    return 0
-
-
-def _show_results(
-    library: arrowlens.Library, results: arrowlens.Results, options: argparse.Namespace, query: dict[str, Any]
-) -> None:
-    if options.json:
-        write_json({"hits": [hit_record(hit) for hit in results], "took_ms": results.took_ms, **query})
-    elif results:
-        print(results_table(results))
-        note(f"{amount(len(results), 'result')} in {results.took_ms:.0f} ms")
-    else:
-        note(_why_nothing(library))
-
-
-def _why_nothing(library: arrowlens.Library) -> str:
-    status = library.status()
-    if not status.images and not status.audio:
-        return f"the library {shown_path(library.path)} is empty: arrowlens ingest FOLDER fills it"
-    return (
-        f"nothing of that kind in the library ({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"
-    )
-
-
 def convert(options: argparse.Namespace) -> int:
     """A Hugging Face checkpoint -> a model directory."""
     from arrowlens import conversion  # deferred: torch
@@ -208,7 +169,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """What the library holds, with which models."""
-    with _open(options) as library:
+    with open_library(options) as library:
         found = library.status()
     if options.json:
         write_json(dataclasses.asdict(found))
@@ -219,7 +180,7 @@ def status(options: argparse.Namespace) -> int:
 
 def skipped(options: argparse.Namespace) -> int:
     """Files that could not be read, and why."""
-    with _open(options) as library:
+    with open_library(options) as library:
         files = library.skipped()
     if options.json:
         write_json({"files": [{"path": str(file.path), "reason": file.reason} for file in files]})
@@ -233,7 +194,7 @@ def skipped(options: argparse.Namespace) -> int:
 
 def remove(options: argparse.Namespace) -> int:
     """Forget files or folders; the files themselves stay."""
-    with _open(options) as library:
+    with open_library(options) as library:
         n_removed = library.remove(options.paths)
     if options.json:
         write_json({"removed": n_removed})
@@ -244,7 +205,7 @@ def remove(options: argparse.Namespace) -> int:
 
 def optimize(options: argparse.Namespace) -> int:
     """Compact the library's files."""
-    with _open(options) as library:
+    with open_library(options) as library:
         before, started = library.status().n_bytes, time.monotonic()
         library.optimize()
         after, seconds = library.status().n_bytes, time.monotonic() - started
@@ -257,10 +218,6 @@ def optimize(options: argparse.Namespace) -> int:
 
 def ui(options: argparse.Namespace) -> int:
     """Search in the browser, until Ctrl-C."""
-    with _open(options) as library:  # a mistyped library or missing models end here, not in the browser
+    with open_library(options) as library:  # a mistyped library or missing models end here, not in the browser
         path = library.path
     return serve(path, options)
-
-
-def _open(options: argparse.Namespace) -> arrowlens.Library:
-    return arrowlens.Library.open(options.library, device=options.device, precision=options.precision)

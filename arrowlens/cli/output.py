@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arrowlens.search import Hit, Results, printable
+from arrowlens.search import Hit, printable
 
 if TYPE_CHECKING:
     from arrowlens.evaluation import Recall
@@ -49,13 +49,14 @@ def hit_record(hit: Hit) -> dict[str, Any]:
     }
 
 
-def results_table(results: Results) -> str:
-    """Score, kind, time range (if there is audio) and path of each hit, under a header."""
-    timed = any(hit.start is not None for hit in results)
-    rows = [["score", "kind", *(["time"] if timed else []), "path"]]
-    for hit in results:
+def results_table(hits: Sequence[Hit]) -> str:
+    """Score, kind, time range (if there is audio), how many are alike (if more than one) and path, under a header."""
+    timed, alike = any(hit.start is not None for hit in hits), any(hit.n_alike > 1 for hit in hits)
+    rows = [["score", "kind", *(["time"] if timed else []), *(["alike"] if alike else []), "path"]]
+    for hit in hits:
         time = [time_range(hit.start, hit.end)] if timed else []
-        rows.append([f"{hit.score:.3f}", hit.modality, *time, shown_path(hit.path)])
+        number = [str(hit.n_alike)] if alike else []
+        rows.append([f"{hit.score:.3f}", hit.modality, *time, *number, shown_path(hit.path)])
     return columns(rows)
 
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import arrowlens
-from arrowlens.cli import commands
+from arrowlens.cli import commands, searching
 
 DEFAULT_LIBRARY = ".arrowlens"
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
@@ -67,14 +67,54 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
-    search = _command(adder, "search", commands.search, "find pictures (and sounds, if the models can) by a text")
-    search.add_argument("text", metavar="TEXT", nargs="+", type=_text, help="what to look for, in English")
-    similar = _command(adder, "similar", commands.similar, "find what looks or sounds like a file")
+    search = _command(adder, "search", searching.search, "find pictures (and sounds, if the models can) by a text")
+    search.add_argument("text", metavar="TEXT", nargs="*", type=_text, help="what to look for, in English")
+    _composition_options(search)
+    similar = _command(adder, "similar", searching.similar, "find what looks or sounds like a file")
     similar.add_argument("file", metavar="FILE", type=Path, help="a picture or a recording, in the library or not")
     for command in (search, similar):
         _library_options(command)
-        command.add_argument("-k", dest="k", metavar="N", type=_positive, default=20, help="results (default: 20)")
+        _view_options(command)
         _json_option(command)
+
+
+def _composition_options(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(wrong_usage=command.error)
+    asked = command.add_argument_group("what to look for", "each may be given several times")
+    for name, meaning in (("--plus", "to look for as well"), ("--minus", "to keep away from")):
+        asked.add_argument(name, metavar="TEXT", action="append", default=[], type=_text, help=f"a text {meaning}")
+    asked.add_argument(
+        "--like", metavar="FILE", action="append", default=[], help="a picture or recording to come near"
+    )
+    asked.add_argument(
+        "--weight",
+        metavar="PART=N",
+        action="append",
+        default=[],
+        type=_weight,
+        help="of one of these, by its text or file (default: 1, of --minus 0.5)",
+    )
+    command.add_argument("--kind", choices=("image", "audio", "all"), default="all")
+    command.add_argument(
+        "--mode", choices=("auto", "vector", "keyword"), default="auto", help="by meaning, by words, or by both (auto)"
+    )
+
+
+def _view_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-k", dest="k", metavar="N", type=_positive, default=20, help="results (default: 20)")
+    command.add_argument(
+        "--where",
+        metavar="CONDITION",
+        action="append",
+        default=[],
+        help="that files must satisfy, such as 'width >= 1000'; several must all hold",
+    )
+    start = command.add_mutually_exclusive_group()
+    start.add_argument("--page", metavar="N", type=_positive, help="the N-th k results (default: 1)")
+    start.add_argument("--offset", metavar="N", type=_count, default=0, help="results to pass over (default: 0)")
+    command.add_argument("--sort", choices=("relevance", "date"), default="relevance", help="date: newest first")
+    command.add_argument("--group", choices=("folder", "day"), help="the results by folder, or by the day they are of")
+    command.add_argument("--collapse", action="store_true", help="show what looks or sounds the same once")
 
 
 def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
@@ -181,6 +221,20 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def _weight(text: str) -> tuple[str, float]:
+    part, _, number = text.rpartition("=")
+    try:
+        return part, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not PART=N, for example 'a dog=0.5'") from None
 
 
 def _text(text: str) -> str:

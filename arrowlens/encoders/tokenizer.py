@@ -59,3 +59,8 @@ class TextTokenizer:
             ids[row, : len(item.ids)] = torch.tensor(item.ids)
             mask[row, : len(item.ids)] = True
         return Tokens(ids, mask, tuple(bool(item.overflowing) for item in encoded))
+
+    def part_read(self, text: str) -> str | None:
+        """The beginning of a text that fits into ``max_length`` tokens; None when all of it does."""
+        encoded = self._tokenizer.encode(text)
+        return text[: max(end for _, end in encoded.offsets)] if encoded.overflowing else None

@@ -1,13 +1,36 @@
 """A question in, results out.
 
-``Searcher`` asks the store with a provider's vectors; ``Hit`` and ``Results`` are what comes back; ``printable`` makes
-a file's name safe to show.
+``Searcher`` asks the store with a provider's vectors: a ``Query`` (a text, or several parts with weights) or an
+``Example`` (a picture or a recording), and a ``View`` (how many results, from where on, which conditions files must
+satisfy). ``Hit`` and ``Results`` are what comes back; ``arrange`` orders and groups them; ``printable`` makes a file's
+name safe to show.
 """
 
 from __future__ import annotations
 
+from arrowlens.search.arrange import Group, by_date, grouped
 from arrowlens.search.display import printable
+from arrowlens.search.filters import FILTER_COLUMNS, Condition, parse
+from arrowlens.search.query import Example, Mode, Query, View, ViewOptions, view_of
 from arrowlens.search.results import Hit, Results, result_schema
 from arrowlens.search.searcher import Searcher
 
-__all__ = ["Hit", "Results", "Searcher", "printable", "result_schema"]
+__all__ = [
+    "FILTER_COLUMNS",
+    "Condition",
+    "Example",
+    "Group",
+    "Hit",
+    "Mode",
+    "Query",
+    "Results",
+    "Searcher",
+    "View",
+    "ViewOptions",
+    "by_date",
+    "grouped",
+    "parse",
+    "printable",
+    "result_schema",
+    "view_of",
+]

@@ -39,6 +39,7 @@ class Hit:
         camera: make and model. latitude, longitude: where it was taken, in degrees north and east (WGS 84).
         title, artist, album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
+        n_alike: how many files the hit stands for, where what looks or sounds the same was asked for once.
         metadata: further tags of the file, as text.
     """
 
@@ -68,6 +69,7 @@ class Hit:
     artist: str | None = None
     album: str | None = None
     content_hash: str | None = None
+    n_alike: int = 1
     metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
 
@@ -75,19 +77,26 @@ class Results(Sequence[Hit]):
     """Hits, best first; equal scores are ordered by ``media_id``. Immutable.
 
     Slicing gives ``Results`` again. ``took_ms`` is the time from the question to the hits in milliseconds, encoding of
-    the query included (and on a first search, the loading of the model).
+    the query included (and on a first search, the loading of the model). ``notices`` are remarks for the user, a line
+    each.
     """
 
-    __slots__ = ("_hits", "_took_ms")
+    __slots__ = ("_hits", "_notices", "_took_ms")
 
-    def __init__(self, hits: Iterable[Hit] = (), took_ms: float = 0.0) -> None:
+    def __init__(self, hits: Iterable[Hit] = (), took_ms: float = 0.0, notices: Iterable[str] = ()) -> None:
         self._hits = tuple(hits)
         self._took_ms = float(took_ms)
+        self._notices = tuple(notices)
 
     @property
     def took_ms(self) -> float:
         """Milliseconds from the question to the hits."""
         return self._took_ms
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Remarks for the user, such as that a text was longer than the model reads."""
+        return self._notices
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -95,7 +104,7 @@ class Results(Sequence[Hit]):
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> Hit | Results:
         if isinstance(index, slice):
-            return Results(self._hits[index], self._took_ms)
+            return Results(self._hits[index], self._took_ms, self._notices)
         return self._hits[index]
 
     def __len__(self) -> int:
@@ -161,6 +170,7 @@ def result_schema() -> pa.Schema:
         "artist": pa.utf8(),
         "album": pa.utf8(),
         "content_hash": pa.utf8(),
+        "n_alike": pa.int64(),
         "metadata": pa.map_(pa.utf8(), pa.utf8()),
     }
     return pa.schema(list(columns.items()))

@@ -1,26 +1,39 @@
-"""A text, a picture or a recording -> the nearest files of a library."""
+"""A question -> the nearest files of a library."""
 
 from __future__ import annotations
 
 import dataclasses
-import operator
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrowlens.errors import InputError, TextValidationError
+from arrowlens.errors import InputError
+from arrowlens.search.arrange import by_date, classes_by_vectors, stacked
+from arrowlens.search.composition import (
+    MINUS_WEIGHT,
+    PLUS_WEIGHT,
+    Part,
+    checked_weights,
+    composed,
+    mean_vector,
+    reached,
+)
+from arrowlens.search.filters import lowered
+from arrowlens.search.paging import page, ranking
+from arrowlens.search.query import Example, Query, View
 from arrowlens.search.results import Hit, Modality, Results
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
-    from arrowlens.store import MultimodalStorage
+    from arrowlens.store import MultimodalStorage, Selection
 
 MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
 
+_ATTEMPTS = 5  # to ask while nobody writes
 _ROLE_OF: dict[Modality, str] = {"image": "clip", "audio": "audio"}
 
 
@@ -34,6 +47,9 @@ class _Match:
     end: float | None
 
 
+_Best = Callable[[int], list[_Match]]
+
+
 class Searcher:
     """Questions to one store with one set of models; safe to share between threads.
 
@@ -44,90 +60,151 @@ class Searcher:
         self._storage = storage
         self._provider = provider
 
-    def text(self, text: str, k: int = 20, modality: Modality | None = None) -> Results:
-        """The ``k`` files nearest to a text: pictures, and recordings where the text's space holds them too.
+    def search(self, query: Query, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
+        """The files nearest to a question: pictures, and recordings where the question's space holds them too.
 
-        Pictures and recordings share one ranking, which is fair only because they share one space. ``modality`` keeps
-        one kind; recordings that the text cannot reach are never found.
-
-        Raises:
-            InputError: ``k`` is below 1. TextValidationError: an empty text.
-            ModelLoadError: the library has no CLIP model.
-        """
-        started = time.perf_counter()
-        k = _check_k(k)
-        if not isinstance(text, str) or not text.strip():
-            raise TextValidationError(f"the text is {text!r}; say in words what to look for")
-        query = self._provider.clip_engine.encode_text([text])
-        kinds: list[Modality] = ["image", "audio"] if self._provider.text_reaches_audio else ["image"]
-        matches = [match for kind in kinds if modality in (None, kind) for match in self._nearest(kind, query, k)]
-        return self._results(matches, k, started)
-
-    def image(self, pixels: np.ndarray, k: int = 20) -> Results:
-        """The ``k`` pictures nearest to a picture, (H, W, 3) uint8 RGB of any size.
+        Pictures and recordings share one ranking, which is fair only because they share one space; recordings that a
+        text cannot reach are never found.
 
         Raises:
-            InputError: ``k`` is below 1. ImageValidationError: something else than such pixels.
-            ModelLoadError: the library has no CLIP model.
+            InputError: parts that do not meet in one space or cancel out, a weight of nothing.
+            ImageValidationError, AudioValidationError: an unusable example. ModelLoadError: a model is missing.
         """
         started = time.perf_counter()
-        k = _check_k(k)
+        notices: list[str] = []
+        parts, one_space = list(self._parts(query, notices)), self._provider.text_reaches_audio
+        vector = composed(parts, one_space)
+        queries = dict.fromkeys(reached(parts, one_space, query.modality), vector[None])
+        return self._answer(queries, view, started, notices)
+
+    def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
+        """The files of the same kind nearest to a picture or a recording.
+
+        An example that the library holds comes first, with a score of 1 within float16's precision. A recording scores
+        as its best pair of windows, one of the query's and one of its own: it is found by the moment that sounds alike,
+        wherever in either of the two it lies. Of a query of more than 32 windows (``MAX_QUERY_WINDOWS``), 32 are
+        compared, spread evenly from the first to the last. Empty where only stored vectors could count and the library
+        holds none.
+
+        Raises:
+            InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
+            ModelLoadError: the library has no model for that kind.
+        """
+        started = time.perf_counter()
+        return self._answer({example.modality: self._vectors(example)}, view, started)
+
+    # -- from a question to vectors -------------------------------------------------------------------------------
+
+    def _parts(self, query: Query, notices: list[str]) -> Iterator[Part]:
+        texts = [*([query.text] if query.text is not None else []), *query.plus]
+        names = [*texts, *query.minus, *(example.name for example in query.like)]
+        weights = checked_weights(query.weights, names)
+        for text in texts:
+            yield Part("text", self._text_vector(text, notices), weights.get(text, PLUS_WEIGHT))
+        for text in query.minus:
+            yield Part("text", self._text_vector(text, notices), -weights.get(text, MINUS_WEIGHT))
+        for example in query.like:
+            vectors = self._vectors(example)
+            if not len(vectors):
+                raise InputError(f"{example.name}: the library no longer holds it; search again, or give its path")
+            yield Part(example.modality, mean_vector(vectors), weights.get(example.name, PLUS_WEIGHT))
+
+    def _text_vector(self, text: str, notices: list[str]) -> np.ndarray:
         engine = self._provider.clip_engine
-        query = engine.encode_image(engine.image_processor(pixels)[None])
-        return self._results(self._nearest("image", query, k), k, started)
+        read = engine.tokenizer.part_read(text)
+        if read is not None:
+            notices.append(f"the text is longer than the model reads; what follows {read[-30:]!r} does not count")
+        vector: np.ndarray = engine.encode_text([text])[0]
+        return vector
 
-    def audio(self, windows: Sequence[np.ndarray], k: int = 20) -> Results:
-        """The ``k`` recordings nearest to a recording, given as its windows: (n,) float32, mono, 16 kHz, at most 30 s.
-
-        A recording scores as its best pair of windows, one of the query's and one of its own: it is found by the
-        moment that sounds alike, wherever in either of the two it lies. Of a query of more than 32 windows
-        (``MAX_QUERY_WINDOWS``), 32 are compared, spread evenly from the first to the last.
-
-        Raises:
-            InputError: ``k`` is below 1, or there is no window. AudioValidationError: unusable samples.
-            ModelLoadError: the library has no audio model.
-        """
-        started = time.perf_counter()
-        k = _check_k(k)
-        if not windows:
+    def _vectors(self, example: Example) -> np.ndarray:
+        """(n, d) of the picture, or of the recording's windows; n is 0 where there are none."""
+        role = _ROLE_OF[example.modality]
+        stored = self._stored(role, example.content_hash)
+        if len(stored) or (example.pixels is None and example.windows is None):
+            return stored[_spread(len(stored))]
+        if example.pixels is not None:
+            engine = self._provider.clip_engine
+            pictures: np.ndarray = engine.encode_image(engine.image_processor(example.pixels)[None])
+            return pictures
+        if not example.windows:
             raise InputError("a recording without samples finds nothing; give at least one window")
-        query = self._provider.audio_encoder.encode([windows[index] for index in _spread(len(windows))], context="clip")
-        return self._results(self._nearest("audio", query, k), k, started)
+        windows = [example.windows[index] for index in _spread(len(example.windows))]
+        return self._provider.audio_encoder.encode(windows, context="clip")
 
-    def stored(self, content_hash: str, modality: Modality, k: int = 20) -> Results:
-        """The ``k`` files of the same kind nearest to one that the library holds, by its stored vectors.
+    def _stored(self, role: str, content_hash: str | None) -> np.ndarray:
+        digest = self._provider.digest(role)
+        if content_hash is None:
+            return np.empty((0, 0), dtype=np.float32)
+        return self._storage.vectors(role, digest, content_hash)
 
-        The file itself comes first, with a score of 1 within float16's precision. A recording of more than 32 windows
-        (``MAX_QUERY_WINDOWS``) asks with 32 of them, spread evenly from the first to the last. Empty when the
-        library holds no vectors of that content.
+    # -- from vectors to results ----------------------------------------------------------------------------------
 
-        Raises:
-            InputError: ``k`` is below 1. ModelLoadError: the library has no model of that kind.
-        """
-        started = time.perf_counter()
-        k = _check_k(k)
-        role = _ROLE_OF[modality]
-        query = self._storage.vectors(role, self._provider.digest(role), content_hash)
-        return self._results(self._nearest(modality, query[_spread(len(query))], k), k, started)
+    def _answer(
+        self, queries: Mapping[Modality, np.ndarray], view: View, started: float, notices: Sequence[str] = ()
+    ) -> Results:
+        for _ in range(_ATTEMPTS):  # files are selected first and compared afterwards: a commit may come in between
+            selection = self._storage.select(lowered(view.where)) if view.where else None
+            hits = self._hits_in(view, self._best(queries, selection))
+            if selection is None or self._storage.is_current(selection):
+                break
+        if view.sort == "date":
+            hits = by_date(hits)
+        return Results(hits, (time.perf_counter() - started) * 1e3, notices)
 
-    def _nearest(self, modality: Modality, queries: np.ndarray, k: int) -> list[_Match]:
+    def _best(self, queries: Mapping[Modality, np.ndarray], selection: Selection | None) -> _Best:
+        def best(n: int) -> list[_Match]:
+            matches = [match for kind, rows in queries.items() for match in self._nearest(kind, rows, n, selection)]
+            return sorted(matches, key=lambda match: (-match.score, match.media_id))[:n]
+
+        return best
+
+    def _nearest(self, modality: Modality, queries: np.ndarray, k: int, selection: Selection | None) -> list[_Match]:
         """Best match of each file over all ``queries`` (n, d). The best k of every row hold the best k of all rows."""
         role = _ROLE_OF[modality]
         digest = self._provider.digest(role)
         best: dict[str, _Match] = {}
         for query in queries:
-            table = self._storage.search(role, digest, query, k, modality=modality)
+            table = self._storage.search(role, digest, query, k, modality, selection)
             for row in table.select(["media_id", "score", "start", "end"]).to_pylist():
                 match = _Match(**row)
                 if match.media_id not in best or match.score > best[match.media_id].score:
                     best[match.media_id] = match
         return list(best.values())
 
-    def _results(self, matches: Iterable[_Match], k: int, started: float) -> Results:
-        best = sorted(matches, key=lambda match: (-match.score, match.media_id))[:k]
-        rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in best]).to_pylist()}
-        hits = [_hit(match, rows[match.media_id]) for match in best if match.media_id in rows]
-        return Results(hits, (time.perf_counter() - started) * 1e3)
+    def _hits_in(self, view: View, best: _Best) -> list[Hit]:
+        blocks = ranking(best, lambda match: match.media_id, view.k)
+        if not view.collapse:
+            return self._hits(page(blocks, view.k, view.offset))
+        hits: list[Hit] = []
+        vectors: dict[str, np.ndarray] = {}
+        for block in blocks:
+            hits += self._hits(block)
+            vectors |= self._vectors_of(hits[-len(block) :])
+            stacks = stacked(hits, classes_by_vectors(hits, vectors))
+            if len(stacks) >= view.offset + view.k:
+                break
+        shown = stacks[view.offset : view.offset + view.k]
+        places = self._storage.places([hit.content_hash for stack in shown for hit in stack.hits if hit.content_hash])
+        n_files = [sum(places.get(hit.content_hash or "", 1) for hit in stack.hits) for stack in shown]
+        return [dataclasses.replace(stack.best, n_alike=n) for stack, n in zip(shown, n_files, strict=True)]
+
+    def _vectors_of(self, hits: Sequence[Hit]) -> dict[str, np.ndarray]:
+        """The vectors by which hits were found, by ``media_id``."""
+        found: dict[str, np.ndarray] = {}
+        for modality, role in _ROLE_OF.items():
+            mine = [hit for hit in hits if hit.modality == modality and hit.content_hash is not None]
+            rows = self._storage.vector_rows(role, [str(hit.content_hash) for hit in mine]) if mine else {}
+            for hit in mine:
+                windows = rows.get(str(hit.content_hash), [])
+                matched = [row for row in windows if row.start == hit.start] or windows
+                if matched:
+                    found[hit.media_id] = matched[0].embedding
+        return found
+
+    def _hits(self, matches: Sequence[_Match]) -> list[Hit]:
+        rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in matches]).to_pylist()}
+        return [_hit(match, rows[match.media_id]) for match in matches if match.media_id in rows]
 
 
 _COPIED = (
@@ -172,14 +249,3 @@ def _spread(n: int) -> list[int]:
     if n <= MAX_QUERY_WINDOWS:
         return list(range(n))
     return [round(step * (n - 1) / (MAX_QUERY_WINDOWS - 1)) for step in range(MAX_QUERY_WINDOWS)]
-
-
-def _check_k(k: SupportsIndex) -> int:
-    """``k`` as an int; numpy's whole numbers are as good as Python's, truth values are no numbers."""
-    try:
-        count = 0 if isinstance(k, bool | np.bool_) else operator.index(k)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise InputError(f"k is {k!r}; it is the number of results, a whole number from 1 on")
-    return count

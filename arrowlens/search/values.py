@@ -14,7 +14,7 @@ Precision = Literal["year", "month", "day", "hour", "minute", "second", "microse
 _LARGEST = 2**63 - 1  # of the database's whole numbers
 _WHOLE = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_SIZE = re.compile(r"(\d+\.?\d*|\.\d+)(?:([kmgt])i?)?b?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d+\.?\d*|\.\d+) ?(?:([kmgt])i?)?b?", re.ASCII | re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)", re.ASCII)
 _SPAN = re.compile(
     r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII | re.IGNORECASE
@@ -78,7 +78,7 @@ def number(text: str) -> float:
 
 
 def n_bytes(text: str) -> int:
-    """``2MB``, ``1.5 GiB`` without the blank, ``300`` -> bytes; K, M, G and T are powers of 1024, as sizes are shown.
+    """``2MB``, ``1.5 GiB``, ``300`` -> bytes; K, M, G and T are powers of 1024, as sizes are shown.
 
     Raises ValueError for anything else, and beyond 64 bits.
     """

@@ -35,10 +35,12 @@ class Selection:
     Attributes:
         files: ``media_id, content_hash``, ordered by id.
         n_files: files in the library, selected or not.
+        version: of ``media`` that was asked.
     """
 
     files: pa.Table
     n_files: int
+    version: int = 0
 
     def __len__(self) -> int:
         return int(self.files.num_rows)
@@ -91,12 +93,13 @@ def select(tables: Tables, conditions: Sequence[Condition]) -> Selection:
         here = [condition for condition in conditions if held.issuperset(columns_of([condition]))]
         missing = [condition for condition in conditions if condition not in here]  # null in a table of an older layout
         if not all(op in ("!=", "without") for _, op, _ in missing):
-            return dataclasses.replace(empty, n_files=table.count_rows())
+            return dataclasses.replace(empty, n_files=table.count_rows(), version=int(table.version))
+        version = int(table.version)  # before the rows: what is written meanwhile makes the selection an old one
         wanted, later = expression(here), [condition for condition in here if is_compared_later(condition)]
         where = equals("state", INDEXED) if wanted is None else equals("state", INDEXED) & wanted
         rows = table.search().where(where).select([*_KEYS, *columns_of(later)]).limit(None).to_arrow()
         for condition in later:
             rows = rows.filter(pa.array(holds(rows, condition)))
-        return Selection(rows.select(_KEYS).sort_by("media_id"), table.count_rows())
+        return Selection(rows.select(_KEYS).sort_by("media_id"), table.count_rows(), version)
 
     return tables.read(MEDIA_TABLE, ask, empty)

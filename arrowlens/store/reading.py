@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from arrowlens.store.settings import ModelRecord, relative_to
 from arrowlens.store.statistics import Statistics, collect
 from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
 
-_ATTEMPTS = 20  # to search while nobody writes; a second one is rare
+_ATTEMPTS = 1  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
 
@@ -98,6 +99,20 @@ class LibraryReader(OpenLibrary):
             StorageError: the database refused.
         """
         return select(self._tables, conditions)
+
+    def is_current(self, selection: Selection) -> bool:
+        """Whether nobody has written media since files were selected."""
+        return self._tables.version(MEDIA_TABLE) == selection.version
+
+    def places(self, content_hashes: Sequence[str]) -> dict[str, int]:
+        """In how many searchable places contents lie, by content hash.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        hashes, schema = sorted(set(content_hashes)), media_schema()
+        rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", hashes, ["content_hash", "state"], schema)
+        return Counter(rows.filter(pc.equal(rows["state"], INDEXED))["content_hash"].to_pylist())
 
     def media(self, media_ids: Sequence[str]) -> pa.Table:
         """Rows of ``media`` by id, ordered by id, with ``absolute_path`` (binary; ``os.fsdecode`` gives the path).

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from arrowlens.cli import commands
+from arrowlens.cli import commands, main, searching
 from arrowlens.cli.parser import build_parser
 
 DOCUMENTED = {
     "ingest FOLDER FOLDER2 --library DIR --models demo --workers 2 --no-prune --json": commands.ingest,
     "ingest FOLDER --retry --exact --max-megapixels 60 --max-hours 0.5 --max-file-size 2G": commands.ingest,
     "ingest FOLDER --time-limit 30 --dry-run --json": commands.ingest,
-    "search TEXT --library DIR -k 20 --json": commands.search,
-    "similar FILE --library DIR -k 20 --json": commands.similar,
+    "search TEXT --library DIR -k 20 --json": searching.search,
+    "search TEXT --plus TEXT2 --minus TEXT3 --like FILE --weight TEXT2=0.5 --kind image": searching.search,
+    "search TEXT --mode vector": searching.search,
+    "search --like FILE --where width>=1000 --where kind=image --sort date --page 2": searching.search,
+    "search TEXT --offset 40 --group folder --collapse": searching.search,
+    "similar FILE --where width>=1000 --sort relevance --offset 0 --group day --collapse": searching.similar,
+    "similar FILE --library DIR -k 20 --json": searching.similar,
     "status --library DIR --json": commands.status,
     "skipped --library DIR --json": commands.skipped,
     "remove PATH PATH2 --library DIR --json": commands.remove,
@@ -64,7 +69,16 @@ def test_the_library_is_the_option_then_the_variable_then_here(monkeypatch):
     [
         "",
         "nonsense",
-        "search",
+        "search x --page 0",
+        "search x --page 2 --offset 20",
+        "search x --offset -1",
+        "search x --weight x",
+        "search x --weight x=y",
+        "search x --kind video",
+        "search x --mode fuzzy",
+        "search x --sort name",
+        "search x --group camera",
+        "search x --minus",
         "search x -k 0",
         "search x -k -3",
         "search x -k many",
@@ -97,6 +111,26 @@ def test_wrong_usage_ends_with_2(line, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "usage: arrowlens" in captured.err
+
+
+def test_a_search_for_nothing_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "--where", "width >= 1000"])
+    assert ended.value.code == 2
+    assert "say what to look for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["search x", "similar x.jpg"])
+def test_a_mistyped_condition_is_one_line(command, capsys):
+    assert main([*command.split(), "--where", "colour = red", "--library", "/missing"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("arrowlens: 'colour' is no column to filter by; there are path, name, folder, kind")
+
+
+def test_parts_keep_their_order_and_weights():
+    line = ["search", "a", "cat", "--plus", "b", "--plus", "c d", "--weight", "a=b=0.5", "--weight", "c d=2"]
+    options = build_parser().parse_args(line)
+    assert (options.text, options.plus, options.weight) == (["a", "cat"], ["b", "c d"], [("a=b", 0.5), ("c d", 2.0)])
 
 
 @pytest.mark.parametrize("text", ["", "  "])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from arrowlens.errors import InputError, TextValidationError
-from arrowlens.search import Searcher
+from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
 
 DIMENSION = 16
@@ -23,8 +23,17 @@ def vector(*seed: int) -> np.ndarray:
     return values / np.linalg.norm(values)
 
 
+class Tokenizer:
+    """Reads the first ten characters."""
+
+    def part_read(self, text):
+        return text[:10] if len(text) > 40 else None
+
+
 class Engine:
     """Texts and pictures name their vectors; so does the first sample of a recording."""
+
+    tokenizer = Tokenizer()
 
     def encode_text(self, texts, normalize=True):
         return np.stack([vector(7, *text.encode()) for text in texts])
@@ -128,7 +137,7 @@ def assert_same(results, expected):
 @pytest.mark.parametrize("modality", [None, "image", "audio"])
 def test_text_finds_what_brute_force_finds(filled, k, modality):
     storage, rows = filled
-    results = Searcher(storage, Provider()).text("a red bicycle", k, modality)
+    results = Searcher(storage, Provider()).search(Query("a red bicycle", modality=modality), View(k))
     kinds = [modality] if modality else ["image", "audio"]
     assert_same(results, brute_force(rows, Engine().encode_text(["a red bicycle"]), kinds, k))
     assert results.took_ms > 0
@@ -136,17 +145,17 @@ def test_text_finds_what_brute_force_finds(filled, k, modality):
 
 def test_pictures_and_sounds_share_a_ranking_only_in_one_space(filled):
     storage, rows = filled
-    mixed = Searcher(storage, Provider(text_reaches_audio=True)).text("x", 98)
+    mixed = Searcher(storage, Provider(text_reaches_audio=True)).search(Query("x"), View(98))
     assert {hit.modality for hit in mixed} == {"image", "audio"}
     apart = Searcher(storage, Provider(text_reaches_audio=False))
-    assert_same(apart.text("x", 98), brute_force(rows, Engine().encode_text(["x"]), ["image"], 98))
-    assert len(apart.text("x", 5, "audio")) == 0
+    assert_same(apart.search(Query("x"), View(98)), brute_force(rows, Engine().encode_text(["x"]), ["image"], 98))
+    assert len(apart.search(Query("x", modality="audio"), View(5))) == 0
 
 
 def test_a_picture_finds_pictures(filled):
     storage, rows = filled
     pixels = np.full((4, 4, 3), 9, np.uint8)
-    results = Searcher(storage, Provider()).image(pixels, 10)
+    results = Searcher(storage, Provider()).similar(Example("x", "image", pixels=pixels), View(10))
     assert_same(results, brute_force(rows, [vector(1, 9)], ["image"], 10))
 
 
@@ -154,7 +163,7 @@ def test_a_picture_finds_pictures(filled):
 def test_a_recording_scores_as_its_best_pair_of_windows(filled, k):
     storage, rows = filled
     windows = [np.full(100, value, np.float32) for value in (1, 2, 3, 4)]
-    results = Searcher(storage, Provider()).audio(windows, k)
+    results = Searcher(storage, Provider()).similar(Example("x", "audio", windows=windows), View(k))
     assert_same(results, brute_force(rows, [vector(2, value) for value in (1, 2, 3, 4)], ["audio"], k))
     assert all(hit.end == hit.start + 10.0 for hit in results)
 
@@ -163,7 +172,7 @@ def test_a_recording_scores_as_its_best_pair_of_windows(filled, k):
 def test_what_is_stored_finds_itself_first_and_copies_once(filled, modality):
     storage, rows = filled
     content = f"{modality[0]}{10:031x}"
-    results = Searcher(storage, Provider()).stored(content, modality, 5)
+    results = Searcher(storage, Provider()).similar(Example("x", modality, content), View(5))
     assert results[0].content_hash == content
     assert results[0].score == pytest.approx(1.0, abs=1e-3)
     assert len({hit.content_hash for hit in results}) == 5
@@ -171,12 +180,12 @@ def test_what_is_stored_finds_itself_first_and_copies_once(filled, modality):
         "clip" if modality == "image" else "audio", DIGESTS["clip" if modality == "image" else "audio"], content
     )
     assert_same(results, brute_force(rows, queries / np.linalg.norm(queries, axis=1, keepdims=True), [modality], 5))
-    assert len(Searcher(storage, Provider()).stored("0" * 32, modality, 5)) == 0
+    assert len(Searcher(storage, Provider()).similar(Example("x", modality, "0" * 32), View(5))) == 0
 
 
 def test_hits_carry_what_the_library_knows(filled):
     storage, _ = filled
-    hit = Searcher(storage, Provider()).stored(f"a{5:031x}", "audio", 1)[0]
+    hit = Searcher(storage, Provider()).similar(Example("x", "audio", f"a{5:031x}"), View(1))[0]
     assert str(hit.path) == "/media/audio/5 é\n.x"
     assert (hit.modality, hit.format, hit.size, hit.duration, hit.width) == ("audio", "wav", 105, 20.0, None)
     assert hit.metadata == {"title": "5"}
@@ -186,13 +195,13 @@ def test_hits_carry_what_the_library_knows(filled):
 @pytest.mark.parametrize("k", [0, -1, 1.5, True, np.True_, "3", None, np.float32(3), np.int64(0)])
 def test_k_must_be_a_count(filled, k):
     with pytest.raises(InputError, match="k is"):
-        Searcher(filled[0], Provider()).text("x", k)
+        Searcher(filled[0], Provider()).search(Query("x"), View(k))
 
 
 def test_k_may_be_a_number_of_numpy(filled):
     searcher = Searcher(filled[0], Provider())
-    assert searcher.text("x", np.int64(3)) == searcher.text("x", 3)
-    assert len(searcher.text("x", np.uint8(3))) == 3
+    assert searcher.search(Query("x"), View(np.int64(3))) == searcher.search(Query("x"), View(3))
+    assert len(searcher.search(Query("x"), View(np.uint8(3)))) == 3
 
 
 @pytest.mark.parametrize("n", [32, 33, 1440])
@@ -206,7 +215,9 @@ def test_a_long_query_asks_with_32_of_its_windows(filled, n):
             encoded.extend(int(samples[0]) for samples in audio)
             return super().encode(audio, normalize, context)
 
-    results = Searcher(storage, Provider(audio_encoder=Counting())).audio(windows, 10)
+    results = Searcher(storage, Provider(audio_encoder=Counting())).similar(
+        Example("x", "audio", windows=windows), View(10)
+    )
     assert (len(encoded), encoded[0], encoded[-1]) == (32, 0, n - 1)
     steps = np.diff(encoded)
     assert steps.min() >= 1
@@ -235,7 +246,7 @@ def test_a_long_stored_recording_asks_with_32_of_its_windows(tmp_path):
             return storage.search(*arguments, **options)
 
     counted = Counted()
-    assert Searcher(counted, Provider()).stored(content, "audio", 5)[0].media_id == media_id
+    assert Searcher(counted, Provider()).similar(Example("x", "audio", content), View(5))[0].media_id == media_id
     assert counted.n_searches == 32
     storage.close()
 
@@ -243,20 +254,20 @@ def test_a_long_stored_recording_asks_with_32_of_its_windows(tmp_path):
 @pytest.mark.parametrize("text", ["", " \n", None])
 def test_a_text_must_say_something(filled, text):
     with pytest.raises(TextValidationError, match="the text is"):
-        Searcher(filled[0], Provider()).text(text, 3)
+        Searcher(filled[0], Provider()).search(Query(text), View(3))
 
 
 def test_a_recording_without_windows_is_an_error(filled):
     with pytest.raises(InputError, match="without samples"):
-        Searcher(filled[0], Provider()).audio([], 3)
+        Searcher(filled[0], Provider()).similar(Example("x", "audio", windows=[]), View(3))
 
 
 def test_threads_share_a_searcher(filled):
     searcher = Searcher(filled[0], Provider())
-    expected = [searcher.text(f"text {number}", 10) for number in range(8)]
+    expected = [searcher.search(Query(f"text {number}"), View(10)) for number in range(8)]
     found: dict[int, object] = {}
     threads = [
-        threading.Thread(target=lambda n=number: found.update({n: searcher.text(f"text {n}", 10)}))
+        threading.Thread(target=lambda n=number: found.update({n: searcher.search(Query(f"text {n}"), View(10))}))
         for number in range(8)
     ]
     for thread in threads:

@@ -1,0 +1,100 @@
+"""``arrowlens search`` and ``arrowlens similar``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import arrowlens
+from arrowlens.cli.output import amount, hit_record, note, results_table, shown_path, write_json
+from arrowlens.search import Group, grouped, parse, printable
+
+if TYPE_CHECKING:
+    from arrowlens.search import ViewOptions
+
+
+def open_library(options: argparse.Namespace) -> arrowlens.Library:
+    """The library that a command names."""
+    return arrowlens.Library.open(options.library, device=options.device, precision=options.precision)
+
+
+def search(options: argparse.Namespace) -> int:
+    """Find pictures and sounds by a text, and by what is more or less like it."""
+    text = " ".join(options.text) or None
+    if not (text or options.plus or options.minus or options.like):
+        options.wrong_usage("say what to look for: TEXT, --plus, --minus or --like")
+    view = _view(options)  # a mistyped condition ends here, before models are looked for
+    with open_library(options) as library:
+        results = library.search(
+            text,
+            k=options.k,
+            modality=None if options.kind == "all" else options.kind,
+            plus=options.plus,
+            minus=options.minus,
+            like=options.like,
+            weights=dict(options.weight),
+            mode=options.mode,
+            **view,
+        )
+        _show(library, results, options, text)
+    return 0
+
+
+def similar(options: argparse.Namespace) -> int:
+    """Find what is like a file."""
+    view = _view(options)
+    with open_library(options) as library:
+        results = library.similar(options.file, k=options.k, **view)
+        _show(library, results, options, str(options.file))
+    return 0
+
+
+def _view(options: argparse.Namespace) -> ViewOptions:
+    offset = (options.page - 1) * options.k if options.page else options.offset
+    return {"where": parse(options.where), "offset": offset, "collapse": options.collapse, "sort": options.sort}
+
+
+def _show(
+    library: arrowlens.Library, results: arrowlens.Results, options: argparse.Namespace, query: str | None
+) -> None:
+    for notice in results.notices:
+        note(f"arrowlens: {printable(notice)}")
+    groups = grouped(results, options.group) if options.group else [Group(None, tuple(results))]
+    if options.json:
+        hits = [_record(hit, group, options) for group in groups for hit in group.hits]
+        write_json({"hits": hits, "took_ms": results.took_ms, "query": query, "notices": results.notices})
+    elif results:
+        print(_grouped_tables(groups) if options.group else results_table(results))
+        note(f"{amount(len(results), 'result')} in {results.took_ms:.0f} ms")
+    else:
+        note(_why_nothing(library, options))
+
+
+def _record(hit: arrowlens.Hit, group: Group, options: argparse.Namespace) -> dict[str, Any]:
+    record = hit_record(hit)
+    if options.collapse:
+        record["n_alike"] = hit.n_alike
+    if options.group:
+        record["group"] = None if group.key is None else str(group.key)
+    return record
+
+
+def _grouped_tables(groups: Sequence[Group]) -> str:
+    parts = []
+    for group in groups:
+        name = "no date" if group.key is None else shown_path(str(group.key))
+        parts.append(f"{name} ({amount(len(group.hits), 'result')})\n{results_table(group.hits)}")
+    return "\n\n".join(parts)
+
+
+def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str:
+    status = library.status()
+    if not status.images and not status.audio:
+        return f"the library {shown_path(library.path)} is empty: arrowlens ingest FOLDER fills it"
+    if options.offset or options.page:
+        return "there are no more results"
+    held = f"({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"
+    if options.where:
+        return f"no file of that kind in the library {held} satisfies the conditions"
+    return f"nothing of that kind in the library {held}"

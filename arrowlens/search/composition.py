@@ -1,0 +1,112 @@
+"""Several texts, pictures and recordings as one question: what is wanted more of, and what less of.
+
+The question is one vector of length one::
+
+    q = normalised(sum of weight * part over what is wanted - sum of weight * part over what is not)
+
+where each part is a vector of length one: a text's, a picture's, or the mean over a recording's windows. A file's score
+is its cosine with q, so that subtracting a part takes its weighted cosine off every file's score. What is wanted weighs
+1 unless told otherwise, what is not 0.5: over pictures of two things, "an A and a B" without "a B" then finds pictures
+of A alone best, while "an A" without "a B" finds almost what "an A" does (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from arrowlens.errors import InputError
+from arrowlens.search.results import Modality
+
+PLUS_WEIGHT = 1.0
+MINUS_WEIGHT = 0.5
+MAX_WEIGHT = 100.0
+MAX_PARTS = 64
+_SMALLEST = 1e-3  # of the composed vector against its parts: below, what is left is rounding
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """A vector with its share in a question.
+
+    Attributes:
+        kind: what it is a vector of.
+        vector: (d,) float32 of length one, in the space of its kind.
+        weight: below 0 for what is not wanted.
+    """
+
+    kind: Literal["text", "image", "audio"]
+    vector: np.ndarray
+    weight: float = PLUS_WEIGHT
+
+
+def composed(parts: Sequence[Part], one_space: bool) -> np.ndarray:
+    """The question's vector, (d,) float32 of length one.
+
+    Args:
+        parts: at least one.
+        one_space: whether recordings share the space of texts and pictures.
+
+    Raises:
+        InputError: the parts lie in different spaces, or cancel one another out.
+    """
+    kinds = {part.kind for part in parts}
+    if "audio" in kinds and len(kinds) > 1 and not one_space:
+        others = " and ".join(sorted({"text": "texts", "image": "pictures"}[kind] for kind in kinds - {"audio"}))
+        raise InputError(f"recordings and {others} do not meet in one space with this library's models; ask apart")
+    total = np.sum([part.weight * part.vector.astype(np.float64) for part in parts], axis=0)
+    length = float(np.linalg.norm(total))
+    if length <= _SMALLEST * max(abs(part.weight) for part in parts):
+        raise InputError("what is wanted and what is not cancel each other out; change a text or a weight")
+    unit: np.ndarray = (total / length).astype(np.float32)
+    return unit
+
+
+def reached(parts: Sequence[Part], one_space: bool, modality: Modality | None = None) -> tuple[Modality, ...]:
+    """The kinds of files that a question is compared with.
+
+    A text is compared with everything in its space, pictures with pictures, recordings with recordings; ``modality``
+    keeps one kind, and across kinds it reaches whatever shares the space.
+    """
+    asked = {part.kind for part in parts}
+    shared = {"image", "audio"} if one_space else {"audio"} if "audio" in asked else {"image"}
+    own = shared if "text" in asked else asked
+    wanted = own if modality is None else shared & {modality}
+    return tuple(kind for kind in ("image", "audio") if kind in wanted)
+
+
+def mean_vector(vectors: np.ndarray) -> np.ndarray:
+    """(n, d) vectors of windows -> (d,) float32 of length one.
+
+    Raises:
+        InputError: the windows cancel one another out.
+    """
+    mean = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(mean))
+    if length <= _SMALLEST:
+        raise InputError("the recording's windows have nothing in common; ask with one of its moments")
+    unit: np.ndarray = (mean / length).astype(np.float32)
+    return unit
+
+
+def checked_weights(weights: Mapping[str, float] | None, names: Sequence[str]) -> dict[str, float]:
+    """Weights by the text or path that they belong to.
+
+    Raises:
+        InputError: a weight is no number from above 0 to 100, or belongs to nothing in the question.
+    """
+    checked = {}
+    for name, weight in (weights or {}).items():
+        if name not in names:
+            raise InputError(f"a weight is given for {name!r:.60}, which is no part of the question")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= MAX_WEIGHT:
+            raise InputError(
+                f"the weight of {name!r:.60} is {weight!r:.20}; it is a number above 0, at most {MAX_WEIGHT:g}"
+            )
+        assert math.isfinite(weight)
+        checked[name] = float(weight)
+    return checked

@@ -1,0 +1,133 @@
+"""Questions: what is looked for, in which part of the library, and which part of the answer is wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Literal, SupportsIndex, TypedDict, get_args
+
+import numpy as np
+
+from arrowlens.errors import InputError, TextValidationError
+from arrowlens.search.filters import Condition, Where, parse
+from arrowlens.search.results import Modality
+
+Mode = Literal["auto", "vector", "keyword"]
+Sort = Literal["relevance", "date"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A picture or a recording to compare with; by its stored vectors where the library holds its content.
+
+    Attributes:
+        name: what it is called in messages, and in ``Query.weights``.
+        modality: "image" or "audio".
+        content_hash: of its bytes, None when they are not known.
+        pixels: (H, W, 3) uint8 RGB. windows: (n,) float32 each, mono, 16 kHz. Without them only stored vectors count.
+    """
+
+    name: str
+    modality: Modality
+    content_hash: str | None = None
+    pixels: np.ndarray | None = None
+    windows: Sequence[np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for: a text, and more or less of other things (``search.composition``).
+
+    Attributes:
+        text: in words; may be None where there is something else.
+        plus: texts to look for as well. minus: texts to keep away from. like: pictures and recordings to come close to.
+        weights: of parts, by their text or their example's name; others weigh 1, what is in ``minus`` 0.5.
+        modality: keeps one kind.
+        mode: "vector" compares meanings, "keyword" looks for the words of ``text`` in names, captions and tags,
+            "auto" does both where there is only a text.
+
+    Raises:
+        InputError: nothing to look for, an unusable weight, or a mode that does not go with the rest.
+        TextValidationError: a text without words.
+    """
+
+    text: str | None = None
+    plus: tuple[str, ...] = ()
+    minus: tuple[str, ...] = ()
+    like: tuple[Example, ...] = ()
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+    modality: Modality | None = None
+    mode: Mode = "auto"
+
+    def __post_init__(self) -> None:
+        for text in (*(() if self.text is None and self.is_composed else (self.text,)), *self.plus, *self.minus):
+            if not isinstance(text, str) or not text.strip():
+                raise TextValidationError(f"the text is {text!r}; say in words what to look for")
+        if self.modality not in (None, *get_args(Modality)):
+            raise InputError(f"the kind is {self.modality!r}; it is 'image', 'audio' or None for both")
+        if self.mode not in get_args(Mode):
+            raise InputError(f"the mode is {self.mode!r}; it is one of {', '.join(get_args(Mode))}")
+        if self.mode == "keyword" and self.is_composed:
+            raise InputError("keywords come from one text; leave out plus, minus and like, or the mode 'keyword'")
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether there is more than a text."""
+        return bool(self.plus or self.minus or self.like)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """Which part of the answer is wanted.
+
+    Attributes:
+        k: how many results, from 1 on. offset: how many to pass over. Pages are asked for with one ``k``.
+        where: conditions that files must satisfy.
+        collapse: show what looks or sounds the same once, as its best (``Hit.n_alike``).
+        sort: the order of these results: "relevance" best first, "date" newest first.
+
+    Raises:
+        InputError: ``k`` or ``offset`` is no such number, ``sort`` no such word.
+    """
+
+    k: int = 20
+    offset: int = 0
+    where: tuple[Condition, ...] = ()
+    collapse: bool = False
+    sort: Sort = "relevance"
+
+    def __post_init__(self) -> None:
+        if self.sort not in get_args(Sort):
+            raise InputError(f"the order is {self.sort!r}; it is one of {', '.join(get_args(Sort))}")
+        object.__setattr__(self, "k", _whole(self.k, 1, "k", "it is the number of results"))
+        object.__setattr__(self, "offset", _whole(self.offset, 0, "offset", "it is how many results to pass over"))
+
+
+class ViewOptions(TypedDict, total=False):
+    """The fields of ``View`` but ``k``, as ``Library`` takes them: ``where`` also as text."""
+
+    where: Where
+    offset: int
+    collapse: bool
+    sort: Sort
+
+
+def view_of(k: int, *, where: Where = (), offset: int = 0, collapse: bool = False, sort: Sort = "relevance") -> View:
+    """A view with its conditions parsed.
+
+    Raises:
+        InputError: as ``View`` and ``filters.parse``.
+    """
+    return View(k, offset, parse(where), collapse, sort)
+
+
+def _whole(value: SupportsIndex, least: int, name: str, meaning: str) -> int:
+    """``value`` as an int; numpy's whole numbers are as good as Python's, truth values are no numbers."""
+    try:
+        count = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise InputError(f"{name} is {value!r}; {meaning}, a whole number from {least} on")
+    return count
