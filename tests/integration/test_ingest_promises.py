@@ -352,8 +352,8 @@ def test_a_second_run_is_refused_and_searches_see_whole_batches(tmp_path):
     assert counts(report) == (n_pictures, 0, 0, 0)
     seen = json.loads(searching.stdout.splitlines()[-1])
     assert seen == sorted(seen)
-    n_commits = n_pictures // IngestOptions().commit_every + 1 + int(report["seconds"] // 30)
-    assert 2 <= len(set(seen)) <= n_commits + 1, "batches, not files"
+    n_batches = -(-n_pictures // IngestOptions().batch_size)
+    assert 2 <= len(set(seen)) <= n_batches + 1 < len(seen), "batches, not files"
 
 
 def wait_until(condition, running: Run, seconds: float = 120.0) -> None:
