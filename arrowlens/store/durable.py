@@ -19,7 +19,8 @@ class Durable:
         Raises:
             OSError: the disk refused.
         """
-        safe, present = self._safe.get(folder, set()), set()
+        safe = self._safe.get(folder, set())
+        present: set[str] = set()
         for parent, _, names in os.walk(folder):
             new = [path for name in names if (path := os.path.join(parent, name)) not in safe]  # noqa: PTH118 - many
             present.update(os.path.join(parent, name) for name in names)  # noqa: PTH118

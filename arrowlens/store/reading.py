@@ -32,7 +32,7 @@ from arrowlens.store.settings import ModelRecord, relative_to
 from arrowlens.store.statistics import Statistics, collect
 from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
 
-_ATTEMPTS = 1  # to search while nobody writes; a second one is rare
+_ATTEMPTS = 20  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
 

@@ -190,6 +190,28 @@ def test_searches_in_another_process_see_whole_batches_only(tmp_path):
     assert seen["states"] > 3, "the searches fell between the commits"
 
 
+def test_a_search_that_a_commit_overtakes_misses_nothing(tmp_path, monkeypatch):
+    """Between its look at the vectors and its look at the media, every file gets another content."""
+    storage, reader = library(tmp_path / "l"), MultimodalStorage(tmp_path / "l")
+    names = [f"{number}" for number in range(20)]
+    commit(storage, names)
+    read, overtaken = reader._tables.read, []
+
+    def overtaken_read(name, ask, empty):
+        answer = read(name, ask, empty)
+        if name == TABLES[0] and len(overtaken) < 3:
+            overtaken.append(name)
+            commit(storage, {file: f"{len(overtaken):08d} {file}" for file in names})
+            storage.repair()
+        return answer
+
+    monkeypatch.setattr(reader._tables, "read", overtaken_read)
+    hits = reader.search("clip", DIGEST, vector_of("query"), 100)
+    assert len(overtaken) == 3
+    assert sorted(hits["media_id"].to_pylist()) == sorted(names)
+    assert {content[:8] for content in hits["content_hash"].to_pylist()} == {"00000003"}
+
+
 FULL = """
 import json, resource, sys
 from arrowlens.errors import StorageError
