@@ -428,9 +428,8 @@ def test_an_interrupt_from_a_terminal_ends_the_run_in_order(tmp_path):
     assert len(said) == 2, "what is being done, and how to go on"
     assert said[1].startswith("arrowlens: interrupted")
     assert_whole(read(library), settled=True)
-    n_before = len(list((library / "media.lance" / "data").iterdir()))
     with start(folder, library) as running:
-        wait_until(lambda: len(list((library / "media.lance" / "data").iterdir())) > n_before, running)
+        wait_until(running.workers, running)
         running.process.terminate()
         status = running.wait(60)
         running.assert_nothing_left()
