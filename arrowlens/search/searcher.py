@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
 
-_ATTEMPTS = 5  # to ask while nobody writes
+_ATTEMPTS = 20  # to ask while nobody writes
 _ROLE_OF: dict[Modality, str] = {"image": "clip", "audio": "audio"}
 
 
