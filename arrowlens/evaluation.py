@@ -151,7 +151,7 @@ class _Encoder:
                 if decoded.reason is not None:
                     self.skipped.append((folder / name, decoded.reason))
                 elif decoded.pixels is not None:
-                    pictures[name] = processor(decoded.pixels, normalize=False)
+                    pictures[name] = processor(decoded.pixels, normalize=False, box=decoded.box)
                 elif decoded.samples is not None:
                     self._add_recording(folder / name, name, decoded.samples)
             if pictures:

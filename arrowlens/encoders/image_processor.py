@@ -20,6 +20,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 PREPROCESSOR_NAME = "preprocessor.json"
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _MAX_ASPECT = 16  # beyond this, only the part that the crop keeps is resized: memory stays bounded
+_ROUNDING = 1e-9  # of a box of fractions, whose ratio would else fall just short of a whole number
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,20 @@ class ImageProcessor:
             )
         return processor
 
-    def __call__(self, image: Image.Image | np.ndarray, *, normalize: bool = True) -> np.ndarray:
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray,
+        *,
+        normalize: bool = True,
+        box: tuple[float, float, float, float] | None = None,
+    ) -> np.ndarray:
         """Prepare one picture.
 
         Args:
             image: a PIL image of any mode and size, or (H, W, 3) uint8 RGB.
             normalize: False leaves uint8, which the encoder normalises itself: a quarter of the memory.
+            box: (left, top, right, bottom) in pixels, where the picture lies within a reduced one whose last row or
+                column stands for less than a whole one; None for all of it.
 
         Returns:
             (image_size, image_size, 3), float32 normalised or uint8.
@@ -79,23 +88,24 @@ class ImageProcessor:
         Raises:
             ImageValidationError: no pixels, or an array that is not (H, W, 3) uint8.
         """
-        pixels = self._crop(self.resize(_to_rgb(image)))
+        pixels = self._crop(self.resize(_to_rgb(image), box))
         return self.normalize(pixels) if normalize else pixels
 
-    def resize(self, image: Image.Image) -> Image.Image:
+    def resize(self, image: Image.Image, box: tuple[float, float, float, float] | None = None) -> Image.Image:
         """The shortest side becomes ``image_size``, the other keeps the ratio (rounded down, as the reference does)."""
-        width, height = image.size
+        box = (0, 0, *image.size) if box is None else box
+        width, height = box[2] - box[0], box[3] - box[1]
         size, short = self.image_size, min(width, height)
-        target = (int(size * width / short), int(size * height / short))
+        target = (int(size * width / short + _ROUNDING), int(size * height / short + _ROUNDING))
         if max(target) <= _MAX_ASPECT * size:
-            return image.resize(target, _RESAMPLE[self.resample])
-        box = tuple(
-            edge * extent / goal
+            return image.resize(target, _RESAMPLE[self.resample], box=box)
+        part = tuple(
+            start + edge * extent / goal
             for edges in (0, 1)
-            for extent, goal in zip((width, height), target, strict=True)
+            for start, extent, goal in zip(box, (width, height), target, strict=False)
             for edge in ((goal - size) // 2 + edges * size,)
         )
-        return image.resize((size, size), _RESAMPLE[self.resample], box=box)  # type: ignore[arg-type]
+        return image.resize((size, size), _RESAMPLE[self.resample], box=part)  # type: ignore[arg-type]
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
         """Scale (..., 3) uint8 to [0, 1], subtract the mean, divide by the deviation; float32."""

@@ -89,8 +89,9 @@ class Preparer:
             max_seconds=min(limits.max_seconds, COMPANY_SECONDS),
         )
         prepared = self._prepare(found, company)
-        is_large = prepared.decoded.too_large and company != limits
-        return dataclasses.replace(prepared, needs_room=True) if is_large else prepared
+        is_picture = prepared.decoded.modality == "image"
+        has_room = company.max_pixels < limits.max_pixels if is_picture else company.max_seconds < limits.max_seconds
+        return dataclasses.replace(prepared, needs_room=prepared.decoded.too_large and has_room)
 
     def alone(self, found: Found) -> Prepared:
         """The same for a file that needs room."""
@@ -122,7 +123,7 @@ class Preparer:
 
     def _contents(self, found: Found, decoded: Decoded, bare: Decoded) -> Prepared:
         if decoded.pixels is not None and self.image_processor is not None:
-            return Prepared(found, bare, self.image_processor(decoded.pixels, normalize=False))
+            return Prepared(found, bare, self.image_processor(decoded.pixels, normalize=False, box=decoded.box))
         if decoded.samples is not None:
             cuts = tuple(windows(len(decoded.samples), window_s=self.window_s, hop_s=self.hop_s))
             return Prepared(found, bare, decoded.samples, cuts)

@@ -111,8 +111,8 @@ def sniff(head: bytes) -> str | None:
     for prefix, name in _PREFIXES:
         if head.startswith(prefix):
             return name
-    if name := _FORMS.get((head[:4], head[8:12])):
-        return name
+    if form := _FORMS.get((head[:4], head[8:12])):
+        return form
     if head[:4] == b"OggS":
         return "opus" if b"OpusHead" in head[:64] else "ogg"
     if head[4:8] == b"ftyp":

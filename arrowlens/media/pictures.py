@@ -51,15 +51,16 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], _Image]] = {
     "avif": AvifImageFile,
 }
 
-_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> a view that stands upright
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: a[::-1].transpose(1, 0, 2),
-    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda a: a.transpose(1, 0, 2)[::-1],
+# EXIF orientation -> whether to mirror it left to right, then top to bottom, then along its diagonal.
+_TURNS = {
+    1: (False, False, False),
+    2: (True, False, False),
+    3: (True, True, False),
+    4: (False, True, False),
+    5: (False, False, True),
+    6: (False, True, True),
+    7: (True, True, True),
+    8: (True, False, True),
 }
 
 # Pillow remarks on oddities of metadata through warnings, one text per file; over a folder of old photographs that is
@@ -73,6 +74,7 @@ class Picture:
 
     pixels: np.ndarray
     """(H, W, 3) uint8 RGB, upright."""
+    box: tuple[float, float, float, float] | None
     width: int
     height: int
     thumbnail: bytes | None
@@ -98,36 +100,56 @@ def read_picture(
     """
     check_picture_header(data, file_format, limits)
     longer_side = THUMBNAIL_SIDE if thumbnail else 1
-    image, (width, height) = _load(data, file_format, limits, min_side, longer_side)
+    image, (width, height), scale = _load(data, file_format, limits, min_side, longer_side)
     exif = read_exif(image)
     turn = 1 if file_format == "heic" else orientation(exif)
     convert = ToRgb(image)
     about = about_picture(exif, image.info)
     if convert.profile_name:
         about = replace(about, metadata=about.metadata | {"colour_profile": convert.profile_name})
-    pixels, small, spread = unpack(image, convert, factor_for(*image.size, min_side, longer_side))
+    factor = factor_for(*image.size, min_side, longer_side)
+    pixels, small, spread = unpack(image, convert, factor)
     del image  # before the pixels are turned, which takes a second copy of them
-    if turn >= 5:
+    box = _box(width / (scale * factor), height / (scale * factor), pixels.shape[1], pixels.shape[0], turn)
+    if _TURNS[turn][2]:
         width, height = height, width
     return Picture(
-        pixels=np.ascontiguousarray(_UPRIGHT[turn](pixels)),
+        pixels=_upright(pixels, turn),
+        box=box,
         width=width,
         height=height,
-        thumbnail=make_thumbnail(np.ascontiguousarray(_UPRIGHT[turn](small))) if thumbnail else None,
+        thumbnail=make_thumbnail(_upright(small, turn)) if thumbnail else None,
         about=about,
         trivial=spread <= ONE_COLOUR_SPREAD or min(width, height) < SMALLEST_SIDE,
     )
 
 
+def _upright(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """(H, W, 3) as it stands, for an EXIF orientation."""
+    mirror_x, mirror_y, transpose = _TURNS[turn]
+    pixels = pixels[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]
+    return np.ascontiguousarray(pixels.transpose(1, 0, 2) if transpose else pixels)
+
+
+def _box(across: float, down: float, width: int, height: int, turn: int) -> tuple[float, float, float, float] | None:
+    """Where a picture of ``across`` by ``down`` pixels lies within ``width`` by ``height`` of them, once upright."""
+    if (across, down) == (width, height):
+        return None
+    mirror_x, mirror_y, transpose = _TURNS[turn]
+    left, right = (width - across, float(width)) if mirror_x else (0.0, across)
+    top, bottom = (height - down, float(height)) if mirror_y else (0.0, down)
+    return (top, left, bottom, right) if transpose else (left, top, right, bottom)
+
+
 def _load(
     data: bytes, file_format: str, limits: Limits, min_side: int | None, longer_side: int
-) -> tuple[_Image, tuple[int, int]]:
-    """The decoded picture, which may be a reduced one, and the size of the whole."""
+) -> tuple[_Image, tuple[int, int], int]:
+    """The decoded picture, the size of the whole, and how many times smaller than that it was decoded."""
     try:
         image = _PLUGINS[file_format](io.BytesIO(data))
         size = image.size
-        reduced = _reduce(image, data, factor_for(*size, min_side, longer_side))
-        check_size(size, limits, "" if reduced else file_format)
+        scale = _reduce(image, data, factor_for(*size, min_side, longer_side))
+        check_size(size, limits, file_format if scale == 1 else "")
         _check_tiles(image, limits)
         image.load()
         if file_format == "avif" and "icc_profile" not in image.info and (codes := nclx_of(data)):
@@ -136,7 +158,7 @@ def _load(
         raise TooLargeError(f"a frame is over the limit of {say_megapixels(limits)}") from error
     except (OSError, RuntimeError, SyntaxError, ValueError, Warning) as error:  # where the process makes them errors
         raise MediaError(_explain(error, file_format)) from error
-    return image, size if reduced else image.size  # a TIFF has turned itself upright
+    return image, size if scale > 1 else image.size, scale  # a TIFF has turned itself upright
 
 
 def _check_tiles(image: _Image, limits: Limits) -> None:
@@ -147,15 +169,21 @@ def _check_tiles(image: _Image, limits: Limits) -> None:
             check_size(tile, limits)
 
 
-def _reduce(image: _Image, data: bytes, factor: int) -> bool:
-    """Ask decoders that can for half, a quarter or an eighth of the picture; whether there is one."""
+def _reduce(image: _Image, data: bytes, factor: int) -> int:
+    """Ask decoders that can for half, a quarter or an eighth of the picture; how many times smaller it gets."""
     power = min(factor.bit_length() - 1, 3)
     if isinstance(image, JpegImageFile) and power:
-        return image.draft(None, (image.width >> power, image.height >> power)) is not None
-    if isinstance(image, Jpeg2KImageFile) and (power := min(power, _wavelet_levels(data))):
-        image.reduce = power
-        return True
-    return False
+        size = image.size
+        image.draft(None, (image.width >> power, image.height >> power))
+        return 1 << power if image.size != size else 1
+    if isinstance(image, Jpeg2KImageFile):
+        power = min(power - 1, _wavelet_levels(data))  # wavelets are no boxes: they keep twice as much
+        while power > 0 and any(0 < side % (1 << power) < 1 << power - 1 for side in image.size):
+            power -= 1  # Pillow rounds where the decoder rounds up
+        if power > 0:
+            image.reduce = power
+            return 1 << power
+    return 1
 
 
 def _wavelet_levels(data: bytes) -> int:
