@@ -147,7 +147,8 @@ class Committer:
     def _complete_kept(self) -> None:
         rows = self._storage.media(sorted(self._kept)).drop_columns(["absolute_path"])
         for row in rows.to_pylist():
-            self._media[row["media_id"]] = row | self._kept[row["media_id"]]
+            row |= self._kept[row["media_id"]]
+            self._media[row["media_id"]] = row | {"taken": row["captured_at"] or _by_local_clock(row["modified"])}
         self._kept.clear()
 
 
