@@ -249,17 +249,10 @@ class _Walker:
             return
         relative = here.root.relative(os.fsdecode(entry.path))
         assert relative is not None, "a file lies below its root"
-        found = Found(entry.path, here.root, relative, modality, None, None)
-        if status is not None:
-            sidecar, caption_stamp = _sidecar(entry.name, here) if here.texts else (None, None)
-            found = replace(
-                found,
-                size=status.st_size,
-                modified_ns=_bounded(status.st_mtime_ns),
-                sidecar=sidecar,
-                caption_stamp=caption_stamp,
-            )
-        self._walk.files.append(found)
+        size = status.st_size if status is not None else None
+        modified_ns = _bounded(status.st_mtime_ns) if status is not None else None
+        caption = _sidecar(entry.name, here) if here.texts else (None, None)
+        self._walk.files.append(Found(entry.path, here.root, relative, modality, size, modified_ns, *caption))
 
 
 def _sidecar(name: bytes, here: _Place) -> tuple[bytes | None, str | None]:
