@@ -7,11 +7,15 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from arrowlens.encoders import ImageProcessor
+from arrowlens.ingest.prepare import Prepared
+from arrowlens.ingest.walk import Found
+from arrowlens.media import Decoded
 
 CRASH, STOP, SLEEP, LEAVE, STARVE, RAISE, IMPORTS = (
     (255, 0, 0),
@@ -28,7 +32,7 @@ N_ATTEMPTS = "ARROWLENS_TEST_ATTEMPTS"  # the environment names a file that gets
 class HostileProcessor(ImageProcessor):
     """Prepares pictures as its parent does, but for pictures of one of the colours above."""
 
-    def __call__(self, image: Image.Image | np.ndarray, *, normalize: bool = True) -> np.ndarray:
+    def __call__(self, image: Image.Image | np.ndarray, **how: Any) -> np.ndarray:
         os.write(1, b"decoder chatter\n")
         os.write(2, b"decoder chatter\n")
         print("decoder chatter", file=sys.stderr, flush=True)
@@ -50,7 +54,7 @@ class HostileProcessor(ImageProcessor):
         elif colour == IMPORTS:
             loaded = [name for name in ("torch", "lancedb", "transformers", "streamlit") if name in sys.modules]
             raise RuntimeError(f"loaded: {loaded}, SIGINT {signal.getsignal(signal.SIGINT)!r}")
-        return super().__call__(image, normalize=normalize)
+        return super().__call__(image, **how)
 
     def _note(self, colour: tuple[int, ...]) -> None:
         if N_ATTEMPTS in os.environ and colour in (CRASH, STOP, SLEEP, LEAVE):
@@ -62,3 +66,28 @@ def write_plain(path: Path, colour: tuple[int, int, int]) -> Path:
     """A picture of one colour; a PNG, which keeps it exactly."""
     Image.new("RGB", (40, 30), colour).save(path, "PNG")
     return path
+
+
+class LargeStep:
+    """A step for files that all need room; says in a journal when it begins and ends each of them."""
+
+    def __init__(self, journal: Path) -> None:
+        self.journal = journal
+
+    def __call__(self, found: Found) -> Prepared:
+        return Prepared(found, Decoded("image", "large"), needs_room=True)
+
+    def alone(self, found: Found) -> Prepared:
+        self._say("begin")
+        time.sleep(0.05)
+        self._say("end")
+        if found.relative == b"crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Prepared(found, Decoded("image", None, "hash"))
+
+    def content(self, found: Found) -> str | None:
+        return "hash"
+
+    def _say(self, word: str) -> None:
+        with self.journal.open("a", encoding="ascii") as file:
+            file.write(f"{word}\n")

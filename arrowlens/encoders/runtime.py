@@ -94,10 +94,11 @@ def _cpu_flags() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class EncodingThreads:
-    """Threads for batches that are encoded side by side: ``n`` of them, in ``pool``."""
+    """Threads for batches that are encoded side by side: ``n`` of them, in ``pool``, each a core ``on_cpu``."""
 
     pool: ThreadPoolExecutor
     n: int
+    on_cpu: bool
 
 
 @contextmanager
@@ -108,12 +109,13 @@ def encoding_threads(device: str) -> Iterator[EncodingThreads]:
     wait for one another at every layer, and on busy cores they mostly wait. Another device gets one thread. What a
     search uses meanwhile, and later, is left as it was. Leaving the block drops what has not begun.
     """
-    n_threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    on_cpu = torch.device(device).type == "cpu"
+    n_threads = torch.get_num_threads() if on_cpu else 1
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="encode")
     try:
-        if n_threads > 1:
+        if on_cpu:
             _keep_to_themselves(pool, n_threads)
-        yield EncodingThreads(pool, n_threads)
+        yield EncodingThreads(pool, n_threads, on_cpu)
     finally:
         pool.shutdown(cancel_futures=True)
 

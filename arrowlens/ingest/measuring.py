@@ -58,6 +58,15 @@ def peak_memory(pid: int | None = None) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(_HIGH_WATER)), 0)
 
 
+def forget_peak(pid: int) -> bool:
+    """Have ``peak_memory`` of another process start anew from what it holds now; whether the system does that."""
+    try:
+        Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
 def n_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

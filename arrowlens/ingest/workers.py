@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from arrowlens.errors import WorkerError
 from arrowlens.ingest.channel import receive, send
-from arrowlens.ingest.measuring import Spent, peak_memory
+from arrowlens.ingest.measuring import Spent, forget_peak, peak_memory
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.walk import Found
 from arrowlens.media import Decoded
@@ -63,16 +63,23 @@ class Workers:
 
     Attributes:
         step, limit_s: as given. room: held around what takes much memory. closing: nobody waits for results any more.
-        spent: seconds they worked, together; the caller's, who reads it while they work. peak: bytes they held at most,
-            together, if all did so at once; those that crashed are left out.
+        spent: seconds they worked, together; the caller's, who reads it while they work.
     """
 
     def __init__(self, step: Step, limit_s: float, spent: Spent) -> None:
         self.spent = spent
-        self.peak = 0
         self.step, self.limit_s = step, limit_s
         self.room, self.closing = threading.Lock(), threading.Event()
         self._lock = threading.Lock()
+        self._peak = self._peak_alone = 0
+
+    @property
+    def peak(self) -> int:
+        """Bytes that they held at most: as if all had held most at once, beside the file that took most room.
+
+        Workers that crashed are left out.
+        """
+        return self._peak + self._peak_alone
 
     def add(self, spent: Spent) -> None:
         """Seconds that a worker spent."""
@@ -95,14 +102,15 @@ class Workers:
         finally:
             decoder.close()
             with self._lock:
-                self.peak += decoder.peak
+                self._peak += decoder.peak
+                self._peak_alone = max(self._peak_alone, decoder.peak_alone)
 
 
 class _Decoder:
     """``decoder(found) -> Prepared`` in a process, whatever becomes of it."""
 
     def __init__(self, workers: Workers) -> None:
-        self.peak = 0
+        self.peak = self.peak_alone = 0
         self._workers = workers
         self._process: _Process | None = None
 
@@ -115,7 +123,8 @@ class _Decoder:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self.peak = max(self.peak, self._process.end())
+            self.peak = max(self.peak, self._process.peak())
+            self._process.kill()
             self._process = None
 
     def _decode(self, found: Found) -> Prepared:
@@ -126,7 +135,11 @@ class _Decoder:
         except _CrashError:
             pass  # perhaps for want of memory: once more, alone
         with self._alone():
+            if self._process is not None:
+                self.peak = max(self.peak, self._process.peak(anew=True))
             again: Prepared = self._ask("alone", found)
+            if self._process is not None:
+                self.peak_alone = max(self.peak_alone, self._process.peak(anew=True))
             return again
 
     def _blame(self, found: Found, reason: str) -> Prepared:
@@ -217,10 +230,11 @@ class _Process:
         """
         return self._exchange((method, (found,), limit_s), limit_s)
 
-    def end(self) -> int:
-        """Let it go; the most bytes that it held."""
+    def peak(self, *, anew: bool = False) -> int:
+        """The most bytes that it held so far; ``anew`` where the system allows it, from now on."""
         peak = peak_memory(self._process.pid)
-        self.kill()
+        if anew:
+            forget_peak(self._process.pid)
         return peak
 
     def kill(self) -> None:

@@ -15,10 +15,12 @@ import pytest
 
 from arrowlens.errors import WorkerError
 from arrowlens.ingest import IngestOptions, run
+from arrowlens.ingest.ahead import ReadAhead
 from arrowlens.ingest.measuring import Spent
+from arrowlens.ingest.walk import Found
 from arrowlens.ingest.workers import Workers
 from arrowlens.media import Limits
-from arrowlens.store import MultimodalStorage
+from arrowlens.store import MultimodalStorage, Root
 from tests import hostile_steps
 from tests.folders import write_folder, write_picture
 from tests.hostile_steps import (
@@ -31,6 +33,7 @@ from tests.hostile_steps import (
     STARVE,
     STOP,
     HostileProcessor,
+    LargeStep,
     write_plain,
 )
 from tests.integration.test_ingest import counts
@@ -39,7 +42,7 @@ from tests.small_models import SmallProvider
 ROOT = Path(__file__).parents[2]
 N_GOOD = 15  # of ``write_folder``
 LIMITED = IngestOptions(workers=2, limits=Limits(max_decode_s=2.0))
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 @pytest.fixture
@@ -169,6 +172,21 @@ def test_a_worker_that_is_killed_or_stopped_from_outside(storage, tmp_path, prov
     assert all("took longer than 2 s" in reason for reason in report.reasons)
 
 
+def test_what_takes_much_memory_is_decoded_alone(tmp_path):
+    """Also where the one before it took its worker along."""
+    root = Root.at(str(tmp_path))
+    names = [b"crash" if number == 3 else b"%d" % number for number in range(12)]
+    files = [Found(bytes(tmp_path) + b"/" + name, root, name, "image", 1, 1) for name in names]
+    workers = Workers(LargeStep(tmp_path / "journal"), 30.0, Spent())
+    with ReadAhead(workers.open, files, 4, lambda _: 1, threading.Event()) as results:
+        reasons = {prepared.found.relative: prepared.decoded.reason for prepared in results}
+    assert len(reasons) == 12
+    assert {name for name, reason in reasons.items() if reason} == {b"crash"}
+    assert reasons[b"crash"] == "the decoder was killed (signal 9, SIGKILL), perhaps for want of memory"
+    assert (tmp_path / "journal").read_text().split() == ["begin", "end"] * 12
+    assert workers.peak > 4 * 20_000_000
+
+
 def test_a_run_with_nothing_to_read_starts_no_process(storage, folder, provider):
     seen, done = set(), threading.Event()
 
@@ -279,11 +297,11 @@ def test_no_worker_outlives_the_run_that_was_ended(tmp_path, number):
     arguments = [sys.executable, "-c", _HANGING, str(tmp_path / "library"), str(folder)]
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        workers = within(60, lambda: (found := workers_of(process.pid)) and len(found) == 3 and found)
+        workers = within(120, lambda: (found := workers_of(process.pid)) and len(found) == 3 and found)
         time.sleep(1.5)
         process.send_signal(number)
         process.wait(SOON_S)
-        within(5, lambda: not any(is_alive(pid) for pid in workers))
+        within(30, lambda: not any(is_alive(pid) for pid in workers))
     finally:
         process.kill()
         process.communicate()

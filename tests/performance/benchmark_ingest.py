@@ -1,9 +1,16 @@
-"""Ingesting a folder of JPEGs with a ViT-B/16, against a plain loop over transformers on the same files and weights."""
+"""Ingesting folders of JPEGs: the share of what the cores allow, and the rate against a plain loop over transformers.
+
+With ``d`` and ``e`` the core-seconds of decoding and of encoding a file, each measured alone and on all cores at once,
+n cores could do n / (d + e) files a second.
+"""
 
 from __future__ import annotations
 
+import io
 import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +18,100 @@ import torch
 import transformers
 from PIL import Image
 
-from arrowlens import Library
+import arrowlens
+from arrowlens import IngestReport, Library
 from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import CLIPEngine
+from arrowlens.encoders.runtime import encoding_threads
+from arrowlens.ingest.ahead import ReadAhead
+from arrowlens.ingest.measuring import Spent, n_cores
+from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
+from arrowlens.ingest.prepare import Prepared, Preparer
+from arrowlens.ingest.walk import Found
+from arrowlens.ingest.workers import Workers
+from arrowlens.media import Limits
+from arrowlens.store import Root
 from tests.performance.measure import CACHE, converted, full_size_clip, header
 from tests.reference import cosines
 
 SIZES = [(640, 480), (1600, 1200), (4000, 3000)]  # 0.3, 1.9 and 12 megapixels
 N_PICTURES = 48
+DEMO = Path(arrowlens.__file__).parent / "demo" / "models" / "clip"
+MEGAPIXELS = (0.1, 1, 4, 12)
+N_SAMPLES = 64  # files decoded, and pictures encoded on each core, to measure d and e
+SECONDS = 30.0  # about, of each run
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     header("ingest")
     checkpoint = full_size_clip()
     directory = converted(checkpoint, convert_clip_model)
+    for name, model in (("demo model", DEMO), ("ViT-B/16", directory)):
+        for megapixels in MEGAPIXELS:
+            share_of_the_cores(name, model, megapixels)
+    against_a_loop(checkpoint, directory)
+
+
+def share_of_the_cores(name: str, model: Path, megapixels: float) -> None:
+    """Print a line: the rate of a run as a share of the cores' limit."""
+    engine = CLIPEngine(model)
+    decoding, prepared = core_seconds_of_decoding(engine, jpegs(megapixels, N_SAMPLES))
+    encoding = core_seconds_of_encoding(engine, np.stack([one.content for one in prepared if one.content is not None]))
+    limit = n_cores() / (decoding + encoding)
+    folder = jpegs(megapixels, max(N_SAMPLES, round(SECONDS * limit)))
+    report, seconds = ingest_warm(model, folder)
+    assert report.skipped == 0
+    rate = report.indexed / seconds
+    print(
+        f"{rate / limit:6.0%}  {name}, {report.indexed} JPEGs of {megapixels} megapixels: {rate:.1f} files/s of "
+        f"{limit:.1f} ({n_cores()} cores, d {1000 * decoding:.2f} ms, e {1000 * encoding:.2f} ms), "
+        f"bound by {report.bound}, peak {report.peak_memory / 1e6:.0f} MB",
+        flush=True,
+    )
+
+
+def ingest_warm(model: Path, folder: Path) -> tuple[IngestReport, float]:
+    """A run in a process and a library that have seen one before, and its seconds."""
+    library_path = CACHE / "ingest.lens"
+    shutil.rmtree(library_path, ignore_errors=True)
+    with Library.open(library_path, models=f"clip={model}") as library:
+        library.ingest(jpegs(0.1, 8))
+        start = time.perf_counter()
+        report = library.ingest(folder)
+        return report, time.perf_counter() - start
+
+
+def core_seconds_of_decoding(engine: CLIPEngine, folder: Path) -> tuple[float, list[Prepared]]:
+    """Of a file, with a worker on each core; and what became of the files."""
+    root = Root.at(str(folder))
+    files = []
+    for path in sorted(folder.iterdir()):
+        status = path.stat()
+        files.append(Found(bytes(path), root, path.name.encode(), "image", status.st_size, status.st_mtime_ns))
+    workers = Workers(Preparer(engine.image_processor, Limits(), False, 10.0, 5.0), 100.0, Spent())
+    with ReadAhead(workers.open, files, n_cores(), lambda _: 1, threading.Event()) as results:
+        prepared = list(results)
+    return (workers.spent.busy - workers.spent.idle) / len(files), prepared
+
+
+def core_seconds_of_encoding(engine: CLIPEngine, pictures: np.ndarray) -> float:
+    """Of a picture, in batches on every core."""
+
+    def encode(_: int) -> float:
+        for _ in range(2):  # the first time is no measure
+            start = time.thread_time()
+            for first in range(0, len(pictures), BATCH_OF_A_CORE):
+                engine.encode_image(pictures[first : first + BATCH_OF_A_CORE])
+        return time.thread_time() - start
+
+    with encoding_threads("cpu") as threads:
+        seconds = list(threads.pool.map(encode, range(threads.n)))
+    return sum(seconds) / len(seconds) / len(pictures)
+
+
+def against_a_loop(checkpoint: Path, directory: Path) -> None:
+    """Print the ratio to a plain loop over transformers, on the same files and weights."""
     folder = pictures()
     paths = sorted(folder.iterdir())
     library_path = CACHE / "ingest.lens"
@@ -79,6 +165,32 @@ def pictures() -> Path:
             image = coarse.resize(SIZES[number % len(SIZES)], Image.Resampling.BICUBIC)
             image.save(folder / f"{number:03}.jpg", quality=90)
     return folder
+
+
+def jpegs(megapixels: float, n_files: int) -> Path:
+    """A folder of JPEGs of one size: eight pictures with the grain of a camera, each under many names.
+
+    A few bytes behind the picture make every file a content of its own.
+    """
+    folder = CACHE / f"jpegs-{megapixels:g}-{n_files}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    with ThreadPoolExecutor(n_cores()) as threads:
+        pictures = list(threads.map(lambda seed: _grainy(seed, height * 4 // 3, height), range(8)))
+    for number in range(n_files):
+        (folder / f"{number:05}.jpg").write_bytes(pictures[number % 8] + number.to_bytes(4, "little"))
+    return folder
+
+
+def _grainy(seed: int, width: int, height: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    grain = rng.integers(-8, 9, (height, width, 1), np.int16)
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
 
 
 if __name__ == "__main__":
