@@ -34,7 +34,7 @@ def check_boxes(file: BinaryIO, size: int, needed: bytes | None = None) -> None:
         MediaError: truncated or damaged; one line for a user.
     """
     found = set()
-    for kind, body, end in _boxes(file, 0, size):
+    for kind, body, end in _boxes(file, size):
         found.add(kind)
         if kind in _BOXES_OF_BOXES:
             _check_tables(file, body, end, size)
@@ -64,18 +64,19 @@ def check_elements(file: BinaryIO, size: int) -> None:
             raise _truncated(size, position)
 
 
-def _boxes(file: BinaryIO, start: int, size: int) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
     """The outermost boxes: kind, where the contents begin and where they end.
 
     Raises:
         MediaError: one that does not end within the file.
     """
+    start = 0
     for _ in range(_MAX_BOXES):
         kind, body, end = _box(file, start, size)
         if kind not in _OUTER_BOXES:
             return
         if end < body:
-            raise MediaError(f"damaged: a part ({_name(kind)}) states an impossible length")
+            raise MediaError(f"damaged: a part ({kind.decode().strip()}) states an impossible length")
         if end > size:
             raise _truncated(size, end)
         yield kind, body, end
@@ -96,19 +97,23 @@ def _box(file: BinaryIO, start: int, end: int) -> tuple[bytes, int, int]:
 
 def _check_tables(file: BinaryIO, start: int, end: int, size: int) -> None:
     """Tables of samples of one size each state only their number, for which a reader allocates."""
+    inner = [(start, end)]
     for _ in range(_MAX_BOXES):
+        if not inner:
+            return
+        start, end = inner.pop()
         kind, body, stop = _box(file, start, end)
         if not kind or stop <= start:
-            return
+            continue
+        inner.append((stop, end))
         if kind in _BOXES_OF_BOXES:
-            _check_tables(file, body, min(stop, end), size)
+            inner.append((body, min(stop, end)))
         elif kind in (b"stsz", b"trun"):
             file.seek(body + 4)
             first, second = (int.from_bytes(file.read(4)) for _ in range(2))
-            n_samples = first if kind == b"trun" else first and second
-            if n_samples * (1 if kind == b"trun" else first) > size:
+            n_samples, least = (first, 1) if kind == b"trun" else (second, first)
+            if n_samples * least > size:
                 raise MediaError(f"damaged: it claims {n_samples:,} parts, which {size:,} bytes cannot hold")
-        start = stop
 
 
 def _element_number(head: bytes, keep_marker: bool) -> tuple[int, int]:
@@ -124,7 +129,3 @@ def _element_number(head: bytes, keep_marker: bool) -> tuple[int, int]:
 
 def _truncated(there: int, promised: int) -> MediaError:
     return MediaError(f"truncated: {there:,} of {promised:,} bytes are there")
-
-
-def _name(kind: bytes) -> str:
-    return kind.decode("ascii").strip()

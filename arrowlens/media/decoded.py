@@ -59,8 +59,8 @@ class Decoded:
     pixels: np.ndarray | None = field(default=None, repr=False)
     """(H, W, 3) uint8 RGB, upright; smaller than (height, width) where it was reduced while decoding."""
     box: tuple[float, float, float, float] | None = None
-    """(left, top, right, bottom): where the picture lies within reduced ``pixels``, the outermost of which may stand for
-    less than others do; None for all of them."""
+    """(left, top, right, bottom): where the picture lies within reduced ``pixels``, the outermost of which may stand
+    for less than others do; None for all of them."""
     width: int | None = None
     """Of the upright original, in pixels."""
     height: int | None = None

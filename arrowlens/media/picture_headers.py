@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 
@@ -12,8 +13,12 @@ from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.directories import is_plausible
 
 _MAX_SEGMENTS = 10_000  # of a JPEG, before its pixels
+_MAX_SCANS = 500  # of a JPEG, each of which costs a pass over the whole: there are no more than 30
 _TIFF_HEADER = re.compile(rb"II\*\0|MM\0\*")
 _MAX_TIFF_HEADERS = 100
+_MOST_EXIF = 1 << 23  # bytes in a JPEG, whose standard has room for 2 ** 16; Pillow's joining them takes the square
+_EXTENTS = re.compile(rb"ispe\0{4}")
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # Memory a pixel, measured, over that of a PNG (4.5 bytes, reduced): the decoders hold several copies.
 _COSTS = {"webp": 2.5, "avif": 1.5, "jpeg2000": 3.0}
 _START_OF_SCAN, _EXIF_MARKER = 0xDA, 0xE1
@@ -32,6 +37,8 @@ def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
             raise MediaError(f"truncated: {len(data):,} of {promised:,} bytes are there")
     if file_format in ("heic", "avif", "jpeg2000"):
         check_boxes(io.BytesIO(data), len(data))
+    if file_format == "jpeg" and (n_scans := data.count(b"\xff\xda")) > _MAX_SCANS:
+        raise MediaError(f"damaged: it claims {n_scans:,} passes over the picture")
     if not _metadata_is_plausible(data, file_format):
         raise MediaError("damaged: its metadata claims more than the file holds")
 
@@ -53,6 +60,17 @@ def say_megapixels(limits: Limits, file_format: str = "") -> str:
     return f"{limits.max_pixels / cost / 1e6:,.6g} megapixels" + (f" for {file_format.upper()}" if cost > 1 else "")
 
 
+def without_texts(data: bytes) -> bytes:
+    """A PNG without its texts and its colour profile, for where there is too much of them to inflate."""
+    parts, position = [data[:8]], 8
+    while position < len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4])
+        if data[position + 4 : position + 8] not in _TEXT_CHUNKS:
+            parts.append(data[position:end])
+        position = end
+    return b"".join(parts)
+
+
 def _stated_size(data: bytes, file_format: str) -> tuple[int, int]:
     """Width and height from a fixed place of the header; (0, 0) where there is none, or it is cut off.
 
@@ -65,6 +83,9 @@ def _stated_size(data: bytes, file_format: str) -> tuple[int, int]:
             return struct.unpack_from("<HH", data, 6)
         if file_format == "webp":
             return _webp_size(data)
+        if file_format == "avif":  # of its parts, the largest is the whole
+            sizes = (struct.unpack_from(">II", data, match.end()) for match in _EXTENTS.finditer(data))
+            return max(sizes, key=math.prod, default=(0, 0))
     except struct.error:
         pass
     return 0, 0
@@ -87,7 +108,8 @@ def _metadata_is_plausible(data: bytes, file_format: str) -> bool:
     if file_format == "tiff":
         return is_plausible(data)
     if file_format == "jpeg":
-        return is_plausible(_jpeg_exif(data))
+        exif = _jpeg_exif(data)
+        return len(exif) <= _MOST_EXIF and is_plausible(exif)
     if file_format == "avif":  # anywhere in it
         starts = [
             match.start() for _, match in zip(range(_MAX_TIFF_HEADERS), _TIFF_HEADER.finditer(data), strict=False)

@@ -28,7 +28,7 @@ from arrowlens.media.colour_codes import nclx_of, profile_for
 from arrowlens.media.colours import ToRgb
 from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.heif import HeifPicture
-from arrowlens.media.picture_headers import check_picture_header, check_size, say_megapixels
+from arrowlens.media.picture_headers import check_picture_header, check_size, say_megapixels, without_texts
 from arrowlens.media.picture_metadata import about_picture, orientation, read_exif
 from arrowlens.media.pnm import ScaledPnm, open_pnm
 from arrowlens.media.unpacking import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_for, make_thumbnail, unpack
@@ -145,6 +145,7 @@ def _load(
     data: bytes, file_format: str, limits: Limits, min_side: int | None, longer_side: int
 ) -> tuple[_Image, tuple[int, int], int]:
     """The decoded picture, the size of the whole, and how many times smaller than that it was decoded."""
+    scale = 1
     try:
         image = _PLUGINS[file_format](io.BytesIO(data))
         size = image.size
@@ -157,6 +158,10 @@ def _load(
     except Image.DecompressionBombError as error:  # a GIF's frame may be larger than the screen its header states
         raise TooLargeError(f"a frame is over the limit of {say_megapixels(limits)}") from error
     except (OSError, RuntimeError, SyntaxError, ValueError, Warning) as error:  # where the process makes them errors
+        if scale > 1 and file_format == "jpeg2000":  # one with parts cut away, where Pillow miscounts what is left
+            return _load(data, file_format, limits, None, longer_side)
+        if file_format == "png" and "MAX_TEXT" in str(error) and len(bare := without_texts(data)) < len(data):
+            return _load(bare, file_format, limits, min_side, longer_side)
         raise MediaError(_explain(error, file_format)) from error
     return image, size if scale > 1 else image.size, scale  # a TIFF has turned itself upright
 
