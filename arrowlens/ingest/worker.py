@@ -15,7 +15,7 @@ import traceback
 from typing import Any
 
 from arrowlens.ingest.channel import receive, send
-from arrowlens.ingest.measuring import Spent
+from arrowlens.ingest.measuring import Spent, peak_memory
 
 GRACE_S = 30.0  # beyond its limit, after which a worker that nobody ended ends itself
 _PR_SET_PDEATHSIG = 1
@@ -48,7 +48,7 @@ def _answer(step: Any, request: Any, replies: int) -> None:  # noqa: ANN401 - a 
     with spent.timed():
         result = getattr(step, method)(*arguments)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    send(replies, ("result", result, spent))
+    send(replies, ("result", result, (spent, 0 if sys.platform == "linux" else peak_memory())))
 
 
 def _take_streams() -> tuple[int, int]:

@@ -196,6 +196,7 @@ class _Process:
     def __init__(self, closing: threading.Event) -> None:
         self._closing = closing
         self._left_s = 0.0
+        self._told_peak = 0
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-W", "ignore", "-c", _BOOT, str(os.getpid()), *map(str, sys.path)],
@@ -206,7 +207,7 @@ class _Process:
                 env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
                 process_group=0,  # a terminal's Ctrl-C is for the run, which ends its workers in order
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # TypeError: an embedded Python that names no program
             raise WorkerError(f"a process for decoding cannot be started ({error}); use fewer --workers") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -228,11 +229,12 @@ class _Process:
         Raises:
             _LostError: the process crashed, or took too long. WorkerError: the step itself is broken.
         """
-        return self._exchange((method, (found,), limit_s), limit_s)
+        result, (spent, self._told_peak) = self._exchange((method, (found,), limit_s), limit_s)
+        return result, spent
 
     def peak(self, *, anew: bool = False) -> int:
         """The most bytes that it held so far; ``anew`` where the system allows it, from now on."""
-        peak = peak_memory(self._process.pid)
+        peak = peak_memory(self._process.pid) or self._told_peak
         if anew:
             forget_peak(self._process.pid)
         return peak
@@ -246,7 +248,7 @@ class _Process:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_LIMIT_S)
 
-    def _exchange(self, request: object, limit_s: float) -> tuple[Any, Spent]:
+    def _exchange(self, request: object, limit_s: float) -> tuple[Any, Any]:
         self._left_s = limit_s
         try:
             send(self._requests, request)
@@ -255,11 +257,11 @@ class _Process:
             raise _CrashError(self._how_it_ended()) from error
         except TimeoutError as error:
             raise _LostError(f"decoding took longer than {limit_s:g} s and was stopped") from error
-        kind, value, spent = reply
+        kind, value, costs = reply
         if kind == "error":
             cause = value.strip().splitlines()[-1]
             raise WorkerError(f"a process for decoding failed: {cause}; report it with the file's name") from None
-        return value, spent
+        return value, costs
 
     def _wait(self) -> None:
         """Until there is something to read. Time in which this process did not run itself hardly counts."""
