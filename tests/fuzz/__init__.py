@@ -1,0 +1,1 @@
+"""Decoding of mutated files, in worker processes: FUZZ_INPUTS of them."""
