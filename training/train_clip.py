@@ -37,7 +37,7 @@ EASY, HARD = 0.15, 0.65  # how far the pictures are varied, at the beginning and
 SOUND_SCALE = 20.0
 MUON_RATE, ADAM_RATE = 3e-3, 1e-3
 APART_FROM, APART_SCALE = 0.5, 30.0  # share of the time; steepness of the loss that makes scores comparable
-WEIGHTS = {"pictures": 1.0, "names": 0.3, "captions": 0.3, "pairs": 0.5, "apart": 0.2, "sounds": 0.3}
+WEIGHTS = {"pictures": 1.0, "names": 0.3, "captions": 0.3, "pairs": 0.5, "apart": 0.4, "sounds": 0.3}
 
 
 def anchors(kinds: int) -> Tensor:
