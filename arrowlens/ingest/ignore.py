@@ -28,7 +28,6 @@ JUNK = frozenset(
         b"@recycle",  # QNAP
         b"@recently-snapshot",
         b"$recycle.bin",  # Windows
-        b"recycler",
         b"system volume information",
         b"__macosx",  # macOS: resource forks in archives, bins of shares
         b"network trash folder",
