@@ -22,7 +22,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 demo: $(VENV)/installed
 	$(BIN)/arrowlens ingest $(SAMPLES) --library $(DEMO) --models demo
-	$(BIN)/arrowlens search "a green chair" --library $(DEMO) -k 5
+	$(BIN)/arrowlens search "a red bicycle" --library $(DEMO) -k 5
 	$(BIN)/arrowlens similar $(SAMPLES)/pictures/nature/lion-01.png --library $(DEMO) -k 5
 	$(BIN)/arrowlens similar $(SAMPLES)/sounds/dog-01.ogg --library $(DEMO) -k 5
 ifneq ($(UI),0)
