@@ -27,11 +27,10 @@ class HeifPicture:
     """
 
     def __init__(self, stream: io.BytesIO) -> None:
-        try:
-            file = pillow_heif.open_heif(stream)
-            self._image = file[file.primary_index]
-        except (RuntimeError, EOFError, IndexError, NotImplementedError) as error:
-            raise SyntaxError(str(error)) from error
+        file = pillow_heif.open_heif(stream)
+        if not len(file):
+            raise SyntaxError("there is no picture in it")
+        self._image = file[file.primary_index]
         self.size: tuple[int, int] = self._image.size
         self.width, self.height = self.size
         self.mode: str = _MODES.get(self._image.mode, self._image.mode)
@@ -57,12 +56,9 @@ class HeifPicture:
 
         Raises:
             MediaError: its pixels are not of the size that its header states.
-            Exception: whatever else libheif raises on a damaged file.
+            EOFError, OSError, RuntimeError, SyntaxError, ValueError: libheif's words on a damaged file.
         """
-        try:
-            self._data = memoryview(self._image.data)
-        except (RuntimeError, EOFError) as error:
-            raise ValueError(str(error)) from error
+        self._data = memoryview(self._image.data)
         if self._image.size != self.size or len(self._data) < self._image.stride * self.height:
             raise MediaError("damaged: the picture is not of the size that its header states")
 

@@ -35,6 +35,7 @@ from arrowlens.media.unpacking import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_
 
 SMALLEST_SIDE = 8  # pixels: what is smaller shows nothing
 _TRUNCATED = ("truncated", "unexpected end", "not enough image data")  # in Pillow's words
+_UNSUPPORTED = ("unsupported", "not implemented")
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 
 _Image = ImageFile.ImageFile | HeifPicture | ScaledPnm
@@ -157,7 +158,7 @@ def _load(
             image.info["icc_profile"] = profile_for(*codes)  # Pillow does not look for it
     except Image.DecompressionBombError as error:  # a GIF's frame may be larger than the screen its header states
         raise TooLargeError(f"a frame is over the limit of {say_megapixels(limits)}") from error
-    except (OSError, RuntimeError, SyntaxError, ValueError, Warning) as error:  # where the process makes them errors
+    except (EOFError, OSError, RuntimeError, SyntaxError, ValueError, Warning) as error:
         if scale > 1 and file_format == "jpeg2000":  # one with parts cut away, where Pillow miscounts what is left
             return _load(data, file_format, limits, None, longer_side)
         if file_format == "png" and "MAX_TEXT" in str(error) and len(bare := without_texts(data)) < len(data):
@@ -198,11 +199,13 @@ def _wavelet_levels(data: bytes) -> int:
 
 
 def _explain(error: Exception, file_format: str) -> str:
-    name, message = file_format.upper(), str(error)
+    name, message = file_format.upper(), " ".join(str(error).split())
     if any(words in message.lower() for words in _TRUNCATED):
         return f"truncated: the {name} data ends before the picture is complete"
+    if any(words in message.lower() for words in _UNSUPPORTED):
+        return f"a form of {name} that is not read ({message})"
+    # Pillow wraps Python's own errors, whose words mean nothing to a user, nor do bytes.
+    words = "" if error.__cause__ is not None or "b'" in message or 'b"' in message else f" ({message})"
     if isinstance(error, SyntaxError):
-        # Pillow wraps Python's own errors, whose words mean nothing to a user.
-        words = f" ({message})" if error.__cause__ is None else ""
         return f"damaged or truncated: the {name} header cannot be read{words}"
-    return f"damaged or truncated: the {name} data cannot be decoded ({message})"
+    return f"damaged or truncated: the {name} data cannot be decoded{words}"
