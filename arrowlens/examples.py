@@ -80,7 +80,7 @@ class ExampleReader:
         if decoded.reason is not None:
             raise MediaError(f"{name}: {decoded.reason}")
         if decoded.pixels is not None:
-            return Example(name, "image", decoded.content_hash, pixels=decoded.pixels)
+            return Example(name, "image", decoded.content_hash, pixels=decoded.pixels, box=decoded.box)
         assert decoded.samples is not None  # what can be read has pixels or samples
         return Example(name, "audio", decoded.content_hash, windows=self._windows(decoded.samples))
 

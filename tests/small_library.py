@@ -36,7 +36,7 @@ class Engine:
     def encode_text(self, texts, normalize=True):
         return np.stack([vector(7, *text.encode()) for text in texts])
 
-    def image_processor(self, pixels):
+    def image_processor(self, pixels, box=None):
         return pixels
 
     def encode_image(self, images, normalize=True):
@@ -54,6 +54,9 @@ class Provider:
     text_reaches_audio: bool = True
     clip_engine: Engine = field(default_factory=Engine)
     audio_encoder: Engine = field(default_factory=Engine)
+
+    def has(self, role):
+        return role in DIGESTS
 
     def digest(self, role):
         return DIGESTS[role]

@@ -25,13 +25,15 @@ class Example:
         name: what it is called in messages, and in ``Query.weights``.
         modality: "image" or "audio".
         content_hash: of its bytes, None when they are not known.
-        pixels: (H, W, 3) uint8 RGB. windows: (n,) float32 each, mono, 16 kHz. Without them only stored vectors count.
+        pixels: (H, W, 3) uint8 RGB. box: where the picture lies within them, as ``ImageProcessor`` takes it.
+        windows: (n,) float32 each, mono, 16 kHz. Without pixels and windows only stored vectors count.
     """
 
     name: str
     modality: Modality
     content_hash: str | None = None
     pixels: np.ndarray | None = None
+    box: tuple[float, float, float, float] | None = None
     windows: Sequence[np.ndarray] | None = None
 
 

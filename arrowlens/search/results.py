@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Modality = Literal["image", "audio"]
+FoundBy = Literal["meaning", "words", "both", "name"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Hit:
         media_id: 32 hex characters; names this place of the file in its library.
         modality: "image" or "audio".
         score: cosine similarity of the query and the file (of its best window), in [-1, 1]. Scores of different
-            queries, modalities and models are not comparable.
+            queries, modalities and models are not comparable. 0 where there is none: in the mode "keyword", and for
+            recordings that the text cannot reach.
         relevance: 0..1, or None where it is not known.
         start, end: seconds; the window that matched. Audio only.
         width, height: pixels of the upright picture. Images only.
@@ -39,6 +41,7 @@ class Hit:
         camera: make and model. latitude, longitude: where it was taken, in degrees north and east (WGS 84).
         title, artist, album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
+        found_by: "meaning", "words" (of its name, folder, caption or tags), "both", or "name": the text is its name.
         n_alike: how many files the hit stands for, where what looks or sounds the same was asked for once.
         metadata: further tags of the file, as text.
     """
@@ -69,12 +72,13 @@ class Hit:
     artist: str | None = None
     album: str | None = None
     content_hash: str | None = None
+    found_by: FoundBy = "meaning"
     n_alike: int = 1
     metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
 
 class Results(Sequence[Hit]):
-    """Hits, best first; equal scores are ordered by ``media_id``. Immutable.
+    """Hits, best first; equal ones are ordered by ``media_id``. Immutable.
 
     Slicing gives ``Results`` again. ``took_ms`` is the time from the question to the hits in milliseconds, encoding of
     the query included (and on a first search, the loading of the model). ``notices`` are remarks for the user, a line
@@ -170,6 +174,7 @@ def result_schema() -> pa.Schema:
         "artist": pa.utf8(),
         "album": pa.utf8(),
         "content_hash": pa.utf8(),
+        "found_by": pa.utf8(),
         "n_alike": pa.int64(),
         "metadata": pa.map_(pa.utf8(), pa.utf8()),
     }

@@ -23,6 +23,7 @@ from arrowlens.search.composition import (
     reached,
 )
 from arrowlens.search.filters import lowered
+from arrowlens.search.fusion import FUSED, Match, fused
 from arrowlens.search.paging import page, ranking
 from arrowlens.search.query import Example, Query, View
 from arrowlens.search.results import Hit, Modality, Results
@@ -37,17 +38,16 @@ _ATTEMPTS = 20  # to ask while nobody writes
 _ROLE_OF: dict[Modality, str] = {"image": "clip", "audio": "audio"}
 
 
+_Best = Callable[[int], list[Match]]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Match:
-    """The best row of one file: cosine, and for audio the window's seconds."""
+class _Question:
+    """What the store is asked: vectors (n, d) by the kind of file that they are compared with, and words."""
 
-    media_id: str
-    score: float
-    start: float | None
-    end: float | None
-
-
-_Best = Callable[[int], list[_Match]]
+    vectors: Mapping[Modality, np.ndarray]
+    words: str | None = None
+    modality: Modality | None = None  # that words are looked for in
 
 
 class Searcher:
@@ -64,7 +64,8 @@ class Searcher:
         """The files nearest to a question: pictures, and recordings where the question's space holds them too.
 
         Pictures and recordings share one ranking, which is fair only because they share one space; recordings that a
-        text cannot reach are never found.
+        text cannot reach are found by their words only. A single text is looked for by meaning and by its words
+        (``Query.mode``), and both rankings are fused by rank; files of which it is the name come first.
 
         Raises:
             InputError: parts that do not meet in one space or cancel out, a weight of nothing.
@@ -72,10 +73,12 @@ class Searcher:
         """
         started = time.perf_counter()
         notices: list[str] = []
-        parts, one_space = list(self._parts(query, notices)), self._provider.text_reaches_audio
-        vector = composed(parts, one_space)
-        queries = dict.fromkeys(reached(parts, one_space, query.modality), vector[None])
-        return self._answer(queries, view, started, notices)
+        words = query.text if query.mode != "vector" and not query.is_composed else None
+        vectors: dict[Modality, np.ndarray] = {}
+        if query.mode != "keyword" and (words is None or self._provider.has("clip")):
+            parts, one_space = list(self._parts(query, notices)), self._provider.text_reaches_audio
+            vectors = dict.fromkeys(reached(parts, one_space, query.modality), composed(parts, one_space)[None])
+        return self._answer(_Question(vectors, words, query.modality), view, started, notices)
 
     def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
         """The files of the same kind nearest to a picture or a recording.
@@ -91,7 +94,7 @@ class Searcher:
             ModelLoadError: the library has no model for that kind.
         """
         started = time.perf_counter()
-        return self._answer({example.modality: self._vectors(example)}, view, started)
+        return self._answer(_Question({example.modality: self._vectors(example)}), view, started)
 
     # -- from a question to vectors -------------------------------------------------------------------------------
 
@@ -125,7 +128,7 @@ class Searcher:
             return stored[_spread(len(stored))]
         if example.pixels is not None:
             engine = self._provider.clip_engine
-            pictures: np.ndarray = engine.encode_image(engine.image_processor(example.pixels)[None])
+            pictures: np.ndarray = engine.encode_image(engine.image_processor(example.pixels, box=example.box)[None])
             return pictures
         if not example.windows:
             raise InputError("a recording without samples finds nothing; give at least one window")
@@ -140,47 +143,25 @@ class Searcher:
 
     # -- from vectors to results ----------------------------------------------------------------------------------
 
-    def _answer(
-        self, queries: Mapping[Modality, np.ndarray], view: View, started: float, notices: Sequence[str] = ()
-    ) -> Results:
+    def _answer(self, question: _Question, view: View, started: float, notices: Sequence[str] = ()) -> Results:
         for _ in range(_ATTEMPTS):  # files are selected first and compared afterwards: a commit may come in between
             selection = self._storage.select(lowered(view.where)) if view.where else None
-            hits = self._hits_in(view, self._best(queries, selection))
+            hits = self._hits_in(question, view, selection)
             if selection is None or self._storage.is_current(selection):
                 break
         if view.sort == "date":
             hits = by_date(hits)
         return Results(hits, (time.perf_counter() - started) * 1e3, notices)
 
-    def _best(self, queries: Mapping[Modality, np.ndarray], selection: Selection | None) -> _Best:
-        def best(n: int) -> list[_Match]:
-            matches = [match for kind, rows in queries.items() for match in self._nearest(kind, rows, n, selection)]
-            return sorted(matches, key=lambda match: (-match.score, match.media_id))[:n]
-
-        return best
-
-    def _nearest(self, modality: Modality, queries: np.ndarray, k: int, selection: Selection | None) -> list[_Match]:
-        """Best match of each file over all ``queries`` (n, d). The best k of every row hold the best k of all rows."""
-        role = _ROLE_OF[modality]
-        digest = self._provider.digest(role)
-        best: dict[str, _Match] = {}
-        for query in queries:
-            table = self._storage.search(role, digest, query, k, modality, selection)
-            for row in table.select(["media_id", "score", "start", "end"]).to_pylist():
-                match = _Match(**row)
-                if match.media_id not in best or match.score > best[match.media_id].score:
-                    best[match.media_id] = match
-        return list(best.values())
-
-    def _hits_in(self, view: View, best: _Best) -> list[Hit]:
-        blocks = ranking(best, lambda match: match.media_id, view.k)
+    def _hits_in(self, question: _Question, view: View, selection: Selection | None) -> list[Hit]:
+        blocks = ranking(self._best(question, selection), lambda match: match.content_hash, view.k)
         if not view.collapse:
-            return self._hits(page(blocks, view.k, view.offset))
+            return self._hits(page(blocks, view.k, view.offset), question)
         hits: list[Hit] = []
         vectors: dict[str, np.ndarray] = {}
         for block in blocks:
-            hits += self._hits(block)
-            vectors |= self._vectors_of(hits[-len(block) :])
+            new = self._hits(block, question)
+            hits, vectors = hits + new, vectors | self._vectors_of(new)
             stacks = stacked(hits, classes_by_vectors(hits, vectors))
             if len(stacks) >= view.offset + view.k:
                 break
@@ -188,6 +169,57 @@ class Searcher:
         places = self._storage.places([hit.content_hash for stack in shown for hit in stack.hits if hit.content_hash])
         n_files = [sum(places.get(hit.content_hash or "", 1) for hit in stack.hits) for stack in shown]
         return [dataclasses.replace(stack.best, n_alike=n) for stack, n in zip(shown, n_files, strict=True)]
+
+    def _best(self, question: _Question, selection: Selection | None) -> _Best:
+        """n -> the best n by meaning; where files have the question's words, by both."""
+
+        def best(n: int) -> list[Match]:
+            by_words = self._by_words(question, max(n, FUSED), selection)
+            depth = max(n, FUSED) if by_words else n
+            by_meaning = [
+                match
+                for kind, rows in question.vectors.items()
+                for match in self._nearest(kind, rows, depth, selection)
+            ]
+            by_meaning.sort(key=lambda match: (-(match.score or 0.0), match.media_id))
+            return fused(by_meaning[:depth], by_words)[:n] if by_words else by_meaning[:n]
+
+        return best
+
+    def _by_words(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
+        if question.words is None:
+            return []
+        rows = self._storage.find_words(question.words, n, question.modality, selection).slice(0, n).to_pylist()
+        return [
+            Match(row["media_id"], row["content_hash"], found_by="name" if row["is_name"] else "words") for row in rows
+        ]
+
+    def _nearest(self, modality: Modality, queries: np.ndarray, k: int, selection: Selection | None) -> list[Match]:
+        """Best match of each file over all ``queries`` (n, d). The best k of every row hold the best k of all rows."""
+        role = _ROLE_OF[modality]
+        digest = self._provider.digest(role)
+        best: dict[str, Match] = {}
+        for query in queries:
+            table = self._storage.search(role, digest, query, k, modality, selection)
+            for row in table.to_pylist():
+                match = Match(**row)
+                if match.media_id not in best or row["score"] > (best[match.media_id].score or 0.0):
+                    best[match.media_id] = match
+        return list(best.values())
+
+    def _scored(self, matches: Sequence[Match], question: _Question) -> list[Match]:
+        """With the cosines of what was found by its words only, as far as the question can be compared with it."""
+        bare = [match for match in matches if match.score is None]
+        scored: dict[str, Match] = {}
+        if bare and question.vectors:
+            keys = {"media_id": [m.media_id for m in bare], "content_hash": [m.content_hash for m in bare]}
+            among = self._storage.selection(**keys)
+            for kind, rows in question.vectors.items():
+                scored |= {match.content_hash: match for match in self._nearest(kind, rows, len(bare), among)}
+        return [
+            dataclasses.replace(scored.get(match.content_hash, match), media_id=match.media_id, found_by=match.found_by)
+            for match in matches
+        ]
 
     def _vectors_of(self, hits: Sequence[Hit]) -> dict[str, np.ndarray]:
         """The vectors by which hits were found, by ``media_id``."""
@@ -202,7 +234,8 @@ class Searcher:
                     found[hit.media_id] = matched[0].embedding
         return found
 
-    def _hits(self, matches: Sequence[_Match]) -> list[Hit]:
+    def _hits(self, matches: Sequence[Match], question: _Question) -> list[Hit]:
+        matches = self._scored(matches, question)
         rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in matches]).to_pylist()}
         return [_hit(match, rows[match.media_id]) for match in matches if match.media_id in rows]
 
@@ -230,15 +263,16 @@ _COPIED = (
 )
 
 
-def _hit(match: _Match, row: dict[str, Any]) -> Hit:
+def _hit(match: Match, row: dict[str, Any]) -> Hit:
     """A match with its row of ``media``."""
     return Hit(
         path=Path(os.fsdecode(row["absolute_path"])),
         media_id=match.media_id,
         modality=row["modality"],
-        score=match.score,
+        score=match.score or 0.0,
         start=match.start,
         end=match.end,
+        found_by=match.found_by,
         metadata=dict(row["metadata"] or ()),
         **{name: row[name] for name in _COPIED},
     )

@@ -13,6 +13,7 @@ A library is a folder::
     storage.settings                                   Settings; .models[role] is a ModelRecord, .roots are Roots
     storage.search(role, digest, query, k, modality)   pa.Table media_id, score, start, end, content_hash
     storage.select([(column, op, value), ...])         Selection: the files that satisfy conditions, for search(among=)
+    storage.find_words(text, n, modality, among)       pa.Table media_id, content_hash, modality, is_name
     storage.media(ids)                                 pa.Table of media's columns and absolute_path (bytes), by id
     storage.media_by_path(path)                        one such row as a dict, or None
     storage.media_under(folder)                        such rows of everything below a folder, or of one file

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from arrowlens.store.conditions import Condition, columns_of, expression, holds, is_compared_later
 from arrowlens.store.ranking import first_limit, vouched
-from arrowlens.store.schema import INDEXED, MEDIA_TABLE, media_schema
+from arrowlens.store.schema import INDEXED, MEDIA_TABLE
 from arrowlens.store.tables import Tables, equals, is_among
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXACT = 2_000  # selected files whose vectors are all compared, past any index
 # Fetching a row by nearness costs as much as selecting so many files by their ids (measured, 100,000 x 512).
 _FILES_A_ROW = 16
-_KEYS = ["media_id", "content_hash"]
+KEYS = pa.schema([pa.field("media_id", pa.string()), pa.field("content_hash", pa.string())])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,8 +85,7 @@ def select(tables: Tables, conditions: Sequence[Condition]) -> Selection:
     Raises:
         StorageError: the database refused.
     """
-    schema = media_schema()
-    empty = Selection(schema.empty_table().select(_KEYS), 0)
+    empty = Selection(KEYS.empty_table(), 0)
 
     def ask(table: LanceTable) -> Selection:
         held = set(table.schema.names)
@@ -97,9 +96,9 @@ def select(tables: Tables, conditions: Sequence[Condition]) -> Selection:
         version = int(table.version)  # before the rows: what is written meanwhile makes the selection an old one
         wanted, later = expression(here), [condition for condition in here if is_compared_later(condition)]
         where = equals("state", INDEXED) if wanted is None else equals("state", INDEXED) & wanted
-        rows = table.search().where(where).select([*_KEYS, *columns_of(later)]).limit(None).to_arrow()
+        rows = table.search().where(where).select([*KEYS.names, *columns_of(later)]).limit(None).to_arrow()
         for condition in later:
             rows = rows.filter(pa.array(holds(rows, condition)))
-        return Selection(rows.select(_KEYS).sort_by("media_id"), table.count_rows(), version)
+        return Selection(rows.select(KEYS.names).sort_by("media_id"), table.count_rows(), version)
 
     return tables.read(MEDIA_TABLE, ask, empty)

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
 from arrowlens.store.conditions import Condition
-from arrowlens.store.filtered import Aim, Selection, select
+from arrowlens.store.filtered import KEYS, Aim, Selection, select
 from arrowlens.store.index import IndexState, index_state, nearest
-from arrowlens.store.opening import OpenLibrary
+from arrowlens.store.keywords import FOUND, find
 from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, vouched
+from arrowlens.store.scanning import VectorScanner
 from arrowlens.store.schema import (
     INDEXED,
     MEDIA_TABLE,
@@ -36,7 +37,7 @@ _ATTEMPTS = 20  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
 
-class LibraryReader(OpenLibrary):
+class LibraryReader(VectorScanner):
     """Everything that needs no lock. Each answer is of the newest version, whoever wrote it."""
 
     def search(
@@ -99,6 +100,23 @@ class LibraryReader(OpenLibrary):
             StorageError: the database refused.
         """
         return select(self._tables, conditions)
+
+    def find_words(self, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
+        """At least ``n`` files that have all words of a text in their names, folders, captions and tags, or all.
+
+        Returns:
+            ``media_id, content_hash, modality, is_name`` (whether the text is the file's name or path), those first,
+            then by BM25 falling, equal ones by id; equal content once.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self._tables.read(MEDIA_TABLE, lambda table: find(table, text, n, modality, among), FOUND.empty_table())
+
+    def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:
+        """The files of these pairs, for ``search(among=...)``."""
+        files = pa.table([pa.array(media_id, pa.string()), pa.array(content_hash, pa.string())], schema=KEYS)
+        return Selection(files.sort_by("media_id"), self._tables.read(MEDIA_TABLE, lambda table: table.count_rows(), 0))
 
     def is_current(self, selection: Selection) -> bool:
         """Whether nobody has written media since files were selected."""

@@ -36,7 +36,8 @@ def media_schema() -> pa.Schema:
     its own tags say. ``latitude`` and ``longitude`` are degrees north and east. ``captured_at`` is by the clock of the
     device, ``taken`` the same, or else the time of the last change by the clock of the machine that ingested it.
     ``layout`` is the schema version that the row was written in: one of an earlier version lacks the columns that came
-    since. Columns of later versions stand at the end, in the order in which libraries got them.
+    since. ``words`` is what the full-text index holds of all the row's texts. Columns of later versions stand at the
+    end, in the order in which libraries got them.
     """
     return pa.schema(
         [
@@ -71,6 +72,7 @@ def media_schema() -> pa.Schema:
             pa.field("artist", pa.string()),
             pa.field("album", pa.string()),
             pa.field("description", pa.string()),
+            pa.field("words", pa.string()),
         ]
     )
 

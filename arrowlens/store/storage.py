@@ -22,6 +22,7 @@ from arrowlens.store.schema import (
     vector_table_name,
 )
 from arrowlens.store.vectors import VectorRow, vector_table
+from arrowlens.store.words import WORDS, words_of
 
 
 class MultimodalStorage(LibraryReader):
@@ -74,7 +75,7 @@ class MultimodalStorage(LibraryReader):
         Raises:
             LibraryBusyError, StorageError: as for writing.
         """
-        unique = list({row["media_id"]: dict(row) for row in rows}.values())
+        unique = list({row["media_id"]: {**row, WORDS: words_of(row)} for row in rows}.values())
         with self.writing():
             self._tables.merge(MEDIA_TABLE, "media_id", pa.Table.from_pylist(unique, schema=media_schema()))
 

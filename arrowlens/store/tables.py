@@ -19,6 +19,7 @@ import pyarrow as pa
 from arrowlens.errors import StorageError
 from arrowlens.store.durable import Durable
 from arrowlens.store.upkeep import compact, keep_in_shape, shape_of
+from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -36,7 +37,7 @@ _ENVIRONMENT = {
     "LANCEDB_LOG": "error",  # its warnings are of its own affairs, and go to the user's terminal
 }
 # What lance says of a file that is shorter than it was written.
-_CUT_OFF = ("fill whole buffer", "file size is too small", "for object of size")
+_CUT_OFF = ("fill whole buffer", "file size is too small", "for object of size", "decode protobuf")
 _SOURCE_LINE = re.compile(r",? /\S+\.rs:\d+:\d+")  # where in lance's own source
 
 
@@ -256,8 +257,11 @@ class Tables:
 
     def _create(self, name: str, schema: pa.Schema) -> LanceTable:
         with self._lock:
-            self._open[name] = self._connected().create_table(name, schema=schema, exist_ok=True)
-            return self._open[name]
+            table: LanceTable = self._connected().create_table(name, schema=schema, exist_ok=True)
+            if WORDS in schema.names:
+                keep_words(table)  # at once: rows are found by words before the first upkeep
+            self._open[name] = table
+            return table
 
     def _connected(self) -> Any:  # noqa: ANN401 - lancedb is not typed
         if self._database is None:

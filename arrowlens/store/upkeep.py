@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from arrowlens.store.durable import Durable
 from arrowlens.store.index import keep_index
+from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -76,16 +77,22 @@ def shape_of(table: LanceTable, folder: Path) -> Shape:
 
 
 def keep_in_shape(table: LanceTable, folder: Path, durable: Durable, *, thorough: bool) -> None:
-    """Build or rebuild the vector index if there is cause; compact if there is, or if ``thorough``."""
-    has_vectors = "embedding" in table.schema.names
+    """Build or rebuild the indexes if there is cause; compact if there is, or if ``thorough``."""
+    has_vectors, has_words = "embedding" in table.schema.names, WORDS in table.schema.names
     if has_vectors:
         keep_index(table)
+    if has_words:
+        keep_words(table)
     if thorough or shape_of(table, folder).is_compaction_due:
+        has_words_of_deleted = has_words and _has_deleted(folder)
         compact(table, folder, durable)
         if _has_deleted(folder):
             _purge(table, folder, durable)
             if has_vectors:
                 keep_index(table)
+        if has_words_of_deleted:
+            keep_words(table, anew=True)
+            compact(table, folder, durable)
 
 
 def compact(table: LanceTable, folder: Path, durable: Durable) -> None:

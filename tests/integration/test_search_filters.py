@@ -305,14 +305,16 @@ def numbers(results):
 def test_a_search_keeps_what_satisfies_the_conditions(filled):
     storage, rows = filled
     searcher = Searcher(storage, Provider())
-    found = searcher.search(Query("x"), View(100, where=parse("size >= 112 and size < 130 and kind = image")))
+    found = searcher.search(
+        Query("x", mode="vector"), View(100, where=parse("size >= 112 and size < 130 and kind = image"))
+    )
     kept = {row.media_id for row in rows if row.modality == "image"} & {hit.media_id for hit in found}
     assert len(found) == len(kept) == 18
     assert numbers(found) == set(range(12, 30))
-    both = searcher.search(Query("x"), View(100, where=parse("size < 105")))
+    both = searcher.search(Query("x", mode="vector"), View(100, where=parse("size < 105")))
     assert {hit.modality for hit in both} == {"image", "audio"}
-    assert searcher.search(Query("x"), View(3, where=parse("size < 105"))) == both[:3]
-    assert len(searcher.search(Query("x"), View(3, where=parse("size < 0")))) == 0
+    assert searcher.search(Query("x", mode="vector"), View(3, where=parse("size < 105"))) == both[:3]
+    assert len(searcher.search(Query("x", mode="vector"), View(3, where=parse("size < 0")))) == 0
     like = searcher.similar(Example("x", "audio", f"a{5:031x}"), View(9, where=parse("duration = 20s and size != 105")))
     assert len(like) == 9
     assert 5 not in numbers(like)
@@ -320,16 +322,18 @@ def test_a_search_keeps_what_satisfies_the_conditions(filled):
 
 def test_pages_of_a_filtered_search_never_repeat_or_skip(filled):
     searcher, where = Searcher(filled[0], Provider()), parse("size >= 110")
-    whole = searcher.search(Query("x"), View(100, where=where))
-    pages = [searcher.search(Query("x"), View(6, offset, where)) for offset in range(0, len(whole) + 6, 6)]
+    whole = searcher.search(Query("x", mode="vector"), View(100, where=where))
+    pages = [
+        searcher.search(Query("x", mode="vector"), View(6, offset, where)) for offset in range(0, len(whole) + 6, 6)
+    ]
     assert [hit for part in pages for hit in part] == list(whole)
 
 
 def test_results_by_date_are_the_best_ones_in_another_order(filled):
     storage, _ = filled
     searcher = Searcher(storage, Provider())
-    best = searcher.search(Query("x"), View(10))
-    dated = searcher.search(Query("x"), View(10, sort="date"))
+    best = searcher.search(Query("x", mode="vector"), View(10))
+    dated = searcher.search(Query("x", mode="vector"), View(10, sort="date"))
     assert {hit.media_id for hit in dated} == {hit.media_id for hit in best}
     assert list(dated) == by_date(best)
 
@@ -358,7 +362,7 @@ class Meanwhile:
 def test_a_selection_is_made_again_when_somebody_writes_meanwhile(tmp_path):
     for storage, _ in filled_storage(tmp_path):
         searcher = Searcher(Meanwhile(storage, 2), Provider())
-        found = searcher.search(Query("x"), View(5, where=parse("width = 7")))
+        found = searcher.search(Query("x", mode="vector"), View(5, where=parse("width = 7")))
         assert {hit.media_id for hit in found} == {"new 0", "new 1"}
 
 
@@ -386,11 +390,11 @@ def alike(tmp_path_factory):
 @pytest.mark.parametrize("k", [1, 4, 12, 50])
 def test_what_looks_the_same_is_shown_once_with_its_number(alike, k):
     searcher = Searcher(alike, Provider(text_reaches_audio=False))
-    plain = searcher.search(Query("x"), View(60))
+    plain = searcher.search(Query("x", mode="vector"), View(60))
     best_of: dict[str, str] = {}
     for hit in plain:
         best_of.setdefault(hit.media_id[:2], hit.media_id)
-    pages = [searcher.search(Query("x"), View(k, offset, collapse=True)) for offset in range(0, 13, k)]
+    pages = [searcher.search(Query("x", mode="vector"), View(k, offset, collapse=True)) for offset in range(0, 13, k)]
     shown = [hit for part in pages for hit in part]
     assert [hit.media_id for hit in shown] == list(best_of.values())
     assert all(len(part) == k for part in pages[: 12 // k])

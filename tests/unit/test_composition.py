@@ -208,7 +208,7 @@ def test_views_are_checked(fields, message):
 
 def test_pages_are_parts_of_one_ranking(filled):
     searcher = Searcher(filled[0], Provider())
-    whole = searcher.search(Query("x"), View(98))
-    pages = [searcher.search(Query("x"), View(7, offset)) for offset in range(0, 105, 7)]
+    whole = searcher.search(Query("x", mode="vector"), View(98))
+    pages = [searcher.search(Query("x", mode="vector"), View(7, offset)) for offset in range(0, 105, 7)]
     assert [hit for part in pages for hit in part] == list(whole)
     assert len(pages[-1]) == 0

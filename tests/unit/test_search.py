@@ -31,11 +31,13 @@ def test_text_finds_what_brute_force_finds(filled, k, modality):
 
 def test_pictures_and_sounds_share_a_ranking_only_in_one_space(filled):
     storage, rows = filled
-    mixed = Searcher(storage, Provider(text_reaches_audio=True)).search(Query("x"), View(98))
+    mixed = Searcher(storage, Provider(text_reaches_audio=True)).search(Query("x", mode="vector"), View(98))
     assert {hit.modality for hit in mixed} == {"image", "audio"}
     apart = Searcher(storage, Provider(text_reaches_audio=False))
-    assert_same(apart.search(Query("x"), View(98)), brute_force(rows, Engine().encode_text(["x"]), ["image"], 98))
-    assert len(apart.search(Query("x", modality="audio"), View(5))) == 0
+    assert_same(
+        apart.search(Query("x", mode="vector"), View(98)), brute_force(rows, Engine().encode_text(["x"]), ["image"], 98)
+    )
+    assert len(apart.search(Query("x", modality="audio", mode="vector"), View(5))) == 0
 
 
 def test_a_picture_finds_pictures(filled):
@@ -81,13 +83,15 @@ def test_hits_carry_what_the_library_knows(filled):
 @pytest.mark.parametrize("k", [0, -1, 1.5, True, np.True_, "3", None, np.float32(3), np.int64(0)])
 def test_k_must_be_a_count(filled, k):
     with pytest.raises(InputError, match="k is"):
-        Searcher(filled[0], Provider()).search(Query("x"), View(k))
+        Searcher(filled[0], Provider()).search(Query("x", mode="vector"), View(k))
 
 
 def test_k_may_be_a_number_of_numpy(filled):
     searcher = Searcher(filled[0], Provider())
-    assert searcher.search(Query("x"), View(np.int64(3))) == searcher.search(Query("x"), View(3))
-    assert len(searcher.search(Query("x"), View(np.uint8(3)))) == 3
+    assert searcher.search(Query("x", mode="vector"), View(np.int64(3))) == searcher.search(
+        Query("x", mode="vector"), View(3)
+    )
+    assert len(searcher.search(Query("x", mode="vector"), View(np.uint8(3)))) == 3
 
 
 @pytest.mark.parametrize("n", [32, 33, 1440])
