@@ -6,6 +6,7 @@ import io
 import math
 import re
 import struct
+from collections.abc import Iterator
 
 from arrowlens.errors import MediaError
 from arrowlens.media.containers import check_boxes
@@ -21,7 +22,8 @@ _EXTENTS = re.compile(rb"ispe\0{4}")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # Memory a pixel, measured, over that of a PNG (4.5 bytes, reduced): the decoders hold several copies.
 _COSTS = {"webp": 2.5, "avif": 1.5, "jpeg2000": 3.0}
-_START_OF_SCAN, _EXIF_MARKER = 0xDA, 0xE1
+_START_OF_SCAN, _EXIF_MARKER, _PROGRESSIVE = 0xDA, 0xE1, 0xC2
+_FRAMES = (0xC0, 0xC1, 0xC2)
 
 
 def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
@@ -37,8 +39,8 @@ def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
             raise MediaError(f"truncated: {len(data):,} of {promised:,} bytes are there")
     if file_format in ("heic", "avif", "jpeg2000"):
         check_boxes(io.BytesIO(data), len(data))
-    if file_format == "jpeg" and (n_scans := data.count(b"\xff\xda")) > _MAX_SCANS:
-        raise MediaError(f"damaged: it claims {n_scans:,} passes over the picture")
+    if file_format == "jpeg":
+        _check_scans(data)
     if not _metadata_is_plausible(data, file_format):
         raise MediaError("damaged: its metadata claims more than the file holds")
 
@@ -108,7 +110,9 @@ def _metadata_is_plausible(data: bytes, file_format: str) -> bool:
     if file_format == "tiff":
         return is_plausible(data)
     if file_format == "jpeg":
-        exif = _jpeg_exif(data)
+        exif = b"".join(
+            body[6:] for marker, body in _jpeg_segments(data) if marker == _EXIF_MARKER and body[:6] == b"Exif\0\0"
+        )  # as Pillow joins them
         return len(exif) <= _MOST_EXIF and is_plausible(exif)
     if file_format == "avif":  # anywhere in it
         starts = [
@@ -118,15 +122,27 @@ def _metadata_is_plausible(data: bytes, file_format: str) -> bool:
     return True
 
 
-def _jpeg_exif(data: bytes) -> bytes:
-    """All segments of EXIF in one, as Pillow joins them."""
-    parts, position = [], 2
+def _check_scans(data: bytes) -> None:
+    """A JPEG that is not all in its first scan holds the whole picture for as many as come."""
+    n_channels = 0
+    for marker, body in _jpeg_segments(data):
+        if marker in _FRAMES:
+            n_channels = body[5] if len(body) > 5 else 0
+        if marker == _PROGRESSIVE or (marker == _START_OF_SCAN and body[:1] < bytes([n_channels])):
+            if (n_scans := data.count(b"\xff\xda")) > _MAX_SCANS:
+                raise MediaError(f"damaged: it claims {n_scans:,} passes over the picture")
+            return
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and contents of the segments of a JPEG, up to where its pixels start."""
+    position = 2
     for _ in range(_MAX_SEGMENTS):
-        marker, length = data[position + 1 : position + 2], int.from_bytes(data[position + 2 : position + 4])
-        if data[position : position + 1] != b"\xff" or not marker or marker[0] == _START_OF_SCAN:
-            break
-        body = data[position + 4 : position + 2 + length]
-        if marker[0] == _EXIF_MARKER and body.startswith(b"Exif\0\0"):
-            parts.append(body[6:])
+        head = data[position : position + 4]
+        if len(head) < 4 or head[0] != 0xFF:
+            return
+        marker, length = head[1], int.from_bytes(head[2:])
+        yield marker, data[position + 4 : position + 2 + length]
+        if marker == _START_OF_SCAN:
+            return
         position += 2 + length
-    return b"".join(parts)

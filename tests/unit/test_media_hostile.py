@@ -11,6 +11,7 @@ import pytest
 
 from arrowlens.media import decode
 from tests import hostile_media
+from tests.media_factory import image_bytes
 
 MOST_SECONDS = 3.0  # of a processor, for one file
 MOST_MEGABYTES = 250  # of memory, for all of them one after another
@@ -89,3 +90,12 @@ def test_too_many_texts_cost_only_themselves() -> None:
     assert len(data) < 100_000
     decoded = decode("x", data=data)
     assert (decoded.reason, decoded.width) == (None, 64)
+
+
+def test_passes_over_a_jpeg_are_counted_where_there_can_be_several() -> None:
+    """What only looks like the start of one, in the pixels of a JPEG in one pass, is none."""
+    scans = hostile_media.jpeg_of_scans(5_000)
+    assert "passes over the picture" in str(decode("x", data=scans).reason)
+    assert decode("x", data=hostile_media.jpeg_of_scans(10)).reason is None
+    baseline = image_bytes("jpeg")
+    assert decode("x", data=baseline + b"\xff\xda" * 5_000).reason is None
