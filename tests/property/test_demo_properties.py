@@ -16,24 +16,18 @@ from arrowlens.encoders import CLIPEngine
 
 DEMO = Path(arrowlens.__file__).parent / "demo"
 SAMPLES = DEMO / "samples"
-SEVERAL = ("two ", "three ", "four ", "five ")  # counts are not what this property is about
 
 
 def distinct_pairs() -> list[tuple[Path, str]]:
-    """A fixed set: the bundled pictures of one thing each, every thing another one, with their captions.
+    """A fixed set: the bundled pictures of one thing each, in a colour or several times or not, with their captions.
 
-    Colours of the same things, counts and scenes of several things are left out: those captions fit other pictures of
-    the set in part. This choice was made knowing which pairs the model gets wrong: all four of those (of 64) are among
-    what is left out, so the property is a floor for the model, not a measure of it. The measure over all pairs is in
-    docs/demo-model.md.
+    Scenes of different things are left out. This choice was made knowing which pairs the model gets wrong: the only one
+    of the 64 in which a text prefers another picture is a scene, so the property is a floor for the model, not a
+    measure of it. The measure over all pairs is in docs/demo-model.md.
     """
     with (SAMPLES / "pairs.csv").open(encoding="utf-8", newline="") as file:
         pairs = [(SAMPLES / row["path"], row["caption"]) for row in csv.DictReader(file)]
-    return [
-        (path, caption)
-        for path, caption in pairs
-        if path.parent.name not in ("colours", "scenes") and not caption.startswith(SEVERAL)
-    ]
+    return [(path, caption) for path, caption in pairs if " and " not in caption]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +45,7 @@ def similarity() -> np.ndarray:
 # Feature: multimodal-encoder-system, Property 7: CLIP Contrastive Alignment
 @given(data=st.data())
 def test_in_any_batch_each_text_prefers_its_own_picture(similarity: np.ndarray, data: st.DataObject) -> None:
-    assert len(similarity) >= 30
+    assert len(similarity) >= 45
     rows = st.lists(st.integers(0, len(similarity) - 1), min_size=2, max_size=16, unique=True)
     batch = data.draw(rows)
     scores = similarity[np.ix_(batch, batch)]
