@@ -18,6 +18,7 @@ from arrowlens.media.sounds import Sound, open_sound
 
 SILENCE_SPREAD = 2e-4  # of full scale 1: -74 dB between the lowest and the highest sample
 MAX_PEAK = 65536.0  # float files scaled to 16-bit integers exist; beyond that it is no sound
+_PART = 1 << 23  # samples, 32 MB: so large a piece of memory goes back to the system the moment it is let go
 RATES = (1000, 768_000)  # Hz
 
 
@@ -75,6 +76,7 @@ class _Mixer:
         self._rate = rate
         self._n_frames = 0
         self._parts: list[np.ndarray] = []
+        self._n_last = _PART  # samples in the last of them, which is full
         self._resampler = (
             None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         )
@@ -87,25 +89,37 @@ class _Mixer:
     def add(self, block: np.ndarray) -> None:
         """Take a block, (n, channels) float32."""
         with np.errstate(over="ignore", invalid="ignore"):  # extreme floats are found below, by what they make
-            mono = block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
             peak = float(np.abs(mono).max())
         if not peak <= MAX_PEAK:
             self._refuse(mono, peak)
         self._n_frames += len(mono)
-        self._parts.append(mono if self._resampler is None else self._resampler.resample_chunk(mono))
+        self._keep(mono if self._resampler is None else self._resampler.resample_chunk(mono))
 
     def finish(self) -> np.ndarray:
         """All samples, (n,) float32; n is the length in seconds times 16,000, rounded up."""
         if self._resampler is not None:
-            self._parts.append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        samples = np.zeros(-(-self._n_frames * SAMPLE_RATE // self._rate), np.float32)
+            self._keep(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        n_samples = -(-self._n_frames * SAMPLE_RATE // self._rate)
+        samples = np.zeros(n_samples, np.float32)
         start = 0
         self._parts.reverse()
-        while self._parts:  # each part is let go once it is copied: the peak is one copy, not two
-            part = self._parts.pop()[: len(samples) - start]
+        while self._parts:  # each part is let go once it is copied: the peak is one copy and a part, not two
+            part = self._parts.pop()
+            part = part[: min(len(part) if self._parts else self._n_last, n_samples - start)]
             samples[start : start + len(part)] = part
             start += len(part)
         return samples
+
+    def _keep(self, samples: np.ndarray) -> None:
+        while len(samples):
+            if self._n_last == _PART:
+                self._parts.append(np.empty(_PART, np.float32))
+                self._n_last = 0
+            taken = samples[: _PART - self._n_last]
+            self._parts[-1][self._n_last : self._n_last + len(taken)] = taken
+            self._n_last += len(taken)
+            samples = samples[len(taken) :]
 
     def _refuse(self, mono: np.ndarray, peak: float) -> None:
         bad = ~(np.abs(mono) <= MAX_PEAK)

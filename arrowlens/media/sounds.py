@@ -210,7 +210,9 @@ class FilmSound:
     def _pack(packer: av.AudioResampler | None, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
         """What is complete of the packed blocks, after one more frame; all of it after None."""
         for packed in packer.resample(frame) if packer is not None else ():
-            yield packed.to_ndarray().reshape(-1, packed.layout.nb_channels)
+            n_channels = packed.layout.nb_channels
+            values = np.frombuffer(memoryview(packed.planes[0]), np.float32, packed.samples * n_channels)
+            yield values.reshape(-1, n_channels)
 
 
 def _broken_off(there: float, promised: float | None, words: str) -> MediaError:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import re
 import struct
+import subprocess
+import sys
 from datetime import datetime
+from pathlib import Path
 
 import av
 import numpy as np
@@ -224,3 +227,29 @@ def test_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
         decode("x", data=data[: len(data) // 2])
         decode("x", data=data[:200] + bytes(300) + data[500:])
     assert capfd.readouterr() == ("", "")
+
+
+def test_memory_of_a_long_recording(tmp_path: Path) -> None:
+    """Its samples, a part of them, and what the decoders themselves take."""
+    program = """
+import sys
+from arrowlens.media import decode
+
+def most_megabytes():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+assert decode(sys.argv[1]).reason is None
+before = most_megabytes()
+samples = decode(sys.argv[2]).samples
+print(most_megabytes() - before - samples.nbytes / 2**20)
+"""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the system does not say how much memory a process took")
+    clicks = np.zeros((16_000 * 40 * 60, 1), np.float32)
+    clicks[::16_000] = 0.5
+    for name, sound in (("short", clicks[:16_000]), ("long", clicks)):
+        (tmp_path / name).write_bytes(encode_film([sound], 16_000, "m4a"))
+    paths = [str(tmp_path / name) for name in ("short", "long")]
+    run = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 64  # of samples alone there are 146
