@@ -71,8 +71,8 @@ def write_plain(path: Path, colour: tuple[int, int, int]) -> Path:
 class LargeStep:
     """A step for files that all need room; says in a journal when it begins and ends each of them."""
 
-    def __init__(self, journal: Path) -> None:
-        self.journal = journal
+    def __init__(self, journal: Path, n_samples: int = 1) -> None:
+        self.journal, self.n_samples = journal, n_samples
 
     def __call__(self, found: Found) -> Prepared:
         return Prepared(found, Decoded("image", "large"), needs_room=True)
@@ -83,7 +83,7 @@ class LargeStep:
         self._say("end")
         if found.relative == b"crash":
             os.kill(os.getpid(), signal.SIGKILL)
-        return Prepared(found, Decoded("image", None, "hash"))
+        return Prepared(found, Decoded("audio", None, "hash"), np.zeros(self.n_samples, np.float32))
 
     def content(self, found: Found) -> str | None:
         return "hash"
@@ -91,3 +91,10 @@ class LargeStep:
     def _say(self, word: str) -> None:
         with self.journal.open("a", encoding="ascii") as file:
             file.write(f"{word}\n")
+
+
+class LongStep:
+    """A step whose results are larger than any pipe."""
+
+    def __call__(self, found: Found) -> Prepared:
+        return Prepared(found, Decoded("audio", None, "hash"), np.arange(50_000_000, dtype=np.float32))

@@ -97,11 +97,13 @@ class Committer:
             self._kept[found.media_id] = {"reason": reason}
         self._progress.count("skipped", found.path, reason)
 
-    def commit_if_due(self) -> None:
-        """Write if enough has gathered, or enough time has passed."""
+    def commit_if_due(self) -> bool:
+        """Write if enough has gathered, or enough time has passed; whether that was so."""
         n_waiting = len(self._media) + len(self._kept)
-        if n_waiting >= self._commit_every or (n_waiting and time.monotonic() - self._last > self._due_s):
+        is_due = n_waiting >= self._commit_every or time.monotonic() - self._last > self._due_s
+        if n_waiting and is_due:
             self.commit()
+        return bool(n_waiting and is_due)
 
     def commit(self) -> None:
         """Write what has gathered.

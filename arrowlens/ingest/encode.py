@@ -126,7 +126,7 @@ class Batches:
     def __init__(self, threads: Executor, n_threads: int, spent: Spent) -> None:
         self.spent = spent
         self._threads, self._most = threads, _BATCHES_A_THREAD * n_threads
-        self._under_way: dict[Future[tuple[_Results, Spent]], _Batch] = {}
+        self._under_way: dict[Future[tuple[_Results, Spent]], list[tuple[Pending, int]]] = {}
         self._complete: list[Pending] = []
 
     def encode(self, encode: Encode, batch: _Batch) -> None:
@@ -134,7 +134,7 @@ class Batches:
         while len(self._under_way) >= self._most:
             self._collect(wait(self._under_way, return_when=FIRST_COMPLETED).done)
         future = self._threads.submit(_encode_timed, encode, [value for _, _, value in batch])
-        self._under_way[future] = batch
+        self._under_way[future] = [(pending, index) for pending, index, _ in batch]  # the inputs go when they are done
 
     def complete(self) -> list[Pending]:
         """Files that have become complete since the last call; does not wait.
@@ -156,16 +156,19 @@ class Batches:
             results, spent = future.result()
             self.spent.busy += spent.busy
             self.spent.idle += spent.idle
-            for (pending, index, _), result in zip(batch, results, strict=True):
+            for (pending, index), result in zip(batch, results, strict=True):
                 pending.take(index, result)
-            touched = {id(pending): pending for pending, _, _ in batch}
+            touched = {id(pending): pending for pending, _ in batch}
             self._complete.extend(pending for pending in touched.values() if pending.is_complete)
 
 
 class Batcher:
-    """Collects inputs over files for one model; begins a batch when there are ``size()`` of them."""
+    """Collects inputs over files for one model; begins a batch when there are ``size(n)`` of them.
 
-    def __init__(self, batches: Batches, encode: Encode, size: Callable[[], int]) -> None:
+    ``n`` is how many more inputs of the same file there are.
+    """
+
+    def __init__(self, batches: Batches, encode: Encode, size: Callable[[int], int]) -> None:
         self._batches, self._encode, self._size = batches, encode, size
         self._waiting: _Batch = []
 
@@ -173,8 +176,12 @@ class Batcher:
         """Take a file's inputs; may wait for earlier batches."""
         for index, value in enumerate(inputs):
             self._waiting.append((pending, index, value))
-            if len(self._waiting) >= self._size():
+            if len(self._waiting) >= self._size(len(inputs) - index - 1):
                 self.flush()
+        if len(inputs) > 1:  # a few windows that wait must not keep a long recording in memory
+            self._waiting = [
+                (owner, index, value.copy() if owner is pending else value) for owner, index, value in self._waiting
+            ]
 
     def flush(self) -> None:
         """Begin a batch of what is waiting."""

@@ -15,7 +15,7 @@ from arrowlens.ingest.commit import Committer
 from arrowlens.ingest.compare import ROLE_OF, Plan, compare
 from arrowlens.ingest.encode import Batcher, Batches, Pending, Provider
 from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport, Progress
-from arrowlens.ingest.measuring import n_cores, peak_memory
+from arrowlens.ingest.measuring import n_cores, peak_memory, trim_memory
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import Found, resolve_folders, walk
 from arrowlens.ingest.workers import Workers
@@ -147,7 +147,7 @@ class _Stream:
             }
             with ahead as results:
                 try:
-                    self._take_all(results, batches)
+                    self._take_all(results, batches, workers)
                 finally:
                     workers.close()
             for batcher in self._batchers.values():
@@ -167,23 +167,28 @@ class _Stream:
     def _device(self) -> str:
         return self._provider.clip_engine.device if "clip" in self._models else self._provider.audio_encoder.device
 
-    def _batch_size(self, threads: EncodingThreads) -> Callable[[], int]:
+    def _batch_size(self, threads: EncodingThreads) -> Callable[[int], int]:
         """Batches get smaller towards the end, so that the threads have done at about the same time."""
         most = self._options.batch_size or (BATCH_OF_A_CORE if threads.on_cpu else BATCH)
-        return lambda: max(1, min(most, -(-self._n_left // (2 * threads.n))))
+        return lambda n_more: max(1, min(most, -(-(self._n_left + n_more) // (2 * threads.n))))
 
-    def _take_all(self, results: Iterator[Prepared], batches: Batches) -> None:
-        while (prepared := self._next(results)) is not None:
-            self._n_left -= 1
-            self._take(prepared)
+    def _take_all(self, results: Iterator[Prepared], batches: Batches, workers: Workers) -> None:
+        while self._take_next(results, workers):
             self._hand_over(batches)
-            self._committer.commit_if_due()
+            if self._committer.commit_if_due():
+                trim_memory()
 
-    def _next(self, results: Iterator[Prepared]) -> Prepared | None:
+    def _take_next(self, results: Iterator[Prepared], workers: Workers) -> bool:
+        """Take a result, if there is one more; what it holds is let go before the next one is waited for."""
         started = time.perf_counter()
         prepared = next(results, None)
         self._progress.timings["waiting"] += time.perf_counter() - started
-        return prepared
+        if prepared is None:
+            return False
+        self._n_left -= 1
+        self._take(prepared)
+        workers.used(prepared)
+        return True
 
     def _take(self, prepared: Prepared) -> None:
         found, decoded, committer = prepared.found, prepared.decoded, self._committer

@@ -7,6 +7,7 @@ the user's script again in it). It starts with its first file.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -28,9 +29,13 @@ from arrowlens.media import Decoded
 _START_LIMIT_S = 120.0
 _ATTEMPTS = 3  # to start; what kills a worker then has nothing to do with a file
 _TICK_S = 0.25
+_PIPE_BYTES = 1 << 20
 _END_LIMIT_S = 5.0
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from arrowlens.ingest.worker import main; main(int(sys.argv[1]))"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# Blocks of a megabyte go back to the system at once: glibc would keep the pieces of a long recording beside the whole.
+_ENVIRONMENT = {**dict.fromkeys(_ONE_THREAD, "1"), "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+_LARGE = 64 * 1024**2  # bytes of a result that keeps others waiting until it is used
 
 
 class Step(Protocol):
@@ -62,15 +67,16 @@ class Workers:
     """The worker processes of one run; safe between threads.
 
     Attributes:
-        step, limit_s: as given. room: held around what takes much memory. closing: nobody waits for results any more.
+        step, limit_s: as given. closing: nobody waits for results any more.
         spent: seconds they worked, together; the caller's, who reads it while they work.
     """
 
     def __init__(self, step: Step, limit_s: float, spent: Spent) -> None:
         self.spent = spent
         self.step, self.limit_s = step, limit_s
-        self.room, self.closing = threading.Lock(), threading.Event()
-        self._lock = threading.Lock()
+        self.closing = threading.Event()
+        self._room, self._lock = threading.Lock(), threading.Lock()
+        self._unused: Prepared | None = None  # a large result, for which the room is held
         self._peak = self._peak_alone = 0
 
     @property
@@ -86,6 +92,25 @@ class Workers:
         with self._lock:
             self.spent.busy += spent.busy
             self.spent.idle += spent.idle
+
+    def take_room(self) -> None:
+        """Wait until nothing else takes much memory."""
+        while not self._room.acquire(timeout=_TICK_S):
+            if self.closing.is_set():
+                raise _ClosedError
+
+    def leave_room(self, result: Prepared | None) -> None:
+        """Let others take it; for a large ``result`` only once it is ``used``."""
+        if result is not None and result.n_bytes > _LARGE:
+            self._unused = result
+        else:
+            self._room.release()
+
+    def used(self, result: Prepared) -> None:
+        """Say that a result is done with; every result's user does."""
+        if result is self._unused:
+            self._unused = None
+            self._room.release()
 
     def close(self) -> None:
         """Have workers drop what they are at; for the end of a run that does not wait for it."""
@@ -134,13 +159,17 @@ class _Decoder:
                 return prepared
         except _CrashError:
             pass  # perhaps for want of memory: once more, alone
-        with self._alone():
+        self._workers.take_room()
+        result: Prepared | None = None
+        try:
             if self._process is not None:
                 self.peak = max(self.peak, self._process.peak(anew=True))
-            again: Prepared = self._ask("alone", found)
+            result = self._ask("alone", found)
             if self._process is not None:
                 self.peak_alone = max(self.peak_alone, self._process.peak(anew=True))
-            return again
+        finally:
+            self._workers.leave_room(result)
+        return result
 
     def _blame(self, found: Found, reason: str) -> Prepared:
         """A file that took its worker with it, known by its content so that the next run leaves it alone."""
@@ -179,16 +208,6 @@ class _Decoder:
                 return process
         raise AssertionError("unreachable")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        while not self._workers.room.acquire(timeout=_TICK_S):
-            if self._workers.closing.is_set():
-                raise _ClosedError
-        try:
-            yield
-        finally:
-            self._workers.room.release()
-
 
 class _Process:
     """A running worker."""
@@ -204,7 +223,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
+                env={**os.environ, **_ENVIRONMENT},
                 process_group=0,  # a terminal's Ctrl-C is for the run, which ends its workers in order
             )
         except (OSError, ValueError, TypeError) as error:  # TypeError: an embedded Python that names no program
@@ -212,6 +231,7 @@ class _Process:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
+        _widen(self._replies)
         self._poll = select.poll()
         self._poll.register(self._replies, select.POLLIN)
 
@@ -273,7 +293,7 @@ class _Process:
             tick = min(_TICK_S, self._left_s)
             started = time.monotonic()
             self._poll.poll(max(1.0, 1000 * tick))
-            self._left_s -= min(max(tick / 10, time.monotonic() - started), 2 * tick)
+            self._left_s -= min(time.monotonic() - started, 2 * tick)
 
     def _how_it_ended(self) -> str:
         try:
@@ -285,6 +305,13 @@ class _Process:
         if status < 0:
             return f"the decoder crashed (signal {-status}, {_signal_name(-status)})"
         return f"the decoder ended (exit status {status})"
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a whole result, so that a worker is at its next file while this one is fetched."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # a user may have only so much of it
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _signal_name(number: int) -> str:

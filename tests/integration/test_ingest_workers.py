@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arrowlens.errors import WorkerError
@@ -34,6 +35,7 @@ from tests.hostile_steps import (
     STOP,
     HostileProcessor,
     LargeStep,
+    LongStep,
     write_plain,
 )
 from tests.integration.test_ingest import counts
@@ -185,6 +187,28 @@ def test_what_takes_much_memory_is_decoded_alone(tmp_path):
     assert reasons[b"crash"] == "the decoder was killed (signal 9, SIGKILL), perhaps for want of memory"
     assert (tmp_path / "journal").read_text().split() == ["begin", "end"] * 12
     assert workers.peak > 4 * 20_000_000
+
+
+def test_fetching_a_long_result_is_no_decoding():
+    found = Found(b"/x", Root.at("/"), b"x", "audio", 1, 1)
+    with Workers(LongStep(), 30.0, Spent()).open() as decoder:
+        content = decoder(found).content
+    assert content is not None
+    np.testing.assert_array_equal(content[::1_000_000], np.arange(0, 50_000_000, 1_000_000))
+
+
+def test_long_recordings_come_one_after_the_other(tmp_path):
+    """The next one is decoded once the one before it has been used."""
+    root = Root.at(str(tmp_path))
+    files = [Found(b"/x", root, b"%d" % number, "audio", 1, 1) for number in range(3)]
+    workers = Workers(LargeStep(tmp_path / "journal", n_samples=20_000_000), 30.0, Spent())
+    with ReadAhead(workers.open, files, 3, lambda _: 1, threading.Event()) as results:
+        for n_begun in (1, 2, 3):
+            prepared = next(results)
+            time.sleep(0.5)
+            assert (tmp_path / "journal").read_text().count("begin") == n_begun
+            workers.used(prepared)
+        workers.close()
 
 
 def test_a_run_with_nothing_to_read_starts_no_process(storage, folder, provider):

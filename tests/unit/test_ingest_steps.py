@@ -100,7 +100,7 @@ def test_batches_are_full_span_files_and_are_encoded_side_by_side():
     spent = Spent()
     with ThreadPoolExecutor(2) as pool:
         batches = Batches(pool, 2, spent)
-        batcher = Batcher(batches, counting, lambda: 4)
+        batcher = Batcher(batches, counting, lambda _: 4)
         files = [Pending(None, [None] * n) for n in (1, 6, 2)]
         for number, pending in enumerate(files):
             batcher.add(pending, [np.full(3, number + 1.0)] * len(pending.vectors))
@@ -128,7 +128,7 @@ def test_no_more_batches_are_begun_than_the_threads_can_use():
 
     with ThreadPoolExecutor(1) as pool:
         batches = Batches(pool, 1, Spent())
-        batcher = Batcher(batches, waiting, lambda: 1)
+        batcher = Batcher(batches, waiting, lambda _: 1)
         files = [Pending(None, [None]) for _ in range(5)]
         adding = threading.Thread(target=lambda: [batcher.add(pending, [np.ones(3)]) for pending in files])
         adding.start()
