@@ -134,7 +134,7 @@ def assert_survived(library: Path, state: State, earlier: State, wanted: State) 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("n_pictures", "n_sounds", "n_kills"),
-    [pytest.param(300, 2, 4, id="short"), pytest.param(1500, 8, 18, id="long", marks=pytest.mark.soak)],
+    [pytest.param(200, 2, 3, id="short"), pytest.param(1500, 8, 18, id="long", marks=pytest.mark.soak)],
 )
 def test_an_update_killed_at_random_moments(tmp_path, n_pictures, n_sounds, n_kills):
     folder, before = fill(tmp_path / "in", n_pictures, n_sounds), tmp_path / "before"

@@ -71,10 +71,6 @@ def test_fifty_small_runs_and_one_large(tmp_path, n_each):
     small_runs_and_one_large(tmp_path, 50, n_each)
 
 
-def test_ten_small_runs_and_one_large(tmp_path):
-    small_runs_and_one_large(tmp_path, 10, 20)
-
-
 @pytest.fixture
 def small_disk(tmp_path):
     """Makes a file system of a size in bytes, of memory; needs root."""
