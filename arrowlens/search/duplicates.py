@@ -1,0 +1,227 @@
+"""Files that a library holds twice: the same bytes, copies in other files, and what is nearly the same.
+
+Three layers, each over what the one before it leaves: "identical" groups equal bytes; "copy" compares one file of each
+content; "near" compares the best file of each group of copies. So no file is to be saved twice, and whoever keeps the
+best file of every group loses no picture and no recording. Nothing is ever deleted here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from arrowlens.errors import InputError
+from arrowlens.search.closeness import stars
+from arrowlens.search.fingerprints import Fingerprints
+from arrowlens.search.resemblance import Pictures, Recordings
+from arrowlens.search.results import Modality
+
+if TYPE_CHECKING:
+    from arrowlens.store import MultimodalStorage
+
+DuplicateKind = Literal["identical", "copy", "near"]
+KINDS: tuple[DuplicateKind, ...] = get_args(DuplicateKind)
+
+_THUMBNAILS_AT_ONCE = 4_096  # 40 MB
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a group.
+
+    Attributes:
+        path: absolute; a name that is not UTF-8 carries its bytes as surrogates (``os.fsencode`` gives them back).
+        media_id, modality, content_hash: as of a ``Hit``.
+        similarity: to the best file of the group, at most 1: the cosine of their vectors (of recordings, the mean over
+            their windows). 1 for the best file itself and for equal bytes.
+        size: bytes. format: "jpeg", "wav", ...
+        width, height: pixels. duration: seconds. sample_rate: Hz.
+        modified: UTC. taken: by the clock of the camera or the machine, as of a ``Hit``.
+    """
+
+    path: Path
+    media_id: str
+    modality: Modality
+    content_hash: str
+    similarity: float
+    size: int
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration: float | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    modified: dt.datetime | None = None
+    taken: dt.datetime | None = None
+
+
+_COPIED = [field.name for field in dataclasses.fields(Member) if field.name not in ("path", "similarity")]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Two files or more that are the same, or nearly.
+
+    Attributes:
+        kind: "identical": the same bytes. "copy": the same picture or recording in another format, size or quality, or
+            a little edited. "near": nearly the same, as two shots of one moment.
+        files: the best one first: the most pixels (samples and channels a second), then the most bytes, then the
+            earliest change, then the path. The others resemble it, not merely one another; they come in the same order.
+    """
+
+    kind: DuplicateKind
+    files: tuple[Member, ...]
+
+    @property
+    def best(self) -> Member:
+        """The one to keep, if only one is kept: a hint."""
+        return self.files[0]
+
+    @property
+    def saving(self) -> int:
+        """Bytes of all the others."""
+        return sum(member.size for member in self.files[1:])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _File:
+    """A row of ``media``."""
+
+    row: dict[str, Any]
+    path: bytes
+
+    @property
+    def media_id(self) -> str:
+        """Names the place."""
+        media_id: str = self.row["media_id"]
+        return media_id
+
+    @property
+    def worth(self) -> tuple[Any, ...]:
+        """Sorts the best first."""
+        row = self.row
+        if row["modality"] == "image":
+            finest = (row["width"] or 0) * (row["height"] or 0), 0
+        else:
+            finest = row["sample_rate"] or 0, row["channels"] or 0
+        return (-finest[0], -finest[1], -row["size"], row["modified_ns"] or 0, self.path)
+
+
+_Compared = tuple[list[_File], Pictures | Recordings]
+"""Files of one modality by falling worth, and what is compared of them."""
+
+
+def find_duplicates(storage: MultimodalStorage, kinds: Collection[str] = KINDS) -> list[DuplicateGroup]:
+    """Groups of files that are the same or nearly, as of the last ingest.
+
+    Files that could not be read since they were indexed are left out. Pictures of one colour or of a few pixels, and
+    silence, are only ever identical. Names of one file (links) count as one.
+
+    Args:
+        kinds: which ones to give, of ``KINDS``.
+
+    Returns:
+        By kind, then by what could be saved, most first, then by the path of the best file. The same library always
+        gives the same groups in the same order.
+
+    Raises:
+        InputError: a kind that there is none of. StorageError: the database refused.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise InputError(f"no kind of duplicates is called {unknown[0]!r}; there are {', '.join(KINDS)}")
+    contents = _contents(storage)
+    found = []
+    if "identical" in kinds:
+        found += [_group("identical", files, [1.0] * len(files)) for files in contents if len(files) > 1]
+    if "copy" in kinds or "near" in kinds:
+        single = sorted((files[0] for files in contents if not files[0].row["trivial"]), key=lambda file: file.worth)
+        for compare in (_pictures, _recordings):
+            found += _resembling(*compare(storage, single), kinds)
+    return sorted(found, key=lambda group: (KINDS.index(group.kind), -group.saving, os.fsencode(group.best.path)))
+
+
+def _resembling(
+    files: list[_File], compared: Pictures | Recordings, kinds: Collection[str]
+) -> Iterator[DuplicateGroup]:
+    """Copies, and what is nearly the same among the best ones of them."""
+    copies = stars(np.arange(len(files)), compared.copies)
+    if "copy" in kinds:
+        for group in copies:
+            yield _group("copy", [files[at] for at in group], compared.similarities(group))
+    if "near" in kinds:
+        worse = [group[1:] for group in copies]
+        best = np.setdiff1d(np.arange(len(files)), np.concatenate([np.empty(0, np.int64), *worse]))
+        for group in stars(best, compared.near):
+            yield _group("near", [files[at] for at in group], compared.similarities(group))
+
+
+def _group(kind: DuplicateKind, files: Sequence[_File], similarities: Iterable[float]) -> DuplicateGroup:
+    members = [
+        Member(path=Path(os.fsdecode(file.path)), similarity=similarity, **{name: file.row[name] for name in _COPIED})
+        for file, similarity in zip(files, similarities, strict=True)
+    ]
+    return DuplicateGroup(kind, tuple(members))
+
+
+def _contents(storage: MultimodalStorage) -> list[list[_File]]:
+    """What can be found, by content: the files that hold it, the best first; files of one inode count once."""
+    columns = [
+        *("media_id", "root_id", "path_bytes", "content_hash", "size", "modified_ns", "modified", "modality", "format"),
+        *("width", "height", "duration", "sample_rate", "channels", "taken", "trivial", "state", "reason"),
+    ]
+    roots = {root.root_id: root for root in storage.settings.roots}
+    by_content: dict[str, list[_File]] = {}
+    for row in storage.all_media(columns).to_pylist():
+        if row["state"] == "indexed" and row["reason"] is None and row["root_id"] in roots:
+            file = _File(row, roots[row["root_id"]].absolute(row["path_bytes"]))
+            by_content.setdefault(row["content_hash"], []).append(file)
+    return [_distinct(sorted(files, key=lambda file: file.worth)) for files in by_content.values()]
+
+
+def _distinct(files: list[_File]) -> list[_File]:
+    """Without further names of the same file on the disk; of those, what is no symbolic link stays."""
+    if len(files) < 2:
+        return files
+    kept: dict[Any, _File] = {}
+    for file in sorted(files, key=lambda file: os.path.islink(file.path)):  # noqa: PTH114 - bytes
+        try:
+            status = os.stat(file.path)  # noqa: PTH116 - bytes
+        except OSError:
+            kept[file.media_id] = file  # gone, or on a disk that is not there now: what is known of it holds
+        else:
+            kept.setdefault((status.st_dev, status.st_ino), file)
+    return sorted(kept.values(), key=lambda file: file.worth)
+
+
+def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> _Compared:
+    """Those that have a thumbnail; without a vector a picture is compared by its hash alone."""
+    files = [file for file in files if file.row["modality"] == "image"]
+    seen: list[_File] = []
+    parts = [Fingerprints.of([])]
+    for start in range(0, len(files), _THUMBNAILS_AT_ONCE):
+        part = files[start : start + _THUMBNAILS_AT_ONCE]
+        thumbnails = storage.thumbnails([file.row["content_hash"] for file in part])
+        part = [file for file in part if file.row["content_hash"] in thumbnails]
+        parts.append(Fingerprints.of([thumbnails[file.row["content_hash"]] for file in part]))
+        seen += part
+    scanned = storage.scan_vectors("clip", {file.media_id: file.row["content_hash"] for file in seen})
+    vectors = np.zeros((len(seen), scanned.vectors.shape[1]), np.float16)
+    vectors[scanned.owners] = scanned.vectors
+    return seen, Pictures(Fingerprints.joined(parts), vectors)
+
+
+def _recordings(storage: MultimodalStorage, files: Iterable[_File]) -> _Compared:
+    """Those that have vectors."""
+    files = [file for file in files if file.row["modality"] == "audio"]
+    scanned = storage.scan_vectors("audio", {file.media_id: file.row["content_hash"] for file in files})
+    owners, first = np.unique(scanned.owners, return_index=True)
+    seen = [files[owner] for owner in owners]
+    seconds = np.array([file.row["duration"] for file in seen], dtype=np.float64)
+    return seen, Recordings(np.append(first, len(scanned.owners)), scanned.vectors, seconds)

@@ -1,0 +1,411 @@
+"""Stars against brute force, fingerprints of real pictures, groups over a real store with vectors made by hand."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from arrowlens.errors import InputError
+from arrowlens.search import closeness
+from arrowlens.search.closeness import products_above, stars
+from arrowlens.search.duplicates import KINDS, find_duplicates
+from arrowlens.search.fingerprints import Fingerprints
+from arrowlens.search.resemblance import (
+    COPY_BITS,
+    COPY_COLOURS,
+    LEAST_ORDINARY,
+    NEAR_BITS,
+    Pictures,
+    Recordings,
+    ordinary_distance,
+)
+from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
+from tests.duplicate_cases import page, scene
+
+DIMENSION = 16
+DIGESTS = {"clip": "c" * 64, "audio": "a" * 64}
+SMALL_BLOCKS = {"_ROWS": 5, "_COLUMNS": 7}
+
+
+# -- stars --------------------------------------------------------------------------------------------------------
+
+
+def close_by(matrix):
+    """Pairs that a symmetric matrix of truth values says are close."""
+
+    def close(rows, columns):
+        left, right = np.nonzero(matrix[np.ix_(rows, columns)])
+        return rows[left], columns[right]
+
+    return close
+
+
+def plain_stars(matrix):
+    """The definition: each item joins the first leader that it is close to, or leads."""
+    leaders, groups = [], {}
+    for item in range(len(matrix)):
+        leader = next((leader for leader in leaders if matrix[leader, item]), None)
+        if leader is None:
+            leaders.append(item)
+        else:
+            groups.setdefault(leader, [leader]).append(item)
+    return [groups[leader] for leader in sorted(groups)]
+
+
+@given(n=st.integers(0, 40), share=st.floats(0, 1), seed=st.integers(0, 1000))
+@settings(max_examples=100, deadline=None)
+def test_stars_are_what_their_definition_says_however_the_work_is_cut(n, share, seed):
+    upper = np.triu(np.random.default_rng(seed).random((n, n)) < share)
+    matrix = upper | upper.T
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL_BLOCKS.items():
+            patch.setattr(closeness, name, value)
+        found = [group.tolist() for group in stars(np.arange(n), close_by(matrix))]
+    assert found == plain_stars(matrix)
+
+
+def test_a_chain_of_small_steps_does_not_join_its_ends():
+    steps = np.abs(np.subtract.outer(np.arange(30), np.arange(30))) <= 1
+    groups = [group.tolist() for group in stars(np.arange(30), close_by(steps))]
+    assert groups == [[i, i + 1] for i in range(0, 30, 2)]
+
+
+def test_stars_number_the_items_they_are_given():
+    matrix = np.ones((10, 10), dtype=bool)
+    assert [group.tolist() for group in stars(np.array([2, 5, 9]), close_by(matrix))] == [[2, 5, 9]]
+
+
+def test_products_above_finds_every_pair_and_no_other():
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal((n, 8)).astype(np.float32) for n in (30, 20))
+    rows, columns = products_above(left, right, 1.5)
+    expected = {(i, j) for i in range(30) for j in range(20) if left[i] @ right[j] >= 1.5}
+    assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == expected
+    assert [part.size for part in products_above(left[:0], right, 0.0)] == [0, 0]
+
+
+# -- fingerprints and vectors ---------------------------------------------------------------------------------------
+
+
+def jpeg(image, quality=80):
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def noise(seed, size=(320, 240), around=128, spread=60):
+    pixels = np.random.default_rng(seed).normal(around, spread, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def compared(*images):
+    """Bits and colours by which the first differs from each of the others."""
+    prints = Fingerprints.of([jpeg(image) for image in images])
+    first, others = np.zeros(len(images) - 1, np.int64), np.arange(1, len(images))
+    return prints.differing_bits(first, others), prints.colour_distance(first, others)
+
+
+def test_fingerprints_survive_scaling_and_tell_scenes_apart():
+    picture = scene(3)
+    bits, colours = compared(picture, picture.resize((160, 213)), picture.resize((1000, 1333)), scene(4), scene(5))
+    assert (bits[:2] <= COPY_BITS // 2).all()
+    assert (colours[:2] < 0.1).all()
+    assert (bits[2:] > NEAR_BITS).all()
+
+
+def test_the_same_drawing_in_other_colours_is_told_by_them():
+    picture = scene(6)
+    red, green, blue = picture.split()
+    bits, colours = compared(picture, Image.merge("RGB", (green, blue, red)), picture.convert("L"))
+    assert colours[0] > COPY_COLOURS
+    assert colours[1] == pytest.approx(1.0, abs=0.1)
+    assert bits[1] <= 8  # without colours, only they tell
+
+
+def test_pages_with_other_words_are_no_copies():
+    bits, _ = compared(page(1), page(1, words=1), page(2))
+    assert (bits > COPY_BITS).all()
+
+
+def test_noisy_black_frames_do_not_pair():
+    frames = [noise(seed, around=3, spread=4) for seed in range(8)]
+    prints = Fingerprints.of([jpeg(frame) for frame in frames])
+    left, right = np.triu_indices(8, 1)
+    assert (prints.differing_bits(left, right) > NEAR_BITS).all()
+
+
+def test_fingerprints_do_not_depend_on_threads_and_take_any_shape():
+    shapes = [(320, 240), (320, 8), (9, 320), (64, 64), (8, 8)]
+    jpegs = [jpeg(noise(seed, shape)) for seed, shape in enumerate(shapes)] * 30
+    one, many = Fingerprints.of(jpegs, n_threads=1), Fingerprints.of(jpegs, n_threads=4)
+    assert np.array_equal(one.signs, many.signs)
+    assert np.array_equal(one.colours, many.colours)
+    assert Fingerprints.of([]).signs.shape == (0, 256)
+
+
+def unit(values):
+    values = np.asarray(values, dtype=np.float64)
+    return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float16)
+
+
+def test_the_ordinary_distance_is_that_of_nine_in_ten_pairs_and_never_small():
+    rng = np.random.default_rng(0)
+    spread, narrow = rng.standard_normal((300, 64)), rng.standard_normal((300, 64)) * 0.05 + 1
+    exact = 1 - (unit(spread).astype(np.float64) @ unit(spread).astype(np.float64).T)[np.triu_indices(300, 1)]
+    assert ordinary_distance(unit(spread)) == pytest.approx(np.quantile(exact, 0.9), abs=0.01)
+    assert ordinary_distance(unit(narrow)) == LEAST_ORDINARY
+    assert ordinary_distance(unit(spread)[:1]) == LEAST_ORDINARY
+
+
+def two_pictures(bits, distance, colours=0, n_others=60):
+    """Two pictures that differ by so much, and others that make for an ordinary distance of about 1."""
+    rng = np.random.default_rng(1)
+    signs = rng.choice([-1, 1], (n_others + 2, 256)).astype(np.int8)
+    signs[1] = signs[0]
+    signs[1, np.linspace(0, 255, bits).astype(int)] *= -1
+    vectors = rng.standard_normal((n_others + 2, 256))
+    vectors[:2] = 0
+    vectors[0, 0] = 1
+    vectors[1, :2] = 1 - distance, np.sqrt(1 - (1 - distance) ** 2)
+    shades = np.zeros((n_others + 2, 128), np.int8)
+    shades[0], shades[1] = 40, 40 - colours
+    return Pictures(Fingerprints(signs, shades), unit(vectors))
+
+
+def is_pair(close):
+    return [part.tolist() for part in close(np.array([0]), np.array([1]))] == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("bits", "distance", "colours", "copy", "near"),
+    [
+        (10, 0.01, 0, True, True),
+        (10, 0.01, 30, False, True),  # recoloured
+        (40, 0.1, 0, True, True),
+        (60, 0.1, 0, False, True),
+        (10, 0.8, 0, False, False),  # equal hashes by chance
+        (128, 0.01, 0, False, False),  # alike to the model alone: two pages of text
+        (60, 0.5, 0, False, False),
+    ],
+)
+def test_what_decides_over_two_pictures(bits, distance, colours, copy, near):
+    pictures = two_pictures(bits, distance, colours)
+    assert is_pair(pictures.copies) is copy
+    assert is_pair(pictures.near) is near
+
+
+def test_without_vectors_the_hash_decides_and_nothing_is_near():
+    pictures = two_pictures(10, 0.01)
+    blind = Pictures(pictures.fingerprints, np.zeros((62, 0), np.float16))
+    assert is_pair(blind.copies)
+    assert not is_pair(blind.near)
+    assert blind.similarities(np.array([0, 1])) == [1.0, pytest.approx(1 - 2 * 10 / 256)]
+
+
+def recordings_of(*files):
+    """Recordings given as (seconds, vectors of their windows)."""
+    counts = [len(windows) for _, windows in files]
+    seconds = np.array([length for length, _ in files], dtype=np.float64)
+    return Recordings(np.cumsum([0, *counts]), unit(np.concatenate([w for _, w in files])), seconds)
+
+
+def test_recordings_are_copies_when_every_window_and_the_length_agree():
+    rng = np.random.default_rng(2)
+    windows = rng.standard_normal((4, 64))
+    one_other = windows.copy()
+    one_other[2] = rng.standard_normal(64)
+    others = [(20.0 + n, rng.standard_normal((3, 64))) for n in range(30)]
+    recoded = windows + rng.normal(0, 0.02, windows.shape)
+    found = recordings_of(
+        (25.0, windows), (25.08, recoded), (25.0, one_other), (27.0, recoded), (40.0, recoded), *others
+    )
+    every = np.arange(35)
+    left, right = found.copies(every, every)
+    assert {(a, b) for a, b in zip(left.tolist(), right.tolist(), strict=True) if a < b} == {(0, 1)}
+    left, right = found.near(np.array([0]), every)
+    assert right.tolist() == [0, 1, 3]
+    largest, mean = found.distances(np.array([0, 0]), np.array([0, 2]))
+    assert largest[0] == pytest.approx(0, abs=1e-3)
+    assert mean[1] == pytest.approx(largest[1] / 4, abs=1e-3)
+
+
+# -- groups over a store --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class File:
+    """What a row of the library holds."""
+
+    name: str
+    content: str
+    vector: np.ndarray | None = None
+    image: Image.Image | None = None
+    size: int = 1000
+    width: int = 100
+    modality: str = "image"
+    trivial: bool = False
+    reason: str | None = None
+    day: int = 1
+
+
+def filled(folder, files, root="/media", roles=("clip", "audio")):
+    storage = MultimodalStorage(folder / "a.lens")
+    storage.bind_models({role: ModelRecord(DIGESTS[role], DIMENSION, "test") for role in roles})
+    place = storage.add_root(root)
+    rows = []
+    for file in files:
+        path = os.fsencode(file.name)
+        media_id, content = media_id_of(place.root_id, path), file.content * 32
+        is_image = file.modality == "image"
+        rows.append(
+            {
+                "media_id": media_id,
+                "root_id": place.root_id,
+                "path": file.name,
+                "path_bytes": path,
+                "content_hash": content,
+                "size": file.size,
+                "modality": file.modality,
+                "format": "png" if is_image else "wav",
+                "width": file.width if is_image else None,
+                "height": 100 if is_image else None,
+                "duration": None if is_image else 5.0,
+                "sample_rate": None if is_image else 16_000,
+                "modified_ns": file.day * 10**9,
+                "modified": dt.datetime(2020, 1, file.day, tzinfo=dt.UTC),
+                "trivial": file.trivial,
+                "reason": file.reason,
+                "state": "indexed",
+            }
+        )
+        role = "clip" if is_image else "audio"
+        if file.vector is not None and role in roles:
+            storage.upsert_vectors(role, [VectorRow(media_id, content, file.modality, file.vector)])
+        if file.image is not None:
+            storage.upsert_thumbnails({content: jpeg(file.image)})
+    storage.upsert_media(rows)
+    return storage
+
+
+def direction(*seed):
+    return np.random.default_rng(seed).standard_normal(DIMENSION)
+
+
+def shown(groups):
+    return [(group.kind, [os.fsdecode(member.path.name) for member in group.files]) for group in groups]
+
+
+def test_the_three_kinds_lie_over_one_another(tmp_path):
+    picture, vector = scene(0), direction(0)
+    later = scene(0, moment=1)
+    files = [
+        File("small.png", "a", vector, picture, size=10, width=50),
+        File("large.png", "b", vector + 0.01, picture, size=900, width=200),
+        File("large again.png", "b", vector + 0.01, picture, size=900, width=200, day=3),
+        File("later.png", "c", vector + 0.1, later, size=700, width=100),
+        File("other.png", "d", direction(9), scene(1)),
+    ]
+    with filled(tmp_path, files) as storage:
+        groups = find_duplicates(storage)
+        assert shown(groups) == [
+            ("identical", ["large.png", "large again.png"]),
+            ("copy", ["large.png", "small.png"]),
+            ("near", ["large.png", "later.png"]),
+        ]
+        assert [group.saving for group in groups] == [900, 10, 700]
+        assert sum(group.saving for group in groups) == sum(f.size for f in files) - 900 - 1000
+        best, near = groups[2].files
+        assert best.similarity == 1.0
+        assert near.similarity == pytest.approx(cosine(vector + 0.01, vector + 0.1), abs=2e-3)
+        assert (best.width, best.height, best.format, best.size) == (200, 100, "png", 900)
+        assert groups[0].files[1].similarity == 1.0
+        for kind in KINDS:
+            assert find_duplicates(storage, [kind]) == [group for group in groups if group.kind == kind]
+
+
+def cosine(a, b):
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_what_shows_nothing_pairs_only_with_equal_bytes(tmp_path):
+    black, vector = Image.new("RGB", (320, 240)), direction(1)
+    files = [File(f"black {n}.png", name, vector, black, trivial=True) for n, name in enumerate("aabc")]
+    files += [File(f"silence {n}.wav", name, vector, modality="audio", trivial=True) for n, name in enumerate("ddef")]
+    with filled(tmp_path, files) as storage:
+        assert shown(find_duplicates(storage)) == [
+            ("identical", ["black 0.png", "black 1.png"]),
+            ("identical", ["silence 0.wav", "silence 1.wav"]),
+        ]
+
+
+def test_groups_come_in_one_order_whatever_the_order_of_writing(tmp_path):
+    files = [
+        File(f"{n} of {group}.png", f"{group}{n}"[:2], direction(group) + 0.01 * n, scene(group), width=100 + n)
+        for group in range(6)
+        for n in range(3)
+    ]
+    for number, file in enumerate(files):
+        file.content = "0123456789abcdefgh"[number]
+        file.size = 100 * (number // 3)
+    with filled(tmp_path / "1", files) as first, filled(tmp_path / "2", files[::-1]) as second:
+        groups = find_duplicates(first)
+        assert groups == find_duplicates(second)
+        assert [group.saving for group in groups] == sorted((group.saving for group in groups), reverse=True)
+        assert shown(groups)[-1] == ("copy", ["2 of 0.png", "1 of 0.png", "0 of 0.png"])
+
+
+def test_copies_of_one_recording(tmp_path):
+    files = [
+        File("a.wav", "a", direction(5), modality="audio", size=500),
+        File("a.mp3", "b", direction(5) * 1.01, modality="audio", size=50),
+        File("b.wav", "c", direction(6), modality="audio"),
+    ]
+    with filled(tmp_path, files) as storage:
+        assert shown(find_duplicates(storage)) == [("copy", ["a.wav", "a.mp3"])]
+
+
+def test_a_library_without_a_picture_model_compares_hashes(tmp_path):
+    files = [File("a.png", "a", None, scene(2), width=300), File("b.png", "b", None, scene(2)), File("c.png", "c")]
+    with filled(tmp_path, files, roles=("audio",)) as storage:
+        assert shown(find_duplicates(storage)) == [("copy", ["a.png", "b.png"])]
+
+
+def test_files_that_changed_and_could_not_be_read_are_left_out(tmp_path):
+    files = [File("a.png", "a"), File("b.png", "a", reason="truncated"), File("c.png", "c")]
+    with filled(tmp_path, files) as storage:
+        assert find_duplicates(storage) == []
+
+
+def test_names_of_one_file_count_once(tmp_path):
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for name in ("real.png", "copy.png"):
+        (folder / name).write_bytes(b"the same")
+    (folder / "a link.png").symlink_to(folder / "real.png")
+    (folder / "hard.png").hardlink_to(folder / "copy.png")
+    files = [File(path.name, "a", day=day) for day, path in enumerate(sorted(folder.iterdir()), 1)]
+    with filled(tmp_path, files, root=str(folder)) as storage:
+        (group,) = find_duplicates(storage)
+    assert [member.path.name for member in group.files] == ["copy.png", "real.png"]
+
+
+def test_an_empty_library_and_one_file_hold_no_duplicates(tmp_path):
+    with (
+        filled(tmp_path / "1", []) as empty,
+        filled(tmp_path / "2", [File("a.png", "a", direction(1), scene(1))]) as one,
+    ):
+        assert find_duplicates(empty) == []
+        assert find_duplicates(one) == []
+
+
+def test_an_unknown_kind_is_named(tmp_path):
+    with filled(tmp_path, []) as storage, pytest.raises(InputError, match="'copies'; there are identical, copy, near"):
+        find_duplicates(storage, ["copies"])
