@@ -22,6 +22,7 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.store import MultimodalStorage
 from tests.folders import write_folder, write_picture
+from tests.hostile_media import bombs, oddities
 from tests.media_factory import make_good_folder, make_hostile_folder
 from tests.small_models import SmallProvider
 from tests.soak.processes import PeakMemory, Run
@@ -119,6 +120,12 @@ def test_a_missing_root_is_one_line_and_an_unreadable_folder_a_note(tmp_path, ca
 def test_a_hostile_folder_costs_its_own_files_and_bounded_memory(tmp_path, capsys):
     good, bad = make_good_folder(tmp_path / "in"), make_hostile_folder(tmp_path / "in" / "bad")
     bad.pop(tmp_path / "in" / "bad" / "folder.png")  # a folder is a folder, whatever its name
+    for name, (data, reason) in bombs().items():
+        bad[tmp_path / "in" / "bombs" / name] = reason
+        put(tmp_path / "in" / "bombs" / name, data)
+    for name, data in oddities().items():
+        good[tmp_path / "in" / "odd" / name] = ""
+        put(tmp_path / "in" / "odd" / name, data)
     started = time.monotonic()
     with start(tmp_path / "in", tmp_path / "a.lens", "--workers", "4") as running:
         memory = PeakMemory(running)
@@ -136,6 +143,11 @@ def test_a_hostile_folder_costs_its_own_files_and_bounded_memory(tmp_path, capsy
     state = read(tmp_path / "a.lens")
     assert {row["path"] for row in state.indexed} == {_shown(path.relative_to(tmp_path / "in")) for path in good}
     assert_whole(state, settled=True)
+
+
+def put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
 
 
 def _shown(path: Path) -> str:
