@@ -182,7 +182,7 @@ class Library:
             weights: of parts of the question, by text or path; others weigh 1, those of ``minus`` 0.5.
             mode: "vector", "keyword" or "auto", which is both.
             view: ``where`` (conditions such as "width >= 1000", one or several), ``offset`` (results to pass over),
-                ``collapse`` (what looks the same once), ``sort`` ("relevance" or "date"); see ``arrowlens.search.View``.
+                ``collapse`` (what looks the same once), ``sort`` ("relevance", "date"); see ``arrowlens.search.View``.
 
         Raises:
             InputError: ``k``, the text, a condition or a weight is unusable, or parts do not meet in one space.
