@@ -47,7 +47,7 @@ def ask(library: Library, recordings: list[Path], seconds: float, hop_s: float) 
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("n_recordings", [pytest.param(24, id="short"), pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("n_recordings", [pytest.param(16, id="short"), pytest.param(200, marks=pytest.mark.soak)])
 def test_a_query_cut_later_finds_the_same_file_first(tmp_path, n_recordings):
     recordings = write_recordings(tmp_path / "in", range(n_recordings))
     with Library.open(tmp_path / "a.lens", models="demo") as library:
