@@ -3,13 +3,14 @@
 ``Searcher`` asks the store with a provider's vectors: a ``Query`` (a text, or several parts with weights) or an
 ``Example`` (a picture or a recording), and a ``View`` (how many results, from where on, which conditions files must
 satisfy). ``Hit`` and ``Results`` are what comes back; ``arrange`` orders and groups them; ``printable`` makes a file's
-name safe to show.
+name safe to show. ``find_duplicates`` compares all files with one another.
 """
 
 from __future__ import annotations
 
 from arrowlens.search.arrange import Group, by_date, grouped
 from arrowlens.search.display import printable
+from arrowlens.search.duplicates import KINDS, DuplicateGroup, DuplicateKind, Member, find_duplicates
 from arrowlens.search.filters import FILTER_COLUMNS, Condition, parse
 from arrowlens.search.query import Example, Mode, Query, View, ViewOptions, view_of
 from arrowlens.search.results import Hit, Results, result_schema
@@ -17,10 +18,14 @@ from arrowlens.search.searcher import Searcher
 
 __all__ = [
     "FILTER_COLUMNS",
+    "KINDS",
     "Condition",
+    "DuplicateGroup",
+    "DuplicateKind",
     "Example",
     "Group",
     "Hit",
+    "Member",
     "Mode",
     "Query",
     "Results",
@@ -28,6 +33,7 @@ __all__ = [
     "View",
     "ViewOptions",
     "by_date",
+    "find_duplicates",
     "grouped",
     "parse",
     "printable",

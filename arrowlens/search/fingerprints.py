@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
-import imagehash
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
@@ -87,6 +86,8 @@ class Fingerprints:
 
 
 def _fingerprint(jpeg: bytes) -> tuple[np.ndarray, np.ndarray]:
+    import imagehash  # deferred: a search needs none of it
+
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg))
     image.draft("YCbCr", (_LEAST_SIDE, _LEAST_SIDE))  # decodes at a half, a quarter or an eighth of the size
     planes = image.convert("YCbCr")

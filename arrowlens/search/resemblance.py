@@ -20,10 +20,10 @@ from arrowlens.search.fingerprints import N_BITS, N_COARSE_BITS, Fingerprints
 COPY_BITS = 40  # of 256 may differ between copies; 128 do between unrelated pictures
 COPY_COLOURS = 0.5  # as ``Fingerprints.colour_distance`` counts
 COPY_DISTANCE = 0.3  # of the ordinary distance: the vectors need only not contradict
-NEAR_BITS = 96
-NEAR_DISTANCE = 0.2
-RECORDING_COPY_DISTANCE = 0.02  # of the farthest pair of windows
-RECORDING_NEAR_DISTANCE = 0.08  # on average over the windows
+NEAR_BITS = 80
+NEAR_DISTANCE = 0.25
+RECORDING_COPY_DISTANCE = 0.01  # of the farthest pair of windows
+RECORDING_NEAR_DISTANCE = 0.04  # on average over the windows
 COPY_SECONDS, COPY_SECONDS_SHARE = 0.15, 0.002  # by which lengths of copies may differ: what codecs add
 NEAR_SECONDS_SHARE = 0.2
 
