@@ -304,14 +304,14 @@ def shown(groups):
 
 
 def test_the_three_kinds_lie_over_one_another(tmp_path):
-    picture, vector = scene(0), direction(0)
-    later = scene(0, moment=1)
+    picture, vector = scene(1), direction(0)
+    later = scene(1, moment=1)
     files = [
         File("small.png", "a", vector, picture, size=10, width=50),
         File("large.png", "b", vector + 0.01, picture, size=900, width=200),
         File("large again.png", "b", vector + 0.01, picture, size=900, width=200, day=3),
         File("later.png", "c", vector + 0.1, later, size=700, width=100),
-        File("other.png", "d", direction(9), scene(1)),
+        File("other.png", "d", direction(9), scene(2)),
     ]
     with filled(tmp_path, files) as storage:
         groups = find_duplicates(storage)
