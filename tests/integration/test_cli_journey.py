@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -225,33 +223,6 @@ def test_remove_forgets_and_optimize_keeps_working(journey, tmp_path):
     status = succeed("status", "--library", library)
     assert status["images"] + status["audio"] == len(good) - 5
     assert (base / "media" / "deep" / "er" / "copy one.jpg").exists()
-
-
-N_MANY = 1000  # several commits' worth: the first one is long over before the last file is read
-
-
-def test_an_interrupted_run_reports_ends_with_130_and_goes_on_later(tmp_path):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(N_MANY):
-        Image.fromarray(rng.integers(0, 255, (300, 300, 3), dtype=np.uint8)).save(folder / f"{number}.jpg")
-    arguments = [COMMAND, "ingest", folder, "--library", tmp_path / "a.lens", "--models", MODELS, "--json"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "a.lens" / "media.lance").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    report = json.loads(out)
-    assert report["interrupted"] is True
-    assert 0 < report["indexed"] < N_MANY
-    assert "Traceback" not in err
-    again = succeed("ingest", folder, "--library", tmp_path / "a.lens")
-    assert (again["unchanged"], again["indexed"]) == (report["indexed"], N_MANY - report["indexed"])
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(journey):

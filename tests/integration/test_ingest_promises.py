@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import stat
 import textwrap
 import threading
@@ -14,10 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import arrowlens
-from arrowlens.cli import main
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.store import MultimodalStorage
@@ -25,49 +22,13 @@ from tests.folders import write_folder, write_picture
 from tests.hostile_media import bombs, oddities
 from tests.media_factory import make_good_folder, make_hostile_folder
 from tests.small_models import SmallProvider
+from tests.soak.commands import command, counts, ingest, one_line, start
 from tests.soak.processes import PeakMemory, Run
-from tests.soak.whole import assert_same, assert_searchable, assert_unique, assert_whole, read
+from tests.soak.whole import assert_same, assert_searchable, assert_whole, read
 
 DEMO = Path(arrowlens.__file__).parent / "demo"
 GIGABYTE = 10**9
 pytestmark = pytest.mark.timeout(900)  # a dozen processes each, on a machine that may be busy
-
-
-def start(folder: str | bytes | Path, library: Path, *options: str, **how: object) -> Run:
-    return Run("ingest", folder, "--library", library, "--models", "demo", "--json", *options, **how)
-
-
-def ingest(folder: str | bytes | Path, library: Path, *options: str, **how: object) -> dict:
-    """The report of a run that must succeed, say nothing else, and leave no process behind."""
-    with start(folder, library, *options, **how) as running:
-        report = running.report()
-        assert running.stderr == ""
-        running.assert_nothing_left()
-        return report
-
-
-def command(capsys: pytest.CaptureFixture[str], *arguments: str | bytes | Path) -> dict:
-    """The JSON object of a command run in this process, which is faster; it must succeed and say nothing else."""
-    capsys.readouterr()
-    assert main([os.fsdecode(argument) for argument in (arguments[0], "--json", *arguments[1:])]) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    found: dict = json.loads(captured.out)
-    return found
-
-
-def counts(report: dict) -> tuple[int, int, int, int]:
-    return report["indexed"], report["unchanged"], report["skipped"], report["removed"]
-
-
-def one_line(running: Run) -> str:
-    """What a command that must fail says: exit 1, nothing on stdout, one line on stderr."""
-    assert running.wait() == 1, (running.stdout, running.stderr)
-    running.assert_nothing_left()
-    assert running.stdout == ""
-    assert running.stderr.startswith("arrowlens: ")
-    assert running.stderr.count("\n") == 1, running.stderr
-    return running.stderr
 
 
 # -- 1. idempotent and incremental ------------------------------------------------------------------------------------
@@ -331,57 +292,6 @@ def test_names_of_every_kind_and_paths_without_end(tmp_path, capsys, monkeypatch
     assert command(capsys, "remove", "--library", "a.lens", "--", *odd)["removed"] == 2
 
 
-# -- 5. two runs at once ----------------------------------------------------------------------------------------------
-
-_SEARCH = """
-import json, sys, time
-import numpy as np
-from arrowlens.store import MultimodalStorage
-
-storage, counts = MultimodalStorage(sys.argv[1], create=False), []
-record = storage.settings.models["clip"]
-query = np.ones(record.dimension)
-print("searching", flush=True)
-while not counts or counts[-1] < int(sys.argv[2]):
-    hits = storage.search("clip", record.digest, query, 10_000)
-    rows = storage.media(hits["media_id"].to_pylist())
-    assert rows.num_rows == hits.num_rows == len(set(hits["media_id"].to_pylist()))
-    assert len(storage.thumbnails(rows["content_hash"].to_pylist())) == rows.num_rows
-    counts.append(rows.num_rows)
-    time.sleep(0.01)
-print(json.dumps(counts))
-"""
-
-
-def test_a_second_run_is_refused_and_searches_see_whole_batches(tmp_path, capsys):
-    folder, library, n_pictures = tmp_path / "in", tmp_path / "a.lens", 700
-    folder.mkdir()
-    command(capsys, "ingest", folder, "--library", library, "--models", "demo")
-    for number in range(n_pictures):
-        write_picture(folder / f"{number}.jpg", number, (400, 300))
-    script = textwrap.dedent(_SEARCH)
-    with Run("-c", script, str(library), str(n_pictures), program="-B") as searching:
-        wait_until(lambda: "searching" in searching.stdout, searching)
-        with start(folder, library) as first:
-            wait_until(lambda: (library / "media.lance").exists(), first)
-            with start(folder, library) as second:
-                assert "is being written to by another run" in one_line(second)
-            report = first.report()
-        assert searching.wait() == 0, searching.stderr
-    assert counts(report) == (n_pictures, 0, 0, 0)
-    seen = json.loads(searching.stdout.splitlines()[-1])
-    assert seen == sorted(seen)
-    assert 2 <= len(set(seen)) <= n_pictures // 16 < len(seen), "batches, not files"
-
-
-def wait_until(condition, running: Run, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert running.process.poll() is None, running.stderr
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 # -- 6. deterministic -------------------------------------------------------------------------------------------------
 
 
@@ -423,80 +333,3 @@ def copy_in_another_order(source: Path, target: Path, seed: int) -> None:
 def _demo_provider() -> MultimodalEmbeddingProvider:
     models = DEMO / "models"
     return MultimodalEmbeddingProvider(clip_model_path=models / "clip", audio_model_path=models / "audio")
-
-
-# -- 9. signals -------------------------------------------------------------------------------------------------------
-
-
-def test_an_interrupt_from_a_terminal_ends_the_run_in_order(tmp_path, capsys):
-    """Ctrl-C goes to the whole group, workers included: what is encoded is stored, 130, and the next run goes on."""
-    folder, library, n_pictures = tmp_path / "in", tmp_path / "a.lens", 1200
-    folder.mkdir()
-    for number in range(n_pictures):
-        write_picture(folder / f"{number}.jpg", number, (400, 300))
-    with start(folder, library) as running:
-        wait_until(lambda: (library / "media.lance").exists(), running)
-        os.killpg(running.process.pid, signal.SIGINT)
-        status = running.wait(60)
-        running.assert_nothing_left()
-    assert status == 130, running.stderr
-    report = json.loads(running.stdout)
-    assert 0 < report["indexed"] < n_pictures
-    said = [line for line in running.stderr.splitlines() if line]
-    assert len(said) == 2, "what is being done, and how to go on"
-    assert said[1].startswith("arrowlens: interrupted")
-    assert_whole(read(library), settled=True)
-    with start(folder, library) as running:
-        wait_until(running.workers, running)
-        running.process.terminate()
-        status = running.wait(60)
-        running.assert_nothing_left()
-    assert status in (-signal.SIGTERM, 128 + signal.SIGTERM), running.stderr
-    assert "Traceback" not in running.stderr
-    again = command(capsys, "ingest", folder, "--library", library)
-    assert again["indexed"] + again["unchanged"] == n_pictures
-    assert again["unchanged"] >= report["indexed"]
-    state = read(library)
-    assert_whole(state, settled=True)
-    assert_unique([row["content_hash"] for row in state.media])
-
-
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGSEGV])
-def test_a_worker_that_hangs_or_crashes_costs_the_file_it_was_at(tmp_path, capsys, number):
-    """The one worker is hit once it has read a large picture; what crashes is tried once more, and hit again."""
-    folder, library = write_folder(tmp_path / "in", 6, 1), tmp_path / "a.lens"
-    large = folder / "a large one.png"
-    noise = np.random.default_rng(0).integers(0, 256, (4000, 5000, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(large, compress_level=0)
-    hit: set[int] = set()
-    n_hits = 2 if number == signal.SIGSEGV else 1
-
-    def is_at_it(pid: int) -> bool:
-        return pid not in hit and bytes_read(pid) >= large.stat().st_size
-
-    options = ("--time-limit", "4") if number == signal.SIGSTOP else ()
-    with start(folder, library, "--workers", "1", *options) as running:
-        while running.process.poll() is None:
-            for pid in filter(is_at_it, running.workers() if len(hit) < n_hits else ()):
-                hit.add(pid)
-                os.kill(pid, number)
-        report = running.report()
-        running.assert_nothing_left()
-    assert len(hit) == n_hits
-    assert counts(report) == (7, 0, 1, 0)
-    reason = "decoding took longer than 4 s" if number == signal.SIGSTOP else "the decoder crashed (signal 11, SIGSEGV)"
-    (file,) = command(capsys, "skipped", "--library", library)["files"]
-    assert file["path"] == str(large)
-    assert reason in file["reason"]
-    again = ("ingest", folder, "--library", library)
-    assert counts(command(capsys, *again)) == (0, 7, 1, 0), "it has not changed"
-    assert counts(command(capsys, *again, "--retry")) == (1, 7, 0, 0)
-    assert_whole(read(library), settled=True)
-
-
-def bytes_read(pid: int) -> int:
-    """What a process has read from files and pipes; 0 when it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/io").read_text().split()[1])
-    except OSError:
-        return 0
