@@ -54,7 +54,7 @@ fix: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m tests.performance
 
-# The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, and three hours on two cores.
+# The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a half hours on two cores.
 $(VENV)/installed-training: $(VENV)/installed-dev training/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement training/requirements.txt
 	@touch $@

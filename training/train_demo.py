@@ -42,7 +42,7 @@ def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
                 "--output",
                 str(checkpoints / "audio"),
                 "--minutes",
-                str(options.minutes * 0.1),
+                str(options.minutes * 0.25),
             )
         ],
         "convert": [script("convert_models", str(checkpoints))],
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD, help="for the sources and everything that is not kept")
     parser.add_argument("--font", type=Path, default=NOTO, help="Noto Color Emoji")
-    parser.add_argument("--minutes", type=float, default=155, help="for the pictures; the sounds take a tenth of it")
+    parser.add_argument("--minutes", type=float, default=155, help="for the pictures; the sounds take a quarter of it")
     parser.add_argument("--from", dest="first", choices=STEPS, default=STEPS[0])
     parser.add_argument("--to", dest="last", choices=STEPS, default=STEPS[-1])
     options = parser.parse_args()
