@@ -50,13 +50,24 @@ def hit_record(hit: Hit) -> dict[str, Any]:
 
 
 def results_table(hits: Sequence[Hit]) -> str:
-    """Score, kind, time range (if there is audio), how many are alike (if more than one) and path, under a header."""
+    """Score, relevance (if known), kind, time range (audio), how many are alike (if more than one), path; a header."""
+    known = any(hit.relevance is not None for hit in hits)
     timed, alike = any(hit.start is not None for hit in hits), any(hit.n_alike > 1 for hit in hits)
-    rows = [["score", "kind", *(["time"] if timed else []), *(["alike"] if alike else []), "path"]]
+    rows = [
+        [
+            "score",
+            *(["relevance"] if known else []),
+            "kind",
+            *(["time"] if timed else []),
+            *(["alike"] if alike else []),
+            "path",
+        ]
+    ]
     for hit in hits:
         time = [time_range(hit.start, hit.end)] if timed else []
         number = [str(hit.n_alike)] if alike else []
-        rows.append([f"{hit.score:.3f}", hit.modality, *time, *number, shown_path(hit.path)])
+        relevance = ["" if hit.relevance is None else f"{hit.relevance:.0%}"] if known else []
+        rows.append([f"{hit.score:.3f}", *relevance, hit.modality, *time, *number, shown_path(hit.path)])
     return columns(rows)
 
 
