@@ -11,7 +11,8 @@ pictures (minutes); later ones take them from the work folder.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,14 +21,14 @@ from catalogue import HERE, add_folders
 from evaluate import DEMO
 from numpy.typing import NDArray
 from pictures import Sources
-from relevance_data import World, world
+from relevance_data import Items, Vectors, World, world
 from relevance_trials import ROUTES, Found, Size, Trial, Trials
 
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.examples import ExampleReader
 from arrowlens.search import relevance, relevance_weights
 from arrowlens.search.bank import Bank
-from arrowlens.search.relevance import MATCHING, Weights, Yardstick
+from arrowlens.search.relevance import MATCHING, Kind, Weights, Yardstick
 from arrowlens.store import MultimodalStorage
 
 WRITTEN = HERE.parent / "arrowlens/search/relevance_weights.py"
@@ -37,6 +38,8 @@ SIZES = (
     Size(3300, 2, 120), Size(14, 25, 20, 1), Size(40, 15, 30, 4),
 )  # fmt: skip
 FITTED_WITH, MEASURED_WITH = 1, 2  # seeds
+KINDS: tuple[Kind, ...] = ("text", "image", "audio")
+_LEANS = 0.1  # standard deviation
 Score = Callable[[str, Found], NDArray[np.float64]]
 Numbers = NDArray[np.float64]
 
@@ -168,26 +171,50 @@ def report(trials: Sequence[Trial], world: World) -> None:
     mixed(trials, int(world.clips.shown[:, 0].min()))
 
 
-def yardsticks(bank: Bank) -> dict[str, Yardstick]:
-    """By route."""
+def yardsticks(vectors: Mapping[Kind, Vectors]) -> dict[str, Yardstick]:
+    """By route; `vectors` are the bank's."""
     return {
-        name: Yardstick.measured(bank.vectors(asked), bank.vectors(found), same=asked == found)
+        name: Yardstick.measured(vectors[asked], vectors[found], same=asked == found)
         for name, (asked, found) in ROUTES.items()
     }
 
 
 def shares(bank: Bank, known: World) -> None:
-    """Print how well the half to fit on is told apart with other values of OWN_SHARE."""
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        relevance.OWN_SHARE = share
-        trials = list(Trials(known, yardsticks(bank), 0, FITTED_WITH).run(SIZES))
-        relevance_weights.WEIGHTS.update({route: fit(trials, route) for route in ROUTES})
-        areas = []
-        for routes in (TEXT_ROUTES, *((route,) for route in LIKE_ROUTES)):
-            of = [trial for trial in trials if set(trial.found) & set(routes)]
-            told = area([best(trial, by_relevance) for trial in of], [trial.matched for trial in of])
-            areas.append(f"{' and '.join(routes)} {told:.4f}")
-        print(f"OWN_SHARE {share:4}: {', '.join(areas)}", flush=True)
+    """Print how well the half to fit on is told apart with other values of OWN_SHARE.
+
+    Once with the models as they are, and once as if texts (and the ordinary questions) had different amounts of a
+    direction that all files share: what the demo models were trained not to do, and others do.
+    """
+    rng = np.random.default_rng(0)
+    vectors = {kind: bank.vectors(kind) for kind in KINDS}
+    leaning = {kind: _leaning(rows, rng, _LEANS if kind == "text" else 0.0) for kind, rows in vectors.items()}
+    items = {
+        name: Items(_leaning(getattr(known, name).vectors, rng, 0.0), getattr(known, name).shown)
+        for name in ("pictures", "asking_pictures", "clips", "asking_clips")
+    }
+    other = dataclasses.replace(known, texts=_leaning(known.texts, rng, _LEANS), **items)
+    for title, by_kind, there in (("as they are", vectors, known), ("texts that lean", leaning, other)):
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            relevance.OWN_SHARE = share
+            print(f"{title}, OWN_SHARE {share:4}: {_told_apart(yardsticks(by_kind), there)}", flush=True)
+
+
+def _told_apart(by_route: dict[str, Yardstick], known: World) -> str:
+    trials = list(Trials(known, by_route, 0, FITTED_WITH).run(SIZES))
+    relevance_weights.WEIGHTS.update({route: fit(trials, route) for route in ROUTES})
+    areas = []
+    for routes in (TEXT_ROUTES, *((route,) for route in LIKE_ROUTES)):
+        of = [trial for trial in trials if set(trial.found) & set(routes)]
+        told = area([best(trial, by_relevance) for trial in of], [trial.matched for trial in of])
+        areas.append(f"{' and '.join(routes)} {told:.4f}")
+    return ", ".join(areas)
+
+
+def _leaning(rows: Vectors, rng: np.random.Generator, deviation: float) -> Vectors:
+    """With one more dimension of about 0.5, and of length one again."""
+    amounts = 0.5 + deviation * rng.standard_normal((len(rows), 1))
+    longer = np.concatenate([rows, amounts], axis=1)
+    return (longer / np.linalg.norm(longer, axis=1, keepdims=True)).astype(np.float32)
 
 
 def main() -> None:
@@ -206,11 +233,12 @@ def main() -> None:
         bank = Bank(provider, reader.file, options.work / "relevance")
         if options.shares:
             return shares(bank, known)
+        by_route = yardsticks({kind: bank.vectors(kind) for kind in KINDS})
         if not options.measure:
-            trials = list(Trials(known, yardsticks(bank), 0, FITTED_WITH).run(SIZES))
+            trials = list(Trials(known, by_route, 0, FITTED_WITH).run(SIZES))
             relevance_weights.WEIGHTS.update({route: fit(trials, route) for route in ROUTES})
             write(provider)
-        report(list(Trials(known, yardsticks(bank), 1, MEASURED_WITH).run(SIZES)), known)
+        report(list(Trials(known, by_route, 1, MEASURED_WITH).run(SIZES)), known)
     return None
 
 

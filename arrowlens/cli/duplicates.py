@@ -12,7 +12,7 @@ from arrowlens.search import DuplicateGroup, Member
 
 _MEANINGS = {
     "identical": "the same bytes",
-    "copy": "the same content in other files",
+    "copy": "the same in another file, or a little edited",
     "near": "nearly the same; look before you choose",
 }
 _NAMES = {"width": "pixels", "height": "pixels", "duration": "length", "sample_rate": "sample rate", "size": "bytes"}
@@ -45,7 +45,7 @@ def _record(group: DuplicateGroup) -> dict[str, Any]:
 
 
 def _text(group: DuplicateGroup) -> str:
-    """A line on the group and one a file, the best first."""
+    """A line on the group and one a file: how alike it is to the first, its extent, format, bytes, day and path."""
     differing = dict.fromkeys(_NAMES.get(name, name) for name in group.differences)
     meaning = _MEANINGS[group.kind] + (f"; they differ in {', '.join(differing)}" if differing else "")
     noun = "picture" if group.best.modality == "image" else "recording"
@@ -55,8 +55,12 @@ def _text(group: DuplicateGroup) -> str:
 
 
 def _row(member: Member, group: DuplicateGroup) -> list[str]:
-    likeness = "best" if member is group.best else "equal" if group.kind == "identical" else f"{member.similarity:.3f}"
-    extent = f"{member.width} x {member.height}" if member.modality == "image" else clock(member.duration or 0.0)
+    likeness = "largest" if member is group.best else f"{member.similarity:.3f}"
+    if group.kind == "identical":
+        likeness = "equal"
+    extent = f"{member.width} x {member.height}"
+    if member.modality == "audio":
+        extent = f"{clock(member.duration or 0.0)}, {(member.sample_rate or 0) / 1000:g} kHz"
     when = member.taken or member.modified
     day = "" if when is None else f"{when:%Y-%m-%d}"
     return [likeness, extent, member.format or "", byte_size(member.size), day, shown_path(member.path)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DuplicateKind = Literal["identical", "copy", "near"]
 KINDS: tuple[DuplicateKind, ...] = get_args(DuplicateKind)
-COMPARED = ("format", "width", "height", "duration", "sample_rate", "channels", "size", "taken")
+COMPARED = ("format", "width", "height", "duration", "sample_rate", "channels", "size")
 
 _THUMBNAILS_AT_ONCE = 4_096  # 40 MB
 
@@ -81,7 +81,7 @@ class DuplicateGroup:
 
     @property
     def best(self) -> Member:
-        """The one to keep, if only one is kept: a hint."""
+        """The first: a hint which to keep, not a judgement; of two of one size the one with more bytes comes first."""
         return self.files[0]
 
     @property
