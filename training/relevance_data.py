@@ -1,12 +1,14 @@
 """Pictures, recordings and texts with known meanings, to fit and to measure relevance on: never used in training.
 
 Concepts and kinds of sounds are split in two halves by a fixed seed: coefficients are fitted on one, measured on the
-other. What is drawn and synthesised is kept in the work folder, so that another model can be measured in a minute.
+other. What is drawn and synthesised is kept in the work folder, so that another model can be measured in a minute; who
+changes how drawings or sounds are made empties it.
 """
 
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,7 @@ class World:
 
 def draw_pictures(sources: Sources, size: int, work: Path) -> dict[str, NDArray[np.generic]]:
     """uint8 pixels (n, size, size, 3) of single concepts and of scenes, and what they show; kept in `work`."""
-    path = work / f"relevance-pictures-{size}.npz"
+    path = work / f"relevance-pictures-{size}-{_stamp(concept.name for concept in concepts(sources.npm))}.npz"
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
         np.savez(path, allow_pickle=False, **_drawn(sources, ImageProcessor(size)))
@@ -97,7 +99,7 @@ def _drawn(sources: Sources, processor: ImageProcessor) -> dict[str, NDArray[np.
 
 def make_clips(work: Path) -> dict[str, NDArray[np.generic]]:
     """Recordings of every kind with parameters that training never saw, one after the other; kept in `work`."""
-    path = work / "relevance-clips.npz"
+    path = work / f"relevance-clips-{_stamp(sounds())}.npz"
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
         waves, kinds = [], []
@@ -108,6 +110,10 @@ def make_clips(work: Path) -> dict[str, NDArray[np.generic]]:
         starts = np.cumsum([0, *map(len, waves)])
         np.savez(path, allow_pickle=False, samples=np.concatenate(waves), starts=starts, kinds=np.array(kinds))
     return dict(np.load(path))
+
+
+def _stamp(names: Iterable[str]) -> str:
+    return f"{zlib.crc32(chr(10).join(names).encode()):08x}"
 
 
 def split(n: int, seed: int) -> tuple[frozenset[int], frozenset[int]]:
