@@ -213,7 +213,7 @@ class Searcher:
     def _matches(self, best: Sequence[Match]) -> bool | None:
         """Whether anything matches: by its words, or as relevant as what is right in half of the cases."""
         known = [match.relevance for match in best if match.relevance is not None]
-        if any(match.found_by != "meaning" for match in best) or any(relevance >= MATCHING for relevance in known):
+        if any(match.found_by != "meaning" for match in best) or any(value >= MATCHING for value in known):
             return True
         return False if known or not best else None
 

@@ -107,7 +107,7 @@ def test_a_question_that_everything_resembles_is_worth_less():
 def test_the_numbers_belong_to_the_bundled_models():
     models = resolve("demo")
     digests = {role: model_info(path).digest for role, path in models.directories().items() if role in FITTED_WITH}
-    assert digests == FITTED_WITH, "fit them again: python training/fit_relevance.py (its head says how)"
+    assert digests == FITTED_WITH, "a demo model has changed: make fit-relevance"
     assert {weights_of(asked, found) for asked in KINDS for found in KINDS[1:]} == set(WEIGHTS.values())
 
 
