@@ -3,7 +3,8 @@
 python -m tests.performance.benchmark_duplicates [--every N] [--items N]
 
 The first part takes some minutes, the second builds a library of 100,000 pictures in a temporary folder (2 GB, some ten
-minutes) and prints the time and the memory that the command takes for it. ``--every 0`` or ``--items 0`` leaves one out.
+minutes) and prints the time and the memory that the command takes for it. ``--every 0`` or ``--items 0`` leaves one
+out.
 """
 
 from __future__ import annotations
