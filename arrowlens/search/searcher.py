@@ -53,6 +53,7 @@ class _Question:
     Attributes:
         words: to look for; None for none. modality: that words are looked for in.
         kinds: what the vectors are made of. composed: of several parts.
+        content: hash of the file that is asked with, which is a match whatever the model makes of it.
     """
 
     vectors: Mapping[Modality, np.ndarray]
@@ -60,6 +61,7 @@ class _Question:
     modality: Modality | None = None
     kinds: Sequence[Kind] = ()
     composed: bool = False
+    content: str | None = None
 
     def asked(self, found: Modality) -> Kind:
         """What files of a kind are asked with: their like if that is among the parts, else the first part."""
@@ -121,7 +123,8 @@ class Searcher:
             ModelLoadError: the library has no model for that kind.
         """
         started = time.perf_counter()
-        question = _Question({example.modality: self._vectors(example)}, kinds=[example.modality])
+        kind = example.modality
+        question = _Question({kind: self._vectors(example)}, kinds=[kind], content=example.content_hash)
         return self._answer(question, view, started)
 
     # -- from a question to vectors -------------------------------------------------------------------------------
@@ -248,7 +251,10 @@ class Searcher:
         role = _ROLE_OF[kind]
         n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.digest(role)))
         found = relevance(standing, n_compared, weights_of(asked, kind)).tolist()
-        return [dataclasses.replace(match, relevance=value) for match, value in zip(matches, found, strict=True)]
+        return [
+            dataclasses.replace(match, relevance=1.0 if match.content_hash == question.content else value)
+            for match, value in zip(matches, found, strict=True)
+        ]
 
     def _scored(self, matches: Sequence[Match], question: _Question) -> list[Match]:
         """With the cosines of what was found by its words only, as far as the question can be compared with it."""
