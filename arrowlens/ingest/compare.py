@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -150,10 +151,10 @@ def _gone(storage: MultimodalStorage, walk: Walk, missing: Mapping[str, Known]) 
 
 
 def _is_absent(path: bytes) -> bool:
+    """Whether there is no file any more; a folder of its name is none."""
     try:
-        os.lstat(path)
+        return stat.S_ISDIR(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False  # not knowing is not gone
-    return False

@@ -15,7 +15,7 @@ import pytest
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.store import MultimodalStorage, VectorRow
 from tests.folders import write_folder, write_picture
-from tests.integration.test_ingest import assert_same, counts, found_for, snapshot
+from tests.integration.test_ingest import assert_same, counts, found_for, paths_in, snapshot
 from tests.small_models import CLIP_DIGEST, DIMENSION, SmallClip, SmallProvider
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +137,30 @@ def test_a_file_that_vanishes_while_the_run_is_on(tmp_path):
     report = run(storage, SmallProvider(), [folder], IngestOptions(workers=1), vanish)
     assert (report.indexed, report.skipped) == (14, 1)
     assert counts(run(storage, SmallProvider(), [folder])) == (0, 14, 0, 1)
+
+
+def test_a_file_that_became_a_folder_is_gone(tmp_path):
+    folder, storage = write_folder(tmp_path / "in"), MultimodalStorage(tmp_path / "library")
+    run(storage, SmallProvider(), [folder])
+    (folder / "picture 001.jpg").unlink()
+    (folder / "picture 001.jpg").mkdir()
+    assert counts(run(storage, SmallProvider(), [folder])) == (0, 14, 0, 1)
+    assert str(folder / "picture 001.jpg") not in paths_in(storage)
+
+
+def test_contents_that_change_places_in_one_run(tmp_path):
+    """Each is a copy of what the library holds, and of what the run itself has just replaced there."""
+    folder, storage = write_folder(tmp_path / "in"), MultimodalStorage(tmp_path / "library")
+    options = IngestOptions(workers=1, commit_every=1)
+    run(storage, SmallProvider(), [folder], options)
+    first, second = folder / "picture 001.jpg", folder / "picture 002.png"
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+    assert counts(run(storage, SmallProvider(), [folder], options)) == (2, 13, 0, 0)
+    undisturbed = MultimodalStorage(tmp_path / "undisturbed")
+    run(undisturbed, SmallProvider(), [folder])
+    assert_same(snapshot(storage), snapshot(undisturbed))
 
 
 def test_a_model_that_fails_once_costs_no_file_its_place(tmp_path):
