@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.errors import InputError, LibraryNotFoundError, MediaError, ModelMismatchError
 from arrowlens.examples import ExampleReader
-from arrowlens.ingest import Event, IngestOptions, IngestPlan, IngestReport
+from arrowlens.ingest import Event, IngestOptions, IngestPlan, IngestReport, MigrationReport
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.files import open_regular
-from arrowlens.models import ModelSet, resolve
+from arrowlens.models import resolve
 from arrowlens.search import Example, Hit, Mode, Query, Results, Searcher, ViewOptions, view_of
 from arrowlens.search.results import Modality
-from arrowlens.store import IndexState, ModelRecord, MultimodalStorage, Settings
+from arrowlens.serving import model_records, provider_of, remembered_models
+from arrowlens.status import LibraryStatus, SkippedFile
+from arrowlens.store import MultimodalStorage
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
@@ -33,46 +35,7 @@ __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
 DEFAULT_MODELS = "base"  # of a new library
 
 StrPath = str | os.PathLike[str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LibraryStatus:
-    """What a library holds and how it works.
-
-    Attributes:
-        images, audio: files that can be found. skipped: files that could not be read.
-        n_bytes: of everything in the library's folder.
-        models: by role; each with digest, dimension, source and space.
-        text_reaches_audio: whether ``search`` finds recordings.
-        device, precision, precision_reason: where models run, in which numbers, and why in those.
-        indexes: by role; how the vectors are stored, and whether an index (``kind``) or an exact scan (None) answers.
-        folders: that were ingested.
-        window_s, hop_s: recordings are compared in windows of so many seconds, one every so many.
-    """
-
-    path: Path
-    images: int
-    audio: int
-    skipped: int
-    n_bytes: int
-    models: Mapping[str, ModelRecord]
-    text_reaches_audio: bool
-    device: str
-    precision: str
-    precision_reason: str
-    indexes: Mapping[str, IndexState]
-    folders: tuple[Path, ...]
-    window_s: float
-    hop_s: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SkippedFile:
-    """A file that could not be read. ``still_found``: its earlier content is in the library."""
-
-    path: Path
-    reason: str
-    still_found: bool = False
+_T = TypeVar("_T")
 
 
 class Library:
@@ -83,9 +46,13 @@ class Library:
 
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
         self._storage = storage
+        self._lock = threading.Lock()  # held while the models are replaced
+        self._serve(provider)
+
+    def _serve(self, provider: MultimodalEmbeddingProvider) -> None:
         self._provider = provider
-        self._searcher = Searcher(storage, provider)
-        self._examples = ExampleReader(storage, provider)
+        self._searcher = Searcher(self._storage, provider)
+        self._examples = ExampleReader(self._storage, provider)
 
     @classmethod
     def open(
@@ -119,18 +86,12 @@ class Library:
         except LibraryNotFoundError:
             if models is None and not create:
                 raise
-        remembered = _remembered_models(storage.settings) if storage is not None else None
+        remembered = remembered_models(storage.settings) if storage is not None else None
         # Models come first: when they cannot be had, no library is left behind.
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)
-        provider = MultimodalEmbeddingProvider(
-            text_model_path=model_set.text,
-            audio_model_path=model_set.audio,
-            clip_model_path=model_set.clip,
-            device=device,
-            precision=precision,
-        )
+        provider = provider_of(model_set, device, precision)
         storage = storage or MultimodalStorage(path, create=True)
-        storage.bind_models(_model_records(model_set, provider))
+        storage.bind_models(model_records(model_set, provider))
         return cls(storage, provider)
 
     def __enter__(self) -> Self:
@@ -153,7 +114,7 @@ class Library:
     @property
     def text_reaches_audio(self) -> bool:
         """Whether ``search`` finds recordings too: the models hold texts and sounds in one space."""
-        return self._provider.text_reaches_audio
+        return self._storage.settings.text_reaches_audio
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -190,7 +151,7 @@ class Library:
         """
         examples = tuple(map(self._example, like))
         query = Query(text, tuple(plus), tuple(minus), examples, weights or {}, modality, mode)
-        return self._searcher.search(query, view_of(k, **view))
+        return self._asked(lambda: self._searcher.search(query, view_of(k, **view)))
 
     def similar(self, path: StrPath, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files that look or sound most like a file, of the same kind as it; ``view`` as for ``search``.
@@ -203,7 +164,7 @@ class Library:
             MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no model for that kind.
         """
-        return self._searcher.similar(self._examples.file(path), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.file(path), view_of(k, **view)))
 
     def search_by_upload(self, data: bytes, name: str, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """As ``similar``, for a file's bytes. ``name`` is only for messages; nothing is stored.
@@ -211,7 +172,7 @@ class Library:
         Raises:
             MediaError: the bytes cannot be decoded; says why. InputError, ModelLoadError: as ``similar``.
         """
-        return self._searcher.similar(self._examples.upload(data, name), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.upload(data, name), view_of(k, **view)))
 
     def similar_to(self, hit: Hit, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
@@ -221,7 +182,7 @@ class Library:
         Raises:
             InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
         """
-        return self._searcher.similar(self._examples.hit(hit), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.hit(hit), view_of(k, **view)))
 
     def search_by_image(self, image: Image.Image, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
@@ -230,7 +191,7 @@ class Library:
             InputError: ``k`` or ``view`` is unusable, or no PIL image. MediaError: pixels that are not finite.
             ModelLoadError: the library has no CLIP model.
         """
-        return self._searcher.similar(self._examples.picture(image), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.picture(image), view_of(k, **view)))
 
     def search_by_audio(self, samples: np.ndarray, rate: int, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` recordings nearest to a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length.
@@ -239,7 +200,7 @@ class Library:
             AudioValidationError: unusable samples or rate. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no audio model.
         """
-        return self._searcher.similar(self._examples.samples(samples, rate), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.samples(samples, rate), view_of(k, **view)))
 
     def thumbnails(self, hits: Iterable[Hit]) -> dict[str, bytes]:
         """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
@@ -299,7 +260,44 @@ class Library:
         """
         options = IngestOptions(workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits())
         paths = [Path(folder).expanduser() for folder in folders]
-        return ingest.run(self._storage, self._provider, paths, options, on_event, stop)
+        return self._asked(lambda: ingest.run(self._storage, self._provider, paths, options, on_event, stop))
+
+    def migrate(
+        self,
+        models: str,
+        on_event: Callable[[Event], None] | None = None,
+        stop: StopEvent | None = None,
+        *,
+        workers: int | None = None,
+        limits: Limits | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> MigrationReport:
+        """Change the library to other models: encode every file and caption anew, then let the new models serve.
+
+        Searches go on meanwhile, here and in other processes, with the models that the library has; the change is one
+        step for all of them. A run that ends early, whatever ends it, loses nothing: the next one goes on from there.
+        Files that cannot be read any more leave the results with the change and are among ``skipped()``. Until then
+        both sets of vectors are on disk. To give up a change that was begun, migrate to the models that serve.
+
+        Args:
+            models: as for ``open``.
+            on_event, stop, workers, limits: as for ``ingest``.
+            on_progress: called with each step of downloading and converting ``base`` models.
+
+        Raises:
+            ModelError: the models cannot be had. ModelMismatchError: they are for other kinds of files than the
+            library holds. FolderError: a folder of the library is missing. LibraryBusyError: another process is
+            writing. StorageError: the disk or the database refused. WorkerError: as ``ingest``.
+        """
+        model_set = resolve(models, on_progress)
+        provider = provider_of(model_set, self._provider.device, self._provider.precision)
+        options = IngestOptions(workers=workers, limits=limits or Limits())
+        records = model_records(model_set, provider)
+        report = ingest.migrate(self._storage, provider, records, options, on_event, stop)
+        if report.switched:
+            with self._lock:
+                self._serve(provider)
+        return report
 
     def plan(self, *folders: StrPath, prune: bool = True, retry: bool = False) -> IngestPlan:
         """What ``ingest`` would do with folders: counts of files, and the bytes to read. Changes nothing.
@@ -311,23 +309,7 @@ class Library:
 
     def status(self) -> LibraryStatus:
         """What the library holds and how it works; loads no model."""
-        settings, statistics, runtime = self._storage.settings, self._storage.statistics(), self._provider.runtime
-        return LibraryStatus(
-            path=self.path,
-            images=statistics.images,
-            audio=statistics.audio,
-            skipped=statistics.skipped,
-            n_bytes=statistics.n_bytes,
-            models=settings.models,
-            text_reaches_audio=self.text_reaches_audio,
-            device=str(runtime.device),
-            precision=runtime.precision,
-            precision_reason=runtime.reason,
-            indexes=statistics.indexes,
-            folders=tuple(Path(root.path) for root in settings.roots),
-            window_s=settings.window_s,
-            hop_s=settings.hop_s,
-        )
+        return LibraryStatus.of(self.path, self._storage.settings, self._storage.statistics(), self._provider.runtime)
 
     def skipped(self) -> list[SkippedFile]:
         """Files that could not be read, with reasons, by path."""
@@ -366,6 +348,22 @@ class Library:
 
     # -- putting together -----------------------------------------------------------------------------------------
 
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """``ask`` with the models that serve, which another process may have changed a moment ago."""
+        try:
+            return ask()
+        except ModelMismatchError:
+            self._follow_models()
+            return ask()
+
+    def _follow_models(self) -> None:
+        with self._lock:
+            settings, provider = self._storage.settings, self._provider
+            roles = settings.models.items()
+            remembered = remembered_models(settings)
+            if remembered and not all(provider.has(role) and provider.digest(role) == r.digest for role, r in roles):
+                self._serve(provider_of(resolve(remembered), provider.device, provider.precision))
+
     def _known_at(self, path: str) -> list[str]:
         known: list[str] = self._storage.media_under(path)["media_id"].to_pylist()
         return known
@@ -382,23 +380,3 @@ def _through_links(path: str) -> str:
     """The path as ingest names it: folders by their real names, the last part as it is, for it may be a link itself."""
     parent, name = os.path.split(path)
     return os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - text throughout, as the store takes it
-
-
-def _model_records(model_set: ModelSet, provider: MultimodalEmbeddingProvider) -> dict[str, ModelRecord]:
-    """What the library remembers: a set by its name, other models by their directories."""
-    named = model_set.name if "=" not in model_set.name else None
-    return {
-        role: ModelRecord(provider.digest(role), provider.dimension(role), named or str(path), provider.space(role))
-        for role, path in model_set.directories().items()
-    }
-
-
-def _remembered_models(settings: Settings) -> str | None:
-    """The SET that finds the library's models again; None while it has none."""
-    sources = {role: record.source for role, record in settings.models.items()}
-    names = set(sources.values())
-    if len(names) == 1 and not any(os.sep in name for name in names):
-        return names.pop()
-    sets = {name: resolve(name).directories() for name in names if os.sep not in name}
-    directories = {role: sets[source][role] if source in sets else source for role, source in sources.items()}
-    return ",".join(f"{role}={directory}" for role, directory in directories.items()) or None

@@ -7,9 +7,9 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import arrowlens
+from arrowlens.cli.limits import limits_of
 from arrowlens.cli.output import (
     amount,
     byte_size,
@@ -29,9 +29,6 @@ from arrowlens.cli.server import INTERRUPTED, serve
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
 from arrowlens.search import printable
-
-if TYPE_CHECKING:
-    from arrowlens.media import Limits
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -56,7 +53,7 @@ def ingest(options: argparse.Namespace) -> int:
             prune=options.prune,
             retry=options.retry,
             exact=options.exact,
-            limits=_limits(options),
+            limits=limits_of(options),
         )
     _note_unread(report.unread_folders)
     interrupted = stop.is_set()
@@ -80,23 +77,6 @@ def _dry_run(options: argparse.Namespace) -> int:
     else:
         print(plan_text(found))
     return 0
-
-
-def _limits(options: argparse.Namespace) -> Limits:
-    """The default limits, but for those that were given."""
-    from arrowlens.media import Limits  # deferred: numpy and Pillow
-
-    limits = Limits()
-    if options.max_megapixels is not None:
-        limits = dataclasses.replace(limits, max_pixels=int(options.max_megapixels * 1e6))
-    if options.max_hours is not None:
-        limits = dataclasses.replace(limits, max_seconds=3600 * options.max_hours)
-    if options.max_file_size is not None:
-        image_bytes = min(limits.max_image_bytes, options.max_file_size)
-        limits = dataclasses.replace(limits, max_file_bytes=options.max_file_size, max_image_bytes=image_bytes)
-    if options.time_limit is not None:
-        limits = dataclasses.replace(limits, max_decode_s=options.time_limit)
-    return limits
 
 
 def _note_unread(folders: Mapping[str, str]) -> None:
@@ -123,23 +103,6 @@ def convert(options: argparse.Namespace) -> int:
             on_progress=progress,
         )
     print("\n".join(printable(line) for line in report.lines()))
-    return 0
-
-
-def models(options: argparse.Namespace) -> int:
-    """What is bundled, cached, and can be downloaded."""
-    from arrowlens.models import available  # deferred: conversion's imports
-
-    found = available()
-    if options.json:
-        write_json({"models": [dataclasses.asdict(model) for model in found]})
-        return 0
-    rows = [["set", "role", "state", "size", "digest", "licence", "source"]]
-    for model in found:
-        digest = model.digest[:8] if model.digest else "-"
-        size = byte_size(model.n_bytes)
-        rows.append([model.set_name, model.role, model.state, size, digest, model.licence, printable(model.source)])
-    print(columns(rows))
     return 0
 
 

@@ -122,6 +122,7 @@ def status_text(status: LibraryStatus) -> str:
         ("on disk", byte_size(status.n_bytes)),
         *(("folder", shown_path(folder)) for folder in status.folders),
         *((f"{role} model", _model_text(record)) for role, record in status.models.items()),
+        *((f"next {role}", f"{_model_text(record)}, not complete yet") for role, record in status.next_models.items()),
         ("text finds", "pictures and recordings" if status.text_reaches_audio else "pictures"),
         ("runs on", f"{status.device} in {status.precision}: {status.precision_reason}"),
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import arrowlens
-from arrowlens.cli import commands, searching
+from arrowlens.cli import commands, models, searching
 
 DEFAULT_LIBRARY = ".arrowlens"
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
@@ -141,8 +141,21 @@ def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
 
 
 def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
-    command = _command(adder, "models", commands.models, "what is bundled, cached, and can be downloaded")
+    command = _command(
+        adder, "models", models.available, "what is bundled, cached, and can be downloaded; change to it"
+    )
     _json_option(command)
+    use = _command(
+        command.add_subparsers(title="commands", metavar="COMMAND"),
+        "use",
+        models.use,
+        "encode a library anew for other models; searches go on with the old ones until it is done",
+    )
+    use.add_argument("models", metavar="SET", help="demo, base, or clip=DIR,audio=DIR,text=DIR")
+    _library_options(use)
+    use.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
+    _limit_options(use)
+    _json_option(use)
 
 
 def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:

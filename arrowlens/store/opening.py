@@ -36,6 +36,7 @@ class OpenLibrary:
             raise LibraryNotFoundError(f"no library at {self.path}; `arrowlens ingest FOLDER` makes one")
         self._lock = WriterLock(self.path)
         self._tables = Tables(self.path)
+        self._checked: dict[str, dict[str, str]] = {}  # what vector tables say of themselves
         self._settings = settings or self._created()
         self._settings_stamp = self._stamp()
 
@@ -75,6 +76,8 @@ class OpenLibrary:
             settings = read_settings(self.path)
             if settings is None:
                 raise StorageError(f"the library {self.path} is gone; open it again")
+            if settings.retired != self._settings.retired:
+                self._tables.close()  # a table that comes again is another one
             self._settings, self._settings_stamp = settings, stamp
         return self._settings
 

@@ -19,7 +19,6 @@ from arrowlens.store.schema import (
     source_column,
     stored_embedding_schema,
     thumbnail_schema,
-    vector_table_name,
 )
 from arrowlens.store.vectors import VectorRow, vector_table
 from arrowlens.store.words import WORDS, words_of
@@ -47,6 +46,7 @@ class MultimodalStorage(LibraryReader):
 
         Raises:
             InputError: the library has no model for the role, or a vector is unusable; nothing is written.
+            ModelMismatchError: its table holds vectors of something else.
             LibraryBusyError, StorageError: as for writing.
         """
         if not rows:
@@ -54,7 +54,17 @@ class MultimodalStorage(LibraryReader):
         record = self._model(role)
         table = vector_table(role, record.digest[:8], record.dimension, rows)
         with self.writing():
-            self._tables.merge(vector_table_name(role, record.digest), "embedding_id", table)
+            self._tables.merge(self._vector_table(role, record), "embedding_id", self._with_origin(table, role, record))
+
+    def delete_vectors(self, role: str, embedding_ids: Sequence[str]) -> None:
+        """Delete vectors of a role's model by their ids.
+
+        Raises:
+            InputError: the library has no model for the role. LibraryBusyError, StorageError: as for writing.
+        """
+        if embedding_ids:
+            with self.writing():
+                self._tables.delete(self._vector_table(role, self._model(role)), "embedding_id", embedding_ids)
 
     def upsert_thumbnails(self, thumbnails: Mapping[str, bytes]) -> None:
         """Write JPEGs by content hash.
@@ -99,18 +109,18 @@ class MultimodalStorage(LibraryReader):
         """Delete vectors and thumbnails that no ``media`` row vouches for; returns how many vectors.
 
         A run that was killed leaves some, and so does the replacement of a file's content. A write that a loss of
-        power cut off is taken back first.
+        power cut off is taken back first. Vectors of earlier models go with their tables.
 
         Raises:
             LibraryBusyError, StorageError: as for writing.
         """
         n_deleted = 0
         with self.writing():
+            self._drop_retired()
             for name in self._tables.names():
                 self._tables.recover(name)
             media = self._indexed()
-            for role, record in self.settings.models.items():
-                name = vector_table_name(role, record.digest)
+            for name, (role, record) in self.settings.vector_tables.items():
                 schema = stored_embedding_schema(role, record.dimension)
                 rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
                 stale = rows.filter(pa.array(~vouched(rows[source_column(role)], rows["content_hash"], media)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from arrowlens.errors import StorageError
-from arrowlens.store.durable import Durable
+from arrowlens.store.durable import Durable, sync_folder
 from arrowlens.store.upkeep import compact, keep_in_shape, shape_of
 from arrowlens.store.words import WORDS, keep_words
 
@@ -155,6 +156,23 @@ class Tables:
                 assert table is not None
                 self._delete_part(table, column, part)
             self._durable.sync(self._path(name))
+
+    def drop(self, name: str) -> None:
+        """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been cut off.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        folder, doomed = self._path(name), self._folder / f"{name}.dropped"
+        with translated(f"{self._folder}: deleting {name}"):
+            for _ in range(2):  # first what an earlier drop left behind
+                if doomed.exists():
+                    shutil.rmtree(doomed)
+                if folder.exists():
+                    folder.rename(doomed)
+            self._durable.forget(folder)
+            sync_folder(self._folder)
+        self.forget(name)
 
     def keep_in_shape(self, name: str, *, thorough: bool) -> None:
         """Index, compact and purge a table, if there is cause or if ``thorough``.

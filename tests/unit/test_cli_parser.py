@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arrowlens.cli import commands, main, searching
+from arrowlens.cli import commands, main, models, searching
 from arrowlens.cli.parser import build_parser
 
 DOCUMENTED = {
@@ -27,7 +27,8 @@ DOCUMENTED = {
     "convert clip SOURCE --output DIR --dtype float16 --format arrow --no-verify": commands.convert,
     "convert whisper SOURCE --output DIR --dtype bfloat16 --format parquet": commands.convert,
     "convert text SOURCE --output DIR --dtype float32": commands.convert,
-    "models --json": commands.models,
+    "models --json": models.available,
+    "models use clip=A,audio=B --library DIR --workers 2 --max-megapixels 300 --device cpu --json": models.use,
     "ui --library DIR --host 127.0.0.1 --port 8501": commands.ui,
 }
 
