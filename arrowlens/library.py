@@ -17,7 +17,6 @@ from arrowlens import ingest
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError, MediaError, ModelMismatchError
 from arrowlens.examples import ExampleReader
-from arrowlens.ingest import Event, IngestOptions, IngestPlan, IngestReport, MigrationReport
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.files import open_regular
 from arrowlens.models import resolve
@@ -29,6 +28,7 @@ from arrowlens.store import MultimodalStorage
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
+    from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
 
@@ -258,7 +258,9 @@ class Library:
             StorageError: the disk or the database refused. ModelError: a model cannot be loaded.
             WorkerError: no process for decoding can be started.
         """
-        options = IngestOptions(workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits())
+        options = ingest.IngestOptions(
+            workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
+        )
         paths = [Path(folder).expanduser() for folder in folders]
         return self._asked(lambda: ingest.run(self._storage, self._provider, paths, options, on_event, stop))
 
@@ -291,7 +293,7 @@ class Library:
         """
         model_set = resolve(models, on_progress)
         provider = provider_of(model_set, self._provider.device, self._provider.precision)
-        options = IngestOptions(workers=workers, limits=limits or Limits())
+        options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)
         report = ingest.migrate(self._storage, provider, records, options, on_event, stop)
         if report.switched:
