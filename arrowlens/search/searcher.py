@@ -13,6 +13,7 @@ import numpy as np
 
 from arrowlens.errors import InputError
 from arrowlens.search.arrange import by_date, classes_by_vectors, stacked
+from arrowlens.search.captions import CAPTION_ROLE, LEAST_CAPTION, caption_vector
 from arrowlens.search.composition import (
     MINUS_WEIGHT,
     PLUS_WEIGHT,
@@ -43,11 +44,15 @@ _Best = Callable[[int], list[Match]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Question:
-    """What the store is asked: vectors (n, d) by the kind of file that they are compared with, and words."""
+    """What the store is asked: vectors (n, d) by the kind of file that they are compared with, and words.
+
+    ``caption`` is the vector (d,) that captions are compared with, of the text model.
+    """
 
     vectors: Mapping[Modality, np.ndarray]
     words: str | None = None
     modality: Modality | None = None  # that words are looked for in
+    caption: np.ndarray | None = None
 
 
 class Searcher:
@@ -78,7 +83,8 @@ class Searcher:
         if query.mode != "keyword" and (words is None or self._provider.has("clip")):
             parts, one_space = list(self._parts(query, notices)), self._provider.text_reaches_audio
             vectors = dict.fromkeys(reached(parts, one_space, query.modality), composed(parts, one_space)[None])
-        return self._answer(_Question(vectors, words, query.modality), view, started, notices)
+        caption = caption_vector(self._storage, self._provider, words) if query.mode == "auto" else None
+        return self._answer(_Question(vectors, words, query.modality, caption), view, started, notices)
 
     def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
         """The files of the same kind nearest to a picture or a recording.
@@ -175,14 +181,17 @@ class Searcher:
 
         def best(n: int) -> list[Match]:
             by_words = self._by_words(question, max(n, FUSED), selection)
-            depth = max(n, FUSED) if by_words else n
+            by_captions = self._by_captions(question, max(n, FUSED), selection)
+            depth = max(n, FUSED) if by_words or by_captions else n
             by_meaning = [
                 match
                 for kind, rows in question.vectors.items()
                 for match in self._nearest(kind, rows, depth, selection)
             ]
             by_meaning.sort(key=lambda match: (-(match.score or 0.0), match.media_id))
-            return fused(by_meaning[:depth], by_words)[:n] if by_words else by_meaning[:n]
+            if by_words or by_captions:
+                return fused(by_meaning[:depth], by_words, by_captions)[:n]
+            return by_meaning[:n]
 
         return best
 
@@ -192,6 +201,17 @@ class Searcher:
         rows = self._storage.find_words(question.words, n, question.modality, selection).slice(0, n).to_pylist()
         return [
             Match(row["media_id"], row["content_hash"], found_by="name" if row["is_name"] else "words") for row in rows
+        ]
+
+    def _by_captions(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
+        if question.caption is None:
+            return []
+        digest = self._provider.digest(CAPTION_ROLE)
+        rows = self._storage.search(CAPTION_ROLE, digest, question.caption, n, question.modality, selection).to_pylist()
+        return [
+            Match(row["media_id"], row["content_hash"], found_by="caption")
+            for row in rows
+            if row["score"] >= LEAST_CAPTION
         ]
 
     def _nearest(self, modality: Modality, queries: np.ndarray, k: int, selection: Selection | None) -> list[Match]:

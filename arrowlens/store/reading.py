@@ -212,6 +212,11 @@ class LibraryReader(VectorScanner):
                 rows.append(VectorRow(**values, **place))
         return found
 
+    def has_vectors(self, role: str) -> bool:
+        """Whether anything was ever encoded by a role's model."""
+        record = self.models.get(role)
+        return record is not None and self._tables.version(self._vector_table(role, record)) > 0
+
     def vector_ids(self, role: str) -> set[str]:
         """Ids of all vectors of a role."""
         record = self._model(role)
