@@ -153,6 +153,28 @@ class Library:
         query = Query(text, tuple(plus), tuple(minus), examples, weights or {}, modality, mode)
         return self._asked(lambda: self._searcher.search(query, view_of(k, **view)))
 
+    def search_many(
+        self,
+        texts: Sequence[str],
+        k: int = 20,
+        modality: Modality | None = None,
+        *,
+        mode: Mode = "auto",
+        **view: Unpack[ViewOptions],
+    ) -> list[Results]:
+        """``search`` for each of many texts, in their order: faster, since the model takes all of them at once.
+
+        ``took_ms`` of each is without that. Half precision may order near-equal files differently than ``search``.
+
+        Raises:
+            InputError: as ``search``, for any of them; or one text was given instead of several.
+            ModelLoadError: as ``search``.
+        """
+        if isinstance(texts, str):
+            raise InputError("search_many takes several texts; search takes one")
+        queries = [Query(text, modality=modality, mode=mode) for text in texts]
+        return self._asked(lambda: self._searcher.search_many(queries, view_of(k, **view)))
+
     def similar(self, path: StrPath, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files that look or sound most like a file, of the same kind as it; ``view`` as for ``search``.
 

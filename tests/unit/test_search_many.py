@@ -1,0 +1,61 @@
+"""Many questions at once: the answers of single ones, and each model runs once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from arrowlens import Library
+from arrowlens.errors import InputError, TextValidationError
+from arrowlens.search import Query, Searcher, View
+from tests.small_library import Engine, Provider, filled_storage
+
+
+class Counting(Engine):
+    n_calls = 0
+
+    def encode_text(self, texts, normalize=True):
+        self.n_calls += 1
+        return super().encode_text(texts)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    yield from (storage for storage, _ in filled_storage(tmp_path))
+
+
+def test_answers_are_those_of_single_questions_and_the_model_runs_once(storage):
+    engine = Counting()
+    searcher = Searcher(storage, Provider(clip_engine=engine))
+    queries = [
+        Query("a"),
+        Query("b", plus=("c",), minus=("d",)),
+        Query("7 x", mode="keyword"),
+        Query("a", modality="audio"),
+    ]
+    single = [searcher.search(query, View(5)) for query in queries]
+    assert engine.n_calls == 5
+    engine.n_calls = 0
+    assert searcher.search_many(queries, View(5)) == single
+    assert engine.n_calls == 1
+    assert searcher.search_many([]) == []
+
+
+def test_the_library_takes_texts_in_their_order(storage):
+    library = Library(storage, Provider())
+    texts = [f"text {number}" for number in range(40)] + ["text 3"]
+    many = library.search_many(texts, k=3, where="width >= 1")
+    assert len(many) == 41
+    assert [len(one) for one in many] == [3] * 41
+    assert many[3] == many[40] == library.search("text 3", k=3, where="width >= 1")
+    with pytest.raises(InputError, match="takes several texts"):
+        library.search_many("a dog")
+    with pytest.raises(TextValidationError):
+        library.search_many(["a", " "])
+
+
+def test_results_become_tables(storage):
+    results = Library(storage, Provider()).search("anything", k=4)
+    table, frame = results.to_arrow(), results.to_pandas()
+    assert table["media_id"].to_pylist() == [hit.media_id for hit in results] == frame["media_id"].tolist()
+    np.testing.assert_allclose(frame["score"], [hit.score for hit in results], rtol=1e-6)
