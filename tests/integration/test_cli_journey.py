@@ -145,7 +145,7 @@ def test_the_good_ones_are_found_whatever_they_are_called(journey):
     base, good, _, _ = journey
     found = succeed("search", "a red bicycle", "--library", base / "a.lens", "-k", "100")
     assert set(found) >= {"hits", "took_ms"}
-    keys = {"path", "score", "relevance", "modality", "media_id", "start", "end"}
+    keys = {"path", "score", "relevance", "modality", "media_id", "start", "end", "found_by"}
     assert all(set(hit) == keys for hit in found["hits"])
     paths = {os.fsencode(hit["path"]) for hit in found["hits"]}
     copies = {path for path in good if b"copy " in path}
