@@ -57,16 +57,8 @@ def results_table(hits: Sequence[Hit]) -> str:
     for hit in hits:
         time = [time_range(hit.start, hit.end)] if timed else []
         number = [str(hit.n_alike)] if alike else []
-        rows.append([score_text(hit), hit.modality, *time, *number, shown_path(hit.path)])
-    if any(hit.found_by != "meaning" for hit in hits):  # else nobody understands the order
-        found = ["found by", *(hit.found_by for hit in hits)]
-        rows = [[*row[:-1], cell, row[-1]] for row, cell in zip(rows, found, strict=True)]
+        rows.append([f"{hit.score:.3f}", hit.modality, *time, *number, shown_path(hit.path)])
     return columns(rows)
-
-
-def score_text(hit: Hit) -> str:
-    """The cosine; ``-`` for a file that has none with the question."""
-    return "-" if hit.score == 0.0 and hit.found_by != "meaning" else f"{hit.score:.3f}"
 
 
 def recall_table(recalls: Sequence[Recall]) -> str:

@@ -71,15 +71,6 @@ def test_the_table_has_a_line_a_hit_and_times_only_with_audio():
     ]
 
 
-def test_the_table_says_what_was_found_by_words():
-    looks, words = Hit(Path("/p/a.jpg"), "1", "image", 0.5), Hit(Path("/p/b.jpg"), "2", "image", 0.0, found_by="words")
-    assert results_table(Results([words, looks])).splitlines() == [
-        "score  kind   found by  path",
-        "-      image  words     /p/b.jpg",
-        "0.500  image  meaning   /p/a.jpg",
-    ]
-
-
 def test_json_is_one_ascii_line_that_gives_every_name_back(capsysbinary):
     hit = Hit(Path(os.fsdecode(b"/p/caf\xe9 \xf0\x9f\x90\xb6\n.jpg")), "1", "image", 0.5)
     write_json({"hits": [hit_record(hit)]})
