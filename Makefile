@@ -7,7 +7,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz lint fix bench train-demo eval-demo ui clean
+.PHONY: demo test soak fuzz lint fix bench train-demo eval-demo fit-relevance ui clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +65,11 @@ train-demo: $(VENV)/installed-training
 eval-demo: $(VENV)/installed-training
 	$(BIN)/python training/train_demo.py --to fetch
 	$(BIN)/python training/evaluate.py
+
+# After every change of a demo model: what relevance is made with, and its figures for docs/performance.md.
+fit-relevance: $(VENV)/installed-training
+	$(BIN)/python training/train_demo.py --to fetch
+	$(BIN)/python training/fit_relevance.py
 
 ui: $(VENV)/installed
 	$(BIN)/arrowlens ui --library $(DEMO) --port $(PORT)

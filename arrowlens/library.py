@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
@@ -14,13 +15,29 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
+from arrowlens.conversion.hub import cache_directory
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, LibraryNotFoundError, MediaError, ModelMismatchError
+from arrowlens.errors import ArrowlensError, InputError, LibraryNotFoundError, MediaError, ModelMismatchError
 from arrowlens.examples import ExampleReader
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.files import open_regular
 from arrowlens.models import resolve
-from arrowlens.search import Example, Hit, Mode, Query, Results, Searcher, ViewOptions, view_of
+from arrowlens.search import (
+    KINDS,
+    DuplicateGroup,
+    DuplicateKind,
+    Example,
+    Hit,
+    Member,
+    Mode,
+    Query,
+    Results,
+    Searcher,
+    ViewOptions,
+    find_duplicates,
+    view_of,
+)
+from arrowlens.search.bank import Bank
 from arrowlens.search.results import Modality
 from arrowlens.serving import model_records, provider_of, remembered_models
 from arrowlens.status import LibraryStatus, SkippedFile
@@ -51,8 +68,9 @@ class Library:
 
     def _serve(self, provider: MultimodalEmbeddingProvider) -> None:
         self._provider = provider
-        self._searcher = Searcher(self._storage, provider)
         self._examples = ExampleReader(self._storage, provider)
+        self._bank = Bank(provider, self._examples.file, cache_directory() / "relevance")
+        self._searcher = Searcher(self._storage, provider, self._bank)
 
     @classmethod
     def open(
@@ -224,7 +242,21 @@ class Library:
         """
         return self._asked(lambda: self._searcher.similar(self._examples.samples(samples, rate), view_of(k, **view)))
 
-    def thumbnails(self, hits: Iterable[Hit]) -> dict[str, bytes]:
+    def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
+        """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
+
+        Args:
+            kinds: "identical", "copy", "near"; none for all. See ``arrowlens.search.DuplicateGroup``.
+
+        Returns:
+            By kind, then by the bytes that could be saved, most first.
+
+        Raises:
+            InputError: an unknown kind. StorageError: the database refused.
+        """
+        return find_duplicates(self._storage, kinds or KINDS)
+
+    def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
         """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
         hashes = {hit.media_id: hit.content_hash for hit in hits if hit.content_hash is not None}
         stored = self._storage.thumbnails(sorted(set(hashes.values())))
@@ -284,7 +316,10 @@ class Library:
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
         )
         paths = [Path(folder).expanduser() for folder in folders]
-        return self._asked(lambda: ingest.run(self._storage, self._provider, paths, options, on_event, stop))
+        report = self._asked(lambda: ingest.run(self._storage, self._provider, paths, options, on_event, stop))
+        if report.indexed and not (stop is not None and stop.is_set()):
+            self._prepare_bank()
+        return report
 
     def migrate(
         self,
@@ -321,6 +356,7 @@ class Library:
         if report.switched:
             with self._lock:
                 self._serve(provider)
+            self._prepare_bank()
         return report
 
     def plan(self, *folders: StrPath, prune: bool = True, retry: bool = False) -> IngestPlan:
@@ -387,6 +423,13 @@ class Library:
             remembered = remembered_models(settings)
             if remembered and not all(provider.has(role) and provider.digest(role) == r.digest for role, r in roles):
                 self._serve(provider_of(resolve(remembered), provider.device, provider.precision))
+
+    def _prepare_bank(self) -> None:
+        """Make what relevance is measured by while the models are warm, so that no search has to."""
+        status = self._storage.statistics()
+        held: dict[Modality, int] = {"image": status.images, "audio": status.audio}
+        with suppress(ArrowlensError):  # the search that needs it makes it, or says why it cannot
+            self._bank.prepare([kind for kind, n_files in held.items() if n_files])
 
     def _known_at(self, path: str) -> list[str]:
         known: list[str] = self._storage.media_under(path)["media_id"].to_pylist()

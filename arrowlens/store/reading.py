@@ -28,6 +28,7 @@ from arrowlens.store.schema import (
     source_column,
     stored_embedding_schema,
     thumbnail_schema,
+    vector_table_name,
 )
 from arrowlens.store.settings import ModelRecord, relative_to
 from arrowlens.store.statistics import Statistics, collect
@@ -93,6 +94,14 @@ class LibraryReader(VectorScanner):
                 break
         self.settings.record_of(role, digest)  # another model may serve by now, and these vectors be deleted
         return best
+
+    def n_vectors(self, role: str, digest: str) -> int:
+        """How many vectors of a role's model there are.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self._tables.read(vector_table_name(role, digest), lambda table: int(table.count_rows()), 0)
 
     def select(self, conditions: Sequence[Condition]) -> Selection:
         """The searchable files that satisfy all conditions, for ``search(among=...)``; see ``store.conditions``.

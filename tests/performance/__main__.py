@@ -1,6 +1,6 @@
 """``make bench``: run the benchmarks, each in a process of its own, and print their tables.
 
-python -m tests.performance [loading vision audio clip ingest cold]
+python -m tests.performance [loading vision audio clip ingest duplicates relevance cold]
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("loading", "vision", "audio", "clip", "ingest", "cold")
+BENCHMARKS = ("loading", "vision", "audio", "clip", "ingest", "duplicates", "relevance", "cold")
 
 
 def main() -> int:
