@@ -43,11 +43,11 @@ def test_answers_are_those_of_single_questions_and_the_model_runs_once(storage):
 
 def test_the_library_takes_texts_in_their_order(storage):
     library = Library(storage, Provider())
-    texts = [f"text {number}" for number in range(40)] + ["text 3"]
-    many = library.search_many(texts, k=3, where="width >= 1")
-    assert len(many) == 41
-    assert [len(one) for one in many] == [3] * 41
-    assert many[3] == many[40] == library.search("text 3", k=3, where="width >= 1")
+    texts = [f"image {number}" for number in range(10)] + ["image 3"]
+    many = library.search_many(texts, k=3, mode="keyword", where="width >= 1")
+    assert [len(one) for one in many] == [1] * 11
+    assert [one[0].path.name.split()[0] for one in many] == [*"0123456789", "3"]
+    assert many[3] == many[10] == library.search("image 3", k=3, mode="keyword")
     with pytest.raises(InputError, match="takes several texts"):
         library.search_many("a dog")
     with pytest.raises(TextValidationError):
@@ -55,7 +55,8 @@ def test_the_library_takes_texts_in_their_order(storage):
 
 
 def test_results_become_tables(storage):
-    results = Library(storage, Provider()).search("anything", k=4)
+    results = Library(storage, Provider()).search("x", k=4, mode="keyword")
+    assert len(results) == 4
     table, frame = results.to_arrow(), results.to_pandas()
     assert table["media_id"].to_pylist() == [hit.media_id for hit in results] == frame["media_id"].tolist()
     np.testing.assert_allclose(frame["score"], [hit.score for hit in results], rtol=1e-6)
