@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arrowlens.store.durable import Durable
-from arrowlens.store.index import keep_index
+from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookup
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -76,49 +76,81 @@ def shape_of(table: LanceTable, folder: Path) -> Shape:
     )
 
 
-def keep_in_shape(table: LanceTable, folder: Path, durable: Durable, *, thorough: bool) -> None:
-    """Build or rebuild the indexes if there is cause; compact if there is, or if ``thorough``."""
-    has_vectors, has_words = "embedding" in table.schema.names, WORDS in table.schema.names
-    if has_vectors:
-        keep_index(table)
-    if has_words:
-        keep_words(table)
-    if thorough or shape_of(table, folder).is_compaction_due:
-        has_words_of_deleted = has_words and _has_deleted(folder)
-        compact(table, folder, durable)
-        if _has_deleted(folder):
-            _purge(table, folder, durable)
-            if has_vectors:
-                keep_index(table)
-        if has_words_of_deleted:
-            keep_words(table, anew=True)
-            compact(table, folder, durable)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Upkeep:
+    """Keeps one table small and quick. Only the holder of the writer lock may do this.
 
-
-def compact(table: LanceTable, folder: Path, durable: Durable) -> None:
-    """Join fragments, extend indexes, drop every version but the newest.
-
-    Only the holder of the writer lock may do this: leftovers of killed runs are deleted too. Nothing is deleted before
-    what replaces it is safe from a loss of power.
+    Attributes:
+        table: the table. folder: where it lies. durable: makes what is written safe.
+        index_from: rows from which on vectors are indexed.
     """
-    table.optimize(cleanup_older_than=_FOR_EVER)
-    durable.sync(folder)
-    table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
 
+    table: LanceTable
+    folder: Path
+    durable: Durable
+    index_from: int
 
-def _purge(table: LanceTable, folder: Path, durable: Durable) -> None:
-    """Compact a table that lance leaves alone since few of its rows are deleted.
+    def after_run(self, *, thorough: bool) -> None:
+        """Index and compact if there is cause; if ``thorough``, build the vector index anew and compact in any case."""
+        has_words = WORDS in self.table.schema.names
+        self._keep_indexes(anew=thorough)
+        if has_words:
+            keep_words(self.table)
+        if thorough or shape_of(self.table, self.folder).is_compaction_due:
+            has_words_of_deleted = has_words and _has_deleted(self.folder)
+            self._compact()
+            if _has_deleted(self.folder):
+                self._purge()
+                self._keep_indexes()
+            if has_words_of_deleted:
+                keep_words(self.table, anew=True)
+                self._compact()
 
-    It joins small fragments, deleted rows or not, but only several of them: writing one row anew makes a second one.
-    Where that is not enough (fragments of a million rows), all rows are written anew.
-    """
-    key, other = table.schema.names[:2]
-    first = table.search().select([key]).limit(1).to_arrow()[key].to_pylist()
-    for where in (_is(key, first[0]) if first else None, None):
-        table.update(where=where, values_sql={other: other})
-        compact(table, folder, durable)
-        if not _has_deleted(folder):
-            return
+    def during_run(self) -> None:
+        """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
+        self._keep_indexes()
+        if shape_of(self.table, self.folder).is_compaction_due_meanwhile:
+            self._compact()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether ``after_run`` has something to do."""
+        has_vectors = VECTORS in self.table.schema.names
+        is_index_due = has_vectors and index_due(self.table, self.index_from) is not None
+        return is_index_due or shape_of(self.table, self.folder).is_compaction_due
+
+    def _keep_indexes(self, *, anew: bool = False) -> None:
+        names, has_changed = self.table.schema.names, False
+        if VECTORS in names:
+            has_changed = keep_index(self.table, self.index_from, anew=anew)
+        if WORDS in names:  # of media, whose rows every result is looked up in
+            has_changed = keep_lookup(self.table, names[0], self.index_from)
+        if has_changed:
+            self.durable.sync(self.folder)
+
+    def _compact(self) -> None:
+        """Join fragments, extend indexes, drop every version but the newest.
+
+        Leftovers of killed runs are deleted too. Nothing is deleted before what replaces it is safe from a loss of
+        power.
+        """
+        self.table.optimize(cleanup_older_than=_FOR_EVER)
+        self.durable.sync(self.folder)
+        self.table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
+
+    def _purge(self) -> None:
+        """Compact a table that lance leaves alone since few of its rows are deleted.
+
+        It joins small fragments, deleted rows or not, but only several of them: writing one row anew makes a second
+        one. Where that is not enough (fragments of a million rows), all rows are written anew.
+        """
+        key, other = self.table.schema.names[:2]
+        first = self.table.search().select([key]).limit(1).to_arrow()[key].to_pylist()
+        for where in (_is(key, first[0]) if first else None, None):
+            self.table.update(where=where, values_sql={other: other})
+            self._compact()
+            if not _has_deleted(self.folder):
+                return
 
 
 def _is(column: str, value: str) -> Any:  # noqa: ANN401 - lancedb is not typed
