@@ -19,6 +19,8 @@ ROWS_A_PARTITION = 8_192
 REFINE = 10  # candidates a result whose full vectors are compared: IVF_RQ's own distances are coarse
 MIN_PROBES = 20  # partitions; a text's neighbours lie in more of them than a picture's
 MAX_PARTS = 4  # each extension leaves one, and every query visits them all
+_MIN_CODE = 512  # bits of a quantised vector; one for each dimension is too coarse where these are few
+_MAX_BITS = 8  # for each
 # Of k-means, which else takes most of the time.
 _TRAINING_ROUNDS = 10
 _TRAINING_ROWS = 128  # a partition
@@ -120,9 +122,11 @@ def keep_lookup(table: LanceTable, key: str, min_rows: int = MIN_ROWS) -> bool:
 def _build(table: LanceTable) -> None:
     from lancedb.index import IvfRq
 
+    n_dimensions = table.schema.field(VECTORS).type.list_size
     config = IvfRq(
         distance_type="cosine",
         num_partitions=max(1, table.count_rows() // ROWS_A_PARTITION),
+        num_bits=next(bits for bits in (1, 2, 4, 8) if bits * n_dimensions >= _MIN_CODE or bits == _MAX_BITS),
         max_iterations=_TRAINING_ROUNDS,
         sample_rate=_TRAINING_ROWS,
     )

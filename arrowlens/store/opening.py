@@ -38,6 +38,7 @@ class OpenLibrary:
         if settings is None and not create:
             raise LibraryNotFoundError(f"no library at {self.path}; `arrowlens ingest FOLDER` makes one")
         self._lock = WriterLock(self.path)
+        self.index_from = index_from
         self._tables = Tables(self.path, index_from)
         self._settings = settings or self._created()
         self._settings_stamp = self._stamp()

@@ -23,7 +23,7 @@ MAX_FRAGMENTS = 8  # each merge leaves one; every query visits them all
 MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which would else write everything again with every eighth merge
 MAX_FRAGMENTS_EVER = 512
 _MAX_WASTE = 0.1  # of what the rows take
-_SLACK = 64 * 1024  # bytes
+_SLACK = 96 * 1024  # bytes; what one merge leaves, compaction of a single fragment does not take away
 _FOR_EVER = dt.timedelta(days=36_500)
 # A search that reads an earlier version meanwhile finds its files gone, and reads the new one.
 _AT_ONCE = dt.timedelta(milliseconds=1)
@@ -47,10 +47,14 @@ class Shape:
     has_deleted: bool
 
     @property
+    def is_wasteful(self) -> bool:
+        """Whether deleted rows are still there, or more bytes than a tenth of what the rows take."""
+        return self.has_deleted or self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
+
+    @property
     def is_compaction_due(self) -> bool:
         """After a run: deleted rows go, and so does what would add up over many small runs."""
-        wasteful = self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
-        return self.has_deleted or wasteful or self.n_fragments > MAX_FRAGMENTS
+        return self.is_wasteful or self.n_fragments > MAX_FRAGMENTS
 
     @property
     def is_compaction_due_meanwhile(self) -> bool:
