@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 VECTORS = "embedding"  # the column
-# Below this an exact scan answers about as fast as an index does.
-MIN_ROWS = 50_000
+# Below 12,000 rows an exact scan is the quicker one; up to here it is quick enough, and it misses nothing.
+MIN_ROWS = 20_000
 ROWS_A_PARTITION = 8_192
 REFINE = 10  # candidates a result whose full vectors are compared: IVF_RQ's own distances are coarse
 MIN_PROBES = 20  # partitions; a text's neighbours lie in more of them than a picture's
 MAX_PARTS = 4  # each extension leaves one, and every query visits them all
+_UNINDEXED_MEANWHILE = 0.04  # of the rows, during a run: building anew takes a minute for a million
 _MIN_CODE = 512  # bits of a quantised vector; one for each dimension is too coarse where these are few
 _MAX_BITS = 8  # for each
 # Of k-means, which else takes most of the time.
@@ -74,7 +75,9 @@ def max_unindexed(min_rows: int) -> int:
     return min_rows // 4
 
 
-def index_due(table: LanceTable, min_rows: int) -> Literal["build", "extend", "drop"] | None:
+def index_due(
+    table: LanceTable, min_rows: int, *, during_run: bool = False
+) -> Literal["build", "extend", "drop"] | None:
     """What ``keep_index`` would do."""
     n_rows, name = table.count_rows(), _index_name(table)
     if n_rows < min_rows:
@@ -86,20 +89,21 @@ def index_due(table: LanceTable, min_rows: int) -> Literal["build", "extend", "d
     is_outgrown = stats.num_unindexed_rows > stats.num_indexed_rows // 2
     if is_outgrown or (stats.num_indices or 1) > MAX_PARTS:
         return "build"
-    return "extend" if stats.num_unindexed_rows > max_unindexed(min_rows) else None
+    allowed = max(max_unindexed(min_rows), _UNINDEXED_MEANWHILE * n_rows * during_run)
+    return "extend" if stats.num_unindexed_rows > allowed else None
 
 
-def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, anew: bool = False) -> bool:
+def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, anew: bool = False, during_run: bool = False) -> bool:
     """Build the index of a table that has become large, extend it by what came since, build it anew when it is worn.
 
     Args:
         min_rows: from so many rows on there is one; it goes when less than half of them are left.
-        anew: build it, worn or not.
+        anew: build it, worn or not. during_run: more rows are to come, so do less.
 
     Returns:
         Whether something was done.
     """
-    due = index_due(table, min_rows)
+    due = index_due(table, min_rows, during_run=during_run)
     if due == "drop":
         table.drop_index(str(_index_name(table)))
     elif due == "build" or (anew and table.count_rows() >= min_rows):

@@ -112,7 +112,7 @@ class Upkeep:
 
     def during_run(self) -> None:
         """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
-        self._keep_indexes()
+        self._keep_indexes(during_run=True)
         if shape_of(self.table, self.folder).is_compaction_due_meanwhile:
             self._compact()
 
@@ -123,10 +123,10 @@ class Upkeep:
         is_index_due = has_vectors and index_due(self.table, self.index_from) is not None
         return is_index_due or shape_of(self.table, self.folder).is_compaction_due
 
-    def _keep_indexes(self, *, anew: bool = False) -> None:
+    def _keep_indexes(self, *, anew: bool = False, during_run: bool = False) -> None:
         names, has_changed = self.table.schema.names, False
         if VECTORS in names:
-            has_changed = keep_index(self.table, self.index_from, anew=anew)
+            has_changed = keep_index(self.table, self.index_from, anew=anew, during_run=during_run)
         if WORDS in names:  # of media, whose rows every result is looked up in
             has_changed = keep_lookup(self.table, names[0], self.index_from)
         if has_changed:

@@ -181,7 +181,7 @@ def test_a_healthy_index(patient):
 def test_an_index_that_finds_too_little_is_built_anew(patient):
     from lancedb.index import IvfPq
 
-    config = IvfPq(distance_type="cosine", num_partitions=1, num_sub_vectors=1, num_bits=4)
+    config = IvfPq(distance_type="cosine", num_partitions=1, num_sub_vectors=2, num_bits=4)
     patient[2].create_index("embedding", config=config, replace=True)
     found, values = index_ills(patient)
     assert ("problem", "clip recall@10 of the index, 20 vectors") in [ill[:2] for ill in found]
