@@ -63,7 +63,10 @@ def one_size(n: int, graphs_up_to: int, *, with_crowd: bool) -> dict[str, Any]:
     print(f"\n{n:,} vectors x 512 float16, load {os.getloadavg()[0]:.1f}", flush=True)
     found = {"fill": step("fill", n), "build": step("build", n), "ours": step("ours", n)}
     found["ours"] |= {"seconds": found["build"]["seconds"], "bytes_an_item": found["build"]["bytes_an_item"]}
-    print(f"  filled in {found['fill']['seconds']:.0f} s; indexed: peak {found['build']['peak_mb']:,.0f} MB")
+    print(
+        f"  filled in {found['fill']['seconds']:.0f} s; built with a peak of {found['build']['peak_mb']:,.0f} MB; "
+        f"{found['build']['vector_bytes_an_item']:,.0f} bytes an item in vectors and their index, the rest in media"
+    )
     line("ours", found["ours"], found["ours"])
     for rival in RIVALS:
         if rival in GRAPHS and n > graphs_up_to:
