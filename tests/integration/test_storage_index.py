@@ -183,6 +183,18 @@ def test_the_index_comes_during_a_long_run_follows_it_and_goes_with_the_rows(tmp
     assert ids(search(storage, vectors_of(1, 11)[0], 1)) == ["b00000"]
 
 
+def test_a_large_library_waits_with_extending_until_the_run_ends(tmp_path):
+    storage = MultimodalStorage(tmp_path / "l", index_from=200)
+    storage.bind_models({"clip": ModelRecord(DIGEST, D)})
+    add(storage, "a", vectors_of(2_000, 15))
+    storage.optimize_meanwhile()
+    add(storage, "b", vectors_of(60, 16))  # more than 200 / 4, less than 4 %
+    storage.optimize_meanwhile()
+    assert storage.index_states()["clip"].n_unindexed == 60
+    storage.optimize(thorough=False)
+    assert storage.index_states()["clip"].n_unindexed == 0
+
+
 def parts(storage):
     return ask(storage, lambda table: table.index_stats("embedding_idx").num_indices)
 

@@ -64,7 +64,9 @@ def one_size(n: int, graphs_up_to: int, *, with_crowd: bool) -> dict[str, Any]:
     found = {"fill": step("fill", n), "build": step("build", n), "ours": step("ours", n)}
     found["ours"] |= {"seconds": found["build"]["seconds"], "bytes_an_item": found["build"]["bytes_an_item"]}
     print(
-        f"  filled in {found['fill']['seconds']:.0f} s; built with a peak of {found['build']['peak_mb']:,.0f} MB; "
+        f"  filled in {found['fill']['seconds']:.0f} s; built in {found['build']['seconds']:.1f} s "
+        f"({found['build']['processor_seconds']:.1f} of the processor), with media's words and ids in "
+        f"{found['build']['all_seconds']:.1f} s, peak {found['build']['peak_mb']:,.0f} MB; "
         f"{found['build']['vector_bytes_an_item']:,.0f} bytes an item in vectors and their index, the rest in media"
     )
     line("ours", found["ours"], found["ours"])
