@@ -49,19 +49,22 @@ def main() -> None:
     queries()
     print(f"vectors made or found in {time.perf_counter() - started:.0f} s; load {os.getloadavg()[0]:.1f}", flush=True)
     found: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "sizes": {}}
+    options.save.parent.mkdir(parents=True, exist_ok=True)
     for n in sorted(options.rows):
-        found["sizes"][str(n)] = sizes = one_size(n, options.graphs_up_to, with_crowd=n == max(options.rows))
-        sizes["load"] = os.getloadavg()[0]
-        options.save.parent.mkdir(parents=True, exist_ok=True)
-        options.save.write_text(json.dumps(found, indent=1) + "\n", encoding="ascii")
+        found["sizes"][str(n)] = figures = {"load": os.getloadavg()[0]}
+        try:
+            one_size(n, figures, options.graphs_up_to, with_crowd=n == max(options.rows))
+        finally:  # a step that fails does not take the others' figures along
+            options.save.write_text(json.dumps(found, indent=1) + "\n", encoding="ascii")
+            shutil.rmtree(library(n), ignore_errors=True)
     print(f"{BARS}\nin {time.perf_counter() - started:.0f} s; saved to {options.save}")
 
 
-def one_size(n: int, graphs_up_to: int, *, with_crowd: bool) -> dict[str, Any]:
-    """All steps at one size; what cannot run is said and left out."""
+def one_size(n: int, found: dict[str, Any], graphs_up_to: int, *, with_crowd: bool) -> None:
+    """All steps at one size, into ``found``; what cannot run is said and left out."""
     truth(n)
     print(f"\n{n:,} vectors x 512 float16, load {os.getloadavg()[0]:.1f}", flush=True)
-    found = {"fill": step("fill", n), "build": step("build", n), "ours": step("ours", n)}
+    found |= {name: step(name, n) for name in ("fill", "build", "ours")}
     found["ours"] |= {"seconds": found["build"]["seconds"], "bytes_an_item": found["build"]["bytes_an_item"]}
     print(
         f"  filled in {found['fill']['seconds']:.0f} s; built in {found['build']['seconds']:.1f} s "
@@ -87,8 +90,6 @@ def one_size(n: int, graphs_up_to: int, *, with_crowd: bool) -> dict[str, Any]:
             f"{ratio:.1f} times",
             flush=True,
         )
-    shutil.rmtree(library(n))
-    return found
 
 
 def step(name: str, n: int) -> dict[str, Any]:

@@ -14,12 +14,12 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 mpl.use("Agg")
-mpl.rcParams["svg.hashsalt"] = "arrowlens"  # equal figures make equal files
+mpl.rcParams |= {"svg.hashsalt": "arrowlens", "svg.fonttype": "none"}  # equal figures make equal files
 PANELS = (
     ("p50_ms", "median search, ms"),
     ("p99_ms", "99th percentile, ms"),
     ("seconds", "built in, s"),
-    ("peak_mb", "peak memory of building, MB"),
+    ("peak_mb", "peak memory, MB (ours: of building)"),
 )
 NAMES = {
     "ours": "Arrowlens",
@@ -38,11 +38,12 @@ def main() -> None:
     sizes: dict[str, Any] = json.loads(source.read_text(encoding="ascii"))["sizes"]
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     for axis, (key, title) in zip(axes.flat, PANELS, strict=True):
-        for name, label in NAMES.items():
+        for number, (name, label) in enumerate(NAMES.items()):
             points = [(int(n), value) for n, found in sizes.items() if (value := figure_of(found, name, key))]
             if points:
                 width = 2.5 if name == "ours" else 1.2
-                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=width, label=label)
+                style = {"color": f"C{number}", "marker": "o", "markersize": 4, "linewidth": width}
+                axis.plot(*zip(*points, strict=True), label=label, **style)
         axis.set(xscale="log", yscale="log", title=title, xlabel="vectors")
         axis.grid(alpha=0.3)
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
