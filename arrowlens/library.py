@@ -45,6 +45,7 @@ from arrowlens.store import MultimodalStorage
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
+    from arrowlens.doctor import Finding
     from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
@@ -405,6 +406,22 @@ class Library:
             LibraryBusyError, StorageError: another process is writing; the database refused.
         """
         self._storage.optimize()
+
+    def doctor(self, *, n_vectors: int = 50, n_files: int = 8) -> list[Finding]:
+        """Examine the library and change nothing: its searches, tables, models and files, and what to do about each.
+
+        Args:
+            n_vectors: stored vectors, of pictures and of recordings, that are searched for by the index and exactly.
+            n_files: files that are encoded again and compared with their stored vectors.
+
+        Raises:
+            InputError: one of them is below 1. StorageError: the database refused.
+        """
+        from arrowlens.doctor import Doctor  # deferred: searches need none
+
+        if min(n_vectors, n_files) < 1:
+            raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
+        return list(Doctor(self._storage, self._provider).findings(n_vectors, n_files))
 
     # -- putting together -----------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from arrowlens.cli.output import (
     byte_size,
     causes_text,
     columns,
+    findings_text,
     note,
     plan_text,
     recall_table,
@@ -177,6 +178,21 @@ def optimize(options: argparse.Namespace) -> int:
     else:
         print(f"{byte_size(before)} before, {byte_size(after)} after, in {seconds:.1f} s")
     return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Examine the library; 1 when something is wrong with it."""
+    with open_library(options) as library:
+        findings = library.doctor(n_vectors=options.vectors, n_files=options.files)
+    levels = Counter(finding.level for finding in findings)
+    if options.json:
+        counts = {"problems": levels["problem"], "notices": levels["notice"]}
+        write_json({**counts, "findings": [dataclasses.asdict(finding) for finding in findings]})
+    else:
+        print(findings_text(findings))
+    if levels["problem"]:
+        note(f"arrowlens: {amount(levels['problem'], 'problem')} found; each says what to do")
+    return 1 if levels["problem"] else 0
 
 
 def ui(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from arrowlens.search import Hit, printable
 from arrowlens.search.results import FoundBy
 
 if TYPE_CHECKING:
+    from arrowlens.doctor import Finding
     from arrowlens.evaluation import Recall
     from arrowlens.ingest import IngestPlan, IngestReport
     from arrowlens.library import LibraryStatus
@@ -180,6 +181,19 @@ def causes_text(reasons: Mapping[str, int]) -> str:
 def _cause(reason: str) -> str:
     """What reasons have in common: the part before the details, without its figures."""
     return _FIGURE.sub("N", _DETAILS.split(reason, maxsplit=1)[0])
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """What was examined, a finding a line; below each that is not ok, what to do about it."""
+    rows = [[finding.level, printable(finding.what), _value_text(finding.value)] for finding in findings]
+    lines = []
+    for line, finding in zip(columns(rows).splitlines(), findings, strict=True):
+        lines += [line, f"    -> {printable(finding.cure)}"] if finding.cure else [line]
+    return "\n".join(lines)
+
+
+def _value_text(value: float | int | str) -> str:
+    return printable(value) if isinstance(value, str) else f"{value:,}"
 
 
 def _model_text(record: ModelRecord) -> str:

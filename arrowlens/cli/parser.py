@@ -140,7 +140,12 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
     remove = _command(adder, "remove", commands.remove, "forget files or folders (the files themselves stay)")
     remove.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with all below it")
     optimize = _command(adder, "optimize", commands.optimize, "compact the library's files")
-    for command in (status, skipped, remove, optimize):
+    doctor = _command(adder, "doctor", commands.doctor, "is the library all right? measures, and says what to do")
+    doctor.add_argument(
+        "--vectors", metavar="N", type=_positive, default=50, help="stored vectors to search for (default: 50)"
+    )
+    doctor.add_argument("--files", metavar="N", type=_positive, default=8, help="files to encode again (default: 8)")
+    for command in (status, skipped, remove, optimize, doctor):
         _library_options(command)
         _json_option(command)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,9 @@ from arrowlens.store.settings import ModelRecord, relative_to
 from arrowlens.store.statistics import Statistics, collect
 from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
 
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+
 _ATTEMPTS = 20  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
@@ -49,6 +52,8 @@ class LibraryReader(VectorScanner):
         k: int,
         modality: str | None = None,
         among: Selection | None = None,
+        *,
+        exact: bool = False,
     ) -> pa.Table:
         """The ``k`` files nearest to a vector of a role's model.
 
@@ -58,6 +63,7 @@ class LibraryReader(VectorScanner):
             query: (d,) of any float type.
             k: from 1 on. modality: "image" or "audio" keeps one kind.
             among: keeps these files; what ``select`` gives.
+            exact: compare all vectors, past any index.
 
         Returns:
             ``media_id, score`` (exact cosine, float32, falling, ties by id)``, start, end`` (seconds of the best
@@ -75,21 +81,30 @@ class LibraryReader(VectorScanner):
             return RESULT_SCHEMA.empty_table()
         query = checked_query(query, record.dimension)
         name, source = self._vector_table(role, record), source_column(role)
-        columns = [source, "content_hash", "start", "end", "embedding"]
-        aim = Aim.at(source, k, modality, among)
+        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
+        aim = Aim.at(source, k, among)
         empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
         empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
-        def fetch(limit: int) -> pa.Table:
+        def nearest_rows(limit: int, where: Expr | None) -> pa.Table:
+            past_index = exact or aim.exact
             rows = self._tables.read(
-                name, lambda table: nearest(table, query, limit, columns, aim.where, aim.exact), empty
+                name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
             )
             return rows.rename_columns({source: "media_id"})
+
+        def fetch(limit: int) -> pa.Table:
+            rows = nearest_rows(limit, aim.where)
+            # Mostly a table holds one kind of files only, and a condition that all rows satisfy costs a scan.
+            if modality is None or not pc.any(pc.not_equal(rows["modality"], modality)).as_py():
+                return rows
+            return nearest_rows(limit, aim.kept_to(modality).where)
 
         for _ in range(_ATTEMPTS):
             # Vectors and media are read one after the other: a commit in between could hide a file that is there.
             version = self._tables.version(MEDIA_TABLE)
-            best = best_files(fetch, self._alive if among is None else among.holds, query, k, aim.limit)
+            alive = self._alive if among is None else among.holds
+            best = best_files(fetch, alive, query, k, aim.limit, few_alive=among is not None)
             if among is not None or self._tables.version(MEDIA_TABLE) == version:
                 break
         self.settings.record_of(role, digest)  # another model may serve by now, and these vectors be deleted

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.store.checkup import LibraryExaminer
 from arrowlens.store.named import query_named, store_named
 from arrowlens.store.ranking import vouched
-from arrowlens.store.reading import LibraryReader
 from arrowlens.store.schema import (
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
@@ -24,7 +24,7 @@ from arrowlens.store.vectors import VectorRow, vector_table
 from arrowlens.store.words import WORDS, words_of
 
 
-class MultimodalStorage(LibraryReader):
+class MultimodalStorage(LibraryExaminer):
     """Media, thumbnails and vectors of one library. Safe to share between threads; a context manager.
 
     Readers need no lock and see what other processes write. Every writing method takes the writer lock for its own
@@ -33,6 +33,7 @@ class MultimodalStorage(LibraryReader):
     Args:
         storage_path: the library's folder.
         create: make a library where there is none; the folder must then be missing or empty.
+        index_from: rows of a vector table from which on an index is kept; below, all are compared.
 
     Raises:
         LibraryNotFoundError: no library there and ``create`` is False, or the folder holds other things.
@@ -132,7 +133,7 @@ class MultimodalStorage(LibraryReader):
         return n_deleted
 
     def optimize(self, *, thorough: bool = True) -> None:
-        """Compact the tables, keep their indexes, drop old versions, and purge what was deleted.
+        """Compact the tables, build their indexes anew, drop old versions, and purge what was deleted.
 
         Args:
             thorough: False leaves alone what is in good shape, so that it costs little after each ingest.
@@ -145,7 +146,9 @@ class MultimodalStorage(LibraryReader):
                 self._tables.keep_in_shape(name, thorough=thorough)
 
     def optimize_meanwhile(self) -> None:
-        """Compact what has fallen into too many parts since the run began; cheap enough to ask after each commit.
+        """Index what has grown, and compact what has fallen into too many parts, since the run began.
+
+        Cheap enough to ask after each commit.
 
         Raises:
             LibraryBusyError, StorageError: as for writing.

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from arrowlens.errors import StorageError
 from arrowlens.store.durable import Durable, sync_folder
-from arrowlens.store.upkeep import compact, keep_in_shape, shape_of
+from arrowlens.store.index import MIN_ROWS
+from arrowlens.store.upkeep import Shape, Upkeep, shape_of
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -46,9 +47,14 @@ class Tables:
     """The tables of one database folder; safe to share between threads.
 
     A table comes into being with its first rows; before that it reads as empty.
+
+    Args:
+        folder: of the database.
+        index_from: rows from which on a vector table is indexed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, index_from: int = MIN_ROWS) -> None:
+        self._index_from = index_from
         self._folder = folder.absolute()  # lancedb resolves relative paths against a later working directory
         self._lock = threading.Lock()
         self._database: Any = None
@@ -181,30 +187,39 @@ class Tables:
             StorageError: the database refused; the rows are what they were.
         """
         with translated(f"{self._folder}: compacting {name}"):
-            table = self.table(name)
-            if table is not None:
-                folder = self._path(name)
-                self.retried(lambda: keep_in_shape(table, folder, self._durable, thorough=thorough))
+            upkeep = self._upkeep(name)
+            if upkeep is not None:
+                self.retried(lambda: upkeep.after_run(thorough=thorough))
 
     def keep_in_shape_meanwhile(self, name: str) -> None:
-        """Compact a table that has fallen into too many parts during a run.
+        """Index and compact a table that has grown, or fallen into too many parts, during a run.
 
         Raises:
             StorageError: the database refused; the rows are what they were.
         """
         with translated(f"{self._folder}: compacting {name}"):
-            table, folder = self.table(name), self._path(name)
-            if table is not None and shape_of(table, folder).is_compaction_due_meanwhile:
-                self.retried(lambda: compact(table, folder, self._durable))
+            upkeep = self._upkeep(name)
+            if upkeep is not None:
+                self.retried(upkeep.during_run)
 
-    def is_out_of_shape(self, name: str) -> bool:
-        """Whether ``keep_in_shape`` would compact a table.
+    def shape(self, name: str) -> Shape | None:
+        """How a table lies on disk, None for a missing one.
 
         Raises:
             StorageError: the database refused.
         """
         folder = self._path(name)
-        return self.read(name, lambda table: shape_of(table, folder).is_compaction_due, False)
+        return self.read(name, lambda table: shape_of(table, folder), None)
+
+    def is_out_of_shape(self, name: str) -> bool:
+        """Whether ``keep_in_shape`` has something to do.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        with translated(f"{self._folder}: reading {name}"):
+            upkeep = self._upkeep(name)
+            return upkeep is not None and upkeep.is_due
 
     def recover(self, name: str) -> bool:
         """Take back the newest version of a table if it cannot be read and the one before can; says whether it did so.
@@ -269,6 +284,10 @@ class Tables:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.lance"
+
+    def _upkeep(self, name: str) -> Upkeep | None:
+        table = self.table(name)
+        return None if table is None else Upkeep(table, self._path(name), self._durable, self._index_from)
 
     def _delete_part(self, table: LanceTable, column: str, part: Sequence[str]) -> None:
         self.retried(lambda: table.delete(is_among(column, part)))

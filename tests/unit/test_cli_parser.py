@@ -26,6 +26,7 @@ DOCUMENTED = {
     "skipped --library DIR --json": commands.skipped,
     "remove PATH PATH2 --library DIR --json": commands.remove,
     "optimize --library DIR --json": commands.optimize,
+    "doctor --library DIR --vectors 100 --files 20 --json": commands.doctor,
     "convert clip SOURCE --output DIR --dtype float16 --format arrow --no-verify": commands.convert,
     "convert whisper SOURCE --output DIR --dtype bfloat16 --format parquet": commands.convert,
     "convert text SOURCE --output DIR --dtype float32": commands.convert,
