@@ -7,7 +7,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz lint fix bench train-demo eval-demo fit-relevance ui clean
+.PHONY: demo test soak fuzz lint fix bench bench-index train-demo eval-demo fit-relevance ui clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -51,10 +51,22 @@ fix: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed-dev
+# What our search is measured beside. hnswlib comes as source only and is left out where it cannot be compiled.
+$(VENV)/installed-bench: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt hnswlib || true
+	@touch $@
+
+bench: $(VENV)/installed-bench
 	$(BIN)/python -m tests.performance
 
-# The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a half hours on two cores.
+# The figures and the plot of docs/performance.md; a quarter of an hour on two quiet cores.
+bench-index: $(VENV)/installed-bench
+	$(BIN)/python -m tests.performance index --save docs/index-benchmark.json
+	$(BIN)/python -m tests.performance.plot_index docs/index-benchmark.json docs/index-benchmark.svg
+
+# The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
+# half hours on two cores.
 $(VENV)/installed-training: $(VENV)/installed-dev training/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement training/requirements.txt
 	@touch $@

@@ -12,7 +12,6 @@ from arrowlens import media
 from arrowlens.encoders import AudioProcessor, ImageProcessor, MultimodalEmbeddingProvider
 from arrowlens.errors import AudioValidationError, InputError, MediaError
 from arrowlens.media import Decoded
-from arrowlens.media.colours import to_rgb
 from arrowlens.search import Example, Hit
 from arrowlens.store import MultimodalStorage
 
@@ -61,6 +60,8 @@ class ExampleReader:
         """
         if not isinstance(image, Image.Image):
             raise InputError(f"search_by_image takes a PIL image, not {type(image).__name__}; similar() takes a path")
+        from arrowlens.media.colours import to_rgb  # deferred: decoders, which a text needs none of
+
         upright, _ = to_rgb(ImageOps.exif_transpose(image))
         return Example("the picture", "image", pixels=np.asarray(upright))
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import numpy as np
 from PIL import Image
@@ -17,12 +17,11 @@ from PIL import Image
 from arrowlens import ingest
 from arrowlens.conversion.hub import cache_directory
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import ArrowlensError, InputError, LibraryNotFoundError, MediaError
+from arrowlens.errors import ArrowlensError, InputError, LibraryNotFoundError, MediaError, ModelMismatchError
 from arrowlens.examples import ExampleReader
-from arrowlens.ingest import Event, IngestOptions, IngestPlan, IngestReport
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.files import open_regular
-from arrowlens.models import ModelSet, resolve
+from arrowlens.models import resolve
 from arrowlens.search import (
     KINDS,
     DuplicateGroup,
@@ -40,56 +39,21 @@ from arrowlens.search import (
 )
 from arrowlens.search.bank import Bank
 from arrowlens.search.results import Modality
-from arrowlens.store import IndexState, ModelRecord, MultimodalStorage, Settings
+from arrowlens.serving import model_records, provider_of, remembered_models
+from arrowlens.status import LibraryStatus, SkippedFile
+from arrowlens.store import MultimodalStorage
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
+    from arrowlens.doctor import Finding
+    from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
 
 StrPath = str | os.PathLike[str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LibraryStatus:
-    """What a library holds and how it works.
-
-    Attributes:
-        images, audio: files that can be found. skipped: files that could not be read.
-        n_bytes: of everything in the library's folder.
-        models: by role; each with digest, dimension, source and space.
-        text_reaches_audio: whether ``search`` finds recordings.
-        device, precision, precision_reason: where models run, in which numbers, and why in those.
-        indexes: by role; how the vectors are stored, and whether an index (``kind``) or an exact scan (None) answers.
-        folders: that were ingested.
-        window_s, hop_s: recordings are compared in windows of so many seconds, one every so many.
-    """
-
-    path: Path
-    images: int
-    audio: int
-    skipped: int
-    n_bytes: int
-    models: Mapping[str, ModelRecord]
-    text_reaches_audio: bool
-    device: str
-    precision: str
-    precision_reason: str
-    indexes: Mapping[str, IndexState]
-    folders: tuple[Path, ...]
-    window_s: float
-    hop_s: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SkippedFile:
-    """A file that could not be read. ``still_found``: its earlier content is in the library."""
-
-    path: Path
-    reason: str
-    still_found: bool = False
+_T = TypeVar("_T")
 
 
 class Library:
@@ -100,10 +64,14 @@ class Library:
 
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
         self._storage = storage
+        self._lock = threading.Lock()  # held while the models are replaced
+        self._serve(provider)
+
+    def _serve(self, provider: MultimodalEmbeddingProvider) -> None:
         self._provider = provider
-        self._examples = ExampleReader(storage, provider)
+        self._examples = ExampleReader(self._storage, provider)
         self._bank = Bank(provider, self._examples.file, cache_directory() / "relevance")
-        self._searcher = Searcher(storage, provider, self._bank)
+        self._searcher = Searcher(self._storage, provider, self._bank)
 
     @classmethod
     def open(
@@ -137,18 +105,12 @@ class Library:
         except LibraryNotFoundError:
             if models is None and not create:
                 raise
-        remembered = _remembered_models(storage.settings) if storage is not None else None
+        remembered = remembered_models(storage.settings) if storage is not None else None
         # Models come first: when they cannot be had, no library is left behind.
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)
-        provider = MultimodalEmbeddingProvider(
-            text_model_path=model_set.text,
-            audio_model_path=model_set.audio,
-            clip_model_path=model_set.clip,
-            device=device,
-            precision=precision,
-        )
+        provider = provider_of(model_set, device, precision)
         storage = storage or MultimodalStorage(path, create=True)
-        storage.bind_models(_model_records(model_set, provider))
+        storage.bind_models(model_records(model_set, provider))
         return cls(storage, provider)
 
     def __enter__(self) -> Self:
@@ -171,7 +133,7 @@ class Library:
     @property
     def text_reaches_audio(self) -> bool:
         """Whether ``search`` finds recordings too: the models hold texts and sounds in one space."""
-        return self._provider.text_reaches_audio
+        return self._storage.settings.text_reaches_audio
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -208,7 +170,29 @@ class Library:
         """
         examples = tuple(map(self._example, like))
         query = Query(text, tuple(plus), tuple(minus), examples, weights or {}, modality, mode)
-        return self._searcher.search(query, view_of(k, **view))
+        return self._asked(lambda: self._searcher.search(query, view_of(k, **view)))
+
+    def search_many(
+        self,
+        texts: Sequence[str],
+        k: int = 20,
+        modality: Modality | None = None,
+        *,
+        mode: Mode = "auto",
+        **view: Unpack[ViewOptions],
+    ) -> list[Results]:
+        """``search`` for each of many texts, in their order: faster, since the model takes all of them at once.
+
+        ``took_ms`` of each is without that. Half precision may order near-equal files differently than ``search``.
+
+        Raises:
+            InputError: as ``search``, for any of them; or one text was given instead of several.
+            ModelLoadError: as ``search``.
+        """
+        if isinstance(texts, str):
+            raise InputError("search_many takes several texts; search takes one")
+        queries = [Query(text, modality=modality, mode=mode) for text in texts]
+        return self._asked(lambda: self._searcher.search_many(queries, view_of(k, **view)))
 
     def similar(self, path: StrPath, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files that look or sound most like a file, of the same kind as it; ``view`` as for ``search``.
@@ -221,7 +205,7 @@ class Library:
             MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no model for that kind.
         """
-        return self._searcher.similar(self._examples.file(path), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.file(path), view_of(k, **view)))
 
     def search_by_upload(self, data: bytes, name: str, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """As ``similar``, for a file's bytes. ``name`` is only for messages; nothing is stored.
@@ -229,7 +213,7 @@ class Library:
         Raises:
             MediaError: the bytes cannot be decoded; says why. InputError, ModelLoadError: as ``similar``.
         """
-        return self._searcher.similar(self._examples.upload(data, name), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.upload(data, name), view_of(k, **view)))
 
     def similar_to(self, hit: Hit, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
@@ -239,7 +223,7 @@ class Library:
         Raises:
             InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
         """
-        return self._searcher.similar(self._examples.hit(hit), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.hit(hit), view_of(k, **view)))
 
     def search_by_image(self, image: Image.Image, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
@@ -248,7 +232,7 @@ class Library:
             InputError: ``k`` or ``view`` is unusable, or no PIL image. MediaError: pixels that are not finite.
             ModelLoadError: the library has no CLIP model.
         """
-        return self._searcher.similar(self._examples.picture(image), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.picture(image), view_of(k, **view)))
 
     def search_by_audio(self, samples: np.ndarray, rate: int, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` recordings nearest to a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length.
@@ -257,7 +241,7 @@ class Library:
             AudioValidationError: unusable samples or rate. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no audio model.
         """
-        return self._searcher.similar(self._examples.samples(samples, rate), view_of(k, **view))
+        return self._asked(lambda: self._searcher.similar(self._examples.samples(samples, rate), view_of(k, **view)))
 
     def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
         """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
@@ -329,10 +313,50 @@ class Library:
             StorageError: the disk or the database refused. ModelError: a model cannot be loaded.
             WorkerError: no process for decoding can be started.
         """
-        options = IngestOptions(workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits())
+        options = ingest.IngestOptions(
+            workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
+        )
         paths = [Path(folder).expanduser() for folder in folders]
-        report = ingest.run(self._storage, self._provider, paths, options, on_event, stop)
+        report = self._asked(lambda: ingest.run(self._storage, self._provider, paths, options, on_event, stop))
         if report.indexed and not (stop is not None and stop.is_set()):
+            self._prepare_bank()
+        return report
+
+    def migrate(
+        self,
+        models: str,
+        on_event: Callable[[Event], None] | None = None,
+        stop: StopEvent | None = None,
+        *,
+        workers: int | None = None,
+        limits: Limits | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> MigrationReport:
+        """Change the library to other models: encode every file and caption anew, then let the new models serve.
+
+        Searches go on meanwhile, here and in other processes, with the models that the library has; the change is one
+        step for all of them. A run that ends early, whatever ends it, loses nothing: the next one goes on from there.
+        Files that cannot be read any more leave the results with the change and are among ``skipped()``. Until then
+        both sets of vectors are on disk. To give up a change that was begun, migrate to the models that serve.
+
+        Args:
+            models: as for ``open``.
+            on_event, stop, workers, limits: as for ``ingest``.
+            on_progress: called with each step of downloading and converting ``base`` models.
+
+        Raises:
+            ModelError: the models cannot be had. ModelMismatchError: they are for other kinds of files than the
+            library holds. FolderError: a folder of the library is missing. LibraryBusyError: another process is
+            writing. StorageError: the disk or the database refused. WorkerError: as ``ingest``.
+        """
+        model_set = resolve(models, on_progress)
+        provider = provider_of(model_set, self._provider.device, self._provider.precision)
+        options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
+        records = model_records(model_set, provider)
+        report = ingest.migrate(self._storage, provider, records, options, on_event, stop)
+        if report.switched:
+            with self._lock:
+                self._serve(provider)
             self._prepare_bank()
         return report
 
@@ -346,23 +370,7 @@ class Library:
 
     def status(self) -> LibraryStatus:
         """What the library holds and how it works; loads no model."""
-        settings, statistics, runtime = self._storage.settings, self._storage.statistics(), self._provider.runtime
-        return LibraryStatus(
-            path=self.path,
-            images=statistics.images,
-            audio=statistics.audio,
-            skipped=statistics.skipped,
-            n_bytes=statistics.n_bytes,
-            models=settings.models,
-            text_reaches_audio=self.text_reaches_audio,
-            device=str(runtime.device),
-            precision=runtime.precision,
-            precision_reason=runtime.reason,
-            indexes=statistics.indexes,
-            folders=tuple(Path(root.path) for root in settings.roots),
-            window_s=settings.window_s,
-            hop_s=settings.hop_s,
-        )
+        return LibraryStatus.of(self.path, self._storage.settings, self._storage.statistics(), self._provider.runtime)
 
     def skipped(self) -> list[SkippedFile]:
         """Files that could not be read, with reasons, by path."""
@@ -399,7 +407,39 @@ class Library:
         """
         self._storage.optimize()
 
+    def doctor(self, *, n_vectors: int = 50, n_files: int = 8) -> list[Finding]:
+        """Examine the library and change nothing: its searches, tables, models and files, and what to do about each.
+
+        Args:
+            n_vectors: stored vectors, of pictures and of recordings, that are searched for by the index and exactly.
+            n_files: files that are encoded again and compared with their stored vectors.
+
+        Raises:
+            InputError: one of them is below 1. StorageError: the database refused.
+        """
+        from arrowlens.doctor import Doctor  # deferred: searches need none
+
+        if min(n_vectors, n_files) < 1:
+            raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
+        return list(Doctor(self._storage, self._provider).findings(n_vectors, n_files))
+
     # -- putting together -----------------------------------------------------------------------------------------
+
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """``ask`` with the models that serve, which another process may have changed a moment ago."""
+        try:
+            return ask()
+        except ModelMismatchError:
+            self._follow_models()
+            return ask()
+
+    def _follow_models(self) -> None:
+        with self._lock:
+            settings, provider = self._storage.settings, self._provider
+            roles = settings.models.items()
+            remembered = remembered_models(settings)
+            if remembered and not all(provider.has(role) and provider.digest(role) == r.digest for role, r in roles):
+                self._serve(provider_of(resolve(remembered), provider.device, provider.precision))
 
     def _prepare_bank(self) -> None:
         """Make what relevance is measured by while the models are warm, so that no search has to."""
@@ -424,23 +464,3 @@ def _through_links(path: str) -> str:
     """The path as ingest names it: folders by their real names, the last part as it is, for it may be a link itself."""
     parent, name = os.path.split(path)
     return os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - text throughout, as the store takes it
-
-
-def _model_records(model_set: ModelSet, provider: MultimodalEmbeddingProvider) -> dict[str, ModelRecord]:
-    """What the library remembers: a set by its name, other models by their directories."""
-    named = model_set.name if "=" not in model_set.name else None
-    return {
-        role: ModelRecord(provider.digest(role), provider.dimension(role), named or str(path), provider.space(role))
-        for role, path in model_set.directories().items()
-    }
-
-
-def _remembered_models(settings: Settings) -> str | None:
-    """The SET that finds the library's models again; None while it has none."""
-    sources = {role: record.source for role, record in settings.models.items()}
-    names = set(sources.values())
-    if len(names) == 1 and not any(os.sep in name for name in names):
-        return names.pop()
-    sets = {name: resolve(name).directories() for name in names if os.sep not in name}
-    directories = {role: sets[source][role] if source in sets else source for role, source in sources.items()}
-    return ",".join(f"{role}={directory}" for role, directory in directories.items()) or None

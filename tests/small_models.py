@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 
 import numpy as np
 
 from arrowlens.encoders import ImageProcessor
+from arrowlens.store import ModelRecord
 
 DIMENSION = 24
 CLIP_DIGEST = "c" * 64
@@ -19,11 +21,11 @@ class SmallClip:
 
     device = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0, dimension: int = DIMENSION) -> None:
         self.image_processor = ImageProcessor(image_size=32)
         self.n_encoded = 0
         self._lock = threading.Lock()
-        self._projection = np.random.default_rng(0).standard_normal((8 * 8 * 3 + 1, DIMENSION))
+        self._projection = np.random.default_rng(seed).standard_normal((8 * 8 * 3 + 1, dimension))
 
     def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
         assert images.dtype == np.uint8
@@ -39,10 +41,10 @@ class SmallAudio:
 
     device = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 1, dimension: int = DIMENSION) -> None:
         self.n_encoded = 0
         self._lock = threading.Lock()
-        self._projection = np.random.default_rng(1).standard_normal((41, DIMENSION))
+        self._projection = np.random.default_rng(seed).standard_normal((41, dimension))
 
     def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
         assert context == "clip"
@@ -56,14 +58,39 @@ class SmallAudio:
         return np.append(np.log1p(power.reshape(40, 400).mean(axis=1)), 0.1)
 
 
-class SmallProvider:
-    """A model set of the two; ``roles`` leaves one out."""
+class SmallText:
+    """A text's words, projected: texts that share words are alike. Counts the texts it encodes."""
 
-    def __init__(self, roles: Sequence[str] = ("clip", "audio")) -> None:
-        self.clip_engine = SmallClip()
-        self.audio_encoder = SmallAudio()
-        self._digests = {"clip": CLIP_DIGEST, "audio": AUDIO_DIGEST}
-        self._roles = tuple(roles)
+    def __init__(self, seed: int = 2, dimension: int = DIMENSION) -> None:
+        self.n_encoded = 0
+        self._seed, self._dimension = seed, dimension
+
+    def encode(self, texts: list[str] | str, normalize: bool = True) -> np.ndarray:
+        texts = [texts] if isinstance(texts, str) else texts
+        self.n_encoded += len(texts)
+        return _normalised(np.stack([self._sum(text) for text in texts]))
+
+    def _sum(self, text: str) -> np.ndarray:
+        words = re.findall(r"\w+", text.lower())
+        return sum((self._word(word) for word in words), np.full(self._dimension, 1e-3))
+
+    def _word(self, word: str) -> np.ndarray:
+        return np.random.default_rng([self._seed, *word.encode()]).standard_normal(self._dimension)
+
+
+class SmallProvider:
+    """A model set of these; ``roles`` leaves some out, another ``seed`` makes another set with vectors of its own."""
+
+    def __init__(self, roles: Sequence[str] = ("clip", "audio"), seed: int = 0, dimension: int = DIMENSION) -> None:
+        self.clip_engine = SmallClip(seed, dimension)
+        self.audio_encoder = SmallAudio(seed + 1, dimension)
+        self.text_encoder = SmallText(seed + 2, dimension)
+        self._digests = {
+            role: (digit * 4 + f"{seed:04x}") * 8 for role, digit in (("clip", "c"), ("audio", "a"), ("text", "7"))
+        }
+        if seed == 0:
+            self._digests |= {"clip": CLIP_DIGEST, "audio": AUDIO_DIGEST}
+        self._roles, self._dimension = tuple(roles), dimension
 
     @property
     def n_encoded(self) -> int:
@@ -76,10 +103,14 @@ class SmallProvider:
         return self._digests[role]
 
     def dimension(self, role: str) -> int:
-        return DIMENSION
+        return self._dimension
 
     def space(self, role: str) -> str | None:
         return None
+
+    def records(self) -> dict[str, ModelRecord]:
+        """The set as a library remembers it."""
+        return {role: ModelRecord(self.digest(role), self._dimension, "small") for role in self._roles}
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:

@@ -7,14 +7,15 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import arrowlens
+from arrowlens.cli.limits import limits_of
 from arrowlens.cli.output import (
     amount,
     byte_size,
     causes_text,
     columns,
+    findings_text,
     note,
     plan_text,
     recall_table,
@@ -29,9 +30,6 @@ from arrowlens.cli.server import INTERRUPTED, serve
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
 from arrowlens.search import printable
-
-if TYPE_CHECKING:
-    from arrowlens.media import Limits
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -56,7 +54,7 @@ def ingest(options: argparse.Namespace) -> int:
             prune=options.prune,
             retry=options.retry,
             exact=options.exact,
-            limits=_limits(options),
+            limits=limits_of(options),
         )
     _note_unread(report.unread_folders)
     interrupted = stop.is_set()
@@ -80,23 +78,6 @@ def _dry_run(options: argparse.Namespace) -> int:
     else:
         print(plan_text(found))
     return 0
-
-
-def _limits(options: argparse.Namespace) -> Limits:
-    """The default limits, but for those that were given."""
-    from arrowlens.media import Limits  # deferred: numpy and Pillow
-
-    limits = Limits()
-    if options.max_megapixels is not None:
-        limits = dataclasses.replace(limits, max_pixels=int(options.max_megapixels * 1e6))
-    if options.max_hours is not None:
-        limits = dataclasses.replace(limits, max_seconds=3600 * options.max_hours)
-    if options.max_file_size is not None:
-        image_bytes = min(limits.max_image_bytes, options.max_file_size)
-        limits = dataclasses.replace(limits, max_file_bytes=options.max_file_size, max_image_bytes=image_bytes)
-    if options.time_limit is not None:
-        limits = dataclasses.replace(limits, max_decode_s=options.time_limit)
-    return limits
 
 
 def _note_unread(folders: Mapping[str, str]) -> None:
@@ -123,23 +104,6 @@ def convert(options: argparse.Namespace) -> int:
             on_progress=progress,
         )
     print("\n".join(printable(line) for line in report.lines()))
-    return 0
-
-
-def models(options: argparse.Namespace) -> int:
-    """What is bundled, cached, and can be downloaded."""
-    from arrowlens.models import available  # deferred: conversion's imports
-
-    found = available()
-    if options.json:
-        write_json({"models": [dataclasses.asdict(model) for model in found]})
-        return 0
-    rows = [["set", "role", "state", "size", "digest", "licence", "source"]]
-    for model in found:
-        digest = model.digest[:8] if model.digest else "-"
-        size = byte_size(model.n_bytes)
-        rows.append([model.set_name, model.role, model.state, size, digest, model.licence, printable(model.source)])
-    print(columns(rows))
     return 0
 
 
@@ -214,6 +178,21 @@ def optimize(options: argparse.Namespace) -> int:
     else:
         print(f"{byte_size(before)} before, {byte_size(after)} after, in {seconds:.1f} s")
     return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Examine the library; 1 when something is wrong with it."""
+    with open_library(options) as library:
+        findings = library.doctor(n_vectors=options.vectors, n_files=options.files)
+    levels = Counter(finding.level for finding in findings)
+    if options.json:
+        counts = {"problems": levels["problem"], "notices": levels["notice"]}
+        write_json({**counts, "findings": [dataclasses.asdict(finding) for finding in findings]})
+    else:
+        print(findings_text(findings))
+    if levels["problem"]:
+        note(f"arrowlens: {amount(levels['problem'], 'problem')} found; each says what to do")
+    return 1 if levels["problem"] else 0
 
 
 def ui(options: argparse.Namespace) -> int:

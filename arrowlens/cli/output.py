@@ -15,6 +15,7 @@ from arrowlens.search import Hit, printable
 from arrowlens.search.results import FoundBy
 
 if TYPE_CHECKING:
+    from arrowlens.doctor import Finding
     from arrowlens.evaluation import Recall
     from arrowlens.ingest import IngestPlan, IngestReport
     from arrowlens.library import LibraryStatus
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 _MOST_CAUSES = 8
 _DETAILS = re.compile(r": | \(")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
-_WORDS: dict[FoundBy, str] = {"meaning": "", "words": "yes", "both": "yes", "name": "its name"}
+_WORDS: dict[FoundBy, str] = {
+    "meaning": "",
+    "words": "yes",
+    "caption": "its caption",
+    "both": "yes",
+    "name": "its name",
+}
 _NOUNS = {"text": "text", "image": "picture", "audio": "recording"}
 
 
@@ -129,6 +136,7 @@ def status_text(status: LibraryStatus) -> str:
         ("on disk", byte_size(status.n_bytes)),
         *(("folder", shown_path(folder)) for folder in status.folders),
         *((f"{role} model", _model_text(record)) for role, record in status.models.items()),
+        *((f"next {role}", f"{_model_text(record)}, not complete yet") for role, record in status.next_models.items()),
         ("text finds", "pictures and recordings" if status.text_reaches_audio else "pictures"),
         ("runs on", f"{status.device} in {status.precision}: {status.precision_reason}"),
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),
@@ -173,6 +181,19 @@ def causes_text(reasons: Mapping[str, int]) -> str:
 def _cause(reason: str) -> str:
     """What reasons have in common: the part before the details, without its figures."""
     return _FIGURE.sub("N", _DETAILS.split(reason, maxsplit=1)[0])
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """What was examined, a finding a line; below each that is not ok, what to do about it."""
+    rows = [[finding.level, printable(finding.what), _value_text(finding.value)] for finding in findings]
+    lines = []
+    for line, finding in zip(columns(rows).splitlines(), findings, strict=True):
+        lines += [line, f"    -> {printable(finding.cure)}"] if finding.cure else [line]
+    return "\n".join(lines)
+
+
+def _value_text(value: float | int | str) -> str:
+    return printable(value) if isinstance(value, str) else f"{value:,}"
 
 
 def _model_text(record: ModelRecord) -> str:

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import arrowlens
-from arrowlens.cli import commands, searching
+from arrowlens.cli import commands, models, searching
 from arrowlens.cli.duplicates import duplicates
 from arrowlens.search import KINDS
 
@@ -140,7 +140,12 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
     remove = _command(adder, "remove", commands.remove, "forget files or folders (the files themselves stay)")
     remove.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with all below it")
     optimize = _command(adder, "optimize", commands.optimize, "compact the library's files")
-    for command in (status, skipped, remove, optimize):
+    doctor = _command(adder, "doctor", commands.doctor, "is the library all right? measures, and says what to do")
+    doctor.add_argument(
+        "--vectors", metavar="N", type=_positive, default=50, help="stored vectors to search for (default: 50)"
+    )
+    doctor.add_argument("--files", metavar="N", type=_positive, default=8, help="files to encode again (default: 8)")
+    for command in (status, skipped, remove, optimize, doctor):
         _library_options(command)
         _json_option(command)
 
@@ -158,8 +163,21 @@ def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
 
 
 def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
-    command = _command(adder, "models", commands.models, "what is bundled, cached, and can be downloaded")
+    command = _command(
+        adder, "models", models.available, "what is bundled, cached, and can be downloaded; change to it"
+    )
     _json_option(command)
+    use = _command(
+        command.add_subparsers(title="commands", metavar="COMMAND"),
+        "use",
+        models.use,
+        "encode a library anew for other models; searches go on with the old ones until it is done",
+    )
+    use.add_argument("models", metavar="SET", help="demo, base, or clip=DIR,audio=DIR,text=DIR")
+    _library_options(use)
+    use.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
+    _limit_options(use)
+    _json_option(use)
 
 
 def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:

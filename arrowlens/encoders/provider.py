@@ -45,6 +45,9 @@ class MultimodalEmbeddingProvider:
         device: torch device; None takes CUDA when there, else the CPU.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
+    Attributes:
+        device, precision: as given.
+
     Raises:
         ModelLoadError: a given directory has no readable header.
     """
@@ -66,7 +69,7 @@ class MultimodalEmbeddingProvider:
         }
         self._paths = {role: Path(path).expanduser() for role, path in given.items() if path is not None}
         self._infos = {role: model_info(path) for role, path in self._paths.items()}
-        self._device, self._precision = device, precision
+        self.device, self.precision = device, precision
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -78,7 +81,7 @@ class MultimodalEmbeddingProvider:
     @property
     def runtime(self) -> Runtime:
         """Device and number format that models run in, and why."""
-        return choose_runtime(self._device, self._precision)
+        return choose_runtime(self.device, self.precision)
 
     @property
     def clip_engine(self) -> CLIPEngine:
@@ -229,5 +232,5 @@ class MultimodalEmbeddingProvider:
         path = self.path(role)
         with self._lock:
             if role not in self._loaded:
-                self._loaded[role] = _CLASSES[role](path, self._device, self._precision)
+                self._loaded[role] = _CLASSES[role](path, self.device, self.precision)
             return cast(_T, self._loaded[role])

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,21 +25,15 @@ _LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 _NOT_DECODED = Decoded(modality=None, reason="")
 
 
-class Committer:
-    """Gathers what is to be written, and writes it when it is enough."""
+class Gathering(ABC):
+    """Gathers what is to be written, and writes it when it is enough; files come once their fate is decided."""
 
-    def __init__(
-        self, storage: MultimodalStorage, known: dict[str, Known], progress: Progress, commit_every: int
-    ) -> None:
-        self._storage, self._known, self._progress = storage, known, progress
+    def __init__(self, storage: MultimodalStorage, progress: Progress, commit_every: int) -> None:
+        self._storage, self._progress = storage, progress
         self._commit_every = commit_every
         self._last, self._due_s = time.monotonic(), _FIRST_AFTER_S
-        self._media: dict[str, dict[str, Any]] = {}
-        self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
         self._vectors: dict[str, list[VectorRow]] = {}
         self._copies: dict[str, list[Prepared]] = {}  # role -> files whose content the store has vectors of
-        self._thumbnails: dict[str, bytes] = {}
-        self.has_written = False
 
     def index(self, pending: Pending) -> None:
         """An encoded file, with its copies."""
@@ -59,6 +54,81 @@ class Committer:
         self._copies.setdefault(_role(prepared), []).append(prepared)
         self._readable(prepared)
         self._progress.counts["copied"] += 1
+
+    @abstractmethod
+    def touch(self, prepared: Prepared) -> None:
+        """A file whose content the store holds at the same place."""
+
+    @abstractmethod
+    def skip(self, found: Found, reason: str, decoded: Decoded | None = None) -> None:
+        """A file that cannot be read, or not be used."""
+
+    @abstractmethod
+    def not_read(self, found: Found, reason: str) -> None:
+        """A file of whose content nothing is known now."""
+
+    @abstractmethod
+    def _readable(self, prepared: Prepared) -> None:
+        """A file that has vectors."""
+
+    @property
+    @abstractmethod
+    def _n_waiting(self) -> int:
+        """Files that are to be written."""
+
+    def commit_if_due(self) -> bool:
+        """Write if enough has gathered, or enough time has passed; whether that was so."""
+        n_waiting = self._n_waiting
+        is_due = n_waiting >= self._commit_every or time.monotonic() - self._last > self._due_s
+        if n_waiting and is_due:
+            self.commit()
+        return bool(n_waiting and is_due)
+
+    def commit(self) -> None:
+        """Write what has gathered.
+
+        Raises:
+            StorageError: the disk or the database refused; nothing of it is visible then.
+        """
+        started = time.perf_counter()
+        self._complete_copies()
+        for role, rows in sorted(self._vectors.items()):
+            self._storage.upsert_vectors(role, rows)
+        self._vectors.clear()
+        self._write_files()
+        self._last, self._due_s = time.monotonic(), min(2 * self._due_s, _LATER_AFTER_S)
+        self._progress.timings["writing"] += time.perf_counter() - started
+
+    @abstractmethod
+    def _write_files(self) -> None:
+        """Write what goes with the vectors, which are on disk by now."""
+
+    def _complete_copies(self) -> None:
+        for role, copies in self._copies.items():
+            gathered = self._vectors.setdefault(role, [])
+            sources: dict[str, list[VectorRow]] = {}
+            for row in gathered:
+                sources.setdefault(row.content_hash, []).append(row)
+            contents = {copy.decoded.content_hash or "" for copy in copies}
+            sources |= self._storage.vector_rows(role, contents - sources.keys())
+            for copy in copies:
+                for row in _of_one_place(sources[copy.decoded.content_hash or ""]):
+                    gathered.append(dataclasses.replace(row, media_id=copy.found.media_id))
+        self._copies.clear()
+
+
+class Committer(Gathering):
+    """Writes what a run over folders found: vectors, thumbnails, and ``media`` rows last."""
+
+    def __init__(
+        self, storage: MultimodalStorage, known: dict[str, Known], progress: Progress, commit_every: int
+    ) -> None:
+        super().__init__(storage, progress, commit_every)
+        self._known = known
+        self._media: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
+        self._thumbnails: dict[str, bytes] = {}
+        self.has_written = False
 
     def touch(self, prepared: Prepared) -> None:
         """A file that has a new time, another caption or a row of an older layout, and the old content."""
@@ -97,54 +167,26 @@ class Committer:
             self._kept[found.media_id] = {"reason": reason}
         self._progress.count("skipped", found.path, reason)
 
-    def commit_if_due(self) -> bool:
-        """Write if enough has gathered, or enough time has passed; whether that was so."""
-        n_waiting = len(self._media) + len(self._kept)
-        is_due = n_waiting >= self._commit_every or time.monotonic() - self._last > self._due_s
-        if n_waiting and is_due:
-            self.commit()
-        return bool(n_waiting and is_due)
+    @property
+    def _n_waiting(self) -> int:
+        return len(self._media) + len(self._kept)
 
-    def commit(self) -> None:
-        """Write what has gathered.
-
-        Raises:
-            StorageError: the disk or the database refused; nothing of it is visible then.
-        """
-        started = time.perf_counter()
-        self._complete_copies()
+    def _write_files(self) -> None:
         self._complete_kept()
-        for role, rows in sorted(self._vectors.items()):
-            self._storage.upsert_vectors(role, rows)
         if self._thumbnails:
             self._storage.upsert_thumbnails(self._thumbnails)
         if self._media:
             self._storage.upsert_media([self._media[media_id] for media_id in sorted(self._media)])
             self.has_written = True
             self._storage.optimize_meanwhile()
-        for gathered in (self._media, self._vectors, self._thumbnails):
-            gathered.clear()
-        self._last, self._due_s = time.monotonic(), min(2 * self._due_s, _LATER_AFTER_S)
-        self._progress.timings["writing"] += time.perf_counter() - started
+        self._media.clear()
+        self._thumbnails.clear()
 
     def _readable(self, prepared: Prepared) -> None:
         self._media[prepared.found.media_id] = _indexed_row(prepared)
         if prepared.decoded.thumbnail is not None and prepared.decoded.content_hash is not None:
             self._thumbnails[prepared.decoded.content_hash] = prepared.decoded.thumbnail
         self._progress.count("indexed", prepared.found.path)
-
-    def _complete_copies(self) -> None:
-        for role, copies in self._copies.items():
-            gathered = self._vectors.setdefault(role, [])
-            sources: dict[str, list[VectorRow]] = {}
-            for row in gathered:
-                sources.setdefault(row.content_hash, []).append(row)
-            contents = {copy.decoded.content_hash or "" for copy in copies}
-            sources |= self._storage.vector_rows(role, contents - sources.keys())
-            for copy in copies:
-                for row in _of_one_place(sources[copy.decoded.content_hash or ""]):
-                    gathered.append(dataclasses.replace(row, media_id=copy.found.media_id))
-        self._copies.clear()
 
     def _complete_kept(self) -> None:
         rows = self._storage.media(sorted(self._kept)).drop_columns(["absolute_path"])

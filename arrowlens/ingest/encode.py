@@ -53,6 +53,13 @@ class SoundEncoder(Protocol):
         """n arrays (n_samples,) -> (n, d)."""
 
 
+class CaptionEncoder(Protocol):
+    """What ingest needs of a text encoder."""
+
+    def encode(self, texts: list[str], normalize: bool = True) -> np.ndarray:
+        """n texts -> (n, d)."""
+
+
 class Provider(Protocol):
     """What ingest needs of a model set: ``MultimodalEmbeddingProvider`` has it."""
 
@@ -62,6 +69,10 @@ class Provider(Protocol):
 
     @property
     def audio_encoder(self) -> SoundEncoder:
+        """Loaded when first asked for."""
+
+    @property
+    def text_encoder(self) -> CaptionEncoder:
         """Loaded when first asked for."""
 
     def has(self, role: str) -> bool:

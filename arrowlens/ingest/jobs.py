@@ -91,6 +91,7 @@ class IngestReport:
         removed: gone from disk, and so from the library.
         seconds: from start to end.
         stopped: whether the run was asked to stop; what it had not reached is left for the next one.
+        captions: captions encoded, new and changed ones; none without a text model.
         copied: of ``indexed``, how many took the vectors of equal content and were not encoded.
         reasons: how many files were skipped for which reason, the most frequent first.
         unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
@@ -108,6 +109,7 @@ class IngestReport:
     removed: int = 0
     seconds: float = 0.0
     stopped: bool = False
+    captions: int = 0
     copied: int = 0
     reasons: dict[str, int] = dataclasses.field(default_factory=dict)
     unread_folders: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -130,7 +132,7 @@ class Progress:
         self._reading_since: float | None = None
         self._already_done = 0
         self.total = 0
-        self.counts = {"indexed": 0, "unchanged": 0, "skipped": 0, "removed": 0, "copied": 0}
+        self.counts = {"indexed": 0, "unchanged": 0, "skipped": 0, "removed": 0, "copied": 0, "captions": 0}
         self.reasons: dict[str, int] = {}
         self.timings = {"walking": 0.0, "waiting": 0.0, "writing": 0.0}
         self.decoding, self.encoding = Spent(), Spent()
@@ -165,7 +167,7 @@ class Progress:
             return
         rate = self._rate()
         left = (self.total - self.n_done) / rate if rate else None
-        counts = {kind: n for kind, n in self.counts.items() if kind != "copied"}
+        counts = {kind: n for kind, n in self.counts.items() if kind not in ("copied", "captions")}
         place = os.fsdecode(path) if path is not None else None
         told = {"rate": rate, "seconds_left": left, "path": place, "reason": reason, "bound": self.bound}
         self._on_event(Event(phase, self.n_done, self.total, **counts, **told))  # type: ignore[arg-type]

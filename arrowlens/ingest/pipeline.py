@@ -11,7 +11,8 @@ import numpy as np
 
 from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
 from arrowlens.ingest.ahead import ReadAhead
-from arrowlens.ingest.commit import Committer
+from arrowlens.ingest.captions import keep_captions
+from arrowlens.ingest.commit import Committer, Gathering
 from arrowlens.ingest.compare import ROLE_OF, Plan, compare
 from arrowlens.ingest.encode import Batcher, Batches, Pending, Provider
 from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport, Progress
@@ -90,6 +91,7 @@ class _Run:
             self._progress.counts["removed"] = len(removed)
         elif has_written:
             self._storage.repair()  # vectors of contents that were replaced
+        self._progress.counts["captions"] = keep_captions(self._storage, self._provider, self._stop)
         if has_written or removed or n_repaired or self._storage.needs_optimizing():
             self._progress.tell("optimize")
             self._storage.optimize(thorough=False)
@@ -107,12 +109,12 @@ class _Run:
             committer.not_read(found, reason)
         self._progress.tell("index")
         if plan.to_read and not self._stop.is_set():
-            _Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
+            Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
         committer.commit()
         return committer.has_written
 
 
-class _Stream:
+class Stream:
     """Files from the decoding processes through the encoders to the committer."""
 
     def __init__(
@@ -121,17 +123,18 @@ class _Stream:
         provider: Provider,
         options: IngestOptions,
         progress: Progress,
-        committer: Committer,
+        committer: Gathering,
         plan: Plan,
     ) -> None:
         self._provider, self._options, self._progress = provider, options, progress
         self._committer, self._plan = committer, plan
-        self._models, self._settings = storage.settings.models, storage.settings
+        self._models, self._settings = storage.models, storage.settings
         self._n_left = len(plan.to_read)
         self._pending: dict[str, Pending] = {}  # by content, until it is encoded
         self._batchers: dict[str, Batcher] = {}
 
     def run(self, stop: threading.Event) -> None:
+        """Take all files; once ``stop`` is set, those that are decoded."""
         progress, files, n_workers = self._progress, self._plan.to_read, self._options.n_workers
         progress.n_decoding = min(n_workers, n_cores())
         workers = Workers(self._preparer(n_workers), self._options.limits.max_decode_s, progress.decoding)

@@ -308,6 +308,11 @@ def _inside(folder: bytes) -> bytes:
     return folder if folder.endswith(separator) else folder + separator
 
 
+def bare_mounts(mounts: Iterable[str]) -> list[str]:
+    """Of places where disks were mounted, those where none is, nor anything else."""
+    return [mount for mount in mounts if _is_away(mount)]
+
+
 def _is_away(mount: str) -> bool:
     """Whether a place where a disk was mounted is bare: missing, or an empty folder."""
     if os.path.ismount(os.path.realpath(mount)):

@@ -4,17 +4,34 @@
 >>> decode("holiday.jpg").reason
 'the file is gone'
 
-``decode`` is one picklable step for a thread or a process. It imports neither torch nor librosa.
+``decode`` is one picklable step for a thread or a process. It imports neither torch nor librosa. Names load on first
+use: a search needs no decoders.
 """
 
 from __future__ import annotations
 
-from arrowlens.media.captions import read_caption
-from arrowlens.media.decoded import Decoded, Limits
-from arrowlens.media.decoder import decode
-from arrowlens.media.files import hash_file
-from arrowlens.media.formats import MEDIA_SUFFIXES, modality_of
-from arrowlens.media.windowing import Window, windows
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from arrowlens.media.captions import read_caption
+    from arrowlens.media.decoded import Decoded, Limits
+    from arrowlens.media.decoder import decode
+    from arrowlens.media.files import hash_file
+    from arrowlens.media.formats import MEDIA_SUFFIXES, modality_of
+    from arrowlens.media.windowing import Window, windows
+
+_HOMES = {
+    "MEDIA_SUFFIXES": "formats",
+    "Decoded": "decoded",
+    "Limits": "decoded",
+    "Window": "windowing",
+    "decode": "decoder",
+    "hash_file": "files",
+    "modality_of": "formats",
+    "read_caption": "captions",
+    "windows": "windowing",
+}
 
 __all__ = [
     "MEDIA_SUFFIXES",
@@ -27,3 +44,13 @@ __all__ = [
     "read_caption",
     "windows",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'arrowlens.media' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"arrowlens.media.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,7 @@
-"""Rankings by meaning and by words as one. Their scores are of different kinds: only ranks are compared."""
+"""Rankings by looks or sound, by words and by what captions mean, as one.
+
+Their scores are of different kinds: only ranks are compared.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ class Match:
 
     Attributes:
         media_id, content_hash: name it.
-        score: cosine; None where it was found by its words only.
-        relevance: 0..1; None where it was found by its words only, or where there is no measure.
+        score: cosine; None where it was found by its words or its caption only.
+        relevance: 0..1; None where it was found by these only, or where there is no measure.
         start, end: seconds of the best window, None for pictures.
         found_by: what found it; "name" where the text is its file name.
     """
@@ -32,20 +35,21 @@ class Match:
     found_by: FoundBy = "meaning"
 
 
-def fused(by_meaning: Sequence[Match], by_words: Sequence[Match]) -> list[Match]:
-    """Both rankings by reciprocal rank, 1 / (60 + rank) summed over those that hold a content.
+def fused(by_meaning: Sequence[Match], by_words: Sequence[Match], by_captions: Sequence[Match] = ()) -> list[Match]:
+    """All rankings by reciprocal rank, 1 / (60 + rank) summed over those that hold a content.
 
     Files that the text names come first. Equal sums: what was found by words first, then by ``media_id``.
 
     Args:
         by_meaning: best first, each content once. by_words: the same, "name" or "words" in ``found_by``.
+        by_captions: the same, "caption" in ``found_by``.
     """
     sums: dict[str, float] = {}
-    for matches in (by_meaning, by_words):
+    for matches in (by_meaning, by_words, by_captions):
         for rank, match in enumerate(matches, start=1):
             sums[match.content_hash] = sums.get(match.content_hash, 0.0) + 1.0 / (RANK_OFFSET + rank)
     together = {match.content_hash: match for match in by_meaning}
-    for match in by_words:
+    for match in (*by_captions, *by_words):
         together[match.content_hash] = _joined(match, together.get(match.content_hash))
 
     def order(match: Match) -> tuple[bool, float, bool, str]:
@@ -54,9 +58,9 @@ def fused(by_meaning: Sequence[Match], by_words: Sequence[Match]) -> list[Match]
     return sorted(together.values(), key=order)
 
 
-def _joined(by_words: Match, by_meaning: Match | None) -> Match:
-    """The place whose words were found, with the cosine of its content."""
-    if by_meaning is None:
-        return by_words
-    found_by: FoundBy = "name" if by_words.found_by == "name" else "both"
-    return dataclasses.replace(by_meaning, media_id=by_words.media_id, found_by=found_by)
+def _joined(by_text: Match, before: Match | None) -> Match:
+    """The place whose words or caption were found, with the cosine of its content."""
+    if before is None:
+        return by_text
+    found_by: FoundBy = "name" if by_text.found_by == "name" else "both"
+    return dataclasses.replace(before, media_id=by_text.media_id, found_by=found_by)

@@ -48,6 +48,7 @@ class Query:
         modality: keeps one kind.
         mode: "vector" compares meanings, "keyword" looks for the words of ``text`` in names, captions and tags,
             "auto" does both where there is only a text.
+        encoded: vectors (d,) of its texts by the model's role and the text, where they are known already.
 
     Raises:
         InputError: nothing to look for, an unusable weight, or a mode that does not go with the rest.
@@ -61,6 +62,7 @@ class Query:
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
     modality: Modality | None = None
     mode: Mode = "auto"
+    encoded: Mapping[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for text in (*(() if self.text is None and self.is_composed else (self.text,)), *self.plus, *self.minus):
@@ -72,6 +74,11 @@ class Query:
             raise InputError(f"the mode is {self.mode!r}; it is one of {', '.join(get_args(Mode))}")
         if self.mode == "keyword" and self.is_composed:
             raise InputError("keywords come from one text; leave out plus, minus and like, or the mode 'keyword'")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of them, wanted or not."""
+        return (*([self.text] if self.text is not None else []), *self.plus, *self.minus)
 
     @property
     def is_composed(self) -> bool:

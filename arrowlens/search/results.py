@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Modality = Literal["image", "audio"]
-FoundBy = Literal["meaning", "words", "both", "name"]
+FoundBy = Literal["meaning", "words", "caption", "both", "name"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Hit:
         camera: make and model. latitude, longitude: where it was taken, in degrees north and east (WGS 84).
         title, artist, album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
-        found_by: "meaning", "words" (of its name, folder, caption or tags), "both", or "name": the text is its name.
+        found_by: "meaning" (what it shows or sounds like), "words" (of its name, folder, caption or tags), "caption"
+            (what that means), "both" for several of these, or "name": the text is its name.
         n_alike: how many files the hit stands for, where what looks or sounds the same was asked for once.
         metadata: further tags of the file, as text.
     """

@@ -20,6 +20,7 @@ A library is a folder::
     storage.skipped()                                  pa.Table absolute_path, reason, media_id, state
     storage.thumbnails(content_hashes)                 {content_hash: JPEG}
     storage.vectors(role, digest, content_hash)        (n_windows, d) float32
+    storage.captions()                                 Captions: what searchable files are said to show
     storage.statistics()                               Statistics
 
 Writing (one thread of one process at a time, else LibraryBusyError; ``with storage.writing():`` holds the lock over
@@ -31,9 +32,12 @@ several steps)::
     storage.upsert_vectors(role, [VectorRow(...)])     first
     storage.upsert_thumbnails({content_hash: JPEG})    second
     storage.upsert_media([{column: value}])            last: makes them visible
+    storage.delete_vectors(role, embedding_ids)        single ones, such as those of a caption that changed
     storage.delete_media(ids)                          with everything that only they used
     storage.repair()                                   what a killed run left behind
     storage.optimize()                                 compact, index, prune old versions
+    storage.begin_change({role: ModelRecord(...)})     to other models; ``storage.building()`` reads and writes theirs
+    storage.finish_change()                            they serve, and the vectors of the earlier ones are deleted
 
 LanceDB has no transaction over several tables. A vector counts only if a ``media`` row in state "indexed" has its
 media_id and its content_hash: that row is the commit.
@@ -41,6 +45,7 @@ media_id and its content_hash: that row is the commit.
 
 from __future__ import annotations
 
+from arrowlens.store.captions import CAPTION_ROLE, Caption
 from arrowlens.store.filtered import Selection
 from arrowlens.store.index import IndexState
 from arrowlens.store.schema import (
@@ -67,11 +72,13 @@ from arrowlens.store.vectors import VectorRow
 
 __all__ = [
     "AUDIO_EMBEDDING_SCHEMA",
+    "CAPTION_ROLE",
     "CLIP_EMBEDDING_SCHEMA",
     "INDEXED",
     "SCHEMA_VERSION",
     "SKIPPED",
     "VISION_EMBEDDING_SCHEMA",
+    "Caption",
     "IndexState",
     "ModelRecord",
     "MultimodalStorage",

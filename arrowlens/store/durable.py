@@ -30,6 +30,10 @@ class Durable:
                 sync_folder(parent)
         self._safe[folder] = present
 
+    def forget(self, folder: Path) -> None:
+        """A table was deleted: files of its names may come again."""
+        self._safe.pop(folder, None)
+
 
 def sync_path(path: str | Path) -> None:
     """Wait until a file or folder is on the disk; one that is gone need not be."""

@@ -63,9 +63,14 @@ class Aim:
     where: Expr | None = None
     exact: bool = False
 
+    def kept_to(self, modality: str) -> Aim:
+        """The same for one kind of files."""
+        kind = equals("modality", modality)
+        return dataclasses.replace(self, where=kind if self.where is None else self.where & kind)
+
     @classmethod
-    def at(cls, source: str, k: int, modality: str | None, among: Selection | None) -> Aim:
-        """For ``k`` files of a modality, among all or selected ones; ``source`` is the column with the media's id."""
+    def at(cls, source: str, k: int, among: Selection | None) -> Aim:
+        """For ``k`` files among all or selected ones; ``source`` is the column with the media's id."""
         limit, where, exact = first_limit(k), None, False
         if among is not None:
             limit_among_all = limit * among.n_files // max(1, len(among))
@@ -73,9 +78,6 @@ class Aim:
                 where, exact = is_among(source, among.files["media_id"].to_pylist()), len(among) <= EXACT
             else:
                 limit = limit_among_all
-        if modality is not None:
-            kind = equals("modality", modality)
-            where = kind if where is None else where & kind
         return cls(limit, where, exact)
 
 

@@ -1,9 +1,9 @@
-"""When a vector table gets an index, and how it is asked."""
+"""When a vector table gets an index, and how it is asked. The figures behind the constants: docs/performance.md."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from lancedb.expr import Expr
     from lancedb.table import LanceTable
 
-# Below this an exact scan answers in well under 100 ms on two cores.
-MIN_ROWS = 50_000
-ROWS_A_PARTITION = 4_096
+VECTORS = "embedding"  # the column
+# Below 12,000 rows an exact scan is the quicker one; up to here it is quick enough, and it misses nothing.
+MIN_ROWS = 20_000
+ROWS_A_PARTITION = 8_192
 REFINE = 10  # candidates a result whose full vectors are compared: IVF_RQ's own distances are coarse
-MIN_PROBES = 20
-MAX_DELTAS = 4
-_MAX_UNINDEXED = 0.2
+MIN_PROBES = 20  # partitions; a text's neighbours lie in more of them than a picture's
+MAX_PARTS = 4  # each extension leaves one, and every query visits them all
+_UNINDEXED_MEANWHILE = 0.04  # of the rows, during a run: building anew takes a minute for a million
+_MIN_CODE = 512  # bits of a quantised vector; one for each dimension is too coarse where these are few
+_MAX_BITS = 8  # for each
+# Of k-means, which else takes most of the time.
+_TRAINING_ROUNDS = 10
+_TRAINING_ROWS = 128  # a partition
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,13 +46,17 @@ def nearest(
     table: LanceTable, query: np.ndarray, limit: int, columns: list[str], where: Expr | None = None, exact: bool = False
 ) -> pa.Table:
     """The ``limit`` rows nearest by cosine, with ``_distance``: exact without an index or if asked, else refined."""
-    search = table.search(query, vector_column_name="embedding").distance_type("cosine")
-    search = search.minimum_nprobes(MIN_PROBES).maximum_nprobes(0)  # 0: as many as it takes to fill the limit
+    search = _search(table, query)
     if where is not None:
         search = search.where(where)  # lancedb filters before it looks for neighbours
     if exact:
         search = search.bypass_vector_index()
-    return search.refine_factor(REFINE).select([*columns, "_distance"]).limit(limit).to_arrow()
+    return search.select([*columns, "_distance"]).limit(limit).to_arrow()
+
+
+def is_index_used(table: LanceTable, query: np.ndarray) -> bool:
+    """Whether a search as ``nearest`` makes it goes through the index: the database scans without a word if not."""
+    return "ANN" in _search(table, query).limit(1).explain_plan()
 
 
 def index_state(table: LanceTable) -> IndexState:
@@ -60,25 +70,78 @@ def index_state(table: LanceTable) -> IndexState:
     return IndexState(n_rows, n_fragments, index.index_type, index.num_unindexed_rows)
 
 
-def keep_index(table: LanceTable) -> None:
-    """Build the vector index where the table has become large, and rebuild it where too much lies beside it."""
-    n_rows = table.count_rows()
-    if n_rows < MIN_ROWS:
-        return
-    name = _index_name(table)
+def max_unindexed(min_rows: int) -> int:
+    """Rows that may lie beside an index, each of which is compared with every query."""
+    return min_rows // 4
+
+
+def index_due(
+    table: LanceTable, min_rows: int, *, during_run: bool = False
+) -> Literal["build", "extend", "drop"] | None:
+    """What ``keep_index`` would do."""
+    n_rows, name = table.count_rows(), _index_name(table)
+    if n_rows < min_rows:
+        return "drop" if name is not None and n_rows < min_rows // 2 else None
     stats = table.index_stats(name) if name is not None else None
-    if stats is not None:
-        deltas = stats.num_indices or 1
-        if stats.num_unindexed_rows <= _MAX_UNINDEXED * n_rows and deltas <= MAX_DELTAS:
-            return
+    if stats is None:
+        return "build"
+    # Partitions of a table that was much smaller are too few and lie in the wrong places.
+    is_outgrown = stats.num_unindexed_rows > stats.num_indexed_rows // 2
+    if is_outgrown or (stats.num_indices or 1) > MAX_PARTS:
+        return "build"
+    allowed = max(max_unindexed(min_rows), _UNINDEXED_MEANWHILE * n_rows * during_run)
+    return "extend" if stats.num_unindexed_rows > allowed else None
+
+
+def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, anew: bool = False, during_run: bool = False) -> bool:
+    """Build the index of a table that has become large, extend it by what came since, build it anew when it is worn.
+
+    Args:
+        min_rows: from so many rows on there is one; it goes when less than half of them are left.
+        anew: build it, worn or not. during_run: more rows are to come, so do less.
+
+    Returns:
+        Whether something was done.
+    """
+    due = index_due(table, min_rows, during_run=during_run)
+    if due == "drop":
+        table.drop_index(str(_index_name(table)))
+    elif due == "build" or (anew and table.count_rows() >= min_rows):
+        _build(table)
+    elif due == "extend":
+        table.optimize()
+    return due is not None or anew
+
+
+def keep_lookup(table: LanceTable, key: str, min_rows: int = MIN_ROWS) -> bool:
+    """Index the ids of a large table, by which results are looked up; compaction extends it. Whether it was done."""
+    if table.count_rows() < min_rows or any(key in index.columns for index in table.list_indices()):
+        return False
+    from lancedb.index import BTree
+
+    table.create_index(key, config=BTree())
+    return True
+
+
+def _build(table: LanceTable) -> None:
     from lancedb.index import IvfRq
 
-    table.create_index(
-        "embedding",
-        config=IvfRq(distance_type="cosine", num_partitions=max(1, n_rows // ROWS_A_PARTITION)),
-        replace=True,
+    n_dimensions = table.schema.field(VECTORS).type.list_size
+    config = IvfRq(
+        distance_type="cosine",
+        num_partitions=max(1, table.count_rows() // ROWS_A_PARTITION),
+        num_bits=next(bits for bits in (1, 2, 4, 8) if bits * n_dimensions >= _MIN_CODE or bits == _MAX_BITS),
+        max_iterations=_TRAINING_ROUNDS,
+        sample_rate=_TRAINING_ROWS,
     )
+    table.create_index(VECTORS, config=config, replace=True)
+
+
+def _search(table: LanceTable, query: np.ndarray) -> Any:  # noqa: ANN401 - lancedb is not typed
+    # A distance type that is not the index's would mean a scan; unrefined distances are quantised ones.
+    search = table.search(query, vector_column_name=VECTORS).distance_type("cosine").refine_factor(REFINE)
+    return search.minimum_nprobes(MIN_PROBES).maximum_nprobes(0)  # 0: as many as it takes to fill the limit
 
 
 def _index_name(table: LanceTable) -> str | None:
-    return next((index.name for index in table.list_indices() if "embedding" in index.columns), None)
+    return next((index.name for index in table.list_indices() if VECTORS in index.columns), None)

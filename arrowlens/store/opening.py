@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
+from arrowlens.store.index import MIN_ROWS
 from arrowlens.store.lock import LOCK_NAME, WriterLock
 from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION, media_schema
 from arrowlens.store.settings import (
@@ -29,13 +30,17 @@ from arrowlens.store.tables import Tables
 class OpenLibrary:
     """What reading and writing a library have in common. Safe to share between threads; a context manager."""
 
-    def __init__(self, storage_path: str | os.PathLike[str], create: bool = True) -> None:
+    def __init__(
+        self, storage_path: str | os.PathLike[str], create: bool = True, *, index_from: int = MIN_ROWS
+    ) -> None:
         self.path = Path(storage_path).expanduser().absolute()
         settings = read_settings(self.path)
         if settings is None and not create:
             raise LibraryNotFoundError(f"no library at {self.path}; `arrowlens ingest FOLDER` makes one")
         self._lock = WriterLock(self.path)
-        self._tables = Tables(self.path)
+        self.index_from = index_from
+        self._tables = Tables(self.path, index_from)
+        self._checked: dict[str, dict[str, str]] = {}  # what vector tables say of themselves
         self._settings = settings or self._created()
         self._settings_stamp = self._stamp()
 
@@ -75,6 +80,8 @@ class OpenLibrary:
             settings = read_settings(self.path)
             if settings is None:
                 raise StorageError(f"the library {self.path} is gone; open it again")
+            if settings.retired != self._settings.retired:
+                self._tables.close()  # a table that comes again is another one
             self._settings, self._settings_stamp = settings, stamp
         return self._settings
 

@@ -32,6 +32,7 @@ def best_files(
     query: np.ndarray,
     k: int,
     limit: int | None = None,
+    few_alive: bool = False,
 ) -> pa.Table:
     """The ``k`` best files in ``RESULT_SCHEMA``, best first, equal scores by id.
 
@@ -40,14 +41,19 @@ def best_files(
 
     Args:
         fetch: a limit -> the nearest rows: media_id, content_hash, start, end, embedding, _distance (cosine).
-        alive: those rows -> (n,) bool, whether the library vouches for the row.
+        alive: some of those rows -> (n,) bool, whether the library vouches for the row.
         query: (d,) float32 of length one.
         k: at least 1. limit: of the first fetch.
+        few_alive: ask for all rows at once, not for those only that come among the best.
     """
     limit = limit or first_limit(k)
     while True:
         rows = fetch(limit)
-        best = _collapse(rows.filter(pa.array(alive(rows))), query, k)
+        if few_alive:
+            living = rows.filter(pa.array(alive(rows)))
+            best = _best_alive(living, lambda rest: np.ones(rest.num_rows, dtype=bool), query, k)
+        else:
+            best = _best_alive(rows, alive, query, k)
         if rows.num_rows < limit:
             return best
         nearest_unseen = 1.0 - rows[DISTANCE].to_numpy().max() + SLACK
@@ -57,8 +63,8 @@ def best_files(
 
 
 def first_limit(k: int) -> int:
-    """Rows to fetch when ``k`` files are wanted: windows and copies take places among them."""
-    return _GROWTH * k + 32
+    """Rows to fetch when ``k`` files are wanted: some for copies and windows, each of which takes its time."""
+    return 2 * k + 12
 
 
 def vouched(media_ids: pa.ChunkedArray, content_hashes: pa.ChunkedArray, media: pa.Table) -> np.ndarray:
@@ -80,28 +86,27 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _collapse(rows: pa.Table, query: np.ndarray, k: int) -> pa.Table:
-    """The best row of each file, the first file of each content, at most ``k``."""
+def _best_alive(rows: pa.Table, alive: Callable[[pa.Table], np.ndarray], query: np.ndarray, k: int) -> pa.Table:
+    """The best row of each file, the first file of each content, at most ``k``.
+
+    Only what comes this far is asked for: nearly always it is alive, and each row costs a look into ``media``.
+    """
     scores = exact_scores(embedding_matrix(rows["embedding"]), query)
-    ids, contents = rows["media_id"].to_pylist(), rows["content_hash"].to_pylist()
-    starts = rows["start"].to_pylist()
+    ids, starts = rows["media_id"].to_pylist(), rows["start"].to_pylist()
     order = sorted(range(len(ids)), key=lambda row: (-scores[row], ids[row], starts[row] or 0.0))
-    chosen: list[int] = []
-    seen: set[str] = set()
-    for row in order:
-        if contents[row] not in seen:  # a file has one content: this also leaves one row a file
-            seen.add(contents[row])
-            chosen.append(row)
-            if len(chosen) == k:
-                break
-    table = rows.take(pa.array(chosen, pa.int64()))
-    return pa.table(
-        [
-            table["media_id"],
-            pa.array(scores[chosen], pa.float32()),
-            table["start"],
-            table["end"],
-            table["content_hash"],
-        ],
-        schema=RESULT_SCHEMA,
-    )
+    contents = rows["content_hash"].to_pylist()
+    known: dict[int, bool] = {}
+    while True:
+        chosen: dict[str, int] = {}  # a file has one content: one row a content leaves one row a file
+        for row in order:
+            if known.get(row, True) and len(chosen) < k:
+                chosen.setdefault(contents[row], row)
+        asked = [row for row in chosen.values() if row not in known]
+        if not asked:
+            break
+        known.update(zip(asked, alive(rows.take(pa.array(asked, pa.int64()))).tolist(), strict=True))
+    best = list(chosen.values())
+    table = rows.take(pa.array(best, pa.int64()))
+    columns = [table[name] for name in ("media_id", "start", "end", "content_hash")]
+    columns.insert(1, pa.array(scores[best], pa.float32()))
+    return pa.table(columns, schema=RESULT_SCHEMA)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
+from arrowlens.store.captions import CAPTION_COLUMNS, Caption
 from arrowlens.store.conditions import Condition
 from arrowlens.store.filtered import KEYS, Aim, Selection, select
 from arrowlens.store.index import IndexState, index_state, nearest
@@ -33,6 +34,9 @@ from arrowlens.store.settings import ModelRecord, relative_to
 from arrowlens.store.statistics import Statistics, collect
 from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
 
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+
 _ATTEMPTS = 20  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
@@ -48,6 +52,8 @@ class LibraryReader(VectorScanner):
         k: int,
         modality: str | None = None,
         among: Selection | None = None,
+        *,
+        exact: bool = False,
     ) -> pa.Table:
         """The ``k`` files nearest to a vector of a role's model.
 
@@ -57,6 +63,7 @@ class LibraryReader(VectorScanner):
             query: (d,) of any float type.
             k: from 1 on. modality: "image" or "audio" keeps one kind.
             among: keeps these files; what ``select`` gives.
+            exact: compare all vectors, past any index.
 
         Returns:
             ``media_id, score`` (exact cosine, float32, falling, ties by id)``, start, end`` (seconds of the best
@@ -73,24 +80,34 @@ class LibraryReader(VectorScanner):
         if record is None or (among is not None and not among):
             return RESULT_SCHEMA.empty_table()
         query = checked_query(query, record.dimension)
-        name, source = vector_table_name(role, digest), source_column(role)
-        columns = [source, "content_hash", "start", "end", "embedding"]
-        aim = Aim.at(source, k, modality, among)
+        name, source = self._vector_table(role, record), source_column(role)
+        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
+        aim = Aim.at(source, k, among)
         empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
         empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
-        def fetch(limit: int) -> pa.Table:
+        def nearest_rows(limit: int, where: Expr | None) -> pa.Table:
+            past_index = exact or aim.exact
             rows = self._tables.read(
-                name, lambda table: nearest(table, query, limit, columns, aim.where, aim.exact), empty
+                name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
             )
             return rows.rename_columns({source: "media_id"})
+
+        def fetch(limit: int) -> pa.Table:
+            rows = nearest_rows(limit, aim.where)
+            # Mostly a table holds one kind of files only, and a condition that all rows satisfy costs a scan.
+            if modality is None or not pc.any(pc.not_equal(rows["modality"], modality)).as_py():
+                return rows
+            return nearest_rows(limit, aim.kept_to(modality).where)
 
         for _ in range(_ATTEMPTS):
             # Vectors and media are read one after the other: a commit in between could hide a file that is there.
             version = self._tables.version(MEDIA_TABLE)
-            best = best_files(fetch, self._alive if among is None else among.holds, query, k, aim.limit)
+            alive = self._alive if among is None else among.holds
+            best = best_files(fetch, alive, query, k, aim.limit, few_alive=among is not None)
             if among is not None or self._tables.version(MEDIA_TABLE) == version:
                 break
+        self.settings.record_of(role, digest)  # another model may serve by now, and these vectors be deleted
         return best
 
     def n_vectors(self, role: str, digest: str) -> int:
@@ -191,7 +208,8 @@ class LibraryReader(VectorScanner):
     def vectors(self, role: str, digest: str, content_hash: str) -> np.ndarray:
         """Vectors of a content, (n_windows, d) float32 in the order of their starts; n is 0 for an unknown content."""
         record = self.settings.record_of(role, digest)
-        rows = self.vector_rows(role, [content_hash]).get(content_hash, []) if record is not None else []
+        rows = self._vector_rows(role, record, [content_hash]).get(content_hash, []) if record is not None else []
+        self.settings.record_of(role, digest)  # as in ``search``
         if not rows:
             return np.empty((0, record.dimension if record else 0), dtype=np.float32)
         return np.stack([row.embedding for row in rows])
@@ -201,9 +219,11 @@ class LibraryReader(VectorScanner):
 
         Whether a ``media`` row vouches for them does not matter: a content's vectors are written all at once.
         """
-        record = self._model(role)
+        return self._vector_rows(role, self._model(role), content_hashes)
+
+    def _vector_rows(self, role: str, record: ModelRecord, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
         schema, source = stored_embedding_schema(role, record.dimension), source_column(role)
-        name, hashes = vector_table_name(role, record.digest), sorted(set(content_hashes))
+        name, hashes = self._vector_table(role, record), sorted(set(content_hashes))
         columns = [source, "content_hash", "modality", "start", "end", "embedding"]
         table = self._tables.rows_with(name, "content_hash", hashes, columns, schema)
         table = table.sort_by([("content_hash", "ascending"), (source, "ascending"), ("start", "ascending")])
@@ -216,12 +236,32 @@ class LibraryReader(VectorScanner):
                 rows.append(VectorRow(**values, **place))
         return found
 
+    def has_vectors(self, role: str) -> bool:
+        """Whether anything was ever encoded by a role's model."""
+        record = self.models.get(role)
+        return record is not None and self._tables.version(self._vector_table(role, record)) > 0
+
+    def vector_ids(self, role: str) -> set[str]:
+        """Ids of all vectors of a role."""
+        record = self._model(role)
+        schema = stored_embedding_schema(role, record.dimension)
+        rows = self._tables.rows(self._vector_table(role, record), ["embedding_id"], schema)
+        return set(rows["embedding_id"].to_pylist())
+
+    def captions(self) -> Iterator[Caption]:
+        """What searchable files are said to show."""
+        columns = ["media_id", "content_hash", "modality", "state", *CAPTION_COLUMNS]
+        rows = self._tables.rows(MEDIA_TABLE, columns, media_schema())
+        for row in rows.filter(pc.equal(rows["state"], INDEXED)).to_pylist():
+            if (caption := Caption.of(row)) is not None:
+                yield caption
+
     def vector_keys(self, role: str) -> set[tuple[str, str]]:
         """(media_id, content_hash) of everything that has vectors of a role."""
         record = self._model(role)
         columns = [source_column(role), "content_hash"]
         schema = stored_embedding_schema(role, record.dimension)
-        rows = self._tables.rows(vector_table_name(role, record.digest), columns, schema)
+        rows = self._tables.rows(self._vector_table(role, record), columns, schema)
         return set(zip(rows[columns[0]].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
 
     def statistics(self) -> Statistics:
@@ -231,15 +271,15 @@ class LibraryReader(VectorScanner):
     def index_states(self) -> dict[str, IndexState]:
         """How each vector table of the library's models is stored, by role."""
         states = {}
-        for role, record in self.settings.models.items():
-            name = vector_table_name(role, record.digest)
+        for role, record in self.models.items():
+            name = self._vector_table(role, record)
             states[role] = self._tables.read(name, index_state, IndexState(n_rows=0, n_fragments=0))
         return states
 
     def _model(self, role: str) -> ModelRecord:
-        record = self.settings.models.get(role)
+        record = self.models.get(role)
         if record is None:
-            held = ", ".join(self.settings.models) or "none"
+            held = ", ".join(self.models) or "none"
             raise InputError(f"the library has no {role} model (it has {held}); open it with one")
         return record
 

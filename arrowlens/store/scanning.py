@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arrowlens.store.opening import OpenLibrary
-from arrowlens.store.schema import source_column, vector_table_name
+from arrowlens.store.schema import source_column
+from arrowlens.store.switching import ModelSwitch
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -27,7 +27,7 @@ class StoredVectors(NamedTuple):
     """(n, d) float16 of length one; the windows of a recording in the order of their starts."""
 
 
-class VectorScanner(OpenLibrary):
+class VectorScanner(ModelSwitch):
     """Reading of whole tables in batches: never more than twice the result is in memory."""
 
     def scan_vectors(self, role: str, places: Mapping[str, str]) -> StoredVectors:
@@ -38,9 +38,9 @@ class VectorScanner(OpenLibrary):
             places: content hash by media id; ``owners`` are positions in it.
 
         Raises:
-            StorageError: the database refused.
+            ModelMismatchError: the library changed its models meanwhile; ask again. StorageError: the database refused.
         """
-        record = self.settings.models.get(role)
+        record = self.models.get(role)
         nothing = (np.empty(0, np.int64), np.empty(0), np.empty((0, record.dimension if record else 0), np.float16))
         parts = [nothing]
         if record is not None and places:
@@ -51,7 +51,8 @@ class VectorScanner(OpenLibrary):
                 batches = table.search().select(columns).limit(None).to_batches(batch_size=_ROWS_A_BATCH)
                 return [_wanted(batch, columns[0], keys) for batch in batches]
 
-            parts += self._tables.read(vector_table_name(role, record.digest), ask, [])
+            parts += self._tables.read(self._vector_table(role, record), ask, [])
+            self.settings.record_of(role, record.digest)  # its vectors may have been deleted meanwhile
         owners, starts, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
         parts.clear()
         order = np.lexsort((starts, owners))

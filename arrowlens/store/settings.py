@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
 from arrowlens.store.durable import sync_folder
-from arrowlens.store.schema import SCHEMA_VERSION, root_id_of
+from arrowlens.store.schema import SCHEMA_VERSION, root_id_of, vector_table_name
 
 SETTINGS_NAME = "library.json"
 _PARTIAL = ".partial"
@@ -62,7 +62,8 @@ class Settings:
     """The library's own facts: layout, models by role, windows over recordings in seconds, and its folders.
 
     ``mounts`` are the paths below which files lay on a disk mounted there: an empty folder in such a place means that
-    the disk is away, not that its files are gone.
+    the disk is away, not that its files are gone. ``next_models`` are those that the library is changing to, empty
+    when it is not; ``models`` serve until then. ``retired`` names tables of earlier models that are yet to be deleted.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -71,6 +72,46 @@ class Settings:
     hop_s: float = DEFAULT_HOP_S
     roots: tuple[Root, ...] = ()
     mounts: tuple[str, ...] = ()
+    next_models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
+    retired: tuple[str, ...] = ()
+
+    @property
+    def text_reaches_audio(self) -> bool:
+        """Whether CLIP's text vectors may be compared with the vectors of recordings: their models share a space."""
+        clip, audio = self.models.get("clip"), self.models.get("audio")
+        return clip is not None and audio is not None and clip.space is not None and clip.space == audio.space
+
+    @property
+    def vector_tables(self) -> dict[str, tuple[str, ModelRecord]]:
+        """Role and model by the name of each vector table, of the models that serve and of the next ones."""
+        both = (*self.models.items(), *self.next_models.items())
+        return {vector_table_name(role, record.digest): (role, record) for role, record in both}
+
+    def changing_to(self, models: Mapping[str, ModelRecord]) -> Settings:
+        """The same with ``models`` as the next ones, none for an empty mapping; what only earlier next ones had goes.
+
+        Raises:
+            ModelMismatchError: tables of two models would have one name.
+        """
+        names = {vector_table_name(role, record.digest): record for role, record in models.items()}
+        for name, (role, held) in dataclasses.replace(self, next_models={}).vector_tables.items():
+            if name in names and names[name].digest != held.digest:
+                raise ModelMismatchError(
+                    f"the digests of two {role} models begin alike ({held.digest[:8]}); index into a new library"
+                )
+        return dataclasses.replace(self, next_models=dict(models))._without(self.vector_tables)
+
+    def changed(self) -> Settings:
+        """The next models serve; the tables of those that served are to be deleted."""
+        return dataclasses.replace(self, models=self.next_models, next_models={})._without(self.vector_tables)
+
+    def without_retired(self) -> Settings:
+        """The same once those tables are deleted."""
+        return dataclasses.replace(self, retired=())
+
+    def _without(self, earlier: Iterable[str]) -> Settings:
+        retired = {*self.retired, *earlier} - self.vector_tables.keys()
+        return dataclasses.replace(self, retired=tuple(sorted(retired)))
 
     def with_models(self, models: Mapping[str, ModelRecord]) -> Settings:
         """The same with ``models``, which may add roles but neither change nor leave out one that is there.
@@ -175,9 +216,15 @@ def is_settings_file(name: str) -> bool:
 def _from_json(values: dict[str, Any]) -> Settings:
     return Settings(
         schema_version=int(values["schema_version"]),
-        models={role: ModelRecord(**record) for role, record in values["models"].items()},
+        models=_records(values["models"]),
         window_s=float(values["window_s"]),
         hop_s=float(values["hop_s"]),
         roots=tuple(Root(**root) for root in values["roots"]),
         mounts=tuple(values["mounts"]),
+        next_models=_records(values.get("next_models", {})),
+        retired=tuple(values.get("retired", ())),
     )
+
+
+def _records(values: Mapping[str, Any]) -> dict[str, ModelRecord]:
+    return {role: ModelRecord(**record) for role, record in values.items()}

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.store.checkup import LibraryExaminer
 from arrowlens.store.named import query_named, store_named
 from arrowlens.store.ranking import vouched
-from arrowlens.store.reading import LibraryReader
 from arrowlens.store.schema import (
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
@@ -19,13 +19,12 @@ from arrowlens.store.schema import (
     source_column,
     stored_embedding_schema,
     thumbnail_schema,
-    vector_table_name,
 )
 from arrowlens.store.vectors import VectorRow, vector_table
 from arrowlens.store.words import WORDS, words_of
 
 
-class MultimodalStorage(LibraryReader):
+class MultimodalStorage(LibraryExaminer):
     """Media, thumbnails and vectors of one library. Safe to share between threads; a context manager.
 
     Readers need no lock and see what other processes write. Every writing method takes the writer lock for its own
@@ -34,6 +33,7 @@ class MultimodalStorage(LibraryReader):
     Args:
         storage_path: the library's folder.
         create: make a library where there is none; the folder must then be missing or empty.
+        index_from: rows of a vector table from which on an index is kept; below, all are compared.
 
     Raises:
         LibraryNotFoundError: no library there and ``create`` is False, or the folder holds other things.
@@ -47,6 +47,7 @@ class MultimodalStorage(LibraryReader):
 
         Raises:
             InputError: the library has no model for the role, or a vector is unusable; nothing is written.
+            ModelMismatchError: its table holds vectors of something else.
             LibraryBusyError, StorageError: as for writing.
         """
         if not rows:
@@ -54,7 +55,17 @@ class MultimodalStorage(LibraryReader):
         record = self._model(role)
         table = vector_table(role, record.digest[:8], record.dimension, rows)
         with self.writing():
-            self._tables.merge(vector_table_name(role, record.digest), "embedding_id", table)
+            self._tables.merge(self._vector_table(role, record), "embedding_id", self._with_origin(table, role, record))
+
+    def delete_vectors(self, role: str, embedding_ids: Sequence[str]) -> None:
+        """Delete vectors of a role's model by their ids.
+
+        Raises:
+            InputError: the library has no model for the role. LibraryBusyError, StorageError: as for writing.
+        """
+        if embedding_ids:
+            with self.writing():
+                self._tables.delete(self._vector_table(role, self._model(role)), "embedding_id", embedding_ids)
 
     def upsert_thumbnails(self, thumbnails: Mapping[str, bytes]) -> None:
         """Write JPEGs by content hash.
@@ -99,18 +110,18 @@ class MultimodalStorage(LibraryReader):
         """Delete vectors and thumbnails that no ``media`` row vouches for; returns how many vectors.
 
         A run that was killed leaves some, and so does the replacement of a file's content. A write that a loss of
-        power cut off is taken back first.
+        power cut off is taken back first. Vectors of earlier models go with their tables.
 
         Raises:
             LibraryBusyError, StorageError: as for writing.
         """
         n_deleted = 0
         with self.writing():
+            self._drop_retired()
             for name in self._tables.names():
                 self._tables.recover(name)
             media = self._indexed()
-            for role, record in self.settings.models.items():
-                name = vector_table_name(role, record.digest)
+            for name, (role, record) in self.settings.vector_tables.items():
                 schema = stored_embedding_schema(role, record.dimension)
                 rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
                 stale = rows.filter(pa.array(~vouched(rows[source_column(role)], rows["content_hash"], media)))
@@ -122,7 +133,7 @@ class MultimodalStorage(LibraryReader):
         return n_deleted
 
     def optimize(self, *, thorough: bool = True) -> None:
-        """Compact the tables, keep their indexes, drop old versions, and purge what was deleted.
+        """Compact the tables, build their indexes anew, drop old versions, and purge what was deleted.
 
         Args:
             thorough: False leaves alone what is in good shape, so that it costs little after each ingest.
@@ -135,7 +146,9 @@ class MultimodalStorage(LibraryReader):
                 self._tables.keep_in_shape(name, thorough=thorough)
 
     def optimize_meanwhile(self) -> None:
-        """Compact what has fallen into too many parts since the run began; cheap enough to ask after each commit.
+        """Index what has grown, and compact what has fallen into too many parts, since the run began.
+
+        Cheap enough to ask after each commit.
 
         Raises:
             LibraryBusyError, StorageError: as for writing.

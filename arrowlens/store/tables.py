@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from arrowlens.errors import StorageError
-from arrowlens.store.durable import Durable
-from arrowlens.store.upkeep import compact, keep_in_shape, shape_of
+from arrowlens.store.durable import Durable, sync_folder
+from arrowlens.store.index import MIN_ROWS
+from arrowlens.store.upkeep import Shape, Upkeep, shape_of
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -45,9 +47,14 @@ class Tables:
     """The tables of one database folder; safe to share between threads.
 
     A table comes into being with its first rows; before that it reads as empty.
+
+    Args:
+        folder: of the database.
+        index_from: rows from which on a vector table is indexed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, index_from: int = MIN_ROWS) -> None:
+        self._index_from = index_from
         self._folder = folder.absolute()  # lancedb resolves relative paths against a later working directory
         self._lock = threading.Lock()
         self._database: Any = None
@@ -156,6 +163,23 @@ class Tables:
                 self._delete_part(table, column, part)
             self._durable.sync(self._path(name))
 
+    def drop(self, name: str) -> None:
+        """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been cut off.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        folder, doomed = self._path(name), self._folder / f"{name}.dropped"
+        with translated(f"{self._folder}: deleting {name}"):
+            for _ in range(2):  # first what an earlier drop left behind
+                if doomed.exists():
+                    shutil.rmtree(doomed)
+                if folder.exists():
+                    folder.rename(doomed)
+            self._durable.forget(folder)
+            sync_folder(self._folder)
+        self.forget(name)
+
     def keep_in_shape(self, name: str, *, thorough: bool) -> None:
         """Index, compact and purge a table, if there is cause or if ``thorough``.
 
@@ -163,30 +187,39 @@ class Tables:
             StorageError: the database refused; the rows are what they were.
         """
         with translated(f"{self._folder}: compacting {name}"):
-            table = self.table(name)
-            if table is not None:
-                folder = self._path(name)
-                self.retried(lambda: keep_in_shape(table, folder, self._durable, thorough=thorough))
+            upkeep = self._upkeep(name)
+            if upkeep is not None:
+                self.retried(lambda: upkeep.after_run(thorough=thorough))
 
     def keep_in_shape_meanwhile(self, name: str) -> None:
-        """Compact a table that has fallen into too many parts during a run.
+        """Index and compact a table that has grown, or fallen into too many parts, during a run.
 
         Raises:
             StorageError: the database refused; the rows are what they were.
         """
         with translated(f"{self._folder}: compacting {name}"):
-            table, folder = self.table(name), self._path(name)
-            if table is not None and shape_of(table, folder).is_compaction_due_meanwhile:
-                self.retried(lambda: compact(table, folder, self._durable))
+            upkeep = self._upkeep(name)
+            if upkeep is not None:
+                self.retried(upkeep.during_run)
 
-    def is_out_of_shape(self, name: str) -> bool:
-        """Whether ``keep_in_shape`` would compact a table.
+    def shape(self, name: str) -> Shape | None:
+        """How a table lies on disk, None for a missing one.
 
         Raises:
             StorageError: the database refused.
         """
         folder = self._path(name)
-        return self.read(name, lambda table: shape_of(table, folder).is_compaction_due, False)
+        return self.read(name, lambda table: shape_of(table, folder), None)
+
+    def is_out_of_shape(self, name: str) -> bool:
+        """Whether ``keep_in_shape`` has something to do.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        with translated(f"{self._folder}: reading {name}"):
+            upkeep = self._upkeep(name)
+            return upkeep is not None and upkeep.is_due
 
     def recover(self, name: str) -> bool:
         """Take back the newest version of a table if it cannot be read and the one before can; says whether it did so.
@@ -251,6 +284,10 @@ class Tables:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.lance"
+
+    def _upkeep(self, name: str) -> Upkeep | None:
+        table = self.table(name)
+        return None if table is None else Upkeep(table, self._path(name), self._durable, self._index_from)
 
     def _delete_part(self, table: LanceTable, column: str, part: Sequence[str]) -> None:
         self.retried(lambda: table.delete(is_among(column, part)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arrowlens.store.durable import Durable
-from arrowlens.store.index import keep_index
+from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookup
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAX_FRAGMENTS = 8  # each merge leaves one; every query visits them all
 MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which would else write everything again with every eighth merge
 MAX_FRAGMENTS_EVER = 512
 _MAX_WASTE = 0.1  # of what the rows take
-_SLACK = 64 * 1024  # bytes
+_SLACK = 96 * 1024  # bytes; what one merge leaves, compaction of a single fragment does not take away
 _FOR_EVER = dt.timedelta(days=36_500)
 # A search that reads an earlier version meanwhile finds its files gone, and reads the new one.
 _AT_ONCE = dt.timedelta(milliseconds=1)
@@ -47,10 +47,14 @@ class Shape:
     has_deleted: bool
 
     @property
+    def is_wasteful(self) -> bool:
+        """Whether deleted rows are still there, or more bytes than a tenth of what the rows take."""
+        return self.has_deleted or self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
+
+    @property
     def is_compaction_due(self) -> bool:
         """After a run: deleted rows go, and so does what would add up over many small runs."""
-        wasteful = self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
-        return self.has_deleted or wasteful or self.n_fragments > MAX_FRAGMENTS
+        return self.is_wasteful or self.n_fragments > MAX_FRAGMENTS
 
     @property
     def is_compaction_due_meanwhile(self) -> bool:
@@ -76,49 +80,81 @@ def shape_of(table: LanceTable, folder: Path) -> Shape:
     )
 
 
-def keep_in_shape(table: LanceTable, folder: Path, durable: Durable, *, thorough: bool) -> None:
-    """Build or rebuild the indexes if there is cause; compact if there is, or if ``thorough``."""
-    has_vectors, has_words = "embedding" in table.schema.names, WORDS in table.schema.names
-    if has_vectors:
-        keep_index(table)
-    if has_words:
-        keep_words(table)
-    if thorough or shape_of(table, folder).is_compaction_due:
-        has_words_of_deleted = has_words and _has_deleted(folder)
-        compact(table, folder, durable)
-        if _has_deleted(folder):
-            _purge(table, folder, durable)
-            if has_vectors:
-                keep_index(table)
-        if has_words_of_deleted:
-            keep_words(table, anew=True)
-            compact(table, folder, durable)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Upkeep:
+    """Keeps one table small and quick. Only the holder of the writer lock may do this.
 
-
-def compact(table: LanceTable, folder: Path, durable: Durable) -> None:
-    """Join fragments, extend indexes, drop every version but the newest.
-
-    Only the holder of the writer lock may do this: leftovers of killed runs are deleted too. Nothing is deleted before
-    what replaces it is safe from a loss of power.
+    Attributes:
+        table: the table. folder: where it lies. durable: makes what is written safe.
+        index_from: rows from which on vectors are indexed.
     """
-    table.optimize(cleanup_older_than=_FOR_EVER)
-    durable.sync(folder)
-    table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
 
+    table: LanceTable
+    folder: Path
+    durable: Durable
+    index_from: int
 
-def _purge(table: LanceTable, folder: Path, durable: Durable) -> None:
-    """Compact a table that lance leaves alone since few of its rows are deleted.
+    def after_run(self, *, thorough: bool) -> None:
+        """Index and compact if there is cause; if ``thorough``, build the vector index anew and compact in any case."""
+        has_words = WORDS in self.table.schema.names
+        self._keep_indexes(anew=thorough)
+        if has_words:
+            keep_words(self.table)
+        if thorough or shape_of(self.table, self.folder).is_compaction_due:
+            has_words_of_deleted = has_words and _has_deleted(self.folder)
+            self._compact()
+            if _has_deleted(self.folder):
+                self._purge()
+                self._keep_indexes()
+            if has_words_of_deleted:
+                keep_words(self.table, anew=True)
+                self._compact()
 
-    It joins small fragments, deleted rows or not, but only several of them: writing one row anew makes a second one.
-    Where that is not enough (fragments of a million rows), all rows are written anew.
-    """
-    key, other = table.schema.names[:2]
-    first = table.search().select([key]).limit(1).to_arrow()[key].to_pylist()
-    for where in (_is(key, first[0]) if first else None, None):
-        table.update(where=where, values_sql={other: other})
-        compact(table, folder, durable)
-        if not _has_deleted(folder):
-            return
+    def during_run(self) -> None:
+        """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
+        self._keep_indexes(during_run=True)
+        if shape_of(self.table, self.folder).is_compaction_due_meanwhile:
+            self._compact()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether ``after_run`` has something to do."""
+        has_vectors = VECTORS in self.table.schema.names
+        is_index_due = has_vectors and index_due(self.table, self.index_from) is not None
+        return is_index_due or shape_of(self.table, self.folder).is_compaction_due
+
+    def _keep_indexes(self, *, anew: bool = False, during_run: bool = False) -> None:
+        names, has_changed = self.table.schema.names, False
+        if VECTORS in names:
+            has_changed = keep_index(self.table, self.index_from, anew=anew, during_run=during_run)
+        if WORDS in names:  # of media, whose rows every result is looked up in
+            has_changed = keep_lookup(self.table, names[0], self.index_from)
+        if has_changed:
+            self.durable.sync(self.folder)
+
+    def _compact(self) -> None:
+        """Join fragments, extend indexes, drop every version but the newest.
+
+        Leftovers of killed runs are deleted too. Nothing is deleted before what replaces it is safe from a loss of
+        power.
+        """
+        self.table.optimize(cleanup_older_than=_FOR_EVER)
+        self.durable.sync(self.folder)
+        self.table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
+
+    def _purge(self) -> None:
+        """Compact a table that lance leaves alone since few of its rows are deleted.
+
+        It joins small fragments, deleted rows or not, but only several of them: writing one row anew makes a second
+        one. Where that is not enough (fragments of a million rows), all rows are written anew.
+        """
+        key, other = self.table.schema.names[:2]
+        first = self.table.search().select([key]).limit(1).to_arrow()[key].to_pylist()
+        for where in (_is(key, first[0]) if first else None, None):
+            self.table.update(where=where, values_sql={other: other})
+            self._compact()
+            if not _has_deleted(self.folder):
+                return
 
 
 def _is(column: str, value: str) -> Any:  # noqa: ANN401 - lancedb is not typed

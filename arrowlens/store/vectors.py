@@ -23,7 +23,8 @@ class VectorRow:
         media_id: the place of the file. content_hash: its content.
         modality: "image" or "audio".
         embedding: (d,) any float type.
-        index: number of the window, 0 for a picture. start, end: its seconds, None for a picture.
+        index: number of the window, 0 for a picture, for a caption a number made of its text.
+        start, end: seconds of the window, None for a picture.
     """
 
     media_id: str

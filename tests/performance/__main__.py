@@ -1,6 +1,7 @@
 """``make bench``: run the benchmarks, each in a process of its own, and print their tables.
 
-python -m tests.performance [loading vision audio clip ingest duplicates relevance]
+python -m tests.performance [loading vision audio clip ingest duplicates relevance cold index]
+python -m tests.performance index --rows 100000    options after the name of one benchmark are its own
 """
 
 from __future__ import annotations
@@ -8,17 +9,24 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("loading", "vision", "audio", "clip", "ingest", "duplicates", "relevance")
+BENCHMARKS = ("loading", "vision", "audio", "clip", "ingest", "duplicates", "relevance", "cold", "index")
 
 
 def main() -> int:
     """Run the named benchmarks, or all of them; the exit status is that of the worst."""
-    chosen = sys.argv[1:] or list(BENCHMARKS)
+    given = sys.argv[1:]
+    n_names = next((number for number, argument in enumerate(given) if argument.startswith("-")), len(given))
+    chosen, options = given[:n_names] or list(BENCHMARKS), given[n_names:]
+    if options and len(chosen) > 1:
+        print(f"{options[0]} belongs to one benchmark; name it first", file=sys.stderr)
+        return 2
     unknown = set(chosen) - set(BENCHMARKS)
     if unknown:
         print(f"no benchmark named {sorted(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
-    return max(subprocess.call([sys.executable, "-m", f"tests.performance.benchmark_{name}"]) for name in chosen)
+    return max(
+        subprocess.call([sys.executable, "-m", f"tests.performance.benchmark_{name}", *options]) for name in chosen
+    )
 
 
 if __name__ == "__main__":

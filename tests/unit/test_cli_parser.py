@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arrowlens.cli import commands, main, searching
+from arrowlens.cli import commands, main, models, searching
 from arrowlens.cli.duplicates import duplicates
 from arrowlens.cli.parser import build_parser
 
@@ -26,10 +26,12 @@ DOCUMENTED = {
     "skipped --library DIR --json": commands.skipped,
     "remove PATH PATH2 --library DIR --json": commands.remove,
     "optimize --library DIR --json": commands.optimize,
+    "doctor --library DIR --vectors 100 --files 20 --json": commands.doctor,
     "convert clip SOURCE --output DIR --dtype float16 --format arrow --no-verify": commands.convert,
     "convert whisper SOURCE --output DIR --dtype bfloat16 --format parquet": commands.convert,
     "convert text SOURCE --output DIR --dtype float32": commands.convert,
-    "models --json": commands.models,
+    "models --json": models.available,
+    "models use clip=A,audio=B --library DIR --workers 2 --max-megapixels 300 --device cpu --json": models.use,
     "ui --library DIR --host 127.0.0.1 --port 8501": commands.ui,
 }
 

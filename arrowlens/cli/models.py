@@ -1,0 +1,73 @@
+"""``arrowlens models``: what there is, and changing a library to it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from arrowlens.cli.limits import limits_of
+from arrowlens.cli.output import amount, byte_size, causes_text, columns, note, write_json
+from arrowlens.cli.progress import IngestProgress, ModelProgress
+from arrowlens.cli.searching import open_library
+from arrowlens.cli.server import INTERRUPTED
+from arrowlens.cli.signals import stop_on_interrupt
+from arrowlens.search import printable
+
+if TYPE_CHECKING:
+    from arrowlens.ingest import MigrationReport
+
+
+def available(options: argparse.Namespace) -> int:
+    """What is bundled, cached, and can be downloaded."""
+    from arrowlens.models import available  # deferred: conversion's imports
+
+    found = available()
+    if options.json:
+        write_json({"models": [dataclasses.asdict(model) for model in found]})
+        return 0
+    rows = [["set", "role", "state", "size", "digest", "licence", "source"]]
+    for model in found:
+        digest = model.digest[:8] if model.digest else "-"
+        size = byte_size(model.n_bytes)
+        rows.append([model.set_name, model.role, model.state, size, digest, model.licence, printable(model.source)])
+    print(columns(rows))
+    return 0
+
+
+def use(options: argparse.Namespace) -> int:
+    """Encode everything for other models, which then serve."""
+    with open_library(options) as library, ModelProgress() as progress:
+        with stop_on_interrupt() as stop, IngestProgress() as bar:
+            report = library.migrate(
+                options.models,
+                on_event=bar,
+                stop=stop,
+                workers=options.workers,
+                limits=limits_of(options),
+                on_progress=progress,
+            )
+        path = str(library.path)
+    if options.json:
+        write_json({**report.to_dict(), "models": options.models, "library": path})
+    else:
+        print(migration_text(report, options.models))
+    if not report.switched:
+        note("arrowlens: interrupted; the earlier models serve on, and the same command goes on from here")
+        return INTERRUPTED
+    return 0
+
+
+def migration_text(report: MigrationReport, models: str) -> str:
+    """What a change of models did, for people."""
+    facts = [f"{amount(report.encoded, 'file')} encoded in {report.seconds:.1f} s"]
+    facts += [f"{report.unchanged:,} had their vectors"] if report.unchanged else []
+    facts += [f"{amount(report.captions, 'caption')}"] if report.captions else []
+    lines = [", ".join(facts)]
+    if report.lost:
+        verb = "could not be encoded and left the results" if report.switched else "cannot be encoded so far"
+        lines.append(f"{amount(report.lost, 'file')} {verb}; `arrowlens skipped` names them")
+        lines.append(causes_text(report.reasons))
+    if report.switched:
+        lines.append(f"the library uses {printable(models)}")
+    return "\n".join(lines)

@@ -1,0 +1,223 @@
+"""Is this library all right? What was measured on the user's own data, how bad it is, and what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from arrowlens.encoders import WeightLoader
+from arrowlens.errors import ModelLoadError
+from arrowlens.ingest.prepare import Prepared, Preparer
+from arrowlens.ingest.walk import Found
+from arrowlens.media import Limits
+from arrowlens.store.index import max_unindexed
+from arrowlens.store.upkeep import MAX_FRAGMENTS, Shape
+
+if TYPE_CHECKING:
+    from arrowlens.encoders import MultimodalEmbeddingProvider
+    from arrowlens.store import MultimodalStorage
+
+Level = Literal["ok", "notice", "problem"]
+
+N_VECTORS = 50  # that are searched for, of each role
+N_FILES = 8  # that are encoded again
+MIN_RECALL = 0.97
+SAME = 0.9999  # cosine from which on two vectors are the same
+_ROLE_OF = {"image": "clip", "audio": "audio"}
+_OPTIMIZE = "`arrowlens optimize`"
+_INGEST = "`arrowlens ingest` on its folder"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: that was measured, with its unit.
+        level: "ok"; "notice": worth knowing, nothing is wrong with the results; "problem": results are wrong, are
+            missing, or come slower than they should.
+        value: what was measured.
+        cure: what to do about it; empty where nothing is to be done.
+    """
+
+    what: str
+    level: Level
+    value: float | int | str
+    cure: str = ""
+
+
+class Doctor:
+    """Examines a library and changes nothing in it; any number may search meanwhile."""
+
+    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
+        self._storage = storage
+        self._provider = provider
+
+    def findings(self, n_vectors: int = N_VECTORS, n_files: int = N_FILES) -> Iterator[Finding]:
+        """Look at the searches, the tables, the models and the files, in this order.
+
+        Args:
+            n_vectors: stored vectors of each role that are searched for. n_files: files that are encoded again.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        roles = [role for role in self._storage.settings.models if role in _ROLE_OF.values()]
+        for role in roles:
+            yield from self._searches(role, n_vectors)
+            yield from self._agreement(role)
+        for name, shape in self._storage.shapes().items():
+            yield from _table(name, shape)
+        damaged = set()
+        for role in self._storage.settings.models:
+            finding = self._model(role)
+            damaged |= {role} if finding.level == "problem" else set()
+            yield finding
+        yield from self._files(n_files, damaged)
+
+    # -- searches -------------------------------------------------------------------------------------------------
+
+    def _searches(self, role: str, n: int) -> Iterator[Finding]:
+        state, check = self._storage.index_states()[role], self._storage.check_search(role, n)
+        if check is None:
+            yield Finding(f"{role} vectors", "ok", 0)
+            return
+        yield Finding(f"{role} vectors", "ok", state.n_rows)
+        if check.n_unusable:
+            cure = f"restore the library from a backup, or remove the files and run {_INGEST}"
+            yield Finding(f"{role} vectors that are damaged, of {check.n_sampled}", "problem", check.n_unusable, cure)
+        yield self._index(role, check.index_used, check.index_expected)
+        if not check.index_expected:
+            yield Finding(f"{role} search, median ms", "ok", round(check.exact_ms, 2))
+            return
+        is_bad = check.recall < MIN_RECALL
+        cure = f"{_OPTIMIZE} builds the index anew" if is_bad else ""
+        what = f"{role} recall@10 of the index, {check.n_sampled} vectors"
+        yield Finding(what, "problem" if is_bad else "ok", round(check.recall, 4), cure)
+        # A scan of few rows in memory may be as quick as the index.
+        yield Finding(f"{role} search by the index, median ms", "ok", round(check.ms, 2))
+        yield Finding(f"{role} search by an exact scan, median ms", "ok", round(check.exact_ms, 2))
+        is_late = state.n_unindexed > max_unindexed(self._storage.index_from)
+        cure = f"{_OPTIMIZE} takes them in" if is_late else ""
+        yield Finding(f"{role} rows beside the index", "notice" if is_late else "ok", state.n_unindexed, cure)
+
+    def _index(self, role: str, is_used: bool, is_there: bool) -> Finding:
+        what = f"{role} index"
+        if is_there and not is_used:
+            return Finding(what, "problem", "there, but not used", f"{_OPTIMIZE} builds it anew")
+        if is_there:
+            return Finding(what, "ok", str(self._storage.index_states()[role].kind))
+        if self._storage.index_states()[role].n_rows >= self._storage.index_from:
+            return Finding(what, "problem", "missing", f"{_OPTIMIZE} builds it")
+        return Finding(what, "ok", "none: so few vectors are compared one by one")
+
+    def _agreement(self, role: str) -> Iterator[Finding]:
+        found = self._storage.check_agreement(role)
+        if found.n_without_vectors:
+            cure = "`arrowlens ingest` on their folders encodes them"
+            yield Finding(f"files without {role} vectors", "problem", found.n_without_vectors, cure)
+        if found.n_without_file:
+            cure = "the next `arrowlens ingest` deletes what a run that was cut off left behind"
+            yield Finding(f"{role} vectors without a file", "notice", found.n_without_file, cure)
+
+    # -- models ---------------------------------------------------------------------------------------------------
+
+    def _model(self, role: str) -> Finding:
+        recorded, what = self._storage.settings.models[role], f"{role} model, SHA-256 of its weights and files"
+        try:
+            loader = WeightLoader(self._provider.path(role))
+            loader.verify()
+        except ModelLoadError as error:
+            return Finding(what, "problem", "not as recorded", str(error))
+        if loader.info.digest != recorded.digest:
+            cure = f"open the library with the model {recorded.digest[:8]} that it was made with"
+            return Finding(what, "problem", loader.info.digest, cure)
+        return Finding(what, "ok", recorded.digest)
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def _files(self, n: int, damaged: set[str]) -> Iterator[Finding]:
+        """Encode files again, but for those of a damaged model, of which that was said."""
+        same, moved = [], []
+        for row in self._storage.sample_media(n):
+            role = _ROLE_OF[row["modality"]]
+            path = os.fsdecode(row["absolute_path"])
+            if role in damaged or not self._provider.has(role):
+                continue
+            stored = self._storage.vectors(role, self._storage.settings.models[role].digest, row["content_hash"])
+            if not len(stored):
+                continue  # said as a file without vectors
+            cosine = self._cosine(row, stored)
+            if cosine is None:
+                moved.append(path)
+            elif cosine > SAME:
+                same.append(cosine)
+            else:
+                cure = (
+                    f"`arrowlens remove` it and run {_INGEST}; where many differ, the library was made with another "
+                    "--precision or on another device"
+                )
+                yield Finding(f"cosine of {path} with its stored vector", "problem", round(cosine, 6), cure)
+        if same:
+            yield Finding(f"lowest cosine of {len(same)} files, encoded again", "ok", round(min(same), 6))
+        if moved:
+            cure = f"run {_INGEST}: {moved[0]}{f' and {len(moved) - 1} more' if len(moved) > 1 else ''}"
+            yield Finding("files that changed or are gone from disk since they were stored", "notice", len(moved), cure)
+
+    def _cosine(self, row: dict[str, Any], stored: np.ndarray) -> float | None:
+        """Lowest cosine of a file's vectors, encoded now, with the stored ones; None when it is another file now."""
+        best = 0.0
+        for exact in (False, True):  # `ingest --exact` decodes in full, and does not say so in the library
+            prepared = self._prepared(row, exact)
+            if prepared is None:
+                return None
+            best = max(best, _lowest_cosine(self._encoded(row["modality"], prepared), stored))
+            if best > SAME:
+                break
+        return best
+
+    def _prepared(self, row: dict[str, Any], exact: bool) -> Prepared | None:
+        path = row["absolute_path"]
+        try:
+            status = os.stat(path)  # noqa: PTH116 - bytes
+        except OSError:
+            return None
+        settings = self._storage.settings
+        root = settings.root_of(os.fsdecode(path))
+        if root is None:
+            return None
+        found = Found(path, root, row["path_bytes"], row["modality"], status.st_size, status.st_mtime_ns)
+        processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
+        prepared = Preparer(processor, Limits(), exact, settings.window_s, settings.hop_s)(found)
+        is_same_file = prepared.decoded.reason is None and prepared.decoded.content_hash == row["content_hash"]
+        return prepared if is_same_file else None
+
+    def _encoded(self, modality: str, prepared: Prepared) -> np.ndarray:
+        inputs: Sequence[np.ndarray] = prepared.inputs
+        if modality == "image":
+            return self._provider.clip_engine.encode_image(np.stack(inputs))
+        return self._provider.audio_encoder.encode(list(inputs), context="clip")
+
+
+def _lowest_cosine(vectors: np.ndarray, stored: np.ndarray) -> float:
+    """Of (n, d) with (n, d), row by row; 0 where the numbers of rows differ or what is stored has no direction."""
+    if len(vectors) != len(stored):
+        return 0.0
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(stored, axis=1)
+    with np.errstate(all="ignore"):
+        lowest = float(((vectors * stored).sum(axis=1) / lengths).min())
+    return lowest if math.isfinite(lowest) else 0.0
+
+
+def _table(name: str, shape: Shape) -> Iterator[Finding]:
+    level: Level = "notice" if shape.n_fragments > MAX_FRAGMENTS else "ok"
+    cure = f"{_OPTIMIZE} joins them" if level == "notice" else ""
+    yield Finding(f"{name}: fragments", level, shape.n_fragments, cure)
+    level = "notice" if shape.is_wasteful else "ok"
+    cure = f"{_OPTIMIZE} frees them" if level == "notice" else ""
+    yield Finding(f"{name}: bytes of old versions and deleted rows", level, shape.n_wasted, cure)

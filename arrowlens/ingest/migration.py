@@ -1,0 +1,266 @@
+"""Another model set for a library: everything is encoded anew while the old models serve, then the new ones do.
+
+Vectors are made by the same steps as in a run over folders, into tables of their own. What has been encoded stays when
+a run ends early, and the next one goes on from there; until the switch, which is one write, nobody sees any of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow.compute as pc
+
+from arrowlens.errors import FolderError, ModelMismatchError
+from arrowlens.ingest.captions import keep_captions
+from arrowlens.ingest.commit import Gathering
+from arrowlens.ingest.compare import ROLE_OF, Plan
+from arrowlens.ingest.encode import Provider
+from arrowlens.ingest.jobs import Event, IngestOptions, Progress
+from arrowlens.ingest.pipeline import Stream
+from arrowlens.ingest.prepare import Prepared
+from arrowlens.ingest.walk import Found, bare_mounts, resolve_folders
+from arrowlens.media import Decoded
+from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
+
+_COLUMNS = ["media_id", "root_id", "path_bytes", "content_hash", "modality", "state"]
+_CHANGED = "has changed since it was indexed; `arrowlens ingest` reads it again"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MigrationReport:
+    """What a change of models did.
+
+    Attributes:
+        encoded: files that got vectors of the new models. unchanged: files that had them, from an earlier run that
+            was cut off or since the model of their kind stays.
+        captions: captions encoded.
+        lost: files that could not be encoded, and so left the results; `arrowlens skipped` names them.
+        reasons: how many were lost for which reason, the most frequent first.
+        seconds: from start to end.
+        switched: whether the new models serve; False when the run was asked to stop before it had come to its end.
+    """
+
+    encoded: int = 0
+    unchanged: int = 0
+    captions: int = 0
+    lost: int = 0
+    reasons: dict[str, int] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    switched: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def migrate(
+    storage: MultimodalStorage,
+    provider: Provider,
+    models: Mapping[str, ModelRecord],
+    options: IngestOptions | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    stop: threading.Event | None = None,
+) -> MigrationReport:
+    """Let ``models`` serve, once everything in the library has vectors of theirs; the old ones serve until then.
+
+    What can no longer be read cannot be encoded: such a file is recorded with its reason, as one that a run over its
+    folder could not read, and leaves the results with the switch.
+
+    Args:
+        storage: the library; this thread becomes its one writer.
+        provider: the new models. models: the same, as the library remembers them.
+        options: how to work; of them, ``workers``, ``batch_size``, ``commit_every``, ``exact`` and ``limits``.
+        on_event: called in this thread with the progress.
+        stop: once set, what is decoded is still encoded and written, and the run ends.
+
+    Raises:
+        ModelMismatchError: the new set has no model for a kind of file that the library holds.
+        FolderError: a folder of the library is missing, or on a disk that is not mounted. In both cases nothing is
+            changed. LibraryBusyError: another run is writing. ModelLoadError: a model cannot be loaded.
+        StorageError: the disk or the database refused.
+    """
+    options, stop, progress = options or IngestOptions(), stop or threading.Event(), Progress(on_event)
+    with storage.writing():
+        storage.repair()
+        rows = _searchable(storage)
+        _check_kinds(rows, models)
+        _check_folders(storage, rows)
+        storage.begin_change(models)
+        return _Migration(storage, provider, options, progress, stop).run(rows)
+
+
+class _Migration:
+    """One run; the writer lock is held around it."""
+
+    def __init__(
+        self,
+        storage: MultimodalStorage,
+        provider: Provider,
+        options: IngestOptions,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        self._storage, self._new = storage, storage.building()
+        self._provider, self._options = provider, options
+        self._progress, self._stop = progress, stop
+        self._started = time.perf_counter()
+
+    def run(self, rows: list[_Row]) -> MigrationReport:
+        plan, rewriter = self._plan(rows)
+        self._progress.total = len(rows)
+        for _ in plan.unchanged:
+            self._progress.count("unchanged")
+        self._progress.tell("index")
+        if plan.to_read and not self._stop.is_set():
+            Stream(self._new, self._provider, self._options, self._progress, rewriter, plan).run(self._stop)
+        rewriter.commit()
+        n_captions = keep_captions(self._new, self._provider, self._stop)
+        if self._stop.is_set():
+            return self._report(n_captions, rewriter)
+        self._progress.tell("optimize")
+        self._storage.optimize(thorough=False)  # with the indexes of the new vectors
+        self._lose(rewriter.lost)
+        self._storage.finish_change()
+        if rewriter.lost:
+            self._storage.repair()
+            self._storage.optimize(thorough=False)
+        self._progress.tell("done")
+        return self._report(n_captions, rewriter, switched=True)
+
+    def _plan(self, rows: list[_Row]) -> tuple[Plan, Rewriter]:
+        roots = {root.root_id: root for root in self._storage.settings.roots}
+        has = {role: self._new.vector_keys(role) for role in self._new.models if role in ROLE_OF.values()}
+        plan = Plan()
+        for row in rows:
+            found = row.found(roots[row.root_id])
+            if (row.media_id, row.content_hash) in has[ROLE_OF[row.modality]]:
+                plan.unchanged.append(found)
+                plan.contents[row.content_hash] = row.modality
+            else:
+                plan.to_read.append(found)
+        contents = {row.media_id: row.content_hash for row in rows}
+        return plan, Rewriter(self._new, contents, self._progress, self._options.commit_every)
+
+    def _lose(self, lost: Mapping[str, tuple[str, str | None]]) -> None:
+        """Record what could not be encoded; the next ingest tries again, unless the content is at fault."""
+        rows = self._storage.media(sorted(lost)).drop_columns(["absolute_path"]).to_pylist()
+        for row in rows:
+            row["state"] = SKIPPED
+            row["reason"], row["content_hash"] = lost[row["media_id"]]
+        if rows:
+            self._storage.upsert_media(rows)
+
+    def _report(self, n_captions: int, rewriter: Rewriter, *, switched: bool = False) -> MigrationReport:
+        report = self._progress.report(not switched, {})
+        return MigrationReport(
+            encoded=report.indexed,
+            unchanged=report.unchanged,
+            captions=n_captions,
+            lost=len(rewriter.lost),
+            reasons=report.reasons,
+            seconds=report.seconds,
+            switched=switched,
+        )
+
+
+class Rewriter(Gathering):
+    """Writes vectors and nothing else: what the library says of its files stays.
+
+    Attributes:
+        lost: files that cannot be encoded, by id; with the reason, and the content hash if the content is at fault.
+    """
+
+    def __init__(
+        self, storage: MultimodalStorage, contents: Mapping[str, str], progress: Progress, commit_every: int
+    ) -> None:
+        super().__init__(storage, progress, commit_every)
+        self._contents = contents
+        self._n_readable = 0
+        self.lost: dict[str, tuple[str, str | None]] = {}
+
+    def touch(self, prepared: Prepared) -> None:
+        """There are none: only files without vectors are read."""
+        raise AssertionError("unreachable")
+
+    def skip(self, found: Found, reason: str, decoded: Decoded | None = None) -> None:
+        """A file that the new models get nothing from."""
+        content = decoded.content_hash if decoded is not None else None
+        if content is not None and content != self._contents[found.media_id]:
+            reason, content = _CHANGED, None
+        self.lost[found.media_id] = (reason, content)
+        self._progress.count("skipped", found.path, reason)
+
+    def not_read(self, found: Found, reason: str) -> None:
+        """A file of whose content nothing is known now."""
+        self.skip(found, reason)
+
+    def _readable(self, prepared: Prepared) -> None:
+        self._n_readable += 1
+        if prepared.decoded.content_hash != self._contents[prepared.found.media_id]:
+            self.skip(prepared.found, _CHANGED)  # its vectors count for copies of the new content only
+        else:
+            self._progress.count("indexed", prepared.found.path)
+
+    @property
+    def _n_waiting(self) -> int:
+        return self._n_readable
+
+    def _write_files(self) -> None:
+        if self._n_readable:
+            self._storage.optimize_meanwhile()
+        self._n_readable = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Row:
+    """What the library holds of a searchable place."""
+
+    media_id: str
+    root_id: str
+    path_bytes: bytes
+    content_hash: str
+    modality: str
+
+    def found(self, root: Root) -> Found:
+        """The file as it is on disk now; decoding says what is wrong with it."""
+        path = root.absolute(self.path_bytes)
+        try:
+            status = os.stat(path)  # noqa: PTH116 - bytes
+        except OSError:
+            return Found(path, root, self.path_bytes, self.modality, None, None)
+        return Found(path, root, self.path_bytes, self.modality, status.st_size, status.st_mtime_ns)
+
+
+def _searchable(storage: MultimodalStorage) -> list[_Row]:
+    rows = storage.all_media(_COLUMNS)
+    rows = rows.filter(pc.equal(rows["state"], INDEXED)).drop_columns(["state"])
+    return [_Row(**row) for row in rows.to_pylist()]
+
+
+def _check_kinds(rows: list[_Row], models: Mapping[str, ModelRecord]) -> None:
+    for modality, role in ROLE_OF.items():
+        n_files = sum(row.modality == modality for row in rows)
+        if n_files and role not in models:
+            raise ModelMismatchError(
+                f"the library holds {n_files:,} {modality} files and the new set has no {role} model; name one too, as "
+                f"{role}=DIR, or remove the files from the library"
+            )
+
+
+def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:
+    """A disk that is away must not cost a library its files."""
+    settings = storage.settings
+    held = {row.root_id for row in rows}
+    roots = {root.root_id: root for root in settings.roots if root.root_id in held}
+    if not roots:
+        return
+    resolve_folders([root.path for root in roots.values()], storage.path, settings.mounts)
+    paths = [roots[row.root_id].absolute(row.path_bytes) for row in rows]
+    for mount in bare_mounts(settings.mounts):
+        if any(path.startswith(os.fsencode(os.path.join(mount, ""))) for path in paths):  # noqa: PTH118 - bytes
+            raise FolderError(f"the disk that was mounted at {mount} is not; nothing was changed")
