@@ -23,7 +23,7 @@ MAX_FRAGMENTS = 8  # each merge leaves one; every query visits them all
 MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which would else write everything again with every eighth merge
 MAX_FRAGMENTS_EVER = 512
 _MAX_WASTE = 0.1  # of what the rows take
-_SLACK = 96 * 1024  # bytes; what one merge leaves, compaction of a single fragment does not take away
+_SLACK = 64 * 1024  # bytes
 _FOR_EVER = dt.timedelta(days=36_500)
 # A search that reads an earlier version meanwhile finds its files gone, and reads the new one.
 _AT_ONCE = dt.timedelta(milliseconds=1)
