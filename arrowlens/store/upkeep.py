@@ -94,13 +94,17 @@ class Upkeep:
     durable: Durable
     index_from: int
 
-    def after_run(self, *, thorough: bool) -> None:
-        """Index and compact if there is cause; if ``thorough``, build the vector index anew and compact in any case."""
+    def after_run(self, *, thorough: bool, purge: bool = False) -> None:
+        """Index and compact if there is cause; if ``thorough``, build the vector index anew and compact in any case.
+
+        Args:
+            purge: rows were deleted: compact.
+        """
         has_words = WORDS in self.table.schema.names
         self._keep_indexes(anew=thorough)
         if has_words:
             keep_words(self.table)
-        if thorough or shape_of(self.table, self.folder).is_compaction_due:
+        if thorough or purge or shape_of(self.table, self.folder).is_compaction_due:
             has_words_of_deleted = has_words and _has_deleted(self.folder)
             self._compact()
             if _has_deleted(self.folder):
