@@ -7,7 +7,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz lint fix bench bench-index train-demo eval-demo ui clean
+.PHONY: demo test soak fuzz lint fix bench bench-index train-demo eval-demo fit-relevance ui clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -65,7 +65,7 @@ bench-index: $(VENV)/installed-bench
 	$(BIN)/python -m tests.performance index --save docs/index-benchmark.json
 	$(BIN)/python -m tests.performance.plot_index docs/index-benchmark.json docs/index-benchmark.svg
 
-# The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, and three hours on two cores.
+# The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a half hours on two cores.
 $(VENV)/installed-training: $(VENV)/installed-dev training/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement training/requirements.txt
 	@touch $@
@@ -76,6 +76,11 @@ train-demo: $(VENV)/installed-training
 eval-demo: $(VENV)/installed-training
 	$(BIN)/python training/train_demo.py --to fetch
 	$(BIN)/python training/evaluate.py
+
+# After every change of a demo model: what relevance is made with, and its figures for docs/performance.md.
+fit-relevance: $(VENV)/installed-training
+	$(BIN)/python training/train_demo.py --to fetch
+	$(BIN)/python training/fit_relevance.py
 
 ui: $(VENV)/installed
 	$(BIN)/arrowlens ui --library $(DEMO) --port $(PORT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
@@ -14,14 +15,30 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
+from arrowlens.conversion.hub import cache_directory
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.errors import ArrowlensError, InputError, LibraryNotFoundError, MediaError
 from arrowlens.examples import ExampleReader
 from arrowlens.ingest import Event, IngestOptions, IngestPlan, IngestReport
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.files import open_regular
 from arrowlens.models import ModelSet, resolve
-from arrowlens.search import Example, Hit, Mode, Query, Results, Searcher, ViewOptions, view_of
+from arrowlens.search import (
+    KINDS,
+    DuplicateGroup,
+    DuplicateKind,
+    Example,
+    Hit,
+    Member,
+    Mode,
+    Query,
+    Results,
+    Searcher,
+    ViewOptions,
+    find_duplicates,
+    view_of,
+)
+from arrowlens.search.bank import Bank
 from arrowlens.search.results import Modality
 from arrowlens.store import IndexState, ModelRecord, MultimodalStorage, Settings
 
@@ -85,8 +102,9 @@ class Library:
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
         self._storage = storage
         self._provider = provider
-        self._searcher = Searcher(storage, provider)
         self._examples = ExampleReader(storage, provider)
+        self._bank = Bank(provider, self._examples.file, cache_directory() / "relevance")
+        self._searcher = Searcher(storage, provider, self._bank)
 
     @classmethod
     def open(
@@ -242,7 +260,21 @@ class Library:
         """
         return self._searcher.similar(self._examples.samples(samples, rate), view_of(k, **view))
 
-    def thumbnails(self, hits: Iterable[Hit]) -> dict[str, bytes]:
+    def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
+        """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
+
+        Args:
+            kinds: "identical", "copy", "near"; none for all. See ``arrowlens.search.DuplicateGroup``.
+
+        Returns:
+            By kind, then by the bytes that could be saved, most first.
+
+        Raises:
+            InputError: an unknown kind. StorageError: the database refused.
+        """
+        return find_duplicates(self._storage, kinds or KINDS)
+
+    def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
         """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
         hashes = {hit.media_id: hit.content_hash for hit in hits if hit.content_hash is not None}
         stored = self._storage.thumbnails(sorted(set(hashes.values())))
@@ -300,7 +332,10 @@ class Library:
         """
         options = IngestOptions(workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits())
         paths = [Path(folder).expanduser() for folder in folders]
-        return ingest.run(self._storage, self._provider, paths, options, on_event, stop)
+        report = ingest.run(self._storage, self._provider, paths, options, on_event, stop)
+        if report.indexed and not (stop is not None and stop.is_set()):
+            self._prepare_bank()
+        return report
 
     def plan(self, *folders: StrPath, prune: bool = True, retry: bool = False) -> IngestPlan:
         """What ``ingest`` would do with folders: counts of files, and the bytes to read. Changes nothing.
@@ -382,6 +417,13 @@ class Library:
         return list(Doctor(self._storage, self._provider).findings(n_vectors, n_files))
 
     # -- putting together -----------------------------------------------------------------------------------------
+
+    def _prepare_bank(self) -> None:
+        """Make what relevance is measured by while the models are warm, so that no search has to."""
+        status = self._storage.statistics()
+        held: dict[Modality, int] = {"image": status.images, "audio": status.audio}
+        with suppress(ArrowlensError):  # the search that needs it makes it, or says why it cannot
+            self._bank.prepare([kind for kind, n_files in held.items() if n_files])
 
     def _known_at(self, path: str) -> list[str]:
         known: list[str] = self._storage.media_under(path)["media_id"].to_pylist()

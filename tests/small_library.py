@@ -61,6 +61,9 @@ class Provider:
     def digest(self, role):
         return DIGESTS[role]
 
+    def dimension(self, role):
+        return DIMENSION
+
 
 @dataclass
 class Row:

@@ -54,7 +54,7 @@ def main() -> None:
     """Write the pool."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_folders(parser, work=True)
-    parser.add_argument("--clips", type=int, default=90, help="of every kind")
+    parser.add_argument("--clips", type=int, default=150, help="of every kind")
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args()
     np.savez(options.work / "sounds.npz", allow_pickle=False, **pool(options.clips, options.seed, unseen=False))

@@ -1,12 +1,15 @@
 """Train the demo's sound encoder: a small Whisper-architecture encoder into the space of the demo's text tower.
 
 Both are trained towards the same fixed directions, one for each kind of sound (`train_clip.anchors`): the text tower
-with the words for the kind, this encoder with recordings of it. So neither has to wait for the other.
+with the words for the kind, this encoder with recordings of it. So neither has to wait for the other. The dimensions
+that are left over tell recordings of the same kinds apart: two windows of one recording, cut at different moments,
+attract each other, those of different recordings do not.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -22,7 +25,9 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForAudio
 
 PER_KIND = 2
 SHORTEST, USUAL, LONGEST = 100, 400, 1000  # frames of 10 ms
-SCALE, CONTRAST_SCALE = 20.0, 10.0
+RECORDINGS = 32  # in a batch of windows of recordings, two windows of each
+RECORDINGS_SHARE = 0.6  # of the batches
+SCALE = 20.0
 MUON_RATE, ADAM_RATE = 6e-3, 1.2e-3
 
 
@@ -53,6 +58,22 @@ def embed(model: WhisperForAudioClassification, mels: Tensor) -> Tensor:
     return F.normalize(projected.float().mean(1), dim=-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What one step learns from."""
+
+    mels: Tensor
+    """Normalised log-mel, (n, frames, 80)."""
+    shares: Tensor
+    """How much of each is of which kind, (n, kinds); rows sum to 1."""
+    groups: Tensor
+    """Those of one group, (n,), shall be alike: of one kind, or windows of one recording."""
+    contrast: float
+    """The weight of that."""
+    scale: float
+    """The inverse temperature of that."""
+
+
 class Clips:
     """Batches of augmented log-mel from the pool."""
 
@@ -73,15 +94,48 @@ class Clips:
             missing -= len(pieces[-1])
         return np.concatenate(pieces).astype(np.float32)
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Normalised log-mel (n, frames, 80) and kinds (n,): every kind twice, all of one length."""
+    def batch(self) -> Batch:
+        """Clips of single kinds, or windows of recordings of several."""
+        return self._windows() if self.rng.random() < RECORDINGS_SHARE else self._kinds()
+
+    def _kinds(self) -> Batch:
+        """Every kind twice, all of one length."""
         long = self.rng.random() < 0.12
         length = int(self.rng.integers(USUAL, LONGEST) if long else self.rng.integers(SHORTEST, USUAL))
         kinds = np.repeat(np.arange(len(self.by_kind)), 1 if long else PER_KIND)
         if long:
             kinds = np.repeat(self.rng.choice(kinds, len(kinds) // 2, replace=False), 2)
         mels = torch.from_numpy(np.stack([self._cut(int(kind), length) for kind in kinds]))
-        return self._augment(mels), torch.from_numpy(kinds)
+        groups = torch.from_numpy(kinds)
+        return Batch(self._augment(mels), F.one_hot(groups, len(self.by_kind)).float(), groups, 0.3, 10.0)
+
+    def _windows(self) -> Batch:
+        """Two windows of every recording, the later one begun 5 to 30 % of a window later; few kinds, so that many
+        recordings are alike."""
+        length = int(self.rng.integers(SHORTEST * 4, LONGEST))
+        later = int(length * self.rng.uniform(0.05, 0.3))
+        present = self.rng.choice(len(self.by_kind), int(self.rng.integers(4, len(self.by_kind))), replace=False)
+        mels, shares = [], []
+        for _ in range(RECORDINGS):
+            frames, kinds = self._recording(present, length + later)
+            for start in (0, later):
+                mels.append(frames[start : start + length])
+                shares.append(np.bincount(kinds[start : start + length], minlength=len(self.by_kind)) / length)
+        stacked, groups = torch.from_numpy(np.stack(mels)), torch.arange(RECORDINGS).repeat_interleave(2)
+        mels_now = self._augment(stacked) if self.rng.random() < 0.3 else _normalised(stacked)
+        return Batch(mels_now, torch.from_numpy(np.stack(shares)).float(), groups, 1.0, 30.0)
+
+    def _recording(self, present: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Parts of 1 to 6 s one after another, up to 12 dB apart, over low noise: frames and the kind of each."""
+        mels, kinds, missing = [], [], length
+        while missing > 0:
+            kind, part = int(self.rng.choice(present)), min(missing, int(self.rng.integers(SHORTEST, 6 * SHORTEST)))
+            mel = self._cut(kind, part)
+            mels.append(mel - mel.max() - self.rng.uniform(0, 1.2))
+            kinds.append(np.full(part, kind))
+            missing -= part
+        noise = self.rng.uniform(-7, -3.5) + 0.25 * self.rng.standard_normal((length, MELS))
+        return np.log10(10 ** np.concatenate(mels) + 10**noise).astype(np.float32), np.concatenate(kinds)
 
     def _augment(self, mels: Tensor) -> Tensor:
         """Mix quietly with another clip, tilt the spectrum, change the level, normalise, hide bands and moments."""
@@ -100,7 +154,7 @@ class Clips:
         shift = torch.from_numpy(self.rng.integers(-2, 3, count))
         columns = (torch.arange(bins)[None, :] + shift[:, None]).clamp(0, bins - 1)
         mels = mels.gather(2, columns[:, None, :].expand(-1, length, -1))
-        mels = (torch.maximum(mels, mels.amax((1, 2), keepdim=True) - 8) + 4) / 4
+        mels = _normalised(mels)
         floor = mels.amin((1, 2), keepdim=True)
         first, width = draw(count, 1) * bins, draw(count, 1) * 14
         hidden = (torch.arange(bins) >= first) & (torch.arange(bins) < first + width)
@@ -109,13 +163,19 @@ class Clips:
         return torch.where(hidden[:, None, :] | paused[:, :, None], floor, mels)
 
 
-def losses(vectors: Tensor, kinds: Tensor, targets: Tensor) -> Tensor:
-    """Towards each kind's direction, and recordings of a kind together."""
-    aligned = F.cross_entropy(SCALE * vectors @ targets.T, kinds)
-    same = (kinds[:, None] == kinds[None, :]) & ~torch.eye(len(kinds), dtype=torch.bool)
-    logits = CONTRAST_SCALE * vectors @ vectors.T - 1e4 * torch.eye(len(kinds))
+def _normalised(mels: Tensor) -> Tensor:
+    """Whisper's normalisation, each at most 8 below its own maximum."""
+    return (torch.maximum(mels, mels.amax((1, 2), keepdim=True) - 8) + 4) / 4
+
+
+def losses(vectors: Tensor, batch: Batch, targets: Tensor) -> Tensor:
+    """Towards the directions of the kinds that are heard, and those of a group together."""
+    aligned = F.cross_entropy(SCALE * vectors @ targets.T, batch.shares)
+    itself = torch.eye(len(vectors), dtype=torch.bool)
+    same = (batch.groups[:, None] == batch.groups[None, :]) & ~itself
+    logits = batch.scale * vectors @ vectors.T - 1e4 * itself.float()
     together = -(logits.log_softmax(1) * same).sum(1) / same.sum(1).clamp(min=1)
-    return aligned + 0.3 * together.mean()
+    return aligned + batch.contrast * together.mean()
 
 
 class Trainer:
@@ -137,6 +197,13 @@ class Trainer:
             torch.optim.AdamW(others, lr=ADAM_RATE, weight_decay=0.01, betas=(0.9, 0.98)),
         ]
         self.step, self.elapsed = 0, 0.0
+        if self._checkpoint.exists():
+            self._resume()
+            self.clips.rng = np.random.default_rng([options.seed, self.step])
+
+    @property
+    def _checkpoint(self) -> Path:
+        return Path(self.options.work) / "audio.pt"
 
     def train_step(self) -> float:
         """One step; returns the loss."""
@@ -146,10 +213,10 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = peak * min(1, (self.step + 1) / 100) * max(0.01, 0.5 * (1 + math.cos(math.pi * share)))
             optimiser.zero_grad(set_to_none=True)
-        mels, kinds = self.clips.batch()
+        batch = self.clips.batch()
         with torch.autocast("cpu", torch.bfloat16):
-            vectors = embed(self.model, mels)
-        loss = losses(vectors, kinds, self.targets)
+            vectors = embed(self.model, batch.mels)
+        loss = losses(vectors, batch, self.targets)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
         for optimiser in self.optimisers:
@@ -160,6 +227,23 @@ class Trainer:
         self.step += 1
         self.elapsed += time.monotonic() - started
         return loss.item()
+
+    def save(self) -> None:
+        """A checkpoint to resume from, and the averaged weights as a Hugging Face checkpoint."""
+        state = {
+            "model": self.model.state_dict(), "average": self.average, "step": self.step, "elapsed": self.elapsed,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }  # fmt: skip
+        torch.save(state, self._checkpoint.with_suffix(".tmp"))
+        self._checkpoint.with_suffix(".tmp").replace(self._checkpoint)
+        self.export()
+
+    def _resume(self) -> None:
+        state = torch.load(self._checkpoint, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average, self.step, self.elapsed = state["average"], state["step"], state["elapsed"]
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
 
     def export(self) -> None:
         """Write the averaged weights and the preprocessing in Hugging Face's layout."""
@@ -174,16 +258,16 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the time is spent."""
-        total, saved = 0.0, 0.0
+        total, saved = 0.0, self.elapsed
         while self.elapsed < 60 * self.options.minutes:
             total += self.train_step()
             if self.step % 50 == 0:
                 print(f"{self.step} {self.elapsed / 60:.1f} min loss {total / 50:.3f}", flush=True)
                 total = 0.0
             if self.elapsed - saved > 60 * self.options.every:
-                self.export()
+                self.save()
                 saved = self.elapsed
-        self.export()
+        self.save()
 
 
 def main() -> None:
@@ -191,7 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_folders(parser, work=True)
     parser.add_argument("--output", type=Path, required=True, help="folder for the Hugging Face checkpoint")
-    parser.add_argument("--minutes", type=float, default=18)
+    parser.add_argument("--minutes", type=float, default=39)
     parser.add_argument("--every", type=float, default=3, help="minutes between checkpoints")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -1,4 +1,5 @@
-"""Make everything below `arrowlens/demo` anew: fetch the drawings, train both models, convert them, write the samples.
+"""Make everything below `arrowlens/demo` anew: fetch the drawings, train both models, convert them, write the
+samples, fit relevance.
 
 Needs npm, Debian's fonts-noto-color-emoji and espeak-ng, and the packages of `requirements.txt`. A step that was
 stopped is taken up again by starting this script once more; `--from` skips the steps before one, `--to`
@@ -15,7 +16,7 @@ from pathlib import Path
 from catalogue import BUILD, HERE, NOTO
 
 PACKAGES = ("@twemoji/svg@15.0.0", "fluentui-emoji@1.3.0", "openmoji@17.0.0", "emojibase-data@17.0.0")
-STEPS = ("fetch", "render", "pictures", "synthesise", "sounds", "convert", "samples")
+STEPS = ("fetch", "render", "pictures", "synthesise", "sounds", "convert", "samples", "relevance")
 
 
 def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
@@ -42,11 +43,12 @@ def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
                 "--output",
                 str(checkpoints / "audio"),
                 "--minutes",
-                str(options.minutes * 0.1),
+                str(options.minutes * 0.25),
             )
         ],
         "convert": [script("convert_models", str(checkpoints))],
         "samples": [script("make_samples", *sources, "--font", str(options.font), "--output", str(demo / "samples"))],
+        "relevance": [script("fit_relevance", *working)],
     }
 
 
@@ -55,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD, help="for the sources and everything that is not kept")
     parser.add_argument("--font", type=Path, default=NOTO, help="Noto Color Emoji")
-    parser.add_argument("--minutes", type=float, default=155, help="for the pictures; the sounds take a tenth of it")
+    parser.add_argument("--minutes", type=float, default=155, help="for the pictures; the sounds take a quarter of it")
     parser.add_argument("--from", dest="first", choices=STEPS, default=STEPS[0])
     parser.add_argument("--to", dest="last", choices=STEPS, default=STEPS[-1])
     options = parser.parse_args()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arrowlens.search import Hit, printable
+from arrowlens.search.results import FoundBy
 
 if TYPE_CHECKING:
     from arrowlens.doctor import Finding
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MOST_CAUSES = 8
 _DETAILS = re.compile(r": | \(")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
+_WORDS: dict[FoundBy, str] = {"meaning": "", "words": "yes", "both": "yes", "name": "its name"}
 _NOUNS = {"text": "text", "image": "picture", "audio": "recording"}
 
 
@@ -44,6 +46,7 @@ def hit_record(hit: Hit) -> dict[str, Any]:
         "score": hit.score,
         "relevance": hit.relevance,
         "modality": hit.modality,
+        "found_by": hit.found_by,
         "media_id": hit.media_id,
         "start": hit.start,
         "end": hit.end,
@@ -51,14 +54,18 @@ def hit_record(hit: Hit) -> dict[str, Any]:
 
 
 def results_table(hits: Sequence[Hit]) -> str:
-    """Score, kind, time range (if there is audio), how many are alike (if more than one) and path, under a header."""
-    timed, alike = any(hit.start is not None for hit in hits), any(hit.n_alike > 1 for hit in hits)
-    rows = [["score", "kind", *(["time"] if timed else []), *(["alike"] if alike else []), "path"]]
-    for hit in hits:
-        time = [time_range(hit.start, hit.end)] if timed else []
-        number = [str(hit.n_alike)] if alike else []
-        rows.append([f"{hit.score:.3f}", hit.modality, *time, *number, shown_path(hit.path)])
-    return columns(rows)
+    """A header and a line a hit: score, kind and path; relevance, time, alike and words where hits have them."""
+    shown: dict[str, list[str]] = {
+        "score": [f"{hit.score:.3f}" for hit in hits],
+        "relevance": ["" if hit.relevance is None else f"{hit.relevance:.0%}" for hit in hits],
+        "kind": [hit.modality for hit in hits],
+        "time": [time_range(hit.start, hit.end) for hit in hits],
+        "alike": [str(hit.n_alike) if any(other.n_alike > 1 for other in hits) else "" for hit in hits],
+        "words": [_WORDS[hit.found_by] for hit in hits],
+        "path": [shown_path(hit.path) for hit in hits],
+    }
+    used = [(name, column) for name, column in shown.items() if any(column)]
+    return columns([[name for name, _ in used], *zip(*(column for _, column in used), strict=True)])
 
 
 def recall_table(recalls: Sequence[Recall]) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import arrowlens
 from arrowlens.cli import commands, searching
+from arrowlens.cli.duplicates import duplicates
+from arrowlens.search import KINDS
 
 DEFAULT_LIBRARY = ".arrowlens"
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
@@ -27,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     adder = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_ingest(adder)
     _add_searches(adder)
+    _add_duplicates(adder)
     _add_upkeep(adder)
     _add_convert(adder)
     _add_models(adder)
@@ -115,6 +118,20 @@ def _view_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sort", choices=("relevance", "date"), default="relevance", help="date: newest first")
     command.add_argument("--group", choices=("folder", "day"), help="the results by folder, or by the day they are of")
     command.add_argument("--collapse", action="store_true", help="show what looks or sounds the same once")
+
+
+def _add_duplicates(adder: _Adder[argparse.ArgumentParser]) -> None:
+    command = _command(adder, "duplicates", duplicates, "files that are there twice, or nearly; deletes nothing")
+    command.add_argument(
+        "--kind",
+        choices=KINDS,
+        action="append",
+        default=[],
+        help="identical: the same bytes; copy: re-encoded or resized; near: nearly the same; several may be given "
+        "(default: all)",
+    )
+    _library_options(command)
+    _json_option(command)
 
 
 def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:

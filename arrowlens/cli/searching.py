@@ -63,10 +63,13 @@ def _show(
     groups = grouped(results, options.group) if options.group else [Group(None, tuple(results))]
     if options.json:
         hits = [_record(hit, group, options) for group in groups for hit in group.hits]
-        write_json({"hits": hits, "took_ms": results.took_ms, "query": query, "notices": results.notices})
+        answer = {"hits": hits, "matches": results.matches, "took_ms": results.took_ms}
+        write_json({**answer, "query": query, "notices": results.notices})
     elif results:
         print(_grouped_tables(groups) if options.group else results_table(results))
         note(f"{amount(len(results), 'result')} in {results.took_ms:.0f} ms")
+        if results.matches is False:
+            note("nothing here really matches; these are the nearest there are")
     else:
         note(_why_nothing(library, options))
 

@@ -3,7 +3,7 @@
 ``Searcher`` asks the store with a provider's vectors: a ``Query`` (a text, or several parts with weights) or an
 ``Example`` (a picture or a recording), and a ``View`` (how many results, from where on, which conditions files must
 satisfy). ``Hit`` and ``Results`` are what comes back; ``arrange`` orders and groups them; ``printable`` makes a file's
-name safe to show. ``find_duplicates`` compares all files with one another.
+name safe to show. ``relevance`` says what a score is worth. ``find_duplicates`` compares all files with one another.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DuplicateKind = Literal["identical", "copy", "near"]
 KINDS: tuple[DuplicateKind, ...] = get_args(DuplicateKind)
+COMPARED = ("format", "width", "height", "duration", "sample_rate", "channels", "size")
 
 _THUMBNAILS_AT_ONCE = 4_096  # 40 MB
 
@@ -80,13 +81,20 @@ class DuplicateGroup:
 
     @property
     def best(self) -> Member:
-        """The one to keep, if only one is kept: a hint."""
+        """The first: a hint which to keep, not a judgement; of two of one size the one with more bytes comes first."""
         return self.files[0]
 
     @property
     def saving(self) -> int:
         """Bytes of all the others."""
         return sum(member.size for member in self.files[1:])
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """The attributes of ``COMPARED`` in which the files are not all equal; none where the bytes are the same."""
+        if self.kind == "identical":
+            return ()
+        return tuple(name for name in COMPARED if len({getattr(member, name) for member in self.files}) > 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

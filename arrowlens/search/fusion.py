@@ -18,6 +18,7 @@ class Match:
     Attributes:
         media_id, content_hash: name it.
         score: cosine; None where it was found by its words only.
+        relevance: 0..1; None where it was found by its words only, or where there is no measure.
         start, end: seconds of the best window, None for pictures.
         found_by: what found it; "name" where the text is its file name.
     """
@@ -25,6 +26,7 @@ class Match:
     media_id: str
     content_hash: str
     score: float | None = None
+    relevance: float | None = None
     start: float | None = None
     end: float | None = None
     found_by: FoundBy = "meaning"

@@ -22,8 +22,9 @@ COPY_COLOURS = 0.5  # as ``Fingerprints.colour_distance`` counts
 COPY_DISTANCE = 0.3  # of the ordinary distance: the vectors need only not contradict
 NEAR_BITS = 80
 NEAR_DISTANCE = 0.25
-RECORDING_COPY_DISTANCE = 0.01  # of the farthest pair of windows
-RECORDING_NEAR_DISTANCE = 0.04  # on average over the windows
+RECORDING_COPY_DISTANCE = 0.008  # on average over the windows
+RECORDING_COPY_FARTHEST = 0.05  # of any of them
+RECORDING_NEAR_DISTANCE = 0.04  # on average
 COPY_SECONDS, COPY_SECONDS_SHARE = 0.15, 0.002  # by which lengths of copies may differ: what codecs add
 NEAR_SECONDS_SHARE = 0.2
 
@@ -108,11 +109,14 @@ class Recordings:
     def copies(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
         """Pairs that are the same recording: of one length, and each window alike."""
         most = RECORDING_COPY_DISTANCE * self.ordinary
-        # Windows may differ more than their mean does, never much less.
+        # The means of the windows are hardly ever farther apart than the windows are on average.
         left, right = _candidates(self._means, rows, columns, 2 * most)
         a, b = self.seconds[left], self.seconds[right]
         kept = np.abs(a - b) <= COPY_SECONDS + COPY_SECONDS_SHARE * np.maximum(a, b)
-        return _kept(left[kept], right[kept], lambda a, b: self.distances(a, b)[0], most)
+        left, right = left[kept], right[kept]
+        farthest, average = self.distances(left, right)
+        kept = (average <= most) & (farthest <= RECORDING_COPY_FARTHEST * self.ordinary)
+        return left[kept], right[kept]
 
     def near(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
         """Pairs that are nearly the same: of similar length, and their windows alike on average."""

@@ -29,7 +29,8 @@ class Hit:
         score: cosine similarity of the query and the file (of its best window), in [-1, 1]. Scores of different
             queries, modalities and models are not comparable. 0 where there is none: in the mode "keyword", and for
             recordings that the text cannot reach.
-        relevance: 0..1, or None where it is not known.
+        relevance: how likely the hit is right, in [0, 1]; comparable between questions, kinds of files and models
+            (``arrowlens.search.relevance``). None where there is no cosine to measure.
         start, end: seconds; the window that matched. Audio only.
         width, height: pixels of the upright picture. Images only.
         duration: seconds. sample_rate: Hz of the original. Audio only.
@@ -82,15 +83,22 @@ class Results(Sequence[Hit]):
 
     Slicing gives ``Results`` again. ``took_ms`` is the time from the question to the hits in milliseconds, encoding of
     the query included (and on a first search, the loading of the model). ``notices`` are remarks for the user, a line
-    each.
+    each. ``matches`` goes with the whole answer, of which these may be a part.
     """
 
-    __slots__ = ("_hits", "_notices", "_took_ms")
+    __slots__ = ("_hits", "_matches", "_notices", "_took_ms")
 
-    def __init__(self, hits: Iterable[Hit] = (), took_ms: float = 0.0, notices: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        hits: Iterable[Hit] = (),
+        took_ms: float = 0.0,
+        notices: Iterable[str] = (),
+        matches: bool | None = None,
+    ) -> None:
         self._hits = tuple(hits)
         self._took_ms = float(took_ms)
         self._notices = tuple(notices)
+        self._matches = matches
 
     @property
     def took_ms(self) -> float:
@@ -102,13 +110,21 @@ class Results(Sequence[Hit]):
         """Remarks for the user, such as that a text was longer than the model reads."""
         return self._notices
 
+    @property
+    def matches(self) -> bool | None:
+        """Whether anything in the library matches the question at all, or only comes nearest; None if not known.
+
+        Something does when a hit has the question's words in its name, caption or tags, or a relevance of 0.5.
+        """
+        return self._matches
+
     @overload
     def __getitem__(self, index: int) -> Hit: ...
     @overload
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> Hit | Results:
         if isinstance(index, slice):
-            return Results(self._hits[index], self._took_ms, self._notices)
+            return Results(self._hits[index], self._took_ms, self._notices, self._matches)
         return self._hits[index]
 
     def __len__(self) -> int:
@@ -123,12 +139,14 @@ class Results(Sequence[Hit]):
 
     def __repr__(self) -> str:
         best = f", best {self._hits[0].score:.3f} {printable(self._hits[0].path.name)!r}" if self._hits else ""
-        return f"<Results: {len(self)} hits{best}, {self._took_ms:.0f} ms>"
+        nothing = ", nothing matches" if self._matches is False else ""
+        return f"<Results: {len(self)} hits{best}{nothing}, {self._took_ms:.0f} ms>"
 
     def to_arrow(self) -> pa.Table:
         """A table with a row per hit and the columns of ``result_schema()``.
 
-        Paths become text; bytes of a name that are not UTF-8 are written as ``\\xNN``.
+        Paths become text; bytes of a name that are not UTF-8 are written as ``\\xNN``. The schema's metadata hold
+        ``matches`` ("true" or "false") where it is known.
         """
         import pyarrow as pa  # deferred: half of a second that a search on the command line need not pay
 
@@ -136,7 +154,8 @@ class Results(Sequence[Hit]):
         for row in rows:
             row["path"] = str(row["path"]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             row["metadata"] = list(row["metadata"].items())
-        return pa.Table.from_pylist(rows, schema=result_schema())
+        known = {} if self._matches is None else {"matches": str(self._matches).lower()}
+        return pa.Table.from_pylist(rows, schema=result_schema().with_metadata(known or None))
 
     def to_pandas(self) -> pd.DataFrame:
         """The same as ``to_arrow()``, as a data frame."""

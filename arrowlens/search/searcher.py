@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from arrowlens.errors import InputError
 from arrowlens.search.arrange import by_date, classes_by_vectors, stacked
+from arrowlens.search.bank import weights_of
 from arrowlens.search.composition import (
     MINUS_WEIGHT,
     PLUS_WEIGHT,
@@ -22,17 +24,20 @@ from arrowlens.search.composition import (
     mean_vector,
     reached,
 )
+from arrowlens.search.encoding import MAX_QUERY_WINDOWS, encoded, spread
 from arrowlens.search.filters import lowered
 from arrowlens.search.fusion import FUSED, Match, fused
 from arrowlens.search.paging import page, ranking
 from arrowlens.search.query import Example, Query, View
+from arrowlens.search.relevance import MATCHING, Kind, relevance
 from arrowlens.search.results import Hit, Modality, Results
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
+    from arrowlens.search.bank import Bank
     from arrowlens.store import MultimodalStorage, Selection
 
-MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
+__all__ = ["MAX_QUERY_WINDOWS", "Searcher"]
 
 _ATTEMPTS = 20  # to ask while nobody writes
 _ROLE_OF: dict[Modality, str] = {"image": "clip", "audio": "audio"}
@@ -43,28 +48,47 @@ _Best = Callable[[int], list[Match]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Question:
-    """What the store is asked: vectors (n, d) by the kind of file that they are compared with, and words."""
+    """What the store is asked: vectors (n, d) by the kind of file that they are compared with, and words.
+
+    Attributes:
+        words: to look for; None for none. modality: that words are looked for in.
+        kinds: what the vectors are made of. composed: of several parts.
+    """
 
     vectors: Mapping[Modality, np.ndarray]
     words: str | None = None
-    modality: Modality | None = None  # that words are looked for in
+    modality: Modality | None = None
+    kinds: Sequence[Kind] = ()
+    composed: bool = False
+
+    def asked(self, found: Modality) -> Kind:
+        """What files of a kind are asked with: their like if that is among the parts, else the first part."""
+        return found if found in self.kinds else self.kinds[0]
 
 
 class Searcher:
     """Questions to one store with one set of models; safe to share between threads.
 
-    Results are ordered by falling cosine, equal ones by ``media_id``; files of equal content appear once.
+    Results are ordered by falling cosine, equal ones by ``media_id``; files of equal content appear once. Pictures and
+    recordings in one list are ordered by relevance: their cosines are of different ranges.
+
+    Args:
+        storage: the library. provider: its models.
+        bank: what relevance is measured by; without it hits carry none.
     """
 
-    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
+    def __init__(
+        self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, bank: Bank | None = None
+    ) -> None:
         self._storage = storage
         self._provider = provider
+        self._bank = bank
 
     def search(self, query: Query, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
         """The files nearest to a question: pictures, and recordings where the question's space holds them too.
 
-        Pictures and recordings share one ranking, which is fair only because they share one space; recordings that a
-        text cannot reach are found by their words only. A single text is looked for by meaning and by its words
+        Pictures and recordings share one ranking where they share one space; recordings that a text cannot reach are
+        found by their words only. A single text is looked for by meaning and by its words
         (``Query.mode``), and both rankings are fused by rank; files of which it is the name come first.
 
         Raises:
@@ -78,6 +102,9 @@ class Searcher:
         if query.mode != "keyword" and (words is None or self._provider.has("clip")):
             parts, one_space = list(self._parts(query, notices)), self._provider.text_reaches_audio
             vectors = dict.fromkeys(reached(parts, one_space, query.modality), composed(parts, one_space)[None])
+            kinds = [part.kind for part in parts]
+            is_composed = len(parts) > 1 or parts[0].weight < 0
+            return self._answer(_Question(vectors, words, query.modality, kinds, is_composed), view, started, notices)
         return self._answer(_Question(vectors, words, query.modality), view, started, notices)
 
     def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
@@ -94,7 +121,8 @@ class Searcher:
             ModelLoadError: the library has no model for that kind.
         """
         started = time.perf_counter()
-        return self._answer(_Question({example.modality: self._vectors(example)}), view, started)
+        question = _Question({example.modality: self._vectors(example)}, kinds=[example.modality])
+        return self._answer(question, view, started)
 
     # -- from a question to vectors -------------------------------------------------------------------------------
 
@@ -122,18 +150,10 @@ class Searcher:
 
     def _vectors(self, example: Example) -> np.ndarray:
         """(n, d) of the picture, or of the recording's windows; n is 0 where there are none."""
-        role = _ROLE_OF[example.modality]
-        stored = self._stored(role, example.content_hash)
+        stored = self._stored(_ROLE_OF[example.modality], example.content_hash)
         if len(stored) or (example.pixels is None and example.windows is None):
-            return stored[_spread(len(stored))]
-        if example.pixels is not None:
-            engine = self._provider.clip_engine
-            pictures: np.ndarray = engine.encode_image(engine.image_processor(example.pixels, box=example.box)[None])
-            return pictures
-        if not example.windows:
-            raise InputError("a recording without samples finds nothing; give at least one window")
-        windows = [example.windows[index] for index in _spread(len(example.windows))]
-        return self._provider.audio_encoder.encode(windows, context="clip")
+            return stored[spread(len(stored))]
+        return encoded(self._provider, example)
 
     def _stored(self, role: str, content_hash: str | None) -> np.ndarray:
         digest = self._provider.digest(role)
@@ -146,17 +166,23 @@ class Searcher:
     def _answer(self, question: _Question, view: View, started: float, notices: Sequence[str] = ()) -> Results:
         for _ in range(_ATTEMPTS):  # files are selected first and compared afterwards: a commit may come in between
             selection = self._storage.select(lowered(view.where)) if view.where else None
-            hits = self._hits_in(question, view, selection)
+            hits, matches = self._hits_in(question, view, selection)
             if selection is None or self._storage.is_current(selection):
                 break
         if view.sort == "date":
             hits = by_date(hits)
-        return Results(hits, (time.perf_counter() - started) * 1e3, notices)
+        return Results(hits, (time.perf_counter() - started) * 1e3, notices, matches)
 
-    def _hits_in(self, question: _Question, view: View, selection: Selection | None) -> list[Hit]:
+    def _hits_in(self, question: _Question, view: View, selection: Selection | None) -> tuple[list[Hit], bool | None]:
+        """The hits, and whether the best of all, which may be on an earlier page, match."""
         blocks = ranking(self._best(question, selection), lambda match: match.content_hash, view.k)
-        if not view.collapse:
-            return self._hits(page(blocks, view.k, view.offset), question)
+        first = next(blocks)
+        matches, blocks = self._matches(first), chain([first], blocks)
+        if view.collapse:
+            return self._stacks_in(blocks, question, view), matches
+        return self._hits(page(blocks, view.k, view.offset), question), matches
+
+    def _stacks_in(self, blocks: Iterator[list[Match]], question: _Question, view: View) -> list[Hit]:
         hits: list[Hit] = []
         vectors: dict[str, np.ndarray] = {}
         for block in blocks:
@@ -177,14 +203,19 @@ class Searcher:
             by_words = self._by_words(question, max(n, FUSED), selection)
             depth = max(n, FUSED) if by_words else n
             by_meaning = [
-                match
-                for kind, rows in question.vectors.items()
-                for match in self._nearest(kind, rows, depth, selection)
+                match for kind in question.vectors for match in self._nearest(kind, question, depth, selection)
             ]
-            by_meaning.sort(key=lambda match: (-(match.score or 0.0), match.media_id))
+            by_meaning.sort(key=_order)
             return fused(by_meaning[:depth], by_words)[:n] if by_words else by_meaning[:n]
 
         return best
+
+    def _matches(self, best: Sequence[Match]) -> bool | None:
+        """Whether anything matches: by its words, or as relevant as what is right in half of the cases."""
+        known = [match.relevance for match in best if match.relevance is not None]
+        if any(match.found_by != "meaning" for match in best) or any(value >= MATCHING for value in known):
+            return True
+        return False if known or not best else None
 
     def _by_words(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
         if question.words is None:
@@ -194,18 +225,30 @@ class Searcher:
             Match(row["media_id"], row["content_hash"], found_by="name" if row["is_name"] else "words") for row in rows
         ]
 
-    def _nearest(self, modality: Modality, queries: np.ndarray, k: int, selection: Selection | None) -> list[Match]:
-        """Best match of each file over all ``queries`` (n, d). The best k of every row hold the best k of all rows."""
-        role = _ROLE_OF[modality]
+    def _nearest(self, kind: Modality, question: _Question, k: int, selection: Selection | None) -> list[Match]:
+        """Best match of each file over all vectors. The best k of every vector hold the best k of all."""
+        role, queries = _ROLE_OF[kind], question.vectors[kind]
         digest = self._provider.digest(role)
         best: dict[str, Match] = {}
         for query in queries:
-            table = self._storage.search(role, digest, query, k, modality, selection)
+            table = self._storage.search(role, digest, query, k, kind, selection)
             for row in table.to_pylist():
                 match = Match(**row)
                 if match.media_id not in best or row["score"] > (best[match.media_id].score or 0.0):
                     best[match.media_id] = match
-        return list(best.values())
+        return self._measured(list(best.values()), kind, question)
+
+    def _measured(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
+        """With their relevance, if there is something to measure it by."""
+        if self._bank is None or not matches:
+            return matches
+        vectors, asked = question.vectors[kind], question.asked(kind)
+        scores = np.array([match.score for match in matches])
+        standing = self._bank.yardstick(asked, kind).standing(vectors, scores, composed=question.composed)
+        role = _ROLE_OF[kind]
+        n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.digest(role)))
+        found = relevance(standing, n_compared, weights_of(asked, kind)).tolist()
+        return [dataclasses.replace(match, relevance=value) for match, value in zip(matches, found, strict=True)]
 
     def _scored(self, matches: Sequence[Match], question: _Question) -> list[Match]:
         """With the cosines of what was found by its words only, as far as the question can be compared with it."""
@@ -214,8 +257,8 @@ class Searcher:
         if bare and question.vectors:
             keys = {"media_id": [m.media_id for m in bare], "content_hash": [m.content_hash for m in bare]}
             among = self._storage.selection(**keys)
-            for kind, rows in question.vectors.items():
-                scored |= {match.content_hash: match for match in self._nearest(kind, rows, len(bare), among)}
+            for kind in question.vectors:
+                scored |= {match.content_hash: match for match in self._nearest(kind, question, len(bare), among)}
         return [
             dataclasses.replace(scored.get(match.content_hash, match), media_id=match.media_id, found_by=match.found_by)
             for match in matches
@@ -270,6 +313,7 @@ def _hit(match: Match, row: dict[str, Any]) -> Hit:
         media_id=match.media_id,
         modality=row["modality"],
         score=match.score or 0.0,
+        relevance=match.relevance,
         start=match.start,
         end=match.end,
         found_by=match.found_by,
@@ -278,8 +322,6 @@ def _hit(match: Match, row: dict[str, Any]) -> Hit:
     )
 
 
-def _spread(n: int) -> list[int]:
-    """At most ``MAX_QUERY_WINDOWS`` of n positions, evenly, the first and the last included."""
-    if n <= MAX_QUERY_WINDOWS:
-        return list(range(n))
-    return [round(step * (n - 1) / (MAX_QUERY_WINDOWS - 1)) for step in range(MAX_QUERY_WINDOWS)]
+def _order(match: Match) -> tuple[float, float, str]:
+    """By relevance, which for files of one kind is by cosine; where it is not known or the same, by cosine."""
+    return -(match.relevance or 0.0), -(match.score or 0.0), match.media_id

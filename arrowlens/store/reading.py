@@ -108,6 +108,14 @@ class LibraryReader(VectorScanner):
                 break
         return best
 
+    def n_vectors(self, role: str, digest: str) -> int:
+        """How many vectors of a role's model there are.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self._tables.read(vector_table_name(role, digest), lambda table: int(table.count_rows()), 0)
+
     def select(self, conditions: Sequence[Condition]) -> Selection:
         """The searchable files that satisfy all conditions, for ``search(among=...)``; see ``store.conditions``.
 

@@ -40,12 +40,18 @@ def plain(text: str) -> str:
 
 
 def hit_caption(hit: Hit) -> str:
-    """HTML below a hit: name, folder, what it is, score; the whole path appears under the pointer."""
+    """HTML below a hit: name, folder, what it is, relevance, or the score where that is not known.
+
+    The whole path and the score appear under the pointer.
+    """
     path, name, folder = (html.escape(printable(str(part))) for part in (hit.path, hit.path.name, hit.path.parent.name))
     facts = html.escape(_facts(hit))
+    value, meaning = f"{hit.score:.3f}", "cosine similarity"
+    if hit.relevance is not None:
+        value, meaning = f"{hit.relevance:.0%}", f"how likely it is right; cosine similarity {hit.score:.3f}"
     return (
         f'<div class="al-hit" title="{path}"><div class="al-name">{name}</div><div class="al-folder">{folder}</div>'
-        f'<div class="al-facts"><span>{facts}</span><span title="cosine similarity">{hit.score:.3f}</span></div></div>'
+        f'<div class="al-facts"><span>{facts}</span><span title="{meaning}">{value}</span></div></div>'
     )
 
 

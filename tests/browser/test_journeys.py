@@ -78,7 +78,7 @@ def test_an_uploaded_picture_finds_itself_first_and_only_pictures(page):
     picture = sorted((SAMPLES / "pictures").rglob("*-01.*"))[4]
     upload(page, picture)
     expect(page.locator(".st-key-pictures .al-name").first).to_have_text(picture.name)
-    expect(page.locator(".st-key-pictures .al-facts").first).to_contain_text("1.000")
+    expect(page.locator(".st-key-pictures .al-facts").first).to_contain_text("100%")
     expect(page.locator(".st-key-sounds")).to_have_count(0)
     expect(page.get_by_label("Search by words")).to_be_disabled()
 

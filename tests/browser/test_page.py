@@ -43,6 +43,15 @@ def test_a_query_shows_hits(opened, library_path):
     assert "24 results" in html(app)
 
 
+def test_it_says_when_nothing_really_matches(opened, library_path):
+    app = opened(library_path)
+    app.text_input(key="words").set_value("a yellow car").run()
+    assert "really matches" not in html(app)
+    assert 'title="how likely it is right; cosine similarity' in html(app)
+    app.text_input(key="words").set_value("a nuclear power station").run()
+    assert "Nothing here really matches" in html(app)
+
+
 def test_a_blank_query_shows_none(opened, library_path):
     app = opened(library_path)
     app.text_input(key="words").set_value("   ").run()

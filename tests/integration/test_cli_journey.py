@@ -144,15 +144,18 @@ def test_the_broken_ones_are_named_with_their_reasons(journey):
 def test_the_good_ones_are_found_whatever_they_are_called(journey):
     base, good, _, _ = journey
     found = succeed("search", "a red bicycle", "--library", base / "a.lens", "-k", "100")
-    assert set(found) >= {"hits", "took_ms"}
-    keys = {"path", "score", "relevance", "modality", "media_id", "start", "end"}
+    assert set(found) >= {"hits", "matches", "took_ms"}
+    keys = {"path", "score", "relevance", "modality", "found_by", "media_id", "start", "end"}
     assert all(set(hit) == keys for hit in found["hits"])
     paths = {os.fsencode(hit["path"]) for hit in found["hits"]}
     copies = {path for path in good if b"copy " in path}
     assert len(paths & copies) == 1  # equal content once
     assert paths | copies == set(good)
-    scores = [hit["score"] for hit in found["hits"]]
-    assert scores == sorted(scores, reverse=True)
+    for kind in ("image", "audio"):
+        scores = [hit["score"] for hit in found["hits"] if hit["modality"] == kind]
+        assert scores == sorted(scores, reverse=True)
+    relevances = [hit["relevance"] for hit in found["hits"]]
+    assert relevances == sorted(relevances, reverse=True)
     assert {hit["modality"] for hit in found["hits"]} == {"image", "audio"}
     assert all((hit["start"] is None) == (hit["modality"] == "image") for hit in found["hits"])
 
@@ -162,7 +165,7 @@ def test_people_see_one_line_a_file(journey):
     done = run("search", "a", "dog", "--library", base / "a.lens", "-k", "100", cwd=base, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["score", "kind", "time", "path"]
+    assert lines[0].split() == ["score", "relevance", "kind", "time", "path"]
     assert len(lines) == len(good)  # a header, and two copies on one line
     assert "\x1b" not in done.stdout
     assert any("media/two\\nlines \\x1b[31m.jpg" in line for line in lines)

@@ -69,6 +69,12 @@ def test_the_table_has_a_line_a_hit_and_times_only_with_audio():
         "0.512   image             /p/a\\nb.jpg",
         "-0.100  audio  0:05-0:15  /s/dog.wav",
     ]
+    likely, named = dataclasses.replace(picture, relevance=0.974), dataclasses.replace(sound, found_by="name")
+    assert results_table(Results([likely, named])).splitlines() == [
+        "score   relevance  kind   time       words     path",
+        "0.512   97%        image                       /p/a\\nb.jpg",
+        "-0.100             audio  0:05-0:15  its name  /s/dog.wav",
+    ]
 
 
 def test_json_is_one_ascii_line_that_gives_every_name_back(capsysbinary):
@@ -79,7 +85,7 @@ def test_json_is_one_ascii_line_that_gives_every_name_back(capsysbinary):
     assert raw.count(b"\n") == 1
     (record,) = json.loads(raw)["hits"]
     assert os.fsencode(record["path"]) == b"/p/caf\xe9 \xf0\x9f\x90\xb6\n.jpg"
-    assert set(record) == {"path", "score", "relevance", "modality", "media_id", "start", "end"}
+    assert set(record) == {"path", "score", "relevance", "modality", "found_by", "media_id", "start", "end"}
 
 
 def test_a_failure_is_one_line_even_with_a_hostile_name(tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from arrowlens.cli import commands, main, searching
+from arrowlens.cli.duplicates import duplicates
 from arrowlens.cli.parser import build_parser
 
 DOCUMENTED = {
@@ -20,6 +21,7 @@ DOCUMENTED = {
     "search TEXT --offset 40 --group folder --collapse": searching.search,
     "similar FILE --where width>=1000 --sort relevance --offset 0 --group day --collapse": searching.similar,
     "similar FILE --library DIR -k 20 --json": searching.similar,
+    "duplicates --library DIR --kind identical --kind copy --kind near --json": duplicates,
     "status --library DIR --json": commands.status,
     "skipped --library DIR --json": commands.skipped,
     "remove PATH PATH2 --library DIR --json": commands.remove,
@@ -39,7 +41,7 @@ def test_documented_commands_parse(line):
 
 
 @pytest.mark.parametrize(
-    "command", ["ingest F", "search T", "similar F", "status", "skipped", "remove P", "optimize", "ui"]
+    "command", ["ingest F", "search T", "similar F", "duplicates", "status", "skipped", "remove P", "optimize", "ui"]
 )
 def test_common_options_of_everything_that_opens_a_library(command):
     options = build_parser().parse_args([*command.split(), "--device", "cpu", "--precision", "float32"])

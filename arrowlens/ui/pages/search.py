@@ -44,7 +44,10 @@ def show(library: Library, results: Results) -> None:
     shown = results[: st.session_state.shown]
     pictures = [hit for hit in shown if hit.modality == "image"]
     sounds = [hit for hit in shown if hit.modality == "audio"]
-    st.html(f'<span class="al-quiet">{counted(len(shown), "result", "results")} in {results.took_ms:.0f} ms</span>')
+    told = f"{counted(len(shown), 'result', 'results')} in {results.took_ms:.0f} ms"
+    if results.matches is False:
+        told += ". Nothing here really matches; these are the nearest there are."
+    st.html(f'<span class="al-quiet">{told}</span>')
     show_pictures(library, pictures)
     show_sounds(library, sounds)
     if len(results) > len(shown) and st.button("More results"):

@@ -1,0 +1,227 @@
+"""Relevance: what it depends on and what not, what it is measured by, and the numbers that it is made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arrowlens.encoders.model_directory import model_info
+from arrowlens.models import resolve
+from arrowlens.search import Example, Query, Searcher, View
+from arrowlens.search.bank import Bank, bundled, weights_of
+from arrowlens.search.relevance import MATCHING, Yardstick, relevance
+from arrowlens.search.relevance_questions import questions
+from arrowlens.search.relevance_weights import FITTED_WITH, WEIGHTS
+from tests.small_library import Provider, filled_storage
+
+KINDS = ("text", "image", "audio")
+
+
+def example(path: Path) -> Example:
+    """A bundled file as the small engines take it: its size names its vector."""
+    size = path.stat().st_size
+    if path.parent.name == "sounds":
+        return Example(path.name, "audio", windows=[np.full(100, size, np.float32)])
+    return Example(path.name, "image", pixels=np.full((4, 4, 3), size))
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    for opened, _ in filled_storage(tmp_path_factory.mktemp("relevance")):
+        yield opened
+
+
+@pytest.fixture
+def bank(tmp_path):
+    return Bank(Provider(), example, tmp_path)
+
+
+@pytest.fixture
+def searcher(storage, bank):
+    return Searcher(storage, Provider(), bank)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def some(n: int, seed: int, d: int = 8) -> np.ndarray:
+    return unit(np.random.default_rng(seed).standard_normal((n, d)))
+
+
+@given(
+    route=st.sampled_from(sorted(WEIGHTS)),
+    seed=st.integers(0, 2**32 - 1),
+    scores=st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=30),
+    n_compared=st.integers(1, 10**9),
+    composed=st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_it_lies_in_0_to_1_and_rises_with_the_score(route, seed, scores, n_compared, composed):
+    yardstick = Yardstick.measured(some(20, seed), some(30, seed + 1))
+    standing = yardstick.standing(some(2, seed + 2), np.sort(np.array(scores, np.float32)), composed=composed)
+    found = relevance(standing, n_compared, WEIGHTS[route])
+    assert np.isfinite(found).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert (np.diff(found) >= 0).all()
+    fewer = relevance(standing, max(1, n_compared // 2), WEIGHTS[route])
+    assert (found <= fewer + 1e-12).all()  # more comparisons, more chance
+
+
+@pytest.mark.parametrize("shift", [0.5, 3.0])
+def test_a_space_whose_scores_are_moved_and_stretched_gives_the_same(shift):
+    """A direction that all vectors share turns each cosine c into (c + s * s) / (1 + s * s)."""
+    texts, files, question, hits = some(40, 0), some(30, 1), some(1, 2), some(10, 3)
+    plain = Yardstick.measured(texts, files).standing(question, hits @ question[0])
+
+    def moved(rows: np.ndarray) -> np.ndarray:
+        return unit(np.pad(rows, ((0, 0), (0, 1)), constant_values=shift))
+
+    other = Yardstick.measured(moved(texts), moved(files))
+    scores = moved(hits) @ moved(question)[0]
+    assert np.ptp(scores) < np.ptp(hits @ question[0])
+    np.testing.assert_allclose(other.standing(moved(question), scores), plain, atol=1e-9)
+
+
+def test_files_are_not_compared_with_themselves():
+    files = some(30, 1)
+    with_itself, without = Yardstick.measured(files, files), Yardstick.measured(files, files, same=True)
+    products = files @ files.T
+    assert without.middle == pytest.approx(products[~np.eye(30, dtype=bool)].mean())
+    assert with_itself.middle > without.middle
+
+
+def test_a_question_that_everything_resembles_is_worth_less():
+    yardstick = Yardstick.measured(some(40, 0), some(30, 1))
+    middling = unit(yardstick.mean)[None]
+    score = np.array([0.8])
+    assert yardstick.standing(middling, score) < yardstick.standing(-middling, score)
+    assert yardstick.standing(middling, score, composed=True) < yardstick.standing(middling, score)
+
+
+def test_the_numbers_belong_to_the_bundled_models():
+    models = resolve("demo")
+    digests = {role: model_info(path).digest for role, path in models.directories().items() if role in FITTED_WITH}
+    assert digests == FITTED_WITH, "a demo model has changed: make fit-relevance"
+    assert {weights_of(asked, found) for asked in KINDS for found in KINDS[1:]} == set(WEIGHTS.values())
+
+
+def test_ordinary_questions_and_bundled_files_are_many_and_always_the_same():
+    assert len(set(questions())) == len(questions()) >= 300
+    assert len(bundled("image")) == 64
+    assert len(bundled("audio")) >= 50
+    assert bundled("image") == bundled("image")
+    assert len({path.parent for path in bundled("image")}) >= 6
+
+
+def test_a_bank_is_encoded_once_and_kept_for_its_model_only(tmp_path, monkeypatch):
+    first = {kind: Bank(Provider(), example, tmp_path).vectors(kind) for kind in KINDS}
+    kept = sorted(tmp_path.iterdir())
+    assert len(kept) == 3
+
+    def unread(path):
+        raise AssertionError(f"{path} is read again")
+
+    again = Bank(Provider(), unread, tmp_path)
+    for kind in KINDS:
+        np.testing.assert_array_equal(again.vectors(kind), first[kind])
+    monkeypatch.setattr(Provider, "digest", lambda self, role: "d" * 64)
+    Bank(Provider(), example, tmp_path).vectors("image")
+    assert len(set(tmp_path.iterdir()) - set(kept)) == 1
+    with pytest.raises(AssertionError, match="is read again"):
+        Bank(Provider(), unread, tmp_path).vectors("audio")
+
+
+@pytest.mark.parametrize("damage", [b"", b"no vectors", "other shape", "not finite"])
+def test_a_damaged_file_of_a_bank_is_made_anew(tmp_path, damage):
+    good = Bank(Provider(), example, tmp_path).vectors("image")
+    (path,) = tmp_path.iterdir()
+    if isinstance(damage, bytes):
+        path.write_bytes(damage)
+    else:
+        np.save(path, good[:3] if damage == "other shape" else np.full_like(good, np.nan))
+    np.testing.assert_array_equal(Bank(Provider(), example, tmp_path).vectors("image"), good)
+    np.testing.assert_array_equal(np.load(path), good)
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path):
+    (tmp_path / "file").touch()
+    assert Bank(Provider(), example, tmp_path / "file" / "below").vectors("text").shape == (len(questions()), 16)
+
+
+QUESTIONS = {
+    "text": Query("a red bicycle", mode="vector"),
+    "composed": Query("a dog", plus=("a cat",), minus=("rain",), mode="vector"),
+    "away": Query(minus=("rain",)),
+}
+
+
+@pytest.mark.parametrize("query", QUESTIONS.values(), ids=QUESTIONS)
+def test_it_does_not_depend_on_k_or_the_page(searcher, query):
+    everything = searcher.search(query, View(98))
+    whole = {hit.media_id: hit.relevance for hit in everything}
+    values = [hit.relevance for hit in everything]
+    assert len(whole) == 98
+    assert values == sorted(values, reverse=True)
+    for modality in ("image", "audio"):
+        scores = [hit.score for hit in everything if hit.modality == modality]
+        assert scores == sorted(scores, reverse=True)
+    for k, offset in ((1, 0), (7, 0), (7, 14), (50, 30)):
+        page = searcher.search(query, View(k, offset=offset))
+        assert {hit.media_id: hit.relevance for hit in page}.items() <= whole.items()
+        assert page.matches == everything.matches == (values[0] >= MATCHING)
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_files_asked_with_their_like(searcher, modality):
+    if modality == "image":
+        asked = Example("x", "image", pixels=np.full((4, 4, 3), 9, np.uint8))
+    else:
+        asked = Example("x", "audio", windows=[np.full(100, value, np.float32) for value in (1, 2, 3)])
+    hits = searcher.similar(asked, View(40))
+    assert len(hits) == 40
+    assert [hit.relevance for hit in hits] == sorted((hit.relevance for hit in hits), reverse=True)
+    first = searcher.similar(Example("itself", modality, hits[0].content_hash), View(3))
+    assert first.matches
+    assert first[0].relevance > 10 * first[2].relevance
+
+
+def test_what_words_find_has_the_relevance_of_its_meaning(searcher):
+    by_meaning = {hit.media_id: hit for hit in searcher.search(Query("7", mode="vector"), View(98))}
+    both = searcher.search(Query("7"), View(20))
+    found = [hit for hit in both if hit.found_by != "meaning"]
+    assert found
+    assert [hit.relevance for hit in found] == [by_meaning[hit.media_id].relevance for hit in found]
+    assert both.matches  # the words are there
+    only_words = searcher.search(Query("7", mode="keyword"), View(20))
+    assert only_words.matches
+    assert {hit.relevance for hit in only_words} == {None}
+
+
+def test_without_a_bank_nothing_is_claimed(storage):
+    results = Searcher(storage, Provider()).search(Query("a red bicycle", mode="vector"), View(5))
+    assert {hit.relevance for hit in results} == {None}
+    assert results.matches is None
+
+
+def test_nothing_matches_where_nothing_is_found(searcher):
+    results = searcher.search(Query("a red bicycle", mode="vector"), View(5, offset=1000))
+    assert len(results) == 0
+    assert results.matches is False
+    assert results[:0].matches is False
+
+
+def test_results_say_whether_anything_matches(searcher):
+    stored = searcher.search(Query("x", modality="image", mode="vector"), View(1))[0]
+    assert searcher.similar(Example("x", "image", stored.content_hash), View(5)).to_arrow().schema.metadata == {
+        b"matches": b"true"
+    }
+    nothing = searcher.search(Query("x", mode="vector"), View(5))
+    assert nothing.matches is False
+    assert nothing[:2].matches is False
+    assert "nothing matches" in repr(nothing)
