@@ -28,6 +28,7 @@ N_VECTORS = 50  # that are searched for, of each role
 N_FILES = 8  # that are encoded again
 MIN_RECALL = 0.97
 SAME = 0.9999  # cosine from which on two vectors are the same
+_WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
 _ROLE_OF = {"image": "clip", "audio": "audio"}
 _OPTIMIZE = "`arrowlens optimize`"
 _INGEST = "`arrowlens ingest` on its folder"
@@ -218,6 +219,7 @@ def _table(name: str, shape: Shape) -> Iterator[Finding]:
     level: Level = "notice" if shape.n_fragments > MAX_FRAGMENTS else "ok"
     cure = f"{_OPTIMIZE} joins them" if level == "notice" else ""
     yield Finding(f"{name}: fragments", level, shape.n_fragments, cure)
-    level = "notice" if shape.is_wasteful else "ok"
+    is_wasteful = shape.has_deleted or (shape.is_wasteful and shape.n_wasted > _WORTH_A_WORD)
+    level = "notice" if is_wasteful else "ok"
     cure = f"{_OPTIMIZE} frees them" if level == "notice" else ""
     yield Finding(f"{name}: bytes of old versions and deleted rows", level, shape.n_wasted, cure)

@@ -60,6 +60,7 @@ class Tables:
         self._database: Any = None
         self._open: dict[str, LanceTable] = {}
         self._durable = Durable()
+        self._deleted_from: set[str] = set()
 
     def names(self) -> list[str]:
         """The tables there are, sorted; found by their folders, without importing lancedb."""
@@ -160,6 +161,7 @@ class Tables:
             table = self.table(name)
             for part in _parts(values) if table is not None else ():
                 assert table is not None
+                self._deleted_from.add(name)
                 self._delete_part(table, column, part)
             self._durable.sync(self._path(name))
 
@@ -189,7 +191,10 @@ class Tables:
         with translated(f"{self._folder}: compacting {name}"):
             upkeep = self._upkeep(name)
             if upkeep is not None:
-                self.retried(lambda: upkeep.after_run(thorough=thorough))
+                # A file of which all rows are deleted is gone from the newest version, not from the disk.
+                is_purge_due = name in self._deleted_from
+                self.retried(lambda: upkeep.after_run(thorough=thorough, purge=is_purge_due))
+                self._deleted_from.discard(name)
 
     def keep_in_shape_meanwhile(self, name: str) -> None:
         """Index and compact a table that has grown, or fallen into too many parts, during a run.

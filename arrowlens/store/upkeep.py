@@ -23,7 +23,7 @@ MAX_FRAGMENTS = 8  # each merge leaves one; every query visits them all
 MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which would else write everything again with every eighth merge
 MAX_FRAGMENTS_EVER = 512
 _MAX_WASTE = 0.1  # of what the rows take
-_SLACK = 96 * 1024  # bytes; what one merge leaves, compaction of a single fragment does not take away
+_SLACK = 64 * 1024  # bytes
 _FOR_EVER = dt.timedelta(days=36_500)
 # A search that reads an earlier version meanwhile finds its files gone, and reads the new one.
 _AT_ONCE = dt.timedelta(milliseconds=1)
@@ -94,13 +94,17 @@ class Upkeep:
     durable: Durable
     index_from: int
 
-    def after_run(self, *, thorough: bool) -> None:
-        """Index and compact if there is cause; if ``thorough``, build the vector index anew and compact in any case."""
+    def after_run(self, *, thorough: bool, purge: bool = False) -> None:
+        """Index and compact if there is cause; if ``thorough``, build the vector index anew and compact in any case.
+
+        Args:
+            purge: rows were deleted: compact.
+        """
         has_words = WORDS in self.table.schema.names
         self._keep_indexes(anew=thorough)
         if has_words:
             keep_words(self.table)
-        if thorough or shape_of(self.table, self.folder).is_compaction_due:
+        if thorough or purge or shape_of(self.table, self.folder).is_compaction_due:
             has_words_of_deleted = has_words and _has_deleted(self.folder)
             self._compact()
             if _has_deleted(self.folder):

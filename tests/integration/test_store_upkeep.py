@@ -73,6 +73,19 @@ def test_what_is_removed_is_gone_from_the_disk(tmp_path):
     assert not storage.needs_optimizing()
 
 
+def test_all_files_of_a_run_removed_leave_nothing_on_the_disk(tmp_path):
+    """Their rows lie in a file of their own, which the newest version merely ceases to name."""
+    storage = library(tmp_path / "l")
+    commit(storage, [f"a-{number}" for number in range(1000)])
+    end_of_run(storage)
+    commit(storage, [f"b-{number}" for number in range(5)])
+    end_of_run(storage)
+    assert traces(storage, "b-2")
+    storage.delete_media([f"b-{number}" for number in range(5)])
+    assert traces(storage, "b-2") == []
+    assert traces(storage, "a-2")
+
+
 def test_the_last_file_removed_leaves_nothing_of_itself(tmp_path):
     storage = library(tmp_path / "l")
     commit(storage, ["only"])
