@@ -112,7 +112,7 @@ class Searcher:
             kinds = [part.kind for part in parts]
             is_composed = len(parts) > 1 or parts[0].weight < 0
         caption = caption_vector(self._storage, self._provider, query)
-        question = _Question(vectors, words, query.modality, kinds, is_composed, caption)
+        question = _Question(vectors, words, query.modality, kinds, is_composed, caption=caption)
         return self._answer(question, view, started, notices)
 
     def search_many(self, queries: Sequence[Query], view: View = View()) -> list[Results]:  # noqa: B008
