@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
-from arrowlens.conversion.hub import cache_directory
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import ArrowlensError, InputError, LibraryNotFoundError, MediaError, ModelMismatchError
-from arrowlens.examples import ExampleReader
+from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
-from arrowlens.media.files import open_regular
+from arrowlens.media.files import read_regular
 from arrowlens.models import resolve
 from arrowlens.search import (
     KINDS,
@@ -32,14 +28,12 @@ from arrowlens.search import (
     Mode,
     Query,
     Results,
-    Searcher,
     ViewOptions,
     find_duplicates,
     view_of,
 )
-from arrowlens.search.bank import Bank
 from arrowlens.search.results import Modality
-from arrowlens.serving import model_records, provider_of, remembered_models
+from arrowlens.serving import Serving, model_records, provider_of, remembered_models
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage
 
@@ -53,7 +47,6 @@ __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
 DEFAULT_MODELS = "base"  # of a new library
 
 StrPath = str | os.PathLike[str]
-_T = TypeVar("_T")
 
 
 class Library:
@@ -64,14 +57,7 @@ class Library:
 
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
         self._storage = storage
-        self._lock = threading.Lock()  # held while the models are replaced
-        self._serve(provider)
-
-    def _serve(self, provider: MultimodalEmbeddingProvider) -> None:
-        self._provider = provider
-        self._examples = ExampleReader(self._storage, provider)
-        self._bank = Bank(provider, self._examples.file, cache_directory() / "relevance")
-        self._searcher = Searcher(self._storage, provider, self._bank)
+        self._serving = Serving(storage, provider)
 
     @classmethod
     def open(
@@ -170,7 +156,7 @@ class Library:
         """
         examples = tuple(map(self._example, like))
         query = Query(text, tuple(plus), tuple(minus), examples, weights or {}, modality, mode)
-        return self._asked(lambda: self._searcher.search(query, view_of(k, **view)))
+        return self._serving.asked(lambda: self._serving.searcher.search(query, view_of(k, **view)))
 
     def search_many(
         self,
@@ -192,7 +178,7 @@ class Library:
         if isinstance(texts, str):
             raise InputError("search_many takes several texts; search takes one")
         queries = [Query(text, modality=modality, mode=mode) for text in texts]
-        return self._asked(lambda: self._searcher.search_many(queries, view_of(k, **view)))
+        return self._serving.asked(lambda: self._serving.searcher.search_many(queries, view_of(k, **view)))
 
     def similar(self, path: StrPath, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files that look or sound most like a file, of the same kind as it; ``view`` as for ``search``.
@@ -205,7 +191,7 @@ class Library:
             MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no model for that kind.
         """
-        return self._asked(lambda: self._searcher.similar(self._examples.file(path), view_of(k, **view)))
+        return self._serving.similar(lambda examples: examples.file(path), view_of(k, **view))
 
     def search_by_upload(self, data: bytes, name: str, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """As ``similar``, for a file's bytes. ``name`` is only for messages; nothing is stored.
@@ -213,7 +199,7 @@ class Library:
         Raises:
             MediaError: the bytes cannot be decoded; says why. InputError, ModelLoadError: as ``similar``.
         """
-        return self._asked(lambda: self._searcher.similar(self._examples.upload(data, name), view_of(k, **view)))
+        return self._serving.similar(lambda examples: examples.upload(data, name), view_of(k, **view))
 
     def similar_to(self, hit: Hit, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
@@ -223,7 +209,7 @@ class Library:
         Raises:
             InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
         """
-        return self._asked(lambda: self._searcher.similar(self._examples.hit(hit), view_of(k, **view)))
+        return self._serving.similar(lambda examples: examples.hit(hit), view_of(k, **view))
 
     def search_by_image(self, image: Image.Image, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
@@ -232,7 +218,7 @@ class Library:
             InputError: ``k`` or ``view`` is unusable, or no PIL image. MediaError: pixels that are not finite.
             ModelLoadError: the library has no CLIP model.
         """
-        return self._asked(lambda: self._searcher.similar(self._examples.picture(image), view_of(k, **view)))
+        return self._serving.similar(lambda examples: examples.picture(image), view_of(k, **view))
 
     def search_by_audio(self, samples: np.ndarray, rate: int, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` recordings nearest to a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length.
@@ -241,7 +227,7 @@ class Library:
             AudioValidationError: unusable samples or rate. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no audio model.
         """
-        return self._asked(lambda: self._searcher.similar(self._examples.samples(samples, rate), view_of(k, **view)))
+        return self._serving.similar(lambda examples: examples.samples(samples, rate), view_of(k, **view))
 
     def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
         """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
@@ -273,15 +259,10 @@ class Library:
         if not rows:
             raise MediaError(f"the library holds no file {media_id!r}; search again")
         path = rows[0]["absolute_path"]
-        name = Path(os.fsdecode(path)).name
         try:
-            with open_regular(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                if max_bytes is not None and size > max_bytes:
-                    raise MediaError(f"{size / 1e6:,.0f} MB is over the limit of {max_bytes / 1e6:,.0f} MB")
-                return file.read()
+            return read_regular(path, max_bytes)
         except MediaError as error:
-            raise MediaError(f"{name}: {error}") from error
+            raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
@@ -317,9 +298,11 @@ class Library:
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
         )
         paths = [Path(folder).expanduser() for folder in folders]
-        report = self._asked(lambda: ingest.run(self._storage, self._provider, paths, options, on_event, stop))
+        report = self._serving.asked(
+            lambda: ingest.run(self._storage, self._serving.provider, paths, options, on_event, stop)
+        )
         if report.indexed and not (stop is not None and stop.is_set()):
-            self._prepare_bank()
+            self._serving.prepare_bank()
         return report
 
     def migrate(
@@ -350,14 +333,13 @@ class Library:
             writing. StorageError: the disk or the database refused. WorkerError: as ``ingest``.
         """
         model_set = resolve(models, on_progress)
-        provider = provider_of(model_set, self._provider.device, self._provider.precision)
+        provider = provider_of(model_set, self._serving.provider.device, self._serving.provider.precision)
         options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)
         report = ingest.migrate(self._storage, provider, records, options, on_event, stop)
         if report.switched:
-            with self._lock:
-                self._serve(provider)
-            self._prepare_bank()
+            self._serving.replace(provider)
+            self._serving.prepare_bank()
         return report
 
     def plan(self, *folders: StrPath, prune: bool = True, retry: bool = False) -> IngestPlan:
@@ -370,15 +352,13 @@ class Library:
 
     def status(self) -> LibraryStatus:
         """What the library holds and how it works; loads no model."""
-        return LibraryStatus.of(self.path, self._storage.settings, self._storage.statistics(), self._provider.runtime)
+        return LibraryStatus.of(
+            self.path, self._storage.settings, self._storage.statistics(), self._serving.provider.runtime
+        )
 
     def skipped(self) -> list[SkippedFile]:
         """Files that could not be read, with reasons, by path."""
-        rows = self._storage.skipped().to_pylist()
-        return [
-            SkippedFile(Path(os.fsdecode(row["absolute_path"])), row["reason"], row["state"] == "indexed")
-            for row in rows
-        ]
+        return [SkippedFile.of(row) for row in self._storage.skipped().to_pylist()]
 
     def remove(self, paths: Sequence[StrPath]) -> int:
         """Forget files, and folders with everything below them; the files themselves stay. Returns how many it were.
@@ -389,15 +369,7 @@ class Library:
             InputError: the library knows nothing at one of the paths; nothing is forgotten then.
             LibraryBusyError, StorageError: another process is writing; the database refused.
         """
-        media_ids: dict[str, None] = {}
-        with self._storage.writing():
-            for path in map(_absolute, paths):
-                known = self._known_at(path) or self._known_at(_through_links(path))
-                if not known:
-                    raise InputError(f"the library knows nothing at {path}; `arrowlens status` shows its folders")
-                media_ids.update(dict.fromkeys(known))
-            self._storage.delete_media(list(media_ids))
-        return len(media_ids)
+        return self._storage.forget([Path(path).expanduser() for path in paths])
 
     def optimize(self) -> None:
         """Compact the library's files and drop what is no longer used; ingesting does this by itself when it pays.
@@ -421,46 +393,9 @@ class Library:
 
         if min(n_vectors, n_files) < 1:
             raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
-        return list(Doctor(self._storage, self._provider).findings(n_vectors, n_files))
+        return list(Doctor(self._storage, self._serving.provider).findings(n_vectors, n_files))
 
     # -- putting together -----------------------------------------------------------------------------------------
 
-    def _asked(self, ask: Callable[[], _T]) -> _T:
-        """``ask`` with the models that serve, which another process may have changed a moment ago."""
-        try:
-            return ask()
-        except ModelMismatchError:
-            self._follow_models()
-            return ask()
-
-    def _follow_models(self) -> None:
-        with self._lock:
-            settings, provider = self._storage.settings, self._provider
-            roles = settings.models.items()
-            remembered = remembered_models(settings)
-            if remembered and not all(provider.has(role) and provider.digest(role) == r.digest for role, r in roles):
-                self._serve(provider_of(resolve(remembered), provider.device, provider.precision))
-
-    def _prepare_bank(self) -> None:
-        """Make what relevance is measured by while the models are warm, so that no search has to."""
-        status = self._storage.statistics()
-        held: dict[Modality, int] = {"image": status.images, "audio": status.audio}
-        with suppress(ArrowlensError):  # the search that needs it makes it, or says why it cannot
-            self._bank.prepare([kind for kind, n_files in held.items() if n_files])
-
-    def _known_at(self, path: str) -> list[str]:
-        known: list[str] = self._storage.media_under(path)["media_id"].to_pylist()
-        return known
-
     def _example(self, like: StrPath | Hit) -> Example:
-        return self._examples.hit(like) if isinstance(like, Hit) else self._examples.file(like)
-
-
-def _absolute(path: StrPath) -> str:
-    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow the links in it
-
-
-def _through_links(path: str) -> str:
-    """The path as ingest names it: folders by their real names, the last part as it is, for it may be a link itself."""
-    parent, name = os.path.split(path)
-    return os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - text throughout, as the store takes it
+        return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)

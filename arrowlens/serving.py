@@ -1,12 +1,76 @@
-"""From a model set to what a library works with and remembers of it, and back."""
+"""The models that a library works with: a set's encoders, what is remembered of it, and how they are replaced."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
+from arrowlens.conversion.hub import cache_directory
 from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.errors import ArrowlensError, ModelMismatchError
+from arrowlens.examples import ExampleReader
 from arrowlens.models import ModelSet, resolve
-from arrowlens.store import ModelRecord, Settings
+from arrowlens.search import Example, Results, Searcher, View
+from arrowlens.search.bank import Bank
+from arrowlens.search.results import Modality
+from arrowlens.store import ModelRecord, MultimodalStorage, Settings
+
+_T = TypeVar("_T")
+
+
+class Serving:
+    """What questions are asked with; replaced as a whole when the library changes its models.
+
+    Attributes:
+        provider: the encoders. examples: reads files that are asked with.
+        searcher: asks the store. bank: what relevance is measured by.
+    """
+
+    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()  # held while the models are replaced
+        self._use(provider)
+
+    def _use(self, provider: MultimodalEmbeddingProvider) -> None:
+        self.provider = provider
+        self.examples = ExampleReader(self._storage, provider)
+        self.bank = Bank(provider, self.examples.file, cache_directory() / "relevance")
+        self.searcher = Searcher(self._storage, provider, self.bank)
+
+    def replace(self, provider: MultimodalEmbeddingProvider) -> None:
+        """Ask with other models from now on."""
+        with self._lock:
+            self._use(provider)
+
+    def asked(self, ask: Callable[[], _T]) -> _T:
+        """``ask()`` with the models that serve, which another process may have changed a moment ago."""
+        try:
+            return ask()
+        except ModelMismatchError:
+            self._follow()
+            return ask()
+
+    def similar(self, example: Callable[[ExampleReader], Example], view: View) -> Results:
+        """The files nearest to what ``example`` reads."""
+        return self.asked(lambda: self.searcher.similar(example(self.examples), view))
+
+    def prepare_bank(self) -> None:
+        """Make what relevance is measured by while the models are warm, so that no search has to."""
+        status = self._storage.statistics()
+        held: dict[Modality, int] = {"image": status.images, "audio": status.audio}
+        with suppress(ArrowlensError):  # the search that needs it makes it, or says why it cannot
+            self.bank.prepare([kind for kind, n_files in held.items() if n_files])
+
+    def _follow(self) -> None:
+        with self._lock:
+            settings, provider = self._storage.settings, self.provider
+            roles = settings.models.items()
+            remembered = remembered_models(settings)
+            if remembered and not all(provider.has(role) and provider.digest(role) == r.digest for role, r in roles):
+                self._use(provider_of(resolve(remembered), provider.device, provider.precision))
 
 
 def provider_of(model_set: ModelSet, device: str | None, precision: str) -> MultimodalEmbeddingProvider:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from arrowlens.encoders import Runtime
@@ -73,3 +74,8 @@ class SkippedFile:
     path: Path
     reason: str
     still_found: bool = False
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """From a row of ``MultimodalStorage.skipped``."""
+        return cls(Path(os.fsdecode(row["absolute_path"])), row["reason"], row["state"] == "indexed")

@@ -132,8 +132,11 @@ class Committer(Gathering):
 
     def touch(self, prepared: Prepared) -> None:
         """A file that has a new time, another caption or a row of an older layout, and the old content."""
-        if _lacks_caption(prepared):
-            self._keep(prepared.found, "the text file with its caption cannot be read; check the permissions")
+        if prepared.caption_unread:
+            self._keep(
+                prepared.found,
+                "the text file with its caption cannot be read; check its permissions, or where it links to",
+            )
             return
         self._media[prepared.found.media_id] = _indexed_row(prepared)
         self._progress.count("unchanged", prepared.found.path)
@@ -214,14 +217,8 @@ def _vector_row(prepared: Prepared, index: int, vector: Any) -> VectorRow:  # no
 
 def _indexed_row(prepared: Prepared) -> dict[str, Any]:
     # Without its stamp, a caption that could not be read is looked for again.
-    stamp = None if _lacks_caption(prepared) else prepared.found.caption_stamp
+    stamp = None if prepared.caption_unread else prepared.found.caption_stamp
     return _media_row(prepared.found, prepared.decoded) | {"caption": prepared.caption, "caption_stamp": stamp}
-
-
-def _lacks_caption(prepared: Prepared) -> bool:
-    """Whether there is a text file beside it that the system keeps back."""
-    sidecar = prepared.found.sidecar
-    return sidecar is not None and prepared.caption is None and not os.access(sidecar, os.R_OK)
 
 
 def _media_row(found: Found, decoded: Decoded, reason: str | None = None) -> dict[str, Any]:

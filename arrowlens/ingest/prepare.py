@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Prepared:
             nothing for a picture that there is no model for.
         windows: of a recording; empty for a picture.
         unread: the system kept its bytes back, so that nothing is known of its content.
-        caption: the text of the file beside it.
+        caption: the text of the file beside it. caption_unread: there is one, and the system kept it back.
         needs_room: it was left alone, since it takes much memory; ``Preparer.alone`` takes it.
     """
 
@@ -40,6 +40,7 @@ class Prepared:
     windows: tuple[Window, ...] = ()
     unread: bool = False
     caption: str | None = None
+    caption_unread: bool = False
     needs_room: bool = False
 
     @property
@@ -114,8 +115,7 @@ class Preparer:
             return Prepared(found, bare, unread=self._is_unread(found, decoded))
         try:
             prepared = self._contents(found, decoded, bare)
-            caption = read_caption(found.sidecar) if found.sidecar is not None else None
-            return dataclasses.replace(prepared, caption=caption)
+            return dataclasses.replace(prepared, **_caption(found))
         except Exception as error:  # whatever it is, it costs this file only
             cause = " ".join(str(error).split())
             reason = f"cannot be prepared for the model: {type(error).__name__}{f': {cause}' if cause else ''}"
@@ -146,3 +146,11 @@ class Preparer:
     def _is_too_large(self, found: Found) -> bool:
         limit = self.limits.max_image_bytes if found.modality == "image" else self.limits.max_file_bytes
         return found.size is not None and found.size > limit
+
+
+def _caption(found: Found) -> dict[str, Any]:
+    """The fields of ``Prepared`` that tell of the text file beside it."""
+    try:
+        return {"caption": None if found.sidecar is None else read_caption(found.sidecar)}
+    except MediaError:
+        return {"caption_unread": True}

@@ -256,7 +256,7 @@ class _Walker:
 
 
 def _sidecar(name: bytes, here: _Place) -> tuple[bytes | None, str | None]:
-    """Path and stamp of the text file that belongs to a media file."""
+    """Path and stamp of the text file that belongs to a media file; without a stamp, the system keeps it back."""
     for wanted in (name + _TEXT_SUFFIX, os.path.splitext(name)[0] + _TEXT_SUFFIX):  # noqa: PTH122 - bytes
         if wanted not in here.texts:
             continue
@@ -266,7 +266,7 @@ def _sidecar(name: bytes, here: _Place) -> tuple[bytes | None, str | None]:
         try:
             status = os.stat(path)  # noqa: PTH116 - bytes
         except OSError:
-            continue
+            return path, None
         if stat.S_ISREG(status.st_mode):
             return path, f"{status.st_size}:{status.st_mtime_ns}"
     return None, None

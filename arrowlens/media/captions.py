@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arrowlens.errors import MediaError
-from arrowlens.media.files import open_regular
+from arrowlens.media.files import explain_os_error, open_regular
 from arrowlens.media.tags import printable
 
 MAX_CAPTION_CHARS = 10_000
@@ -13,14 +13,17 @@ _MAX_BYTES = 4 * MAX_CAPTION_CHARS + 3  # UTF-8 takes up to 4 a character, behin
 def read_caption(path: bytes) -> str | None:
     """The text of a sidecar file: UTF-8, with or without a mark, else Windows' Western code page.
 
-    At most 10,000 characters, printable, with runs of blanks and line ends as one blank. None for a file that is gone,
-    forbidden, not a regular one, empty, or no text.
+    At most 10,000 characters, printable, with runs of blanks and line ends as one blank. None for a file that is empty
+    or no text.
+
+    Raises:
+        MediaError: it is gone, forbidden, not a regular file, or reading failed: nothing is known of its text.
     """
-    try:
-        with open_regular(path) as file:
+    with open_regular(path) as file:
+        try:
             data = file.read(_MAX_BYTES)
-    except (MediaError, OSError):
-        return None
+        except OSError as error:
+            raise MediaError(explain_os_error(error)) from error
     if b"\0" in data:
         return None
     return printable(_decoded(data))[:MAX_CAPTION_CHARS].rstrip() or None

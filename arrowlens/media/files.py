@@ -58,6 +58,19 @@ def open_regular(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> I
         yield file
 
 
+def read_regular(path: bytes, max_bytes: int | None = None) -> bytes:
+    """A regular file's bytes.
+
+    Raises:
+        MediaError: as ``open_regular``, or it has more than ``max_bytes``.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if max_bytes is not None and size > max_bytes:
+            raise MediaError(f"{size / 1e6:,.0f} MB is over the limit of {max_bytes / 1e6:,.0f} MB")
+        return file.read()
+
+
 def read_all(file: BinaryIO, size: int) -> bytes:
     """Read exactly ``size`` bytes from the start.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.errors import InputError
 from arrowlens.store.checkup import LibraryExaminer
 from arrowlens.store.named import query_named, store_named
 from arrowlens.store.ranking import vouched
@@ -22,6 +24,8 @@ from arrowlens.store.schema import (
 )
 from arrowlens.store.vectors import VectorRow, vector_table
 from arrowlens.store.words import WORDS, words_of
+
+StrPath = str | os.PathLike[str]
 
 
 class MultimodalStorage(LibraryExaminer):
@@ -105,6 +109,28 @@ class MultimodalStorage(LibraryExaminer):
             self.repair()
             self.forget_roots({*self.all_media(["root_id"])["root_id"].to_pylist()})
             self.optimize(thorough=False)
+
+    def forget(self, paths: Sequence[StrPath]) -> int:
+        """Forget files, and folders with everything below them; returns how many files it were.
+
+        Raises:
+            InputError: nothing is known at one of the paths; nothing is forgotten then.
+            LibraryBusyError, StorageError: as for writing.
+        """
+        media_ids: dict[str, None] = {}
+        with self.writing():
+            for path in paths:
+                whole = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the links in it
+                known = self._known_at(whole) or self._known_at(_through_links(whole))
+                if not known:
+                    raise InputError(f"the library knows nothing at {whole}; `arrowlens status` shows its folders")
+                media_ids.update(dict.fromkeys(known))
+            self.delete_media(list(media_ids))
+        return len(media_ids)
+
+    def _known_at(self, path: str) -> list[str]:
+        known: list[str] = self.media_under(path)["media_id"].to_pylist()
+        return known
 
     def repair(self) -> int:
         """Delete vectors and thumbnails that no ``media`` row vouches for; returns how many vectors.
@@ -208,3 +234,9 @@ class MultimodalStorage(LibraryExaminer):
         best = query_named(self._tables, "vision", "image_id", query_embedding, top_k, model)
         pairs = zip(best["media_id"].to_pylist(), best["score"].to_pylist(), strict=True)
         return [{"image_id": image_id, "similarity": score} for image_id, score in pairs]
+
+
+def _through_links(path: str) -> str:
+    """The path as ingest names it: folders by their real names, the last part as it is, for it may be a link itself."""
+    parent, name = os.path.split(path)
+    return os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - text throughout, as the store takes it

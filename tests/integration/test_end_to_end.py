@@ -57,7 +57,7 @@ def library(media, tmp_path_factory):
 
 def test_the_store_answers_as_the_models_do(library):
     """Every score is the cosine of the text with a fresh encoding of the file, within float16's precision."""
-    provider = library._provider
+    provider = library._serving.provider
     text = provider.clip_engine.encode_text(["a blue guitar"])[0]
     processor = provider.clip_engine.image_processor
     hits = library.search("a blue guitar", k=100, modality="image")

@@ -99,6 +99,22 @@ def test_a_caption_is_stored_and_follows_its_file_without_encoding(storage, fold
     assert versions(storage) == state
 
 
+def test_a_caption_that_cannot_be_read_now_is_kept(storage, folder, provider):
+    picture, text = folder / "picture 002.png", folder / "picture 002.txt"
+    (folder / "elsewhere.text").write_text("two patches")
+    text.symlink_to("elsewhere.text")
+    run(storage, provider, [folder])
+    (folder / "elsewhere.text").rename(folder / "away")
+    for _ in range(2):
+        assert counts(run(storage, provider, [folder])) == (0, N_FILES - 1, 1, 0)
+        row = storage.media_by_path(picture)
+        assert (row["caption"], row["state"]) == ("two patches", "indexed")
+        assert "caption cannot be read" in row["reason"]
+    (folder / "away").rename(folder / "elsewhere.text")
+    assert counts(run(storage, provider, [folder])) == (0, N_FILES, 0, 0)
+    assert storage.media_by_path(picture)["reason"] is None
+
+
 def test_when_and_where_a_file_came_about(storage, tmp_path, provider):
     base = tmp_path / "in"
     base.mkdir()

@@ -301,10 +301,9 @@ def test_captions(tmp_path: Path) -> None:
     assert caption("日".encode() * 20_000) == "日" * 10_000
     assert caption("ab😀".encode() * 20_000) == "ab😀" * 3_333 + "a"
     path.unlink()
-    assert read_caption(bytes(path)) is None
-    path.mkdir()
-    assert read_caption(bytes(path)) is None
-    assert read_caption(b"/dev/zero") is None
+    for unread in (bytes(path), bytes(tmp_path), b"/dev/zero"):
+        with pytest.raises(MediaError):
+            read_caption(unread)
 
 
 def test_hash_of_a_file(tmp_path: Path) -> None:
