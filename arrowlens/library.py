@@ -33,7 +33,7 @@ from arrowlens.search import (
     view_of,
 )
 from arrowlens.search.results import Modality
-from arrowlens.serving import Serving, model_records, provider_of, remembered_models
+from arrowlens.serving import Serving, bind, model_records, provider_of, remembered_models
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage
 
@@ -83,7 +83,7 @@ class Library:
 
         Raises:
             LibraryNotFoundError: none there, and none is to be made. LibraryVersionError: a newer Arrowlens wrote it.
-            ModelMismatchError: it was made with other models. ModelError: its models cannot be had.
+            ModelMismatchError: it was made with other models than ``models``. ModelError: its models cannot be had.
         """
         storage: MultimodalStorage | None = None
         try:
@@ -96,7 +96,7 @@ class Library:
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)
         provider = provider_of(model_set, device, precision)
         storage = storage or MultimodalStorage(path, create=True)
-        storage.bind_models(model_records(model_set, provider))
+        bind(storage, model_records(model_set, provider), named=models is not None)
         return cls(storage, provider)
 
     def __enter__(self) -> Self:
@@ -394,8 +394,6 @@ class Library:
         if min(n_vectors, n_files) < 1:
             raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
         return list(Doctor(self._storage, self._serving.provider).findings(n_vectors, n_files))
-
-    # -- putting together -----------------------------------------------------------------------------------------
 
     def _example(self, like: StrPath | Hit) -> Example:
         return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)

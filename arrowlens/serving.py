@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -95,6 +95,22 @@ def model_records(model_set: ModelSet, provider: MultimodalEmbeddingProvider) ->
         role: ModelRecord(provider.digest(role), provider.dimension(role), named or str(path), provider.space(role))
         for role, path in model_set.directories().items()
     }
+
+
+def bind(storage: MultimodalStorage, records: Mapping[str, ModelRecord], *, named: bool) -> None:
+    """Have a library remember its models, or check them.
+
+    Where they are not ``named`` but remembered, and the set of that name is another one by now, nothing happens:
+    questions and runs say so, and ``Library.migrate`` changes to it.
+
+    Raises:
+        ModelMismatchError: it was made with other models than those named. StorageError: the disk refused.
+    """
+    try:
+        storage.bind_models(records)
+    except ModelMismatchError:
+        if named:
+            raise
 
 
 def remembered_models(settings: Settings) -> str | None:

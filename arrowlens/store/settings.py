@@ -126,7 +126,7 @@ class Settings:
             if models[role].digest != record.digest:
                 raise ModelMismatchError(
                     f"the library holds {held}, not of {models[role].digest[:8]}; open it with the models it was made "
-                    "with, or index into a new library"
+                    "with, or change it with `arrowlens models use SET`"
                 )
         added = {role: record for role, record in models.items() if role not in self.models}
         return dataclasses.replace(self, models={**self.models, **added}) if added else self
@@ -141,7 +141,7 @@ class Settings:
         if record is not None and record.digest != digest:
             raise ModelMismatchError(
                 f"the library holds {role} vectors of model {record.digest[:8]}, the query is of {digest[:8]}; "
-                "open it with the models it was made with"
+                "open it with the models it was made with, or change it with `arrowlens models use SET`"
             )
         return record
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from arrowlens import Library
-from arrowlens.errors import AudioValidationError, InputError
+from arrowlens.errors import AudioValidationError, InputError, ModelMismatchError
 from arrowlens.ingest import run
 from arrowlens.store import MultimodalStorage
 from tests.folders import write_folder
+from tests.other_models import write_other_models
 from tests.small_models import SmallProvider
 
 
@@ -35,3 +38,21 @@ def test_other_things_than_samples_and_pictures_are_one_line(library):
         library.search_by_audio([0.0, 0.1], 16_000)
     with pytest.raises(InputError, match="PIL image, not ndarray"):
         library.search_by_image(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_models_that_became_others_at_their_place_are_refused_until_the_library_changes_to_them(tmp_path):
+    """As a new version of the package brings it about, with other demo models under the same name."""
+    models, folder = write_other_models(tmp_path / "models"), write_folder(tmp_path / "in", 3, 0)
+    with Library.open(tmp_path / "library", models=models) as library:
+        library.ingest(folder)
+    shutil.rmtree(tmp_path / "models")
+    write_other_models(tmp_path / "models", seed=2)
+    with pytest.raises(ModelMismatchError, match="arrowlens models use"):
+        Library.open(tmp_path / "library", models=models)
+    with Library.open(tmp_path / "library") as library:
+        assert library.status().images == 3
+        for refused in (lambda: library.search("a dog"), lambda: library.ingest(folder)):
+            with pytest.raises(ModelMismatchError, match="arrowlens models use"):
+                refused()
+        assert library.migrate(models).encoded == 3
+        assert len(library.search("a dog")) == 3
