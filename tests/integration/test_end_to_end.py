@@ -137,8 +137,14 @@ def test_an_existing_library_needs_no_models_named_and_refuses_others(library, m
     settings = json.loads((path / "library.json").read_text())
     settings["models"]["clip"]["digest"] = "0" * 64
     (path / "library.json").write_text(json.dumps(settings))
+    with Library.open(path) as changed:  # so that it can be migrated
+        with pytest.raises(ModelMismatchError, match="00000000"):
+            changed.search("a dog")
+        with pytest.raises(ModelMismatchError, match="00000000"):
+            changed.ingest(media)
+        assert changed.status().images == len(PICTURES)
     with pytest.raises(ModelMismatchError, match="00000000"):
-        Library.open(path)
+        Library.open(path, models="demo")
 
 
 def test_models_given_as_folders_are_remembered(tmp_path, media):
