@@ -29,8 +29,9 @@ ifneq ($(UI),0)
 	$(BIN)/arrowlens ui --library $(DEMO) --port $(PORT)
 endif
 
+# Files of tests are shared out among processes: most of their time is waiting for commands that start and for disks.
 test: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The long form of every promise: some thirty kills, 50,000 pictures, a full disk; half an hour on two cores.
 soak: $(VENV)/installed-dev

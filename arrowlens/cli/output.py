@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from arrowlens.doctor import Finding
     from arrowlens.evaluation import Recall
     from arrowlens.ingest import IngestPlan, IngestReport
+    from arrowlens.ingest.walk import LeftAlone
     from arrowlens.library import LibraryStatus
     from arrowlens.store import IndexState, ModelRecord
 
@@ -154,17 +155,32 @@ def report_text(report: IngestReport) -> str:
     if report.rate and report.bound:
         facts.append(f"{report.rate:,.1f} files/s, bound by {report.bound}")
     lines.append(", ".join([*facts, f"at most {byte_size(report.peak_memory)} of memory"]))
+    if sum(report.left_alone.values()):
+        lines.append(left_alone_text(report.left_alone))
     if report.reasons:
         lines += [causes_text(report.reasons), "`arrowlens skipped` names them; `arrowlens ingest --retry` tries again"]
     return "\n".join(lines)
 
 
+def left_alone_text(left_alone: Mapping[LeftAlone, int]) -> str:
+    """What a run passed over, a folder counting as one."""
+    names: dict[LeftAlone, str] = {
+        "other": "of other kinds",
+        "hidden": "hidden or another program's",
+        "ignored": "named in .arrowlensignore",
+    }
+    return "left alone: " + ", ".join(
+        f"{left_alone[why]:,} {name}" for why, name in names.items() if left_alone.get(why)
+    )
+
+
 def plan_text(plan: IngestPlan) -> str:
     """What a run would do, for people."""
-    return (
+    told = (
         f"would read {amount(plan.new, 'new file')} and {plan.changed:,} changed ({byte_size(plan.n_bytes)}), "
         f"leave {plan.unchanged:,} unchanged and {plan.unreadable:,} that cannot be read, remove {plan.removed:,}"
     )
+    return f"{told}\n{left_alone_text(plan.left_alone)}" if sum(plan.left_alone.values()) else told
 
 
 def causes_text(reasons: Mapping[str, int]) -> str:

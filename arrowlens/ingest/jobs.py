@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from arrowlens.errors import InputError
 from arrowlens.ingest.measuring import Spent, n_cores
+from arrowlens.ingest.walk import LeftAlone, Walk
 from arrowlens.media import Limits
 
 Phase = Literal["walk", "index", "prune", "optimize", "done"]
@@ -95,6 +96,7 @@ class IngestReport:
         copied: of ``indexed``, how many took the vectors of equal content and were not encoded.
         reasons: how many files were skipped for which reason, the most frequent first.
         unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
+        left_alone: how many files and folders were passed over, by "hidden", "ignored" and "other", as of ``Walk``.
         timings: seconds spent walking, waiting for decoded files and writing; and of all processes and threads
             together, reading (waiting for the disk), decoding and encoding.
         rate: files read per second, from the first to the last.
@@ -113,6 +115,7 @@ class IngestReport:
     copied: int = 0
     reasons: dict[str, int] = dataclasses.field(default_factory=dict)
     unread_folders: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_alone: dict[LeftAlone, int] = dataclasses.field(default_factory=dict)
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     rate: float = 0.0
     peak_memory: int = 0
@@ -185,14 +188,15 @@ class Progress:
         most = max(seconds, key=lambda stage: seconds[stage])
         return most if seconds[most] > 0 else None
 
-    def report(self, stopped: bool, unread: dict[bytes, str]) -> IngestReport:
+    def report(self, stopped: bool, seen: Walk) -> IngestReport:
         """The end."""
         return IngestReport(
             **self.counts,
             seconds=time.perf_counter() - self._started,
             stopped=stopped,
             reasons=dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))),
-            unread_folders={os.fsdecode(path): reason for path, reason in sorted(unread.items())},
+            unread_folders=seen.unread_folders(),
+            left_alone=dict(seen.left_alone),
             timings={
                 **self.timings,
                 "reading": self.decoding.idle,

@@ -23,7 +23,7 @@ from arrowlens.ingest.encode import Provider
 from arrowlens.ingest.jobs import Event, IngestOptions, Progress
 from arrowlens.ingest.pipeline import Stream
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.walk import Found, bare_mounts, resolve_folders
+from arrowlens.ingest.walk import Found, Walk, bare_mounts, resolve_folders
 from arrowlens.media import Decoded
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
@@ -156,7 +156,7 @@ class _Migration:
             self._storage.upsert_media(rows)
 
     def _report(self, n_captions: int, rewriter: Rewriter, *, switched: bool = False) -> MigrationReport:
-        report = self._progress.report(not switched, {})
+        report = self._progress.report(not switched, Walk(()))
         return MigrationReport(
             encoded=report.indexed,
             unchanged=report.unchanged,

@@ -97,7 +97,7 @@ class _Run:
             self._storage.optimize(thorough=False)
         self._progress.peak_memory = max(self._progress.peak_memory, peak_memory())
         self._progress.tell("done")
-        return self._progress.report(stopped, seen.unread)
+        return self._progress.report(stopped, seen)
 
     def _index(self, plan: Plan) -> bool:
         committer = Committer(self._storage, plan.known, self._progress, self._options.commit_every)

@@ -10,7 +10,7 @@ from typing import Any
 
 from arrowlens.errors import LibraryNotFoundError
 from arrowlens.ingest.compare import compare
-from arrowlens.ingest.walk import Walk, resolve_folders, walk
+from arrowlens.ingest.walk import LeftAlone, Walk, resolve_folders, walk
 from arrowlens.store import MultimodalStorage, Settings
 
 
@@ -25,6 +25,7 @@ class IngestPlan:
         removed: are gone from disk, and would leave the library.
         n_bytes: of the files that would be read.
         unread_folders: folders that could not be read, with the reason.
+        left_alone: how many files and folders would be passed over, and why, as of ``IngestReport``.
     """
 
     new: int = 0
@@ -34,6 +35,7 @@ class IngestPlan:
     removed: int = 0
     n_bytes: int = 0
     unread_folders: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_alone: dict[LeftAlone, int] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -75,7 +77,8 @@ def plan(
         unreadable=len(found.still_bad) + len(found.refused),
         removed=len(found.gone) if prune else 0,
         n_bytes=sum(file.size or 0 for file in found.to_read),
-        unread_folders=_unread(seen),
+        unread_folders=seen.unread_folders(),
+        left_alone=dict(seen.left_alone),
     )
 
 
@@ -92,8 +95,6 @@ def _opened(path: Path) -> MultimodalStorage | None:
 
 def _of_nothing_known(seen: Walk) -> IngestPlan:
     n_bytes = sum(file.size or 0 for file in seen.files)
-    return IngestPlan(new=len(seen.files), n_bytes=n_bytes, unread_folders=_unread(seen))
-
-
-def _unread(seen: Walk) -> dict[str, str]:
-    return {os.fsdecode(path): reason for path, reason in sorted(seen.unread.items())}
+    return IngestPlan(
+        new=len(seen.files), n_bytes=n_bytes, unread_folders=seen.unread_folders(), left_alone=dict(seen.left_alone)
+    )

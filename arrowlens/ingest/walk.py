@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from arrowlens.errors import FolderError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, has_rules, is_junk
 from arrowlens.media import modality_of
 from arrowlens.store import Root, Settings, media_id_of, relative_to
+
+LeftAlone = Literal["hidden", "ignored", "other"]
 
 _TEXT_SUFFIX = b".txt"
 _INT64_MAX = 2**63 - 1
@@ -64,6 +68,9 @@ class Walk:
         unread: folders that could not be read, with the reason: nothing is known of what lies below them.
         lost_links: links that lead nowhere; they may have led to folders, of which then nothing is known either.
         mounts: folders in which another disk is mounted.
+        left_alone: how many files and folders (one each, whatever lies below) were passed over: "hidden" ones and those
+            of other programs, those that are "ignored" by ``.arrowlensignore``, and "other" files, of kinds that are
+            not read and no captions.
     """
 
     scopes: tuple[str, ...]
@@ -72,6 +79,11 @@ class Walk:
     unread: dict[bytes, str] = field(default_factory=dict)
     lost_links: set[bytes] = field(default_factory=set)
     mounts: set[str] = field(default_factory=set)
+    left_alone: Counter[LeftAlone] = field(default_factory=Counter)
+
+    def unread_folders(self) -> dict[str, str]:
+        """``unread`` by names, whose odd bytes are surrogates."""
+        return {os.fsdecode(path): reason for path, reason in sorted(self.unread.items())}
 
     def covers(self, path: bytes) -> bool:
         """Whether the walk would have seen a file, were it there."""
@@ -170,7 +182,7 @@ class _Walker:
         rules = Rules()
         for folder in self._folders_to(scope):
             if rules.ignore(folder, is_folder=True):
-                self._walk.ignored.add(scope)
+                self._ignore(scope)
                 return
             try:
                 if folder != scope and has_rules(folder):
@@ -210,9 +222,14 @@ class _Walker:
         rules = place.rules.below(place.path) if IGNORE_NAME in names else place.rules
         texts = {_lowered(name): name for name in names if name[-4:].lower() == _TEXT_SUFFIX}
         here = replace(place, device=status.st_dev, rules=rules, texts=texts)
+        n_before = len(self._walk.files)
         for entry in entries:
-            if not is_junk(entry.name):
+            if is_junk(entry.name):
+                self._walk.left_alone["hidden"] += entry.name != IGNORE_NAME
+            else:
                 self._entry(entry, here)
+        n_captions = len({found.sidecar for found in self._walk.files[n_before:] if found.sidecar})
+        self._walk.left_alone["other"] -= n_captions
 
     def _entry(self, entry: os.DirEntry[bytes], here: _Place) -> None:
         if entry.is_dir(follow_symlinks=False):
@@ -220,6 +237,7 @@ class _Walker:
             return
         modality = modality_of(entry.path)
         if modality is None and not entry.is_symlink():
+            self._walk.left_alone["other"] += 1
             return
         try:
             status = os.stat(entry.path)  # noqa: PTH116 - bytes
@@ -233,9 +251,13 @@ class _Walker:
         else:
             self._file(entry, here, modality, status)
 
+    def _ignore(self, path: bytes) -> None:
+        self._walk.ignored.add(path)
+        self._walk.left_alone["ignored"] += 1
+
     def _queue(self, queue: list[_Place], path: bytes, here: _Place) -> None:
         if here.rules.ignore(path, is_folder=True):
-            self._walk.ignored.add(path)
+            self._ignore(path)
         else:
             queue.append(_Place(path, here.root, here.device, here.rules))
 
@@ -243,9 +265,10 @@ class _Walker:
         self, entry: os.DirEntry[bytes], here: _Place, modality: str | None, status: os.stat_result | None
     ) -> None:
         if modality is None:
+            self._walk.left_alone["other"] += 1
             return
         if here.rules.ignore(entry.path, is_folder=False):
-            self._walk.ignored.add(entry.path)
+            self._ignore(entry.path)
             return
         relative = here.root.relative(os.fsdecode(entry.path))
         assert relative is not None, "a file lies below its root"

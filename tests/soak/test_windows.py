@@ -78,4 +78,4 @@ def test_queries_of_other_lengths(tmp_path):
             print(
                 f"{seconds:5.1f} s: its own recording first {own:.3f}, least margin {min(c.margin for c in cases):.4f}"
             )
-            assert own > 0.5
+            assert own > (0.5 if seconds >= SECONDS else 0.1), "by chance: 0.005"

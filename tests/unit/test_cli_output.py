@@ -143,9 +143,11 @@ def test_reasons_are_counted_by_their_cause():
 
 def test_the_report_for_people():
     report = IngestReport(1200, 3, 2, 1, 61.25, copied=1, reasons={"gone": 2}, rate=19.6, peak_memory=3 << 29)
+    report = dataclasses.replace(report, left_alone={"hidden": 3, "ignored": 2, "other": 1024})
     assert report_text(dataclasses.replace(report, bound="decoding")).splitlines() == [
         "1,200 indexed, 3 unchanged, 2 skipped, 1 removed in 61.2 s",
         "1 copy not encoded again, 19.6 files/s, bound by decoding, at most 1.5 GB of memory",
+        "left alone: 1,024 of other kinds, 3 hidden or another program's, 2 named in .arrowlensignore",
         "skipped:",
         "  2 x gone",
         "`arrowlens skipped` names them; `arrowlens ingest --retry` tries again",
@@ -161,3 +163,5 @@ def test_the_plan_for_people():
     assert plan_text(plan) == (
         "would read 1 new file and 2 changed (3.0 MB), leave 3,000 unchanged and 4 that cannot be read, remove 5"
     )
+    with_junk = dataclasses.replace(plan, left_alone={"hidden": 1, "other": 0})
+    assert plan_text(with_junk).splitlines()[1:] == ["left alone: 1 hidden or another program's"]

@@ -195,6 +195,16 @@ def test_ignore_files_have_the_syntax_of_gitignore(library, tmp_path):
         assert not result.ignores(os.fsencode(base / path)), path
 
 
+def test_what_is_left_alone_is_counted(library, tmp_path):
+    base = tmp_path / "in"
+    touch(base / "a.jpg", base / "a.wav", base / "a.txt", base / "b.txt", base / "letter.doc", base / "Makefile")
+    touch(base / ".hidden.jpg", base / "@eaDir" / "x.jpg", base / "@eaDir" / "y.jpg", base / "drafts" / "x.jpg")
+    touch(base / "c.png")
+    assert seen(library, base).left_alone == {"hidden": 2, "other": 3}, "a caption is not, whatever it belongs to"
+    ignoring(base, "drafts", "*.png", "*.doc", "a.wav", "a.txt")
+    assert seen(library, base).left_alone == {"hidden": 2, "other": 4, "ignored": 3}
+
+
 def test_the_innermost_ignore_file_decides(library, tmp_path):
     base = tmp_path / "in"
     touch(*(base / folder / name for folder in ("", "sub", "sub/deep", "closed") for name in ("x.jpg", "x.png")))
