@@ -28,6 +28,8 @@ N_VECTORS = 50  # that are searched for, of each role
 N_FILES = 8  # that are encoded again
 MIN_RECALL = 0.97
 SAME = 0.9999  # cosine from which on two vectors are the same
+# Files were ingested under whatever limits; one that has changed since is not decoded.
+_ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62, max_seconds=math.inf)
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
 _ROLE_OF = {"image": "clip", "audio": "audio"}
 _OPTIMIZE = "`arrowlens optimize`"
@@ -190,11 +192,11 @@ class Doctor:
             return None
         settings = self._storage.settings
         root = settings.root_of(os.fsdecode(path))
-        if root is None:
+        if root is None or status.st_size != row["size"]:
             return None
         found = Found(path, root, row["path_bytes"], row["modality"], status.st_size, status.st_mtime_ns)
         processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
-        prepared = Preparer(processor, Limits(), exact, settings.window_s, settings.hop_s)(found)
+        prepared = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)(found)
         is_same_file = prepared.decoded.reason is None and prepared.decoded.content_hash == row["content_hash"]
         return prepared if is_same_file else None
 

@@ -17,6 +17,7 @@ from arrowlens.cli import main
 from arrowlens.doctor import Doctor
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError
+from arrowlens.media import Limits
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
 
 DEMO = Path(arrowlens.__file__).parent / "demo"
@@ -109,6 +110,16 @@ def test_files_that_changed_or_vanished_are_said_and_no_fault(healthy, tmp_path,
     assert ills(examine(tmp_path / "b.lens")) == [("notice", what, 2)]
     assert main(["doctor", "--library", str(tmp_path / "b.lens"), "--files", "100"]) == 0
     assert "`arrowlens ingest`" in capsys.readouterr().out
+
+
+def test_a_file_over_the_usual_limits_is_no_changed_one(healthy, tmp_path):
+    (tmp_path / "media").mkdir()
+    Image.linear_gradient("L").resize((12_100, 10_000)).save(tmp_path / "media" / "large.jpg")
+    with Library.open(tmp_path / "b.lens", models="demo") as library:
+        assert library.ingest(tmp_path / "media", limits=Limits(max_pixels=130_000_000), workers=1).indexed == 1
+        findings = library.doctor()
+    assert ills(findings) == []
+    assert [found.value for found in findings if "encoded again" in found.what] == [pytest.approx(1, abs=1e-4)]
 
 
 def test_files_without_vectors_and_vectors_without_files(library_folder):
