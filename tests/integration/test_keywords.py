@@ -123,6 +123,23 @@ def test_many_equal_matches_are_ordered_by_id_and_a_name_among_them_wins(tmp_pat
         assert best["media_id"].to_pylist()[:5] == [f"{n:032x}" for n in range(5)]
 
 
+def test_a_name_of_any_kind_wins(tmp_path):
+    many_words = " ".join(f"w{n}" for n in range(40)) + ".jpg"
+    folder = 90 * "y " + "/"
+    unusual = ["e\u0301.jpg", " blank.jpg", "100%_\"'.jpg", "a\nb.jpg", "q" * 230 + ".jpg", many_words, "\\xff.jpg"]
+    files = {f"{folder}{name}": {} for name in unusual} | {f"{n}/é{n * ' y'}.jpg": {} for n in range(1, 100)}
+    with MultimodalStorage(tmp_path / "library") as storage:
+        storage.upsert_media(list(rows_of(files)))
+        for number, name in enumerate(unusual):
+            for text in (name, f"{folder}{name}"):
+                best = storage.find_words(text, 1)
+                assert (best["media_id"][0].as_py(), best["is_name"][0].as_py()) == (f"{number:032x}", True), text
+        where = storage.select(lowered(parse("folder = 1")))
+        assert storage.find_words("É.JPG", 1)["is_name"].to_pylist()[:1] == [True]
+        assert storage.find_words(many_words, 1, among=where).num_rows == 0
+        assert storage.find_words(many_words + " w41", 1).num_rows == 0
+
+
 def test_words_follow_what_is_written_changed_and_removed(library, tmp_path):
     with MultimodalStorage(tmp_path / "library") as storage:
         assert storage.find_words("bach", 5).num_rows == 0
@@ -236,6 +253,15 @@ def test_a_file_name_wins(library):
     for mode in ("auto", "keyword"):
         hits = searcher.search(Query("toccata.wav", mode=mode), View(3))
         assert (hits[0].path.name, hits[0].found_by) == ("toccata.wav", "name")
+
+
+def test_a_name_that_is_not_utf8_wins(tmp_path):
+    with MultimodalStorage(tmp_path / "library") as storage:
+        storage.bind_models({role: ModelRecord(digest, DIMENSION) for role, digest in DIGESTS.items()})
+        fill(storage, {r"caf\xe9.jpg": {"path_bytes": b"caf\xe9.jpg"}, "caf/xe9.jpg": {}})
+        for mode in ("auto", "keyword"):
+            hits = Searcher(storage, Provider()).search(Query(os.fsdecode(b"caf\xe9.jpg"), mode=mode), View(2))
+            assert (os.fsencode(hits[0].path.name), hits[0].found_by) == (b"caf\xe9.jpg", "name")
 
 
 def test_keywords_need_no_model(library):
