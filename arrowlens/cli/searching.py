@@ -98,6 +98,9 @@ def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str
     if options.offset or options.page:
         return "there are no more results"
     held = f"({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"
+    if getattr(options, "mode", None) == "keyword":
+        kept = " and satisfies the conditions" if options.where else ""
+        return f"no file of that kind in the library {held} has all these words{kept}"
     if options.where:
         return f"no file of that kind in the library {held} satisfies the conditions"
     return f"nothing of that kind in the library {held}"
