@@ -81,6 +81,7 @@ class Doctor:
             finding = self._model(role)
             damaged |= {role} if finding.level == "problem" else set()
             yield finding
+        yield from self._change()
         yield from self._files(n_files, damaged)
 
     # -- searches -------------------------------------------------------------------------------------------------
@@ -141,6 +142,17 @@ class Doctor:
             cure = f"open the library with the model {recorded.digest[:8]} that it was made with"
             return Finding(what, "problem", loader.info.digest, cure)
         return Finding(what, "ok", recorded.digest)
+
+    def _change(self) -> Iterator[Finding]:
+        """Of a change to other models that was begun: both sets of vectors are on disk until it is over."""
+        settings = self._storage.settings
+        if settings.next_models:
+            sources = ", ".join(dict.fromkeys(record.source for record in settings.next_models.values()))
+            cure = "`arrowlens models use` goes on with it; with the set that serves, it gives it up"
+            yield Finding("change to other models, begun and not complete", "notice", sources, cure)
+        if settings.retired:
+            cure = "the next `arrowlens ingest` deletes them"
+            yield Finding("tables of earlier models", "notice", len(settings.retired), cure)
 
     # -- files ----------------------------------------------------------------------------------------------------
 

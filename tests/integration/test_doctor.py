@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -134,6 +135,18 @@ def test_files_without_vectors_and_vectors_without_files(library_folder):
     assert ("problem", "files without clip vectors", 1) in found
     assert ("notice", "clip vectors without a file", 2) in found
     assert any("deleted rows" in what for _, what, _ in found)
+
+
+def test_a_change_of_models_that_was_not_completed(library_folder):
+    storage = MultimodalStorage(library_folder, create=False)
+    models = storage.settings.models
+    storage.begin_change({role: ModelRecord(role[0] * 64, 16, "/some/folder") for role in models})
+    assert ills(examine(library_folder)) == [
+        ("notice", "change to other models, begun and not complete", "/some/folder")
+    ]
+    with storage.writing():
+        storage._save(dataclasses.replace(storage.settings, next_models={}, retired=("clip_embeddings__0",)))
+    assert ills(examine(library_folder)) == [("notice", "tables of earlier models", 1)]
 
 
 @pytest.mark.parametrize("options", [{"n_vectors": 0}, {"n_files": 0}])
