@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.filters import lowered, parse
 from arrowlens.search.fusion import Match, fused
-from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_schema
+from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of, media_schema
 from arrowlens.store.words import asked_words, words_of
 from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, vector
 
@@ -138,6 +138,20 @@ def test_a_name_of_any_kind_wins(tmp_path):
         assert storage.find_words("É.JPG", 1)["is_name"].to_pylist()[:1] == [True]
         assert storage.find_words(many_words, 1, among=where).num_rows == 0
         assert storage.find_words(many_words + " w41", 1).num_rows == 0
+
+
+def test_a_path_is_found_as_it_is_shown(tmp_path, monkeypatch):
+    with MultimodalStorage(tmp_path / "library") as storage:
+        root = storage.add_root(tmp_path / "in")
+        files = {"a/cat.jpg": {}, "cat.jpg": {}}
+        places = {path: media_id_of(root.root_id, os.fsencode(path)) for path in files}
+        rows = [row | {"root_id": root.root_id, "media_id": places[row["path"]]} for row in rows_of(files)]
+        storage.upsert_media(rows)
+        monkeypatch.chdir(tmp_path)
+        for text in (str(tmp_path / "in/a/cat.jpg"), "in/a/cat.jpg", "./in/a/cat.jpg", "a/cat.jpg"):
+            best = storage.find_words(text, 1)
+            assert (best["media_id"][0].as_py(), best["is_name"][0].as_py()) == (places["a/cat.jpg"], True), text
+        assert storage.find_words("in/b/cat.jpg", 1).num_rows == 0
 
 
 def test_words_follow_what_is_written_changed_and_removed(library, tmp_path):
