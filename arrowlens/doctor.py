@@ -28,6 +28,8 @@ N_VECTORS = 50  # that are searched for, of each role
 N_FILES = 8  # that are encoded again
 MIN_RECALL = 0.97
 SAME = 0.9999  # cosine from which on two vectors are the same
+# Files were ingested under whatever limits; one that has changed since is not decoded.
+_ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62, max_seconds=math.inf)
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
 _ROLE_OF = {"image": "clip", "audio": "audio"}
 _OPTIMIZE = "`arrowlens optimize`"
@@ -79,6 +81,7 @@ class Doctor:
             finding = self._model(role)
             damaged |= {role} if finding.level == "problem" else set()
             yield finding
+        yield from self._change()
         yield from self._files(n_files, damaged)
 
     # -- searches -------------------------------------------------------------------------------------------------
@@ -140,6 +143,17 @@ class Doctor:
             return Finding(what, "problem", loader.info.digest, cure)
         return Finding(what, "ok", recorded.digest)
 
+    def _change(self) -> Iterator[Finding]:
+        """Of a change to other models that was begun: both sets of vectors are on disk until it is over."""
+        settings = self._storage.settings
+        if settings.next_models:
+            sources = ", ".join(dict.fromkeys(record.source for record in settings.next_models.values()))
+            cure = "`arrowlens models use` goes on with it; with the set that serves, it gives it up"
+            yield Finding("change to other models, begun and not complete", "notice", sources, cure)
+        if settings.retired:
+            cure = "the next `arrowlens ingest` deletes them"
+            yield Finding("tables of earlier models", "notice", len(settings.retired), cure)
+
     # -- files ----------------------------------------------------------------------------------------------------
 
     def _files(self, n: int, damaged: set[str]) -> Iterator[Finding]:
@@ -190,11 +204,11 @@ class Doctor:
             return None
         settings = self._storage.settings
         root = settings.root_of(os.fsdecode(path))
-        if root is None:
+        if root is None or status.st_size != row["size"]:
             return None
         found = Found(path, root, row["path_bytes"], row["modality"], status.st_size, status.st_mtime_ns)
         processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
-        prepared = Preparer(processor, Limits(), exact, settings.window_s, settings.hop_s)(found)
+        prepared = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)(found)
         is_same_file = prepared.decoded.reason is None and prepared.decoded.content_hash == row["content_hash"]
         return prepared if is_same_file else None
 

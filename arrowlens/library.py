@@ -30,6 +30,7 @@ from arrowlens.search import (
     Results,
     ViewOptions,
     find_duplicates,
+    listed,
     view_of,
 )
 from arrowlens.search.results import Modality
@@ -154,8 +155,8 @@ class Library:
             InputError: ``k``, the text, a condition or a weight is unusable, or parts do not meet in one space.
             MediaError: a file cannot be decoded. ModelLoadError: the library has no CLIP model.
         """
-        examples = tuple(map(self._example, like))
-        query = Query(text, tuple(plus), tuple(minus), examples, weights or {}, modality, mode)
+        examples = tuple(map(self._example, listed(like, "like")))
+        query = Query(text, listed(plus, "plus"), listed(minus, "minus"), examples, weights or {}, modality, mode)
         return self._serving.asked(lambda: self._serving.searcher.search(query, view_of(k, **view)))
 
     def search_many(
@@ -369,7 +370,7 @@ class Library:
             InputError: the library knows nothing at one of the paths; nothing is forgotten then.
             LibraryBusyError, StorageError: another process is writing; the database refused.
         """
-        return self._storage.forget([Path(path).expanduser() for path in paths])
+        return self._storage.forget([Path(path).expanduser() for path in listed(paths, "paths")])
 
     def optimize(self) -> None:
         """Compact the library's files and drop what is no longer used; ingesting does this by itself when it pays.

@@ -241,6 +241,11 @@ def _alike(source: Case, change: str, image: Image.Image) -> Case:
     return Case(f"{source.name}: {change}", source.family, image, _encoded(image, "jpeg", quality=85), "look-alike")
 
 
+def jpeg(image: Image.Image) -> bytes:
+    """Its file, as a thumbnail's."""
+    return _encoded(image.convert("RGB"), "jpeg", quality=80)
+
+
 def _encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     if file_format == "png":

@@ -98,6 +98,13 @@ def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str
     if options.offset or options.page:
         return "there are no more results"
     held = f"({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"
+    is_text = "text" in options and not options.like
+    if is_text and options.mode != "keyword" and options.kind == "audio" and not status.text_reaches_audio:
+        words = "" if options.mode == "vector" else ", and no recording has all these words"
+        return f"texts do not reach recordings with this library's models{words}; `arrowlens similar FILE` does"
+    if is_text and options.mode == "keyword":
+        kept = " and satisfies the conditions" if options.where else ""
+        return f"no file of that kind in the library {held} has all these words{kept}"
     if options.where:
         return f"no file of that kind in the library {held} satisfies the conditions"
     return f"nothing of that kind in the library {held}"

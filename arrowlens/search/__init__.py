@@ -12,7 +12,7 @@ from arrowlens.search.arrange import Group, by_date, grouped
 from arrowlens.search.display import printable
 from arrowlens.search.duplicates import KINDS, DuplicateGroup, DuplicateKind, Member, find_duplicates
 from arrowlens.search.filters import FILTER_COLUMNS, Condition, parse
-from arrowlens.search.query import Example, Mode, Query, View, ViewOptions, view_of
+from arrowlens.search.query import Example, Mode, Query, View, ViewOptions, listed, view_of
 from arrowlens.search.results import Hit, Results, result_schema
 from arrowlens.search.searcher import Searcher
 
@@ -35,6 +35,7 @@ __all__ = [
     "by_date",
     "find_duplicates",
     "grouped",
+    "listed",
     "parse",
     "printable",
     "result_schema",

@@ -6,10 +6,11 @@ import dataclasses
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from arrowlens.errors import InputError
 from arrowlens.search.results import Hit
 
 Grouping = Literal["folder", "day"]
@@ -50,7 +51,13 @@ def by_date(hits: Sequence[Hit], newest_first: bool = True) -> list[Hit]:
 
 
 def grouped(hits: Sequence[Hit], by: Grouping) -> list[Group]:
-    """Hits by the folder that they lie in, or by the day on which they were taken; the group of the best hit first."""
+    """Hits by the folder that they lie in, or by the day on which they were taken; the group of the best hit first.
+
+    Raises:
+        InputError: ``by`` is neither.
+    """
+    if by not in get_args(Grouping):
+        raise InputError(f"the grouping is {by!r}; it is one of {', '.join(get_args(Grouping))}")
     groups: dict[Path | dt.date | None, list[Hit]] = {}
     for hit in hits:
         key = hit.path.parent if by == "folder" else hit.taken.date() if hit.taken is not None else None

@@ -25,7 +25,6 @@ from arrowlens.search.results import Modality
 PLUS_WEIGHT = 1.0
 MINUS_WEIGHT = 0.5
 MAX_WEIGHT = 100.0
-MAX_PARTS = 64
 _SMALLEST = 1e-3  # of the composed vector against its parts: below, what is left is rounding
 
 

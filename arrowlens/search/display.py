@@ -19,6 +19,15 @@ def printable(text: str) -> str:
     return "".join(_escaped(character) for character in text)
 
 
+def as_stored(text: str) -> str:
+    """``text`` with bytes of a name that are not UTF-8 as ``\\xNN``, as the library has them; all else stays.
+
+    Raises:
+        UnicodeEncodeError: it holds halves of characters that stand for no bytes.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from arrowlens.errors import InputError
 from arrowlens.search import values
+from arrowlens.search.display import as_stored
 from arrowlens.search.values import Moment
 
 Op = Literal["=", "!=", "<", "<=", ">", ">=", "in", "like"]
@@ -321,19 +322,25 @@ def _checked(column: str, value: Any) -> Any:  # noqa: ANN401 - any value is che
     """The value in the column's Python type."""
     python = FILTER_COLUMNS[column].python
     if python is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _as_float(value)
     if python is Moment and isinstance(value, dt.date):
         value = _as_moment(value)
     wrong = not isinstance(value, python) or (isinstance(value, bool) and python is not bool)
     if wrong or (python is float and not math.isfinite(value)) or (python is int and abs(value) >= 2**63):
         raise _wrong_value(column, value)
     if python is str:
-        value = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # as names are stored
         try:
-            return FILTER_COLUMNS[column].read(value)
+            return FILTER_COLUMNS[column].read(as_stored(value))
         except ValueError:
             raise _wrong_value(column, value) from None
     return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _as_moment(value: dt.date) -> Moment | dt.date:

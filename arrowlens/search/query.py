@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Mapping, Sequence
-from typing import Literal, SupportsIndex, TypedDict, get_args
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, SupportsIndex, TypedDict, TypeVar, get_args
 
 import numpy as np
 
 from arrowlens.errors import InputError, TextValidationError
+from arrowlens.search.display import as_stored
 from arrowlens.search.filters import Condition, Where, parse
 from arrowlens.search.results import Modality
 
 Mode = Literal["auto", "vector", "keyword"]
 Sort = Literal["relevance", "date"]
+_Item = TypeVar("_Item")
+_MOST = 2**31  # results: more than any library holds
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -65,9 +69,10 @@ class Query:
     encoded: Mapping[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        for text in (*(() if self.text is None and self.is_composed else (self.text,)), *self.plus, *self.minus):
-            if not isinstance(text, str) or not text.strip():
-                raise TextValidationError(f"the text is {text!r}; say in words what to look for")
+        if self.text is not None or not self.is_composed:
+            object.__setattr__(self, "text", _text(self.text))
+        object.__setattr__(self, "plus", tuple(map(_text, listed(self.plus, "plus"))))
+        object.__setattr__(self, "minus", tuple(map(_text, listed(self.minus, "minus"))))
         if self.modality not in (None, *get_args(Modality)):
             raise InputError(f"the kind is {self.modality!r}; it is 'image', 'audio' or None for both")
         if self.mode not in get_args(Mode):
@@ -131,6 +136,27 @@ def view_of(k: int, *, where: Where = (), offset: int = 0, collapse: bool = Fals
     return View(k, offset, parse(where), collapse, sort)
 
 
+def listed(values: Iterable[_Item], name: str) -> tuple[_Item, ...]:
+    """Several things; one text is not as many as it has letters.
+
+    Raises:
+        InputError: a text, a path, or nothing that can be gone through.
+    """
+    if isinstance(values, str | bytes | os.PathLike) or not isinstance(values, Iterable):
+        raise InputError(f"{name} is {values!r:.60}; it takes a list, so [{values!r:.60}] for one")
+    return tuple(values)
+
+
+def _text(text: object) -> str:
+    """A text in which bytes of a name that are not UTF-8 stand as the library has them: ``\\xNN``."""
+    if not isinstance(text, str) or not text.strip():
+        raise TextValidationError(f"the text is {text!r}; say in words what to look for")
+    try:
+        return as_stored(text)
+    except ValueError:
+        raise TextValidationError(f"the text is {text!r:.60}, with halves of characters; leave them out") from None
+
+
 def _whole(value: SupportsIndex, least: int, name: str, meaning: str) -> int:
     """``value`` as an int; numpy's whole numbers are as good as Python's, truth values are no numbers."""
     try:
@@ -139,4 +165,4 @@ def _whole(value: SupportsIndex, least: int, name: str, meaning: str) -> int:
         count = least - 1
     if count < least:
         raise InputError(f"{name} is {value!r}; {meaning}, a whole number from {least} on")
-    return count
+    return min(count, _MOST)

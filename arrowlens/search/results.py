@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from arrowlens.search.display import printable
+from arrowlens.search.display import as_stored, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,7 @@ class Results(Sequence[Hit]):
 
         rows = [{field.name: getattr(hit, field.name) for field in dataclasses.fields(Hit)} for hit in self._hits]
         for row in rows:
-            row["path"] = str(row["path"]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            row["path"] = as_stored(str(row["path"]))
             row["metadata"] = list(row["metadata"].items())
         known = {} if self._matches is None else {"matches": str(self._matches).lower()}
         return pa.Table.from_pylist(rows, schema=result_schema().with_metadata(known or None))

@@ -25,6 +25,7 @@ from arrowlens.search.composition import (
     mean_vector,
     reached,
 )
+from arrowlens.search.display import as_stored
 from arrowlens.search.encoding import MAX_QUERY_WINDOWS, encoded, spread
 from arrowlens.search.filters import lowered
 from arrowlens.search.fusion import FUSED, Match, fused
@@ -145,8 +146,8 @@ class Searcher:
 
     def _parts(self, query: Query, notices: list[str]) -> Iterator[Part]:
         texts = [*([query.text] if query.text is not None else []), *query.plus]
-        names = [*texts, *query.minus, *(example.name for example in query.like)]
-        weights = checked_weights(query.weights, names)
+        names = [*texts, *query.minus, *(as_stored(example.name) for example in query.like)]
+        weights = checked_weights({as_stored(str(name)): weight for name, weight in query.weights.items()}, names)
         for text in texts:
             yield Part("text", self._text_vector(text, notices, query), weights.get(text, PLUS_WEIGHT))
         for text in query.minus:
@@ -155,7 +156,7 @@ class Searcher:
             vectors = self._vectors(example)
             if not len(vectors):
                 raise InputError(f"{example.name}: the library no longer holds it; search again, or give its path")
-            yield Part(example.modality, mean_vector(vectors), weights.get(example.name, PLUS_WEIGHT))
+            yield Part(example.modality, mean_vector(vectors), weights.get(as_stored(example.name), PLUS_WEIGHT))
 
     def _text_vector(self, text: str, notices: list[str], query: Query) -> np.ndarray:
         engine = self._provider.clip_engine

@@ -85,10 +85,12 @@ def n_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(text)
-    size = round(float(match[1]) * 1024 ** ("kmgt".index(match[2].lower()) + 1)) if match[2] else whole_number(match[1])
+    if not match[2]:
+        return whole_number(match[1])
+    size: float = number(match[1]) * 1024 ** ("kmgt".index(match[2].lower()) + 1)
     if size > _LARGEST:
         raise ValueError(text)
-    return size
+    return round(size)
 
 
 def seconds(text: str) -> float:

@@ -94,8 +94,9 @@ def _is_outside(values: pa.Array, ranges: Sequence[tuple[Any, Any]]) -> pa.Array
 
 def _like(values: pa.Array, pattern: str) -> pa.Array:
     """Whole values that fit, whatever their case; names from macOS come with accents apart from their letters."""
-    if not pattern.isascii():
-        values, pattern = pc.utf8_normalize(values, "NFC"), unicodedata.normalize("NFC", pattern)
+    pattern = unicodedata.normalize("NFC", pattern)
+    if not pc.all(pc.string_is_ascii(values)).as_py():  # "_" is one letter, accent and all
+        values = pc.utf8_normalize(values, "NFC")
     return pc.match_substring_regex(values, _regex(pattern), ignore_case=True)
 
 

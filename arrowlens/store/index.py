@@ -22,6 +22,7 @@ MAX_PARTS = 4  # each extension leaves one, and every query visits them all
 _UNINDEXED_MEANWHILE = 0.04  # of the rows, during a run: building anew takes a minute for a million
 _MIN_CODE = 512  # bits of a quantised vector; one for each dimension is too coarse where these are few
 _MAX_BITS = 8  # for each
+_FEW = 10_000  # rows that may be asked for without counting them
 # Of k-means, which else takes most of the time.
 _TRAINING_ROUNDS = 10
 _TRAINING_ROWS = 128  # a partition
@@ -51,7 +52,12 @@ def nearest(
         search = search.where(where)  # lancedb filters before it looks for neighbours
     if exact:
         search = search.bypass_vector_index()
-    return search.select([*columns, "_distance"]).limit(limit).to_arrow()
+    return search.select([*columns, "_distance"]).limit(at_most_all(table, limit)).to_arrow()
+
+
+def at_most_all(table: LanceTable, limit: int) -> int:
+    """``limit``, but hardly more than there are rows: memory is taken for as many, and for ten times that to refine."""
+    return limit if limit <= _FEW else min(limit, table.count_rows() + 1)
 
 
 def is_index_used(table: LanceTable, query: np.ndarray) -> bool:

@@ -6,6 +6,8 @@ A file is found when every word of a question is among its own, in whatever form
 
 from __future__ import annotations
 
+import functools
+import operator
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.store.filtered import Selection
+from arrowlens.store.index import at_most_all
 from arrowlens.store.schema import INDEXED
 from arrowlens.store.tables import equals, is_among
 from arrowlens.store.words import WORDS, asked_words, index_name
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 _IDS_A_FILTER = 10_000
+_COLUMNS = ["media_id", "content_hash", "modality", "path"]
 
 FOUND = pa.schema(
     [
@@ -40,14 +44,16 @@ def find(table: LanceTable, text: str, n: int, modality: str | None = None, amon
         The columns of ``FOUND``: files of which ``text`` is the name or the path first, then by BM25 falling; equal
         ones by id; equal content once.
     """
-    asked = asked_words(text)
-    if asked is None or WORDS not in table.schema.names or not index_name(table):
+    if WORDS not in table.schema.names or not index_name(table):
         return FOUND.empty_table()
     where = equals("state", INDEXED)
     if modality is not None:
         where = where & equals("modality", modality)
     if among is not None and len(among) <= _IDS_A_FILTER:
         where = where & is_among("media_id", among.files["media_id"].to_pylist())
+    asked = asked_words(text)
+    if asked is None:
+        return _named(table, text, where, among)
     limit = 4 * n + 32
     while True:
         rows = _matching(table, asked, limit, where)
@@ -67,21 +73,31 @@ def _matching(table: LanceTable, asked: str, limit: int, where: Expr) -> pa.Tabl
 
     all_words: Any = MatchQuery(asked, WORDS, operator=FullTextOperator.AND)  # type: ignore[call-arg]
     search = table.search(all_words, query_type="fts").where(where)
-    columns = ["media_id", "content_hash", "modality", "path", "_score"]
-    return search.select(columns).limit(limit).to_arrow().select(columns)
+    columns = [*_COLUMNS, "_score"]
+    return search.select(columns).limit(at_most_all(table, limit)).to_arrow().select(columns)
+
+
+def _named(table: LanceTable, text: str, where: Expr, among: Selection | None) -> pa.Table:
+    """Files of which a text of more words than are looked for is the name."""
+    rows = table.search().where(where & _has_in_path(text)).select(_COLUMNS).limit(None).to_arrow()
+    best = _ranked(rows.append_column("_score", pa.nulls(rows.num_rows, pa.float32())), text, among)
+    return best.filter(best["is_name"]).select(FOUND.names)
 
 
 def _has_in_path(text: str) -> Expr:
+    """In any case, and with accents as this or another system writes them."""
     from lancedb.expr import col, lit
 
-    return col("path").lower().contains(lit(text.strip().lower()))
+    lower = text.strip().lower()
+    spellings = dict.fromkeys(unicodedata.normalize(form, lower) for form in ("NFC", "NFD"))
+    return functools.reduce(operator.or_, [col("path").lower().contains(lit(each)) for each in spellings])
 
 
 def _ranked(rows: pa.Table, text: str, among: Selection | None) -> pa.Table:
     if among is not None:
         rows = rows.filter(pa.array(among.holds(rows)))
     asked = _name(text)
-    names = [asked in (path, path.rpartition("/")[2]) for path in map(_name, rows["path"].to_pylist())]
+    names = [asked in (_name(path), _name(path.rpartition("/")[2])) for path in rows["path"].to_pylist()]
     rows = rows.append_column("is_name", pa.array(names, pa.bool_()))
     keys = [("is_name", "descending"), ("_score", "descending"), ("media_id", "ascending")]
     rows = rows.take(pc.sort_indices(rows, sort_keys=keys))

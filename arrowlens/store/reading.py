@@ -131,11 +131,14 @@ class LibraryReader(VectorScanner):
 
         Returns:
             ``media_id, content_hash, modality, is_name`` (whether the text is the file's name or path), those first,
-            then by BM25 falling, equal ones by id; equal content once.
+            then by BM25 falling, equal ones by id; equal content once. A path may be given as the system knows it.
 
         Raises:
             StorageError: the database refused.
         """
+        if os.sep in text:
+            place = self.media_by_path(os.path.abspath(text.strip()))  # noqa: PTH100 - resolve() would follow links
+            text = text if place is None else place["path"]
         return self._tables.read(MEDIA_TABLE, lambda table: find(table, text, n, modality, among), FOUND.empty_table())
 
     def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:

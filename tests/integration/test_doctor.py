@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from arrowlens.cli import main
 from arrowlens.doctor import Doctor
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError
+from arrowlens.media import Limits
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
 
 DEMO = Path(arrowlens.__file__).parent / "demo"
@@ -111,6 +113,16 @@ def test_files_that_changed_or_vanished_are_said_and_no_fault(healthy, tmp_path,
     assert "`arrowlens ingest`" in capsys.readouterr().out
 
 
+def test_a_file_over_the_usual_limits_is_no_changed_one(healthy, tmp_path):
+    (tmp_path / "media").mkdir()
+    Image.linear_gradient("L").resize((12_100, 10_000)).save(tmp_path / "media" / "large.jpg")
+    with Library.open(tmp_path / "b.lens", models="demo") as library:
+        assert library.ingest(tmp_path / "media", limits=Limits(max_pixels=130_000_000), workers=1).indexed == 1
+        findings = library.doctor()
+    assert ills(findings) == []
+    assert [found.value for found in findings if "encoded again" in found.what] == [pytest.approx(1, abs=1e-4)]
+
+
 def test_files_without_vectors_and_vectors_without_files(library_folder):
     storage = MultimodalStorage(library_folder, create=False)
     rows = storage.sample_media(100)
@@ -123,6 +135,18 @@ def test_files_without_vectors_and_vectors_without_files(library_folder):
     assert ("problem", "files without clip vectors", 1) in found
     assert ("notice", "clip vectors without a file", 2) in found
     assert any("deleted rows" in what for _, what, _ in found)
+
+
+def test_a_change_of_models_that_was_not_completed(library_folder):
+    storage = MultimodalStorage(library_folder, create=False)
+    models = storage.settings.models
+    storage.begin_change({role: ModelRecord(role[0] * 64, 16, "/some/folder") for role in models})
+    assert ills(examine(library_folder)) == [
+        ("notice", "change to other models, begun and not complete", "/some/folder")
+    ]
+    with storage.writing():
+        storage._save(dataclasses.replace(storage.settings, next_models={}, retired=("clip_embeddings__0",)))
+    assert ills(examine(library_folder)) == [("notice", "tables of earlier models", 1)]
 
 
 @pytest.mark.parametrize("options", [{"n_vectors": 0}, {"n_files": 0}])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.filters import lowered, parse
 from arrowlens.search.fusion import Match, fused
-from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_schema
+from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of, media_schema
 from arrowlens.store.words import asked_words, words_of
 from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, vector
 
@@ -121,6 +121,37 @@ def test_many_equal_matches_are_ordered_by_id_and_a_name_among_them_wins(tmp_pat
         best = storage.find_words("cat.jpg", 5)
         assert best["is_name"].to_pylist()[:5] == [True] * 5
         assert best["media_id"].to_pylist()[:5] == [f"{n:032x}" for n in range(5)]
+
+
+def test_a_name_of_any_kind_wins(tmp_path):
+    many_words = " ".join(f"w{n}" for n in range(40)) + ".jpg"
+    folder = 90 * "y " + "/"
+    unusual = ["e\u0301.jpg", " blank.jpg", "100%_\"'.jpg", "a\nb.jpg", "q" * 230 + ".jpg", many_words, "\\xff.jpg"]
+    files = {f"{folder}{name}": {} for name in unusual} | {f"{n}/é{n * ' y'}.jpg": {} for n in range(1, 100)}
+    with MultimodalStorage(tmp_path / "library") as storage:
+        storage.upsert_media(list(rows_of(files)))
+        for number, name in enumerate(unusual):
+            for text in (name, f"{folder}{name}"):
+                best = storage.find_words(text, 1)
+                assert (best["media_id"][0].as_py(), best["is_name"][0].as_py()) == (f"{number:032x}", True), text
+        where = storage.select(lowered(parse("folder = 1")))
+        assert storage.find_words("É.JPG", 1)["is_name"].to_pylist()[:1] == [True]
+        assert storage.find_words(many_words, 1, among=where).num_rows == 0
+        assert storage.find_words(many_words + " w41", 1).num_rows == 0
+
+
+def test_a_path_is_found_as_it_is_shown(tmp_path, monkeypatch):
+    with MultimodalStorage(tmp_path / "library") as storage:
+        root = storage.add_root(tmp_path / "in")
+        files = {"a/cat.jpg": {}, "cat.jpg": {}}
+        places = {path: media_id_of(root.root_id, os.fsencode(path)) for path in files}
+        rows = [row | {"root_id": root.root_id, "media_id": places[row["path"]]} for row in rows_of(files)]
+        storage.upsert_media(rows)
+        monkeypatch.chdir(tmp_path)
+        for text in (str(tmp_path / "in/a/cat.jpg"), "in/a/cat.jpg", "./in/a/cat.jpg", "a/cat.jpg"):
+            best = storage.find_words(text, 1)
+            assert (best["media_id"][0].as_py(), best["is_name"][0].as_py()) == (places["a/cat.jpg"], True), text
+        assert storage.find_words("in/b/cat.jpg", 1).num_rows == 0
 
 
 def test_words_follow_what_is_written_changed_and_removed(library, tmp_path):
@@ -236,6 +267,15 @@ def test_a_file_name_wins(library):
     for mode in ("auto", "keyword"):
         hits = searcher.search(Query("toccata.wav", mode=mode), View(3))
         assert (hits[0].path.name, hits[0].found_by) == ("toccata.wav", "name")
+
+
+def test_a_name_that_is_not_utf8_wins(tmp_path):
+    with MultimodalStorage(tmp_path / "library") as storage:
+        storage.bind_models({role: ModelRecord(digest, DIMENSION) for role, digest in DIGESTS.items()})
+        fill(storage, {r"caf\xe9.jpg": {"path_bytes": b"caf\xe9.jpg"}, "caf/xe9.jpg": {}})
+        for mode in ("auto", "keyword"):
+            hits = Searcher(storage, Provider()).search(Query(os.fsdecode(b"caf\xe9.jpg"), mode=mode), View(2))
+            assert (os.fsencode(hits[0].path.name), hits[0].found_by) == (b"caf\xe9.jpg", "name")
 
 
 def test_keywords_need_no_model(library):

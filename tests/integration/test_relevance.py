@@ -95,3 +95,6 @@ def test_a_library_of_five_files(tmp_path, capsys):
     assert all(0 <= hit["relevance"] < 0.5 for hit in answer["hits"])
     assert main(["similar", lion, "--library", str(base), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["matches"] is True
+    for conditions, why in (([], "has all these words"), (["--where", "width > 1"], "words and satisfies the cond")):
+        assert main(["search", "zebra", "--library", str(base), "--mode", "keyword", *conditions]) == 0
+        assert why in capsys.readouterr().err

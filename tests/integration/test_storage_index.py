@@ -92,6 +92,12 @@ def test_k_is_filled_through_the_index(large):
     assert search(storage, vectors_of(1, 3)[0], 3_000).num_rows == 3_000
 
 
+def test_more_than_there_is_may_be_asked_for_through_the_index(large):
+    storage, query = large[0], np.ones(D)
+    everything = storage.search("clip", DIGEST, query, storage.n_vectors("clip", DIGEST))
+    assert storage.search("clip", DIGEST, query, 10**9) == everything  # memory is taken for what is asked for
+
+
 @pytest.mark.parametrize("k", [1, 20])
 def test_a_condition_that_one_file_in_ten_thousand_meets_finds_it(large, k):
     storage, _ = large

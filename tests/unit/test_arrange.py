@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arrowlens.errors import InputError
 from arrowlens.search import Hit, Results
 from arrowlens.search.arrange import Group, by_date, classes_by_vectors, grouped, stacked
 
@@ -104,6 +105,11 @@ def test_what_is_nearly_alike_is_told_from_what_is_not():
     classes = classes_by_vectors(hits, {"a": np.array([1.0, 0.0]), "b": near, "c": far})
     assert classes == {"a": "a", "b": "a", "c": "c"}
     assert classes_by_vectors(hits, {"a": np.array([1.0, 0.0]), "b": near}, same=0.999) == {"a": "a", "b": "b"}
+
+
+def test_other_groupings_are_refused():
+    with pytest.raises(InputError, match="the grouping is 'month'; it is one of folder, day"):
+        grouped([], "month")
 
 
 @pytest.mark.parametrize("by", ["folder", "day"])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from arrowlens.errors import InputError, TextValidationError
 from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.composition import MINUS_WEIGHT, Part, checked_weights, composed, mean_vector, reached
+from arrowlens.search.filters import parse
 from tests.small_library import DIGESTS, Engine, Provider, assert_same, brute_force, filled_storage, vector
 
 D = 6
@@ -184,6 +185,9 @@ def test_a_text_that_is_cut_is_said(filled):
         ({"text": "a", "modality": "video"}, InputError, "the kind is 'video'; it is 'image', 'audio' or None"),
         ({"text": "a", "mode": "fuzzy"}, InputError, "the mode is 'fuzzy'; it is one of auto, vector, keyword"),
         ({"text": "a", "plus": ("b",), "mode": "keyword"}, InputError, "keywords come from one text"),
+        ({"text": "a", "plus": "dog"}, InputError, r"plus is 'dog'; it takes a list, so \['dog'\] for one"),
+        ({"text": "a", "minus": "dog"}, InputError, "minus is 'dog'"),
+        ({"text": "half a character: \ud800"}, TextValidationError, "halves of characters"),
     ],
 )
 def test_questions_are_checked(fields, error, message):
@@ -204,6 +208,18 @@ def test_questions_are_checked(fields, error, message):
 def test_views_are_checked(fields, message):
     with pytest.raises(InputError, match=message):
         View(**fields)
+
+
+@pytest.mark.parametrize("many", [10**9, 10**12, 10**30])
+@pytest.mark.parametrize("mode", ["auto", "vector", "keyword"])
+def test_more_than_there_is_may_be_asked_for(filled, many, mode):
+    searcher, query = Searcher(filled[0], Provider()), Query("x", mode=mode)
+    everything = searcher.search(query, View(98))
+    assert len(everything) == 98
+    for view in (View(many), View(many, where=parse("size >= 0"))):
+        assert [hit.media_id for hit in searcher.search(query, view)] == [hit.media_id for hit in everything]
+    assert len(searcher.search(query, View(many, collapse=True))) == 98
+    assert len(searcher.search(query, View(5, many))) == len(searcher.search(query, View(5, many, collapse=True))) == 0
 
 
 def test_pages_are_parts_of_one_ranking(filled):

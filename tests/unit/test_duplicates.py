@@ -1,11 +1,6 @@
-"""Stars against brute force, fingerprints of real pictures, groups over a real store with vectors made by hand."""
+"""Stars against brute force, fingerprints of real pictures, and what decides over two files."""
 
 from __future__ import annotations
-
-import datetime as dt
-import io
-import os
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arrowlens.errors import InputError
 from arrowlens.search import closeness
 from arrowlens.search.closeness import products_above, stars
-from arrowlens.search.duplicates import KINDS, find_duplicates
 from arrowlens.search.fingerprints import Fingerprints
 from arrowlens.search.resemblance import (
     COPY_BITS,
@@ -27,11 +20,8 @@ from arrowlens.search.resemblance import (
     Recordings,
     ordinary_distance,
 )
-from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
-from tests.duplicate_cases import page, scene
+from tests.duplicate_cases import jpeg, page, scene
 
-DIMENSION = 16
-DIGESTS = {"clip": "c" * 64, "audio": "a" * 64}
 SMALL_BLOCKS = {"_ROWS": 5, "_COLUMNS": 7}
 
 
@@ -93,12 +83,6 @@ def test_products_above_finds_every_pair_and_no_other():
 
 
 # -- fingerprints and vectors ---------------------------------------------------------------------------------------
-
-
-def jpeg(image, quality=80):
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
 
 
 def noise(seed, size=(320, 240), around=128, spread=60):
@@ -235,177 +219,3 @@ def test_recordings_are_copies_when_every_window_and_the_length_agree():
     largest, mean = found.distances(np.array([0, 0]), np.array([0, 2]))
     assert largest[0] == pytest.approx(0, abs=1e-3)
     assert mean[1] == pytest.approx(largest[1] / 4, abs=1e-3)
-
-
-# -- groups over a store --------------------------------------------------------------------------------------------
-
-
-@dataclass
-class File:
-    """What a row of the library holds."""
-
-    name: str
-    content: str
-    vector: np.ndarray | None = None
-    image: Image.Image | None = None
-    size: int = 1000
-    width: int = 100
-    modality: str = "image"
-    trivial: bool = False
-    reason: str | None = None
-    day: int = 1
-
-
-def filled(folder, files, root="/media", roles=("clip", "audio")):
-    storage = MultimodalStorage(folder / "a.lens")
-    storage.bind_models({role: ModelRecord(DIGESTS[role], DIMENSION, "test") for role in roles})
-    place = storage.add_root(root)
-    rows = []
-    for file in files:
-        path = os.fsencode(file.name)
-        media_id, content = media_id_of(place.root_id, path), file.content * 32
-        is_image = file.modality == "image"
-        rows.append(
-            {
-                "media_id": media_id,
-                "root_id": place.root_id,
-                "path": file.name,
-                "path_bytes": path,
-                "content_hash": content,
-                "size": file.size,
-                "modality": file.modality,
-                "format": "png" if is_image else "wav",
-                "width": file.width if is_image else None,
-                "height": 100 if is_image else None,
-                "duration": None if is_image else 5.0,
-                "sample_rate": None if is_image else 16_000,
-                "modified_ns": file.day * 10**9,
-                "modified": dt.datetime(2020, 1, file.day, tzinfo=dt.UTC),
-                "trivial": file.trivial,
-                "reason": file.reason,
-                "state": "indexed",
-            }
-        )
-        role = "clip" if is_image else "audio"
-        if file.vector is not None and role in roles:
-            storage.upsert_vectors(role, [VectorRow(media_id, content, file.modality, file.vector)])
-        if file.image is not None:
-            storage.upsert_thumbnails({content: jpeg(file.image)})
-    storage.upsert_media(rows)
-    return storage
-
-
-def direction(*seed):
-    return np.random.default_rng(seed).standard_normal(DIMENSION)
-
-
-def shown(groups):
-    return [(group.kind, [os.fsdecode(member.path.name) for member in group.files]) for group in groups]
-
-
-def test_the_three_kinds_lie_over_one_another(tmp_path):
-    picture, vector = scene(1), direction(0)
-    later = scene(1, moment=1)
-    files = [
-        File("small.png", "a", vector, picture, size=10, width=50),
-        File("large.png", "b", vector + 0.01, picture, size=900, width=200),
-        File("large again.png", "b", vector + 0.01, picture, size=900, width=200, day=3),
-        File("later.png", "c", vector + 0.1, later, size=700, width=100),
-        File("other.png", "d", direction(9), scene(2)),
-    ]
-    with filled(tmp_path, files) as storage:
-        groups = find_duplicates(storage)
-        assert shown(groups) == [
-            ("identical", ["large.png", "large again.png"]),
-            ("copy", ["large.png", "small.png"]),
-            ("near", ["large.png", "later.png"]),
-        ]
-        assert [group.saving for group in groups] == [900, 10, 700]
-        assert sum(group.saving for group in groups) == sum(f.size for f in files) - 900 - 1000
-        best, near = groups[2].files
-        assert best.similarity == 1.0
-        assert near.similarity == pytest.approx(cosine(vector + 0.01, vector + 0.1), abs=2e-3)
-        assert (best.width, best.height, best.format, best.size) == (200, 100, "png", 900)
-        assert groups[0].files[1].similarity == 1.0
-        for kind in KINDS:
-            assert find_duplicates(storage, [kind]) == [group for group in groups if group.kind == kind]
-
-
-def cosine(a, b):
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
-
-def test_what_shows_nothing_pairs_only_with_equal_bytes(tmp_path):
-    black, vector = Image.new("RGB", (320, 240)), direction(1)
-    files = [File(f"black {n}.png", name, vector, black, trivial=True) for n, name in enumerate("aabc")]
-    files += [File(f"silence {n}.wav", name, vector, modality="audio", trivial=True) for n, name in enumerate("ddef")]
-    with filled(tmp_path, files) as storage:
-        assert shown(find_duplicates(storage)) == [
-            ("identical", ["black 0.png", "black 1.png"]),
-            ("identical", ["silence 0.wav", "silence 1.wav"]),
-        ]
-
-
-def test_groups_come_in_one_order_whatever_the_order_of_writing(tmp_path):
-    files = [
-        File(f"{n} of {group}.png", f"{group}{n}"[:2], direction(group) + 0.01 * n, scene(group), width=100 + n)
-        for group in range(6)
-        for n in range(3)
-    ]
-    for number, file in enumerate(files):
-        file.content = "0123456789abcdefgh"[number]
-        file.size = 100 * (number // 3)
-    with filled(tmp_path / "1", files) as first, filled(tmp_path / "2", files[::-1]) as second:
-        groups = find_duplicates(first)
-        assert groups == find_duplicates(second)
-        assert [group.saving for group in groups] == sorted((group.saving for group in groups), reverse=True)
-        assert shown(groups)[-1] == ("copy", ["2 of 0.png", "1 of 0.png", "0 of 0.png"])
-
-
-def test_copies_of_one_recording(tmp_path):
-    files = [
-        File("a.wav", "a", direction(5), modality="audio", size=500),
-        File("a.mp3", "b", direction(5) * 1.01, modality="audio", size=50),
-        File("b.wav", "c", direction(6), modality="audio"),
-    ]
-    with filled(tmp_path, files) as storage:
-        assert shown(find_duplicates(storage)) == [("copy", ["a.wav", "a.mp3"])]
-
-
-def test_a_library_without_a_picture_model_compares_hashes(tmp_path):
-    files = [File("a.png", "a", None, scene(2), width=300), File("b.png", "b", None, scene(2)), File("c.png", "c")]
-    with filled(tmp_path, files, roles=("audio",)) as storage:
-        assert shown(find_duplicates(storage)) == [("copy", ["a.png", "b.png"])]
-
-
-def test_files_that_changed_and_could_not_be_read_are_left_out(tmp_path):
-    files = [File("a.png", "a"), File("b.png", "a", reason="truncated"), File("c.png", "c")]
-    with filled(tmp_path, files) as storage:
-        assert find_duplicates(storage) == []
-
-
-def test_names_of_one_file_count_once(tmp_path):
-    folder = tmp_path / "media"
-    folder.mkdir()
-    for name in ("real.png", "copy.png"):
-        (folder / name).write_bytes(b"the same")
-    (folder / "a link.png").symlink_to(folder / "real.png")
-    (folder / "hard.png").hardlink_to(folder / "copy.png")
-    files = [File(path.name, "a", day=day) for day, path in enumerate(sorted(folder.iterdir()), 1)]
-    with filled(tmp_path, files, root=str(folder)) as storage:
-        (group,) = find_duplicates(storage)
-    assert [member.path.name for member in group.files] == ["copy.png", "real.png"]
-
-
-def test_an_empty_library_and_one_file_hold_no_duplicates(tmp_path):
-    with (
-        filled(tmp_path / "1", []) as empty,
-        filled(tmp_path / "2", [File("a.png", "a", direction(1), scene(1))]) as one,
-    ):
-        assert find_duplicates(empty) == []
-        assert find_duplicates(one) == []
-
-
-def test_an_unknown_kind_is_named(tmp_path):
-    with filled(tmp_path, []) as storage, pytest.raises(InputError, match="'copies'; there are identical, copy, near"):
-        find_duplicates(storage, ["copies"])

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from arrowlens import Library
+from arrowlens.cli import main
 from arrowlens.errors import AudioValidationError, InputError, ModelMismatchError
 from arrowlens.ingest import run
+from arrowlens.models import DEMO
 from arrowlens.store import MultimodalStorage
 from tests.folders import write_folder
 from tests.other_models import write_other_models
@@ -31,6 +33,20 @@ def test_files_are_removed_by_the_names_that_links_give_them(library, tmp_path):
     with pytest.raises(InputError, match="knows nothing at"):
         library.remove([tmp_path / "link" / "picture 001.jpg"])
     assert library.remove([tmp_path / "in"]) > 0
+
+
+def test_a_text_that_does_not_reach_recordings_says_so(tmp_path, capsys):
+    clip, _ = write_other_models(tmp_path / "models").split(",")  # of another space than the bundled sounds
+    with Library.open(tmp_path / "a.lens", models=f"{clip},audio={DEMO / 'audio'}") as library:
+        row = {"media_id": "a", "content_hash": "a", "root_id": "r", "modality": "audio", "state": "indexed"}
+        library._storage.upsert_media([row | {"path": "bach.wav", "path_bytes": b"bach.wav"}])
+    for options, why in (
+        (["--mode", "vector"], "reach recordings with this library's models; `arrowlens similar"),
+        ([], "models, and no recording has all these words; `arrowlens similar FILE` does"),
+        (["--mode", "keyword"], "no file of that kind in the library (0 pictures, 1 recording) has all these words"),
+    ):
+        assert main(["search", "a dog", "--kind", "audio", "--library", str(tmp_path / "a.lens"), *options]) == 0
+        assert why in capsys.readouterr().err
 
 
 def test_other_things_than_samples_and_pictures_are_one_line(library):
