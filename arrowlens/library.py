@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
@@ -13,25 +13,12 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
+from arrowlens.contents import LibraryContents, Original
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.errors import InputError, LibraryNotFoundError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
-from arrowlens.media.files import read_regular
 from arrowlens.models import resolve
-from arrowlens.search import (
-    KINDS,
-    DuplicateGroup,
-    DuplicateKind,
-    Example,
-    Hit,
-    Member,
-    Mode,
-    Query,
-    Results,
-    ViewOptions,
-    find_duplicates,
-    view_of,
-)
+from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, view_of
 from arrowlens.search.results import Modality
 from arrowlens.serving import Serving, bind, model_records, provider_of, remembered_models
 from arrowlens.status import LibraryStatus, SkippedFile
@@ -42,21 +29,21 @@ if TYPE_CHECKING:
     from arrowlens.doctor import Finding
     from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
 
-__all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
+__all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
 
 StrPath = str | os.PathLike[str]
 
 
-class Library:
+class Library(LibraryContents):
     """A folder on disk that remembers pictures and recordings, and finds them again. Open one with ``Library.open``.
 
     Safe to share between threads: any number may search while one ingests. A context manager.
     """
 
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
-        self._storage = storage
+        super().__init__(storage)
         self._serving = Serving(storage, provider)
 
     @classmethod
@@ -228,41 +215,6 @@ class Library:
             ModelLoadError: the library has no audio model.
         """
         return self._serving.similar(lambda examples: examples.samples(samples, rate), view_of(k, **view))
-
-    def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
-        """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
-
-        Args:
-            kinds: "identical", "copy", "near"; none for all. See ``arrowlens.search.DuplicateGroup``.
-
-        Returns:
-            By kind, then by the bytes that could be saved, most first.
-
-        Raises:
-            InputError: an unknown kind. StorageError: the database refused.
-        """
-        return find_duplicates(self._storage, kinds or KINDS)
-
-    def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
-        """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
-        hashes = {hit.media_id: hit.content_hash for hit in hits if hit.content_hash is not None}
-        stored = self._storage.thumbnails(sorted(set(hashes.values())))
-        return {media_id: stored[content] for media_id, content in hashes.items() if content in stored}
-
-    def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
-        """The bytes of a file that the library holds, as it is on disk now.
-
-        Raises:
-            MediaError: the library does not hold it, it cannot be read, or it has more than ``max_bytes``.
-        """
-        rows = self._storage.media([media_id]).to_pylist()
-        if not rows:
-            raise MediaError(f"the library holds no file {media_id!r}; search again")
-        path = rows[0]["absolute_path"]
-        try:
-            return read_regular(path, max_bytes)
-        except MediaError as error:
-            raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
 
     # -- keeping --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -142,6 +143,16 @@ class LibraryReader(VectorScanner):
         """The files of these pairs, for ``search(among=...)``."""
         files = pa.table([pa.array(media_id, pa.string()), pa.array(content_hash, pa.string())], schema=KEYS)
         return Selection(files.sort_by("media_id"), self._tables.read(MEDIA_TABLE, lambda table: table.count_rows(), 0))
+
+    @property
+    def version(self) -> str:
+        """Another text after every change of the settings or of any table.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
+        return hashlib.sha256(repr((self.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def is_current(self, selection: Selection) -> bool:
         """Whether nobody has written media since files were selected."""
