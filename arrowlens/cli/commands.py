@@ -26,7 +26,7 @@ from arrowlens.cli.output import (
 )
 from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
-from arrowlens.cli.server import INTERRUPTED, serve
+from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
 from arrowlens.search import printable
@@ -196,7 +196,10 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def ui(options: argparse.Namespace) -> int:
-    """Search in the browser, until Ctrl-C."""
+    """Search in the browser, until Ctrl-C; or set the password for it."""
+    if options.set_password is not None:
+        set_password(options.set_password)
+        return 0
     with open_library(options) as library:  # a mistyped library or missing models end here, not in the browser
         path = library.path
     return serve(path, options)
