@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
@@ -14,9 +14,8 @@ from PIL import Image
 
 from arrowlens import ingest
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.errors import InputError, LibraryNotFoundError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
-from arrowlens.media.files import read_regular
 from arrowlens.models import resolve
 from arrowlens.search import (
     KINDS,
@@ -24,7 +23,6 @@ from arrowlens.search import (
     DuplicateKind,
     Example,
     Hit,
-    Member,
     Mode,
     Query,
     Results,
@@ -34,6 +32,7 @@ from arrowlens.search import (
 )
 from arrowlens.search.results import Modality
 from arrowlens.serving import Serving, bind, model_records, provider_of, remembered_models
+from arrowlens.shelf import Shelf
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage
 
@@ -49,7 +48,7 @@ DEFAULT_MODELS = "base"  # of a new library
 StrPath = str | os.PathLike[str]
 
 
-class Library:
+class Library(Shelf):
     """A folder on disk that remembers pictures and recordings, and finds them again. Open one with ``Library.open``.
 
     Safe to share between threads: any number may search while one ingests. A context manager.
@@ -131,7 +130,8 @@ class Library:
         *,
         plus: Sequence[str] = (),
         minus: Sequence[str] = (),
-        like: Sequence[StrPath | Hit] = (),
+        like: Sequence[StrPath | Hit | Example] = (),
+        unlike: Sequence[StrPath | Hit | Example] = (),
         weights: Mapping[str, float] | None = None,
         mode: Mode = "auto",
         **view: Unpack[ViewOptions],
@@ -144,8 +144,9 @@ class Library:
             k: how many, from 1 on.
             modality: "image" or "audio" keeps one kind.
             plus: texts to look for as well. minus: texts to keep away from.
-            like: files and hits to come close to: pictures, or recordings where they share the texts' space.
-            weights: of parts of the question, by text or path; others weigh 1, those of ``minus`` 0.5.
+            like: files, hits and uploads (``example``) to come close to: pictures, or recordings where they share the
+                texts' space. unlike: such to keep away from.
+            weights: of parts of the question, by text, path or name; others weigh 1, ``minus`` and ``unlike`` 0.5.
             mode: "vector", "keyword" or "auto", which is both.
             view: ``where`` (conditions such as "width >= 1000", one or several), ``offset`` (results to pass over),
                 ``collapse`` (what looks the same once), ``sort`` ("relevance", "date"); see ``arrowlens.search.View``.
@@ -154,8 +155,8 @@ class Library:
             InputError: ``k``, the text, a condition or a weight is unusable, or parts do not meet in one space.
             MediaError: a file cannot be decoded. ModelLoadError: the library has no CLIP model.
         """
-        examples = tuple(map(self._example, like))
-        query = Query(text, tuple(plus), tuple(minus), examples, weights or {}, modality, mode)
+        near, far = tuple(map(self._example, like)), tuple(map(self._example, unlike))
+        query = Query(text, tuple(plus), tuple(minus), near, weights or {}, modality, mode, far)
         return self._serving.asked(lambda: self._serving.searcher.search(query, view_of(k, **view)))
 
     def search_many(
@@ -201,15 +202,23 @@ class Library:
         """
         return self._serving.similar(lambda examples: examples.upload(data, name), view_of(k, **view))
 
-    def similar_to(self, hit: Hit, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
+    def similar_to(self, hit: Hit | Example, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
 
-        Empty when the library no longer holds it.
+        Empty when the library no longer holds it. Also takes what ``example`` gives.
 
         Raises:
             InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
         """
-        return self._serving.similar(lambda examples: examples.hit(hit), view_of(k, **view))
+        return self._serving.similar(lambda _: self._example(hit), view_of(k, **view))
+
+    def example(self, data: bytes, name: str) -> Example:
+        """A file's bytes as a part of questions, encoded once; ``name`` is for messages and weights. Nothing is stored.
+
+        Raises:
+            MediaError: the bytes cannot be decoded; says why. ModelLoadError: there is no model for that kind.
+        """
+        return self._serving.asked(lambda: self._serving.searcher.encode(self._serving.examples.upload(data, name)))
 
     def search_by_image(self, image: Image.Image, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
@@ -242,27 +251,6 @@ class Library:
             InputError: an unknown kind. StorageError: the database refused.
         """
         return find_duplicates(self._storage, kinds or KINDS)
-
-    def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
-        """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
-        hashes = {hit.media_id: hit.content_hash for hit in hits if hit.content_hash is not None}
-        stored = self._storage.thumbnails(sorted(set(hashes.values())))
-        return {media_id: stored[content] for media_id, content in hashes.items() if content in stored}
-
-    def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
-        """The bytes of a file that the library holds, as it is on disk now.
-
-        Raises:
-            MediaError: the library does not hold it, it cannot be read, or it has more than ``max_bytes``.
-        """
-        rows = self._storage.media([media_id]).to_pylist()
-        if not rows:
-            raise MediaError(f"the library holds no file {media_id!r}; search again")
-        path = rows[0]["absolute_path"]
-        try:
-            return read_regular(path, max_bytes)
-        except MediaError as error:
-            raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
@@ -395,5 +383,7 @@ class Library:
             raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
         return list(Doctor(self._storage, self._serving.provider).findings(n_vectors, n_files))
 
-    def _example(self, like: StrPath | Hit) -> Example:
+    def _example(self, like: StrPath | Hit | Example) -> Example:
+        if isinstance(like, Example):
+            return like
         return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)
