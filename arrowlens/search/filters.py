@@ -81,7 +81,7 @@ FILTER_COLUMNS: dict[str, ColumnType] = {
     "description": _TEXT,
     "caption": _TEXT,
     "trivial": _TRUTH,
-    "root": ColumnType("the path of a folder that was ingested", ("=", "!=", "in"), str, str, "= /home/me/Pictures"),
+    "root": ColumnType("a text", ("=", "!=", "in"), str, str, "= /home/me/Pictures"),
 }
 """What files can be filtered by. ``root`` is the absolute path of the folder that was ingested, ``path`` is relative to
 it, ``folder`` the path without the name; ``modality`` is another word for ``kind``."""
