@@ -13,26 +13,14 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
+from arrowlens.contents import LibraryContents, Original
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.models import resolve
-from arrowlens.search import (
-    KINDS,
-    DuplicateGroup,
-    DuplicateKind,
-    Example,
-    Hit,
-    Mode,
-    Query,
-    Results,
-    ViewOptions,
-    find_duplicates,
-    view_of,
-)
+from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, view_of
 from arrowlens.search.results import Modality
 from arrowlens.serving import Serving, bind, model_records, provider_of, remembered_models
-from arrowlens.shelf import Shelf
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage
 
@@ -41,21 +29,21 @@ if TYPE_CHECKING:
     from arrowlens.doctor import Finding
     from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
 
-__all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
+__all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
 
 StrPath = str | os.PathLike[str]
 
 
-class Library(Shelf):
+class Library(LibraryContents):
     """A folder on disk that remembers pictures and recordings, and finds them again. Open one with ``Library.open``.
 
     Safe to share between threads: any number may search while one ingests. A context manager.
     """
 
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
-        self._storage = storage
+        super().__init__(storage)
         self._serving = Serving(storage, provider)
 
     @classmethod
@@ -237,20 +225,6 @@ class Library(Shelf):
             ModelLoadError: the library has no audio model.
         """
         return self._serving.similar(lambda examples: examples.samples(samples, rate), view_of(k, **view))
-
-    def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
-        """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
-
-        Args:
-            kinds: "identical", "copy", "near"; none for all. See ``arrowlens.search.DuplicateGroup``.
-
-        Returns:
-            By kind, then by the bytes that could be saved, most first.
-
-        Raises:
-            InputError: an unknown kind. StorageError: the database refused.
-        """
-        return find_duplicates(self._storage, kinds or KINDS)
 
     # -- keeping --------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,10 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-import arrowlens
 from arrowlens.cli.output import note
 from arrowlens.errors import ArrowlensError
 
 INTERRUPTED = 130
-MAX_UPLOAD_MB = 50
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -29,11 +27,16 @@ def serve(library: Path, options: argparse.Namespace) -> int:
     _check_address(options.host, options.port)
     if options.host not in _LOOPBACK:
         note(f"arrowlens: anyone who reaches {options.host} sees this library: there is no password yet")
-    given = {"ARROWLENS_LIBRARY": str(library), "ARROWLENS_PRECISION": options.precision}
+    given = {
+        "ARROWLENS_LIBRARY": str(library),
+        "ARROWLENS_PRECISION": options.precision,
+        "ARROWLENS_HOST": options.host,
+        "ARROWLENS_PORT": str(options.port),
+    }
     if options.device is not None:
         given["ARROWLENS_DEVICE"] = options.device
-    page = Path(arrowlens.__file__).parent / "ui" / "app.py"
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *_settings(options.host, options.port)]
+    command = [sys.executable, "-P", "-m", "arrowlens.ui.server"]  # -P: nothing of the current folder is imported
+    note(f"arrowlens: {address(options.host, options.port)} (Ctrl-C ends it)")
     # In a process group of its own: a terminal's Ctrl-C reaches only this process, which then ends the server in order.
     server = subprocess.Popen(command, env={**os.environ, **given}, process_group=0)
 
@@ -50,24 +53,10 @@ def serve(library: Path, options: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
-def _settings(host: str, port: int) -> list[str]:
-    """Streamlit's options; on the command line, where no file of the user's overrides them."""
-    settings = {
-        "server.address": host,
-        "server.port": port,
-        "server.headless": "true",
-        "server.enableCORS": "true",
-        "server.enableXsrfProtection": "true",
-        "server.enableStaticServing": "false",
-        "server.maxUploadSize": MAX_UPLOAD_MB,
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "none",
-        "client.toolbarMode": "minimal",
-        "theme.light.primaryColor": "#3b5bdb",  # each on its own: a colour for both would switch dark mode off
-        "theme.dark.primaryColor": "#748ffc",
-    }
-    return [f"--{name}={value}" for name, value in settings.items()]
+def address(host: str, port: int) -> str:
+    """What to type into a browser on this machine."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
 def _check_address(host: str, port: int) -> None:

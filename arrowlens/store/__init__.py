@@ -25,7 +25,6 @@ A library is a folder::
     storage.facets(among)                              Facets: counts by folder, format, size, ...
     storage.newest(n, modality, among)                 ids of the files that were taken last
     storage.media_of(content_hash)                     rows of ``media`` of all places of a content
-    storage.media_version()                            a number that grows with every change
 
 Writing (one thread of one process at a time, else LibraryBusyError; ``with storage.writing():`` holds the lock over
 several steps)::

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -144,6 +145,16 @@ class LibraryReader(VectorScanner):
         files = pa.table([pa.array(media_id, pa.string()), pa.array(content_hash, pa.string())], schema=KEYS)
         return Selection(files.sort_by("media_id"), self._tables.read(MEDIA_TABLE, lambda table: table.count_rows(), 0))
 
+    @property
+    def version(self) -> str:
+        """Another text after every change of the settings or of any table.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
+        return hashlib.sha256(repr((self.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
     def is_current(self, selection: Selection) -> bool:
         """Whether nobody has written media since files were selected."""
         return self._tables.version(MEDIA_TABLE) == selection.version
@@ -264,10 +275,6 @@ class LibraryReader(VectorScanner):
         schema = stored_embedding_schema(role, record.dimension)
         rows = self._tables.rows(self._vector_table(role, record), columns, schema)
         return set(zip(rows[columns[0]].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
-
-    def media_version(self) -> int:
-        """Grows with every change of what the library holds, whoever makes it; costs a fraction of a millisecond."""
-        return self._tables.version(MEDIA_TABLE)
 
     def facets(self, among: Selection | None = None) -> Facets:
         """What searchable files, or some of them, can be filtered by, with counts.
