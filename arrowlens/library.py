@@ -118,7 +118,8 @@ class Library(LibraryContents):
         *,
         plus: Sequence[str] = (),
         minus: Sequence[str] = (),
-        like: Sequence[StrPath | Hit] = (),
+        like: Sequence[StrPath | Hit | Example] = (),
+        unlike: Sequence[StrPath | Hit | Example] = (),
         weights: Mapping[str, float] | None = None,
         mode: Mode = "auto",
         **view: Unpack[ViewOptions],
@@ -131,8 +132,9 @@ class Library(LibraryContents):
             k: how many, from 1 on.
             modality: "image" or "audio" keeps one kind.
             plus: texts to look for as well. minus: texts to keep away from.
-            like: files and hits to come close to: pictures, or recordings where they share the texts' space.
-            weights: of parts of the question, by text or path; others weigh 1, those of ``minus`` 0.5.
+            like: files, hits and uploads (``example``) to come close to: pictures, or recordings where they share the
+                texts' space. unlike: such to keep away from.
+            weights: of parts of the question, by text, path or name; others weigh 1, ``minus`` and ``unlike`` 0.5.
             mode: "vector", "keyword" or "auto", which is both.
             view: ``where`` (conditions such as "width >= 1000", one or several), ``offset`` (results to pass over),
                 ``collapse`` (what looks the same once), ``sort`` ("relevance", "date"); see ``arrowlens.search.View``.
@@ -141,8 +143,8 @@ class Library(LibraryContents):
             InputError: ``k``, the text, a condition or a weight is unusable, or parts do not meet in one space.
             MediaError: a file cannot be decoded. ModelLoadError: the library has no CLIP model.
         """
-        examples = tuple(map(self._example, like))
-        query = Query(text, tuple(plus), tuple(minus), examples, weights or {}, modality, mode)
+        near, far = tuple(map(self._example, like)), tuple(map(self._example, unlike))
+        query = Query(text, tuple(plus), tuple(minus), near, weights or {}, modality, mode, far)
         return self._serving.asked(lambda: self._serving.searcher.search(query, view_of(k, **view)))
 
     def search_many(
@@ -188,15 +190,23 @@ class Library(LibraryContents):
         """
         return self._serving.similar(lambda examples: examples.upload(data, name), view_of(k, **view))
 
-    def similar_to(self, hit: Hit, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
+    def similar_to(self, hit: Hit | Example, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
 
-        Empty when the library no longer holds it.
+        Empty when the library no longer holds it. Also takes what ``example`` gives.
 
         Raises:
             InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
         """
-        return self._serving.similar(lambda examples: examples.hit(hit), view_of(k, **view))
+        return self._serving.similar(lambda _: self._example(hit), view_of(k, **view))
+
+    def example(self, data: bytes, name: str) -> Example:
+        """A file's bytes as a part of questions, encoded once; ``name`` is for messages and weights. Nothing is stored.
+
+        Raises:
+            MediaError: the bytes cannot be decoded; says why. ModelLoadError: there is no model for that kind.
+        """
+        return self._serving.asked(lambda: self._serving.searcher.encode(self._serving.examples.upload(data, name)))
 
     def search_by_image(self, image: Image.Image, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
@@ -347,5 +357,7 @@ class Library(LibraryContents):
             raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
         return list(Doctor(self._storage, self._serving.provider).findings(n_vectors, n_files))
 
-    def _example(self, like: StrPath | Hit) -> Example:
+    def _example(self, like: StrPath | Hit | Example) -> Example:
+        if isinstance(like, Example):
+            return like
         return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)
