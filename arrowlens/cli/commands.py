@@ -12,7 +12,6 @@ import arrowlens
 from arrowlens.cli.limits import limits_of
 from arrowlens.cli.output import (
     amount,
-    byte_size,
     causes_text,
     columns,
     findings_text,
@@ -29,7 +28,7 @@ from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
-from arrowlens.search import printable
+from arrowlens.search import byte_size, printable
 
 Command = Callable[[argparse.Namespace], int]
 

@@ -55,6 +55,8 @@ def serve(library: Path, options: argparse.Namespace) -> int:
     inherited = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
     if password_hash is not None:
         given[PASSWORD_VARIABLE] = password_hash
+    if password_hash is None and not _is_loopback(options.host):
+        given["ARROWLENS_OPEN_TO_ALL"] = "1"
     if options.device is not None:
         given["ARROWLENS_DEVICE"] = options.device
     command = [sys.executable, "-P", "-m", "arrowlens.ui.server"]  # -P: nothing of the current folder is imported

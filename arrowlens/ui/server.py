@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
 from arrowlens.ui.auth import Gate, Hosts
 from arrowlens.ui.media import media_routes
+from arrowlens.ui.runs import close_runs
 from arrowlens.ui.session import shared_library
 
 HOST_VARIABLE = "ARROWLENS_HOST"
@@ -32,7 +34,7 @@ def build_app(host: str, port: int, names: Iterable[str] = (), password_hash: st
     """
     cookie = f"arrowlens-{port}"  # a browser keeps cookies by host, whatever the port
     gate = Middleware(Gate, hosts=Hosts(host, names), password_hash=password_hash, cookie=cookie)
-    return App(Path(__file__).with_name("app.py"), routes=media_routes(), middleware=[gate], lifespan=_open_early)
+    return App(Path(__file__).with_name("app.py"), routes=media_routes(), middleware=[gate], lifespan=_lifespan)
 
 
 def settings(host: str, port: int) -> dict[str, str | int | bool]:
@@ -58,8 +60,11 @@ def settings(host: str, port: int) -> dict[str, str | int | bool]:
 
 
 @asynccontextmanager
-async def _open_early(_app: App) -> AsyncIterator[None]:
-    """Open the library while nobody waits for it; what is wrong with it is for the first page to say."""
+async def _lifespan(_app: App) -> AsyncIterator[None]:
+    """Open the library while nobody waits for it, and in the end let a run store what it has.
+
+    What is wrong with the library is for the first page to say.
+    """
 
     def open_library() -> None:
         with suppress(ArrowlensError):
@@ -67,6 +72,7 @@ async def _open_early(_app: App) -> AsyncIterator[None]:
 
     threading.Thread(target=open_library, name="open-library", daemon=True).start()
     yield
+    await run_in_threadpool(close_runs)
 
 
 def main() -> None:
