@@ -10,6 +10,9 @@ from arrowlens.ui.look import clock, counted
 from arrowlens.ui.media import original_url, thumbnail_url
 
 STYLE = """<style>
+[data-testid="stMainBlockContainer"] { padding-top: 4.6rem !important; }
+.stHtml dl.al-numbers, .stHtml .al-tile dl { padding: 0 !important; font-size: inherit; }
+.stHtml .al-tile dl * { font-size: inherit; }
 .al-tiles { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
 .al-tiles.al-wide { grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); }
 .al-tile { margin: 0; min-width: 0; font-size: .82rem; line-height: 1.35; }
@@ -23,7 +26,7 @@ STYLE = """<style>
 .al-group { border: 1px solid rgba(128, 128, 128, .3); border-radius: .8rem; padding: .9rem 1rem 1rem; }
 .al-group h2 { font-size: 1rem; margin: 0 0 .1rem; padding: 0; }
 .al-group > p { margin: 0 0 .8rem; opacity: .7; font-size: .88rem; }
-.al-tile dl { display: grid; grid-template-columns: auto 1fr; gap: 0 .6rem; margin: .3rem 0 0; padding: 0; }
+.al-tile dl { display: grid; grid-template-columns: auto 1fr; gap: 0 .6rem; margin: .3rem 0 0; }
 .al-tile dt { opacity: .65; } .al-tile dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
 .al-tile dd.al-differs { font-weight: 600; text-decoration: underline dotted; text-underline-offset: .2em; }
 .al-path { overflow-wrap: anywhere; opacity: .65; font-size: .78rem; margin-top: .3rem; }

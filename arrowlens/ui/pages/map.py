@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 from typing import Any
 
 import pandas as pd
@@ -38,7 +39,7 @@ def table_of(_atlas: Atlas, path: str, version: str, modality: Modality | None) 
             "x": [point.x for point in _atlas.points],
             "y": [point.y for point in _atlas.points],
             "Name": [printable(point.name) for point in _atlas.points],
-            "Group": [f"Group {point.group + 1}" for point in _atlas.points],
+            "Group": [f"Group {ascii_uppercase[point.group]}" for point in _atlas.points],
             "Folder": folder_names(_atlas.points),
             "Date": pd.to_datetime([point.taken for point in _atlas.points]),
         }
@@ -55,7 +56,7 @@ def folder_names(points: Sequence[Point]) -> list[str]:
 
 def chart_of(n_points: int, colour: str) -> dict[str, Any]:
     """The chart as Vega-Lite: points that can be clicked (with Shift, several) and boxed."""
-    shade: dict[str, Any] = {"field": colour, "type": "nominal", "scale": {"scheme": "tableau10"}, "sort": None}
+    shade: dict[str, Any] = {"field": colour, "type": "nominal", "scale": {"scheme": "tableau10"}}
     if colour == "Date":
         shade = {"field": colour, "type": "temporal", "scale": {"scheme": "viridis"}}
     plane = {"type": "quantitative", "axis": None, "scale": {"zero": False, "padding": 12}}
