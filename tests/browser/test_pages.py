@@ -96,7 +96,7 @@ def test_the_map_and_the_duplicates_open(opened, library_path):
         app = opened(page, library_path)
         assert not app.exception
         assert not app.error
-    assert opened("map", library_path).get("arrow_vega_lite_chart")
+    assert "Near points are alike" in html(opened("map", library_path))
 
 
 def test_one_run_at_a_time_and_it_can_be_cancelled(damaged, library_path):
