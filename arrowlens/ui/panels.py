@@ -121,7 +121,8 @@ def _compared(member: Member, group: DuplicateGroup) -> str:
         for label, value, differs in facts
         if value
     )
-    best = '<span class="al-best" title="most pixels, then most bytes">largest</span>' if member is group.best else ""
+    is_best = member is group.best and group.kind != "identical"
+    best = '<span class="al-best" title="most pixels, then most bytes">largest</span>' if is_best else ""
     return f'{best}<dl>{"".join(lines)}</dl><div class="al-path">{_safe(str(member.path))}</div>'
 
 
