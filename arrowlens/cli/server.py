@@ -70,7 +70,8 @@ def serve(library: Path, options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     try:
-        return server.wait()
+        status = server.wait()
+        return 0 if status == -signal.SIGTERM else status  # the server ends itself with the signal once it has closed
     except KeyboardInterrupt:
         server.terminate()
         server.wait()
