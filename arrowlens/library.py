@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
@@ -13,26 +13,12 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
+from arrowlens.contents import LibraryContents, Original
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.errors import InputError, LibraryNotFoundError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
-from arrowlens.media.files import read_regular
 from arrowlens.models import resolve
-from arrowlens.search import (
-    KINDS,
-    DuplicateGroup,
-    DuplicateKind,
-    Example,
-    Hit,
-    Member,
-    Mode,
-    Query,
-    Results,
-    ViewOptions,
-    find_duplicates,
-    listed,
-    view_of,
-)
+from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, listed, view_of
 from arrowlens.search.results import Modality
 from arrowlens.serving import Serving, bind, model_records, provider_of, remembered_models
 from arrowlens.status import LibraryStatus, SkippedFile
@@ -43,21 +29,21 @@ if TYPE_CHECKING:
     from arrowlens.doctor import Finding
     from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
 
-__all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "SkippedFile"]
+__all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
 
 StrPath = str | os.PathLike[str]
 
 
-class Library:
+class Library(LibraryContents):
     """A folder on disk that remembers pictures and recordings, and finds them again. Open one with ``Library.open``.
 
     Safe to share between threads: any number may search while one ingests. A context manager.
     """
 
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
-        self._storage = storage
+        super().__init__(storage)
         self._serving = Serving(storage, provider)
 
     @classmethod
@@ -132,7 +118,8 @@ class Library:
         *,
         plus: Sequence[str] = (),
         minus: Sequence[str] = (),
-        like: Sequence[StrPath | Hit] = (),
+        like: Sequence[StrPath | Hit | Example] = (),
+        unlike: Sequence[StrPath | Hit | Example] = (),
         weights: Mapping[str, float] | None = None,
         mode: Mode = "auto",
         **view: Unpack[ViewOptions],
@@ -145,8 +132,9 @@ class Library:
             k: how many, from 1 on.
             modality: "image" or "audio" keeps one kind.
             plus: texts to look for as well. minus: texts to keep away from.
-            like: files and hits to come close to: pictures, or recordings where they share the texts' space.
-            weights: of parts of the question, by text or path; others weigh 1, those of ``minus`` 0.5.
+            like: files, hits and uploads (``example``) to come close to: pictures, or recordings where they share the
+                texts' space. unlike: such to keep away from.
+            weights: of parts of the question, by text, path or name; others weigh 1, ``minus`` and ``unlike`` 0.5.
             mode: "vector", "keyword" or "auto", which is both.
             view: ``where`` (conditions such as "width >= 1000", one or several), ``offset`` (results to pass over),
                 ``collapse`` (what looks the same once), ``sort`` ("relevance", "date"); see ``arrowlens.search.View``.
@@ -155,8 +143,10 @@ class Library:
             InputError: ``k``, the text, a condition or a weight is unusable, or parts do not meet in one space.
             MediaError: a file cannot be decoded. ModelLoadError: the library has no CLIP model.
         """
-        examples = tuple(map(self._example, listed(like, "like")))
-        query = Query(text, listed(plus, "plus"), listed(minus, "minus"), examples, weights or {}, modality, mode)
+        near, far = (
+            tuple(map(self._example, listed(examples, name))) for examples, name in ((like, "like"), (unlike, "unlike"))
+        )
+        query = Query(text, listed(plus, "plus"), listed(minus, "minus"), near, weights or {}, modality, mode, far)
         return self._serving.asked(lambda: self._serving.searcher.search(query, view_of(k, **view)))
 
     def search_many(
@@ -202,15 +192,23 @@ class Library:
         """
         return self._serving.similar(lambda examples: examples.upload(data, name), view_of(k, **view))
 
-    def similar_to(self, hit: Hit, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
+    def similar_to(self, hit: Hit | Example, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
 
-        Empty when the library no longer holds it.
+        Empty when the library no longer holds it. Also takes what ``example`` gives.
 
         Raises:
             InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
         """
-        return self._serving.similar(lambda examples: examples.hit(hit), view_of(k, **view))
+        return self._serving.similar(lambda _: self._example(hit), view_of(k, **view))
+
+    def example(self, data: bytes, name: str) -> Example:
+        """A file's bytes as a part of questions, encoded once; ``name`` is for messages and weights. Nothing is stored.
+
+        Raises:
+            MediaError: the bytes cannot be decoded; says why. ModelLoadError: there is no model for that kind.
+        """
+        return self._serving.asked(lambda: self._serving.searcher.encode(self._serving.examples.upload(data, name)))
 
     def search_by_image(self, image: Image.Image, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
@@ -229,41 +227,6 @@ class Library:
             ModelLoadError: the library has no audio model.
         """
         return self._serving.similar(lambda examples: examples.samples(samples, rate), view_of(k, **view))
-
-    def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
-        """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
-
-        Args:
-            kinds: "identical", "copy", "near"; none for all. See ``arrowlens.search.DuplicateGroup``.
-
-        Returns:
-            By kind, then by the bytes that could be saved, most first.
-
-        Raises:
-            InputError: an unknown kind. StorageError: the database refused.
-        """
-        return find_duplicates(self._storage, kinds or KINDS)
-
-    def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
-        """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
-        hashes = {hit.media_id: hit.content_hash for hit in hits if hit.content_hash is not None}
-        stored = self._storage.thumbnails(sorted(set(hashes.values())))
-        return {media_id: stored[content] for media_id, content in hashes.items() if content in stored}
-
-    def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
-        """The bytes of a file that the library holds, as it is on disk now.
-
-        Raises:
-            MediaError: the library does not hold it, it cannot be read, or it has more than ``max_bytes``.
-        """
-        rows = self._storage.media([media_id]).to_pylist()
-        if not rows:
-            raise MediaError(f"the library holds no file {media_id!r}; search again")
-        path = rows[0]["absolute_path"]
-        try:
-            return read_regular(path, max_bytes)
-        except MediaError as error:
-            raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
@@ -396,5 +359,7 @@ class Library:
             raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
         return list(Doctor(self._storage, self._serving.provider).findings(n_vectors, n_files))
 
-    def _example(self, like: StrPath | Hit) -> Example:
+    def _example(self, like: StrPath | Hit | Example) -> Example:
+        if isinstance(like, Example):
+            return like
         return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)

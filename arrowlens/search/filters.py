@@ -82,9 +82,10 @@ FILTER_COLUMNS: dict[str, ColumnType] = {
     "description": _TEXT,
     "caption": _TEXT,
     "trivial": _TRUTH,
+    "root": ColumnType("a text", ("=", "!=", "in"), str, str, "= /home/me/Pictures"),
 }
-"""What files can be filtered by. ``path`` is relative to the folder that was ingested, ``folder`` the path without the
-name; ``modality`` is another word for ``kind``."""
+"""What files can be filtered by. ``root`` is the absolute path of the folder that was ingested, ``path`` is relative to
+it, ``folder`` the path without the name; ``modality`` is another word for ``kind``."""
 
 _ALIASES = {"modality": "kind"}
 _STORED = {"kind": "modality"}
@@ -146,6 +147,10 @@ def lowered(conditions: Sequence[Condition]) -> list[tuple[str, str, Any]]:
 
 def _lowered(condition: Condition) -> list[tuple[str, str, Any]]:
     column, op, value = _STORED.get(condition.column, condition.column), condition.op, condition.value
+    if column == "root":
+        from arrowlens.store import root_id_of  # deferred: pyarrow, which reading a condition needs none of
+
+        return [("root_id", op, tuple(map(root_id_of, value)) if op == "in" else root_id_of(value))]
     if FILTER_COLUMNS[condition.column].python is not Moment:
         return [(column, op, value)]
     moments = value if op == "in" else (value,)

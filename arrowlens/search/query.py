@@ -30,7 +30,8 @@ class Example:
         modality: "image" or "audio".
         content_hash: of its bytes, None when they are not known.
         pixels: (H, W, 3) uint8 RGB. box: where the picture lies within them, as ``ImageProcessor`` takes it.
-        windows: (n,) float32 each, mono, 16 kHz. Without pixels and windows only stored vectors count.
+        windows: (n,) float32 each, mono, 16 kHz. Without pixels, windows and vectors only stored vectors count.
+        vectors: (n, d) float32 where they are known already. digest: of the model that they come from.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Example:
     pixels: np.ndarray | None = None
     box: tuple[float, float, float, float] | None = None
     windows: Sequence[np.ndarray] | None = None
+    vectors: np.ndarray | None = None
+    digest: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ class Query:
 
     Attributes:
         text: in words; may be None where there is something else.
-        plus: texts to look for as well. minus: texts to keep away from. like: pictures and recordings to come close to.
-        weights: of parts, by their text or their example's name; others weigh 1, what is in ``minus`` 0.5.
+        plus: texts to look for as well. minus: texts to keep away from.
+        like: pictures and recordings to come close to. unlike: such to keep away from.
+        weights: of parts, by their text or their example's name; others weigh 1, ``minus`` and ``unlike`` 0.5.
         modality: keeps one kind.
         mode: "vector" compares meanings, "keyword" looks for the words of ``text`` in names, captions and tags,
             "auto" does both where there is only a text.
@@ -66,6 +70,7 @@ class Query:
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
     modality: Modality | None = None
     mode: Mode = "auto"
+    unlike: tuple[Example, ...] = ()
     encoded: Mapping[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +83,7 @@ class Query:
         if self.mode not in get_args(Mode):
             raise InputError(f"the mode is {self.mode!r}; it is one of {', '.join(get_args(Mode))}")
         if self.mode == "keyword" and self.is_composed:
-            raise InputError("keywords come from one text; leave out plus, minus and like, or the mode 'keyword'")
+            raise InputError("keywords come from one text; leave out plus, minus, like and unlike, or the mode")
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -88,7 +93,7 @@ class Query:
     @property
     def is_composed(self) -> bool:
         """Whether there is more than a text."""
-        return bool(self.plus or self.minus or self.like)
+        return bool(self.plus or self.minus or self.like or self.unlike)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +27,7 @@ from arrowlens.search.display import as_stored
 from arrowlens.search.encoding import MAX_QUERY_WINDOWS, encoded, spread
 from arrowlens.search.filters import lowered
 from arrowlens.search.fusion import FUSED, Match, fused
+from arrowlens.search.listing import hit_of
 from arrowlens.search.paging import page, ranking
 from arrowlens.search.query import Example, Query, View
 from arrowlens.search.relevance import MATCHING, Kind, relevance
@@ -142,21 +141,35 @@ class Searcher:
         question = _Question({kind: self._vectors(example)}, kinds=[kind], content=example.content_hash)
         return self._answer(question, view, started)
 
+    def encode(self, example: Example) -> Example:
+        """The example with its vectors, and only as much else as it takes to make them again with other models.
+
+        Raises:
+            InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
+            ModelLoadError: the library has no model for that kind.
+        """
+        digest = self._provider.digest(_ROLE_OF[example.modality])
+        windows = example.windows and [example.windows[index].copy() for index in spread(len(example.windows))]
+        small = dataclasses.replace(example, windows=windows)
+        return dataclasses.replace(small, vectors=encoded(self._provider, small), digest=digest)
+
     # -- from a question to vectors -------------------------------------------------------------------------------
 
     def _parts(self, query: Query, notices: list[str]) -> Iterator[Part]:
         texts = [*([query.text] if query.text is not None else []), *query.plus]
-        names = [*texts, *query.minus, *(as_stored(example.name) for example in query.like)]
+        examples = [*((example, 1.0) for example in query.like), *((example, -1.0) for example in query.unlike)]
+        names = [*texts, *query.minus, *(as_stored(example.name) for example, _ in examples)]
         weights = checked_weights({as_stored(str(name)): weight for name, weight in query.weights.items()}, names)
         for text in texts:
             yield Part("text", self._text_vector(text, notices, query), weights.get(text, PLUS_WEIGHT))
         for text in query.minus:
             yield Part("text", self._text_vector(text, notices, query), -weights.get(text, MINUS_WEIGHT))
-        for example in query.like:
+        for example, sign in examples:
             vectors = self._vectors(example)
             if not len(vectors):
                 raise InputError(f"{example.name}: the library no longer holds it; search again, or give its path")
-            yield Part(example.modality, mean_vector(vectors), weights.get(as_stored(example.name), PLUS_WEIGHT))
+            weight = weights.get(as_stored(example.name), PLUS_WEIGHT if sign > 0 else MINUS_WEIGHT)
+            yield Part(example.modality, mean_vector(vectors), sign * weight)
 
     def _text_vector(self, text: str, notices: list[str], query: Query) -> np.ndarray:
         engine = self._provider.clip_engine
@@ -169,9 +182,14 @@ class Searcher:
 
     def _vectors(self, example: Example) -> np.ndarray:
         """(n, d) of the picture, or of the recording's windows; n is 0 where there are none."""
-        stored = self._stored(_ROLE_OF[example.modality], example.content_hash)
-        if len(stored) or (example.pixels is None and example.windows is None):
+        role = _ROLE_OF[example.modality]
+        stored = self._stored(role, example.content_hash)
+        if len(stored):
             return stored[spread(len(stored))]
+        if example.vectors is not None and example.digest == self._provider.digest(role):
+            return example.vectors
+        if example.pixels is None and example.windows is None:
+            return stored
         return encoded(self._provider, example)
 
     def _stored(self, role: str, content_hash: str | None) -> np.ndarray:
@@ -316,46 +334,7 @@ class Searcher:
     def _hits(self, matches: Sequence[Match], question: _Question) -> list[Hit]:
         matches = self._scored(matches, question)
         rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in matches]).to_pylist()}
-        return [_hit(match, rows[match.media_id]) for match in matches if match.media_id in rows]
-
-
-_COPIED = (
-    "width",
-    "height",
-    "duration",
-    "sample_rate",
-    "channels",
-    "format",
-    "size",
-    "modified",
-    "captured_at",
-    "taken",
-    "caption",
-    "description",
-    "camera",
-    "latitude",
-    "longitude",
-    "title",
-    "artist",
-    "album",
-    "content_hash",
-)
-
-
-def _hit(match: Match, row: dict[str, Any]) -> Hit:
-    """A match with its row of ``media``."""
-    return Hit(
-        path=Path(os.fsdecode(row["absolute_path"])),
-        media_id=match.media_id,
-        modality=row["modality"],
-        score=match.score or 0.0,
-        relevance=match.relevance,
-        start=match.start,
-        end=match.end,
-        found_by=match.found_by,
-        metadata=dict(row["metadata"] or ()),
-        **{name: row[name] for name in _COPIED},
-    )
+        return [hit_of(match, rows[match.media_id]) for match in matches if match.media_id in rows]
 
 
 def _order(match: Match) -> tuple[float, float, str]:

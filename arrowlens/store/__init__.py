@@ -22,6 +22,9 @@ A library is a folder::
     storage.vectors(role, digest, content_hash)        (n_windows, d) float32
     storage.captions()                                 Captions: what searchable files are said to show
     storage.statistics()                               Statistics
+    storage.facets(among)                              Facets: counts by folder, format, size, ...
+    storage.newest(n, modality, among)                 ids of the files that were taken last
+    storage.media_of(content_hash)                     rows of ``media`` of all places of a content
 
 Writing (one thread of one process at a time, else LibraryBusyError; ``with storage.writing():`` holds the lock over
 several steps)::
@@ -46,6 +49,7 @@ media_id and its content_hash: that row is the commit.
 from __future__ import annotations
 
 from arrowlens.store.captions import CAPTION_ROLE, Caption
+from arrowlens.store.facets import DURATION_EDGES, SIZE_EDGES, Facets
 from arrowlens.store.filtered import Selection
 from arrowlens.store.index import IndexState
 from arrowlens.store.schema import (
@@ -74,11 +78,14 @@ __all__ = [
     "AUDIO_EMBEDDING_SCHEMA",
     "CAPTION_ROLE",
     "CLIP_EMBEDDING_SCHEMA",
+    "DURATION_EDGES",
     "INDEXED",
     "SCHEMA_VERSION",
+    "SIZE_EDGES",
     "SKIPPED",
     "VISION_EMBEDDING_SCHEMA",
     "Caption",
+    "Facets",
     "IndexState",
     "ModelRecord",
     "MultimodalStorage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from arrowlens.errors import InputError
 from arrowlens.store.captions import CAPTION_COLUMNS, Caption
 from arrowlens.store.conditions import Condition
+from arrowlens.store.facets import FACET_COLUMNS, Facets, facets_of
 from arrowlens.store.filtered import KEYS, Aim, Selection, select
 from arrowlens.store.index import IndexState, index_state, nearest
 from arrowlens.store.keywords import FOUND, find
@@ -146,6 +148,16 @@ class LibraryReader(VectorScanner):
         files = pa.table([pa.array(media_id, pa.string()), pa.array(content_hash, pa.string())], schema=KEYS)
         return Selection(files.sort_by("media_id"), self._tables.read(MEDIA_TABLE, lambda table: table.count_rows(), 0))
 
+    @property
+    def version(self) -> str:
+        """Another text after every change of the settings or of any table.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
+        return hashlib.sha256(repr((self.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
     def is_current(self, selection: Selection) -> bool:
         """Whether nobody has written media since files were selected."""
         return self._tables.version(MEDIA_TABLE) == selection.version
@@ -266,6 +278,45 @@ class LibraryReader(VectorScanner):
         schema = stored_embedding_schema(role, record.dimension)
         rows = self._tables.rows(self._vector_table(role, record), columns, schema)
         return set(zip(rows[columns[0]].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
+
+    def facets(self, among: Selection | None = None) -> Facets:
+        """What searchable files, or some of them, can be filtered by, with counts.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        rows = self.all_media(FACET_COLUMNS)
+        if among is not None:
+            rows = rows.filter(pc.is_in(rows["media_id"], value_set=among.files["media_id"]))
+        return facets_of(rows)
+
+    def newest(self, n: int, modality: str | None = None, among: Selection | None = None) -> list[str]:
+        """Ids of the ``n`` searchable files that were taken last, newest first; equal content once.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        rows = self.all_media(["media_id", "content_hash", "modality", "taken", "state"])
+        rows = rows.filter(pc.equal(rows["state"], INDEXED))
+        if modality is not None:
+            rows = rows.filter(pc.equal(rows["modality"], modality))
+        if among is not None:
+            rows = rows.filter(pc.is_in(rows["media_id"], value_set=among.files["media_id"]))
+        ordered = rows.sort_by([("taken", "descending"), ("media_id", "ascending")])
+        first = ordered.append_column("place", pa.array(range(len(ordered)), pa.int64()))
+        places = first.group_by("content_hash").aggregate([("place", "min")])["place_min"].sort().slice(0, n)
+        ids: list[str] = ordered["media_id"].take(places).to_pylist()
+        return ids
+
+    def media_of(self, content_hash: str) -> pa.Table:
+        """Rows of the searchable places of a content, as ``media`` gives them.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        schema = media_schema()
+        rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", [content_hash], schema.names, schema)
+        return self._placed(rows.filter(pc.equal(rows["state"], INDEXED)))
 
     def statistics(self) -> Statistics:
         """Counts, bytes on disk and the state of the vector tables."""

@@ -1,8 +1,10 @@
-"""The one library that all sessions of this server share."""
+"""The one library that all sessions and routes of this server share."""
 
 from __future__ import annotations
 
 import os
+import threading
+from functools import lru_cache
 
 import streamlit as st
 
@@ -13,21 +15,39 @@ from arrowlens.ui.look import plain
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
 DEVICE_VARIABLE = "ARROWLENS_DEVICE"
 PRECISION_VARIABLE = "ARROWLENS_PRECISION"
+OPEN_VARIABLE = "ARROWLENS_OPEN_TO_ALL"
+
+_opening = threading.Lock()  # or two first requests would each load the models
 
 
 def library_or_stop() -> Library:
     """The library that the server was started for; without one the page says why and ends here."""
     try:
-        return _open(
-            os.environ.get(LIBRARY_VARIABLE) or ".arrowlens",
-            os.environ.get(DEVICE_VARIABLE) or None,
-            os.environ.get(PRECISION_VARIABLE) or "auto",
-        )
+        return shared_library()
     except ArrowlensError as error:
         st.error(plain(str(error)))
         st.stop()
 
 
-@st.cache_resource(show_spinner="Opening the library…", max_entries=4)
+def shared_library() -> Library:
+    """The library that the server was started for, opened once; safe to call from any thread.
+
+    Raises:
+        ArrowlensError: as ``Library.open``.
+    """
+    with _opening:
+        return _open(
+            os.environ.get(LIBRARY_VARIABLE) or ".arrowlens",
+            os.environ.get(DEVICE_VARIABLE) or None,
+            os.environ.get(PRECISION_VARIABLE) or "auto",
+        )
+
+
+def may_ingest() -> bool:
+    """Whether visitors may add folders of this machine: not where everybody on the network gets in unasked."""
+    return not os.environ.get(OPEN_VARIABLE)
+
+
+@lru_cache(maxsize=4)
 def _open(path: str, device: str | None, precision: str) -> Library:
     return Library.open(path, device=device, precision=precision)

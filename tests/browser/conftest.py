@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,11 +66,18 @@ def write_long_recording(path: Path, sound: Path) -> None:
 @pytest.fixture(scope="session")
 def server(library_path: Path) -> Iterator[str]:
     """The address of the page, served by the installed command."""
+    with serving(library_path) as address:
+        yield address
+
+
+@contextmanager
+def serving(library: Path, *options: str | Path) -> Iterator[str]:
+    """A server of its own for a library; gives its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [COMMAND, "ui", "--library", library_path, "--port", str(port)],
+        [COMMAND, "ui", "--library", library, "--port", str(port), *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -79,7 +87,7 @@ def server(library_path: Path) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def wait_until_healthy(address: str, process: subprocess.Popen[bytes]) -> None:
@@ -109,6 +117,13 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, server: str) -> Iterator[Page]:
     """The page, loaded. What must not happen on any journey: an error in the console, a request to another host."""
+    with watched(browser, server) as page:
+        yield page
+
+
+@contextmanager
+def watched(browser: Browser, address: str) -> Iterator[Page]:
+    """A page of a server, loaded; in the end there was no error in its console and no request to another host."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(60_000)
     errors: list[str] = []
@@ -120,14 +135,14 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
 
     def watch_request(request: Request) -> None:
         url = urlsplit(request.url)
-        if url.scheme not in ("data", "blob") and url.netloc != urlsplit(server).netloc:
+        if url.scheme not in ("data", "blob") and url.netloc != urlsplit(address).netloc:
             strangers.append(request.url)
 
     page.on("console", watch_console)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", watch_request)
     page.on("dialog", lambda dialog: errors.append(f"dialog {dialog.message}"))
-    page.goto(server)
+    page.goto(address)
     yield page
     page.close()
     assert errors == []

@@ -1,0 +1,207 @@
+"""What a library holds, without asking anything of its models: counts, files, thumbnails, originals, duplicates."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
+
+import numpy as np
+
+from arrowlens.errors import MediaError
+from arrowlens.media.files import open_regular, read_regular
+from arrowlens.search import (
+    KINDS,
+    Atlas,
+    DuplicateGroup,
+    DuplicateKind,
+    Hit,
+    Member,
+    Results,
+    ViewOptions,
+    draw_map,
+    find_duplicates,
+    listing,
+    parse,
+    view_of,
+)
+from arrowlens.search.filters import Where, lowered
+from arrowlens.search.results import Modality
+
+if TYPE_CHECKING:
+    from arrowlens.store import Facets, MultimodalStorage
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Original:
+    """A file of the library, open for reading.
+
+    Attributes:
+        file: at its start. name: without its folder; bytes that are not UTF-8 are surrogates.
+        format: "jpeg", "wav", ...: what the library knows its content to be.
+        size: bytes. modified_ns: of the file as it is now, in nanoseconds since 1970.
+    """
+
+    file: BinaryIO
+    name: str
+    format: str
+    size: int
+    modified_ns: int
+
+
+class LibraryContents:
+    """The part of ``Library`` that gives out what is stored."""
+
+    def __init__(self, storage: MultimodalStorage) -> None:
+        self._storage = storage
+
+    @property
+    def version(self) -> str:
+        """Another text after every change of what the library holds, by whichever process; for caches.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self._storage.version
+
+    def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
+        """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
+
+        Args:
+            kinds: "identical", "copy", "near"; none for all. See ``arrowlens.search.DuplicateGroup``.
+
+        Returns:
+            By kind, then by the bytes that could be saved, most first.
+
+        Raises:
+            InputError: an unknown kind. StorageError: the database refused.
+        """
+        return find_duplicates(self._storage, kinds or KINDS)
+
+    def facets(self, where: Where = ()) -> Facets:
+        """What files can be filtered by, with counts: kinds, formats, folders, sizes, lengths, the span of days.
+
+        Args:
+            where: conditions that the counted files satisfy.
+
+        Raises:
+            InputError: a condition is unusable. StorageError: the database refused.
+        """
+        conditions = parse(where)
+        return self._storage.facets(self._storage.select(lowered(conditions)) if conditions else None)
+
+    def newest(self, k: int = 20, modality: Modality | None = None, **view: Unpack[ViewOptions]) -> Results:
+        """The ``k`` files that were taken last, newest first; ``where`` and ``offset`` as for ``search``.
+
+        Raises:
+            InputError: ``k`` or a condition is unusable. StorageError: the database refused.
+        """
+        return listing.newest(self._storage, view_of(k, **view), modality)
+
+    def hits(self, media_ids: Sequence[str]) -> list[Hit]:
+        """Files by id, in that order, without scores; what the library does not hold is left out."""
+        return listing.hits(self._storage, media_ids)
+
+    def places(self, hit: Hit) -> list[Path]:
+        """Where the content of a file lies, by path; the file itself included."""
+        if hit.content_hash is None:
+            return [hit.path]
+        rows = self._storage.media_of(hit.content_hash).to_pylist()
+        return sorted(Path(os.fsdecode(row["absolute_path"])) for row in rows)
+
+    def holding(self, content_hash: str) -> list[Hit]:
+        """The files that have a content, by path, without scores."""
+        rows = self._storage.media_of(content_hash).to_pylist()
+        return sorted(self.hits([row["media_id"] for row in rows]), key=lambda hit: hit.path)
+
+    def map(self, modality: Modality | None = None) -> Atlas:
+        """Files as points in a plane, near what is like them; of more than 20,000 files, a sample.
+
+        Args:
+            modality: "image" or "audio"; None for both, where ``text_reaches_audio``.
+
+        Raises:
+            InputError: both are asked for, and have spaces of their own. StorageError: the database refused.
+        """
+        return draw_map(self._storage, modality)
+
+    def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
+        """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
+        hashes = {hit.media_id: hit.content_hash for hit in hits if hit.content_hash is not None}
+        stored = self._storage.thumbnails(sorted(set(hashes.values())))
+        return {media_id: stored[content] for media_id, content in hashes.items() if content in stored}
+
+    def thumbnail(self, content_hash: str) -> bytes | None:
+        """The JPEG of at most 320 pixels of a content; None for recordings, and for what the library does not hold.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self._storage.thumbnails([content_hash]).get(content_hash)
+
+    def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
+        """The bytes of a file that the library holds, as it is on disk now.
+
+        Raises:
+            MediaError: the library does not hold it, it cannot be read, or it has more than ``max_bytes``.
+        """
+        path, _ = self._place(media_id)
+        try:
+            return read_regular(path, max_bytes)
+        except MediaError as error:
+            raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
+
+    @contextmanager
+    def open_original(self, media_id: str) -> Iterator[Original]:
+        """A file that the library holds, as it is on disk now, open for as long as the context lasts.
+
+        Raises:
+            MediaError: the library does not hold it as a picture or recording, or it cannot be read.
+        """
+        path, row = self._place(media_id)
+        name, format_name = Path(os.fsdecode(path)).name, row["format"]
+        if format_name is None:
+            raise MediaError(f"{name}: it could not be read when it was ingested; `arrowlens skipped` says why")
+        try:
+            with open_regular(path) as file:
+                now = os.fstat(file.fileno())
+                yield Original(file, name, format_name, now.st_size, now.st_mtime_ns)
+        except MediaError as error:
+            raise MediaError(f"{name}: {error}") from error
+
+    def waveform(self, media_id: str, n_columns: int = 600) -> np.ndarray:
+        """The largest amplitude in each of ``n_columns`` equal parts of a recording, (n_columns,) float32, 1 at most.
+
+        Raises:
+            MediaError: the library holds no such recording, or it cannot be decoded.
+        """
+        from arrowlens.media import outlines  # deferred: decoders, which a search needs none of
+
+        return self._drawn(media_id, outlines.waveform, n_columns)
+
+    def spectrogram(self, media_id: str, n_columns: int = 600) -> np.ndarray:
+        """The power of a recording in bands from 0 to 8 kHz, (bands, n_columns) float32 in dB, from -80 to 0.
+
+        Raises:
+            MediaError: as ``waveform``.
+        """
+        from arrowlens.media import outlines
+
+        return self._drawn(media_id, outlines.spectrogram, n_columns)
+
+    def _drawn(self, media_id: str, draw: Callable[[bytes, float, int], np.ndarray], n_columns: int) -> np.ndarray:
+        path, row = self._place(media_id)
+        try:
+            return draw(path, row["duration"] or 0.0, n_columns)
+        except MediaError as error:
+            raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
+
+    def _place(self, media_id: str) -> tuple[bytes, dict[str, Any]]:
+        rows = self._storage.media([media_id]).to_pylist()
+        if not rows:
+            raise MediaError(f"the library holds no file {media_id!r}; search again")
+        path: bytes = rows[0]["absolute_path"]
+        return path, rows[0]

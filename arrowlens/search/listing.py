@@ -1,0 +1,72 @@
+"""Files as they stand in the library, without a question."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arrowlens.search.filters import lowered
+from arrowlens.search.fusion import Match
+from arrowlens.search.query import View
+from arrowlens.search.results import Hit, Modality, Results
+
+if TYPE_CHECKING:
+    from arrowlens.store import MultimodalStorage
+
+_COPIED = (
+    "width",
+    "height",
+    "duration",
+    "sample_rate",
+    "channels",
+    "format",
+    "size",
+    "modified",
+    "captured_at",
+    "taken",
+    "caption",
+    "description",
+    "camera",
+    "latitude",
+    "longitude",
+    "title",
+    "artist",
+    "album",
+    "content_hash",
+)
+
+
+def hit_of(match: Match, row: Mapping[str, Any]) -> Hit:
+    """A match with its row of ``media``, ``absolute_path`` included."""
+    return Hit(
+        path=Path(os.fsdecode(row["absolute_path"])),
+        media_id=match.media_id,
+        modality=row["modality"],
+        score=match.score or 0.0,
+        relevance=match.relevance,
+        start=match.start,
+        end=match.end,
+        found_by=match.found_by,
+        metadata=dict(row["metadata"] or ()),
+        **{name: row[name] for name in _COPIED},
+    )
+
+
+def newest(storage: MultimodalStorage, view: View, modality: Modality | None = None) -> Results:
+    """The files that were taken last, newest first, without scores; loads no model."""
+    started = time.perf_counter()
+    among = storage.select(lowered(view.where)) if view.where else None
+    ids = storage.newest(view.offset + view.k, modality, among)[view.offset :]
+    return Results(hits(storage, ids), (time.perf_counter() - started) * 1e3)
+
+
+def hits(storage: MultimodalStorage, media_ids: Sequence[str]) -> list[Hit]:
+    """Searchable files by id, in that order, without scores; what the library does not hold is left out."""
+    from arrowlens.store import INDEXED  # deferred: pyarrow, which reading a condition needs none of
+
+    rows = {row["media_id"]: row for row in storage.media(list(media_ids)).to_pylist() if row["state"] == INDEXED}
+    found = [rows[media_id] for media_id in media_ids if media_id in rows]
+    return [hit_of(Match(row["media_id"], row["content_hash"]), row) for row in found]

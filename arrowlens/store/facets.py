@@ -1,0 +1,86 @@
+"""What searchable files can be filtered by, counted from the columns of ``media``."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from arrowlens.store.schema import INDEXED
+
+FACET_COLUMNS = ("media_id", "root_id", "path", "modality", "format", "size", "duration", "taken", "state")
+
+_KIB, _MIB = 1024, 1024**2
+SIZE_EDGES = (100 * _KIB, _MIB, 10 * _MIB, 100 * _MIB)  # bytes
+DURATION_EDGES = (10, 60, 600, 3600)  # seconds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facets:
+    """Counts of searchable files.
+
+    Attributes:
+        kinds: by "image" and "audio". formats: by "jpeg", "wav", ..., most files first.
+        folders: by path relative to the folder that was ingested, with everything below; "" is left out.
+        roots: by id of the folder that was ingested.
+        sizes: below the first of ``SIZE_EDGES`` (bytes), from it to the next, ..., from the last on.
+        durations: the same for ``DURATION_EDGES`` (seconds), of recordings.
+        earliest, latest: day of ``taken``; None where no file has one.
+    """
+
+    kinds: Mapping[str, int]
+    formats: Mapping[str, int]
+    folders: Mapping[str, int]
+    roots: Mapping[str, int]
+    sizes: tuple[int, ...]
+    durations: tuple[int, ...]
+    earliest: dt.date | None
+    latest: dt.date | None
+
+    @property
+    def n_files(self) -> int:
+        """All of them."""
+        return sum(self.kinds.values())
+
+
+def facets_of(media: pa.Table) -> Facets:
+    """Count rows of ``media`` (``FACET_COLUMNS``) that are searchable."""
+    rows = media.filter(pc.equal(media["state"], INDEXED))
+    span = pc.min_max(rows["taken"]).as_py()
+    return Facets(
+        kinds=_counts(rows["modality"]),
+        formats=_counts(rows["format"]),
+        folders=_folders(rows["path"]),
+        roots=_counts(rows["root_id"]),
+        sizes=_between(rows["size"], SIZE_EDGES),
+        durations=_between(rows["duration"], DURATION_EDGES),
+        earliest=span["min"].date() if span["min"] is not None else None,
+        latest=span["max"].date() if span["max"] is not None else None,
+    )
+
+
+def _counts(values: pa.ChunkedArray) -> dict[str, int]:
+    found = [(each["values"], each["counts"]) for each in pc.value_counts(values).to_pylist()]
+    return dict(sorted(((value, count) for value, count in found if value is not None), key=lambda p: (-p[1], p[0])))
+
+
+def _folders(paths: pa.ChunkedArray) -> dict[str, int]:
+    """A file counts for the folder that it lies in and for all above."""
+    own = pc.replace_substring_regex(paths, r"(?s)/?[^/]*$", "")
+    totals: Counter[str] = Counter()
+    for folder, count in _counts(own).items():
+        parts = folder.split("/") if folder else []
+        for depth in range(len(parts)):
+            totals["/".join(parts[: depth + 1])] += count
+    return dict(sorted(totals.items()))
+
+
+def _between(values: pa.ChunkedArray, edges: tuple[int, ...]) -> tuple[int, ...]:
+    known = values.drop_null().to_numpy().astype(np.float64)
+    bins = np.searchsorted(np.array(edges), known, side="right")
+    return tuple(np.bincount(bins, minlength=len(edges) + 1).tolist())

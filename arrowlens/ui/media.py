@@ -1,0 +1,202 @@
+"""Thumbnails and originals over HTTP, by what the library calls them: no path ever comes from the client.
+
+``/thumbnail/{content_hash}`` never changes and may be kept for good; ``/original/{media_id}`` is the file as it is on
+disk now, seekable, and with ``?download=1`` an attachment. Only pictures and recordings leave, under their own types.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from arrowlens.errors import ArrowlensError, MediaError
+from arrowlens.search import Hit, Member, printable
+from arrowlens.ui.session import shared_library
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from arrowlens.library import Original
+
+CONTENT_TYPES = {
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "bmp": "image/bmp",
+    "tiff": "image/tiff",
+    "jpeg2000": "image/jp2",
+    "pnm": "image/x-portable-anymap",
+    "heic": "image/heic",
+    "avif": "image/avif",
+    "wav": "audio/wav",
+    "aiff": "audio/aiff",
+    "flac": "audio/flac",
+    "mp3": "audio/mpeg",
+    "ogg": "audio/ogg",
+    "opus": "audio/ogg",
+    "m4a": "audio/mp4",
+    "aac": "audio/aac",
+    "mp4": "video/mp4",
+    "mkv": "video/x-matroska",
+    "webm": "video/webm",
+    "avi": "video/x-msvideo",
+}
+
+_CHUNK = 1 << 18  # bytes read at a time
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+_UNQUOTABLE = re.compile(r"[^A-Za-z0-9 ._()+-]")
+_NO_SCRIPT = "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
+_GUARDED = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": _NO_SCRIPT,
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def thumbnail_url(item: Hit | Member) -> str:
+    """Where the stored thumbnail of a hit is; recordings have none there."""
+    return f"/thumbnail/{item.content_hash}"
+
+
+def original_url(media_id: str, *, download: bool = False) -> str:
+    """Where a file itself is; as an attachment with its own name, or to be shown and played."""
+    return f"/original/{media_id}?download=1" if download else f"/original/{media_id}"
+
+
+def media_routes() -> list[Route]:
+    """The routes of this module."""
+    return [Route("/thumbnail/{content_hash}", thumbnail), Route("/original/{media_id}", original)]
+
+
+async def thumbnail(request: Request) -> Response:
+    """The stored JPEG of a content."""
+    content_hash = request.path_params["content_hash"]
+    try:
+        jpeg = await run_in_threadpool(lambda: shared_library().thumbnail(content_hash))
+    except ArrowlensError as error:
+        return _refusal(503, str(error))
+    if jpeg is None:
+        return _refusal(404, "the library holds no such thumbnail; search again")
+    headers = {**_GUARDED, "ETag": f'"{content_hash}"', "Cache-Control": "private, max-age=31536000, immutable"}
+    if _knows(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(jpeg, media_type="image/jpeg", headers=headers)
+
+
+async def original(request: Request) -> Response:
+    """A file of the library, whole or the range that is asked for."""
+    stack = ExitStack()
+    try:
+        opened = await run_in_threadpool(lambda: _opened(stack, request.path_params["media_id"]))
+    except MediaError as error:
+        return _refusal(404, str(error))
+    except ArrowlensError as error:
+        return _refusal(503, str(error))
+    with ExitStack() as failing:
+        failing.callback(stack.close)
+        response = _original_response(request, opened, stack)
+        if isinstance(response, _FileResponse):
+            failing.pop_all()  # the response closes the file, once it is sent
+        return response
+
+
+class _Span(NamedTuple):
+    """Bytes of a file, from ``start`` to before ``end``."""
+
+    start: int
+    end: int
+
+
+class _FileResponse(StreamingResponse):
+    """A part of an open file, which is closed however the sending ends."""
+
+    def __init__(self, opened: Original, span: _Span, stack: ExitStack, status: int, headers: dict[str, str]) -> None:
+        super().__init__(_chunks(opened, span), status, headers, CONTENT_TYPES[opened.format])
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._stack:
+            await super().__call__(scope, receive, send)
+
+
+def _opened(stack: ExitStack, media_id: str) -> Original:
+    opened = stack.enter_context(shared_library().open_original(media_id))
+    if opened.format not in CONTENT_TYPES:
+        stack.close()
+        raise MediaError(f"{opened.name}: {opened.format} is no format of pictures or recordings")
+    return opened
+
+
+def _original_response(request: Request, opened: Original, stack: ExitStack) -> Response:
+    etag = f'"{opened.modified_ns:x}-{opened.size:x}"'
+    headers = {
+        **_GUARDED,
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        "Accept-Ranges": "bytes",
+        "Content-Encoding": "identity",  # or else Streamlit compresses some types, and a range is one of other bytes
+        "Content-Disposition": _disposition(opened.name, attachment=request.query_params.get("download") == "1"),
+    }
+    if _knows(request, etag):
+        return Response(status_code=304, headers=headers)
+    wanted = request.headers.get("range", "")
+    span = _span(wanted, opened.size) if request.headers.get("if-range", etag) == etag else None
+    if span is not None and span.start >= span.end:
+        headers["Content-Range"] = f"bytes */{opened.size}"
+        return Response(status_code=416, headers=headers)
+    status = 200 if span is None else 206
+    if span is not None:
+        headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{opened.size}"
+    span = span or _Span(0, opened.size)
+    headers["Content-Length"] = str(span.end - span.start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=CONTENT_TYPES[opened.format])
+    return _FileResponse(opened, span, stack, status, headers)
+
+
+def _chunks(opened: Original, span: _Span) -> Iterator[bytes]:
+    opened.file.seek(span.start)
+    left = span.end - span.start
+    while left and (chunk := opened.file.read(min(_CHUNK, left))):
+        left -= len(chunk)
+        yield chunk
+
+
+def _span(wanted: str, size: int) -> _Span | None:
+    """The bytes that a Range header asks for, empty when there are none such; None for the whole file.
+
+    Several ranges, and what is no range of bytes, give the whole file, as RFC 9110 (14.2) allows.
+    """
+    match = _RANGE.fullmatch(wanted.strip())
+    if match is None or match[0] == "bytes=-":
+        return None
+    if not match[1]:
+        return _Span(max(0, size - int(match[2])), size)
+    start, end = int(match[1]), int(match[2]) + 1 if match[2] else size
+    return None if end <= start and match[2] else _Span(start, min(end, size))
+
+
+def _disposition(name: str, *, attachment: bool) -> str:
+    """RFC 6266: the name in ASCII for old clients, and as it is, but for what no name should do to a terminal."""
+    shown = printable(name)
+    plain = _UNQUOTABLE.sub("_", shown)
+    return f"{'attachment' if attachment else 'inline'}; filename=\"{plain}\"; filename*=UTF-8''{quote(shown, safe='')}"
+
+
+def _knows(request: Request, etag: str) -> bool:
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in known or known == ["*"]
+
+
+def _refusal(status: int, message: str) -> Response:
+    line = printable(" ".join(message.split()))
+    return PlainTextResponse(f"{line}\n", status, {**_GUARDED, "Cache-Control": "no-store"})

@@ -1,0 +1,137 @@
+"""The pages beside Search, without a browser: a library, an empty one, files that cannot be read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import arrowlens
+from arrowlens import Library
+from arrowlens.errors import InputError, LibraryBusyError
+from arrowlens.ui.runs import Runs, folder_of
+
+PAGES = Path(arrowlens.__file__).parent / "ui" / "pages"
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    def run(page: str, library: Path) -> AppTest:
+        monkeypatch.setenv("ARROWLENS_LIBRARY", str(library))
+        return AppTest.from_file(str(PAGES / f"{page}.py"), default_timeout=60).run()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """A library of one picture and a file that cannot be read, with a name that is HTML."""
+    base = tmp_path_factory.mktemp("damaged")
+    (base / "in").mkdir()
+    (base / "in" / "<b>broken.jpg").write_bytes(b"\xff\xd8\xffnothing")
+    (base / "in" / "empty.png").write_bytes(b"")
+    with Library.open(base / "a.lens", models="demo") as library:
+        library.ingest(base / "in", workers=1)
+    return base / "a.lens"
+
+
+def html(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
+def test_the_library_page_says_what_the_library_is(opened, library_path):
+    app = opened("library", library_path)
+    assert not app.exception
+    shown = html(app)
+    assert "exact scan" in shown
+    assert '<th scope="row">jpeg</th>' in shown
+    assert "Every file that was found could be read" in shown
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [("library", "none yet"), ("map", "Nothing to draw yet"), ("duplicates", "No duplicates")],
+)
+def test_an_empty_library_has_a_helpful_state(opened, empty_library_path, page, told):
+    app = opened(page, empty_library_path)
+    assert not app.exception
+    assert not app.error
+    assert told in html(app)
+
+
+@pytest.mark.parametrize("page", ["library", "map", "duplicates"])
+def test_no_library_is_one_line(opened, tmp_path, page):
+    app = opened(page, tmp_path / "typo.lens")
+    assert not app.exception
+    assert "no library at" in app.error[0].value.replace("\\", "")
+
+
+def test_files_that_cannot_be_read_are_listed_and_filtered(opened, damaged):
+    app = opened("library", damaged)
+    assert "&lt;b&gt;broken.jpg" in html(app)
+    assert "<b>broken" not in html(app)
+    app.text_input(key="skipped_filter").set_value("EMPTY").run()
+    assert "broken.jpg" not in html(app)
+    assert "empty.png" in html(app)
+
+
+def test_a_path_that_is_no_folder_is_one_line(opened, damaged):
+    app = opened("library", damaged)
+    app.text_input(key="folder").set_value("Pictures")
+    app.button[0].click().run()
+    assert "is no whole path" in app.error[0].value.replace("\\", "")
+
+
+def test_folders_cannot_be_added_where_everybody_gets_in(opened, damaged, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_OPEN_TO_ALL", "1")
+    app = opened("library", damaged)
+    assert not app.button
+    assert "arrowlens ingest" in app.info[0].value
+
+
+def test_the_map_and_the_duplicates_open(opened, library_path):
+    for page in ("map", "duplicates"):
+        app = opened(page, library_path)
+        assert not app.exception
+        assert not app.error
+    assert "Near points are alike" in html(opened("map", library_path))
+
+
+def test_one_run_at_a_time_and_it_can_be_cancelled(damaged, library_path):
+    folder = library_path.parent / "media"
+    with Library.open(damaged) as library:
+        runs = Runs(library)
+        runs.start([folder])
+        with pytest.raises(LibraryBusyError, match="a run is going on"):
+            runs.start([folder])
+        runs.stop()
+        assert runs.latest is not None
+        runs.close()
+        assert runs.latest.report is not None
+        assert runs.latest.report.stopped
+        runs.start([folder])
+        until = time.monotonic() + 60
+        while not runs.latest.is_over and time.monotonic() < until:
+            time.sleep(0.05)
+        assert runs.latest.report is not None
+        assert not runs.latest.report.stopped
+        assert library.status().images > 30
+
+
+@pytest.mark.parametrize("text", ["", "  ", "Pictures", "~nobody-at-all/x"])
+def test_a_folder_is_typed_as_a_whole_path(text):
+    with pytest.raises(InputError):
+        folder_of(text)
+
+
+def test_the_library_itself_and_a_missing_folder_are_no_folders_to_add(damaged):
+    with Library.open(damaged) as library:
+        for folder, told in (
+            (damaged / "data", "no folder"),
+            (damaged, "the library itself"),
+            (Path("/\0"), "no folder"),
+        ):
+            with pytest.raises(InputError, match=told):
+                Runs(library).start([folder])
