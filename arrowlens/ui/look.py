@@ -175,3 +175,48 @@ def clock(seconds: float) -> str:
     """``1:05``; hours stay minutes."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
+
+
+def large_picture(hit: Hit, url: str) -> str:
+    """HTML of a picture as large as fits; its place is kept free where its size is known."""
+    size = f' width="{hit.width}" height="{hit.height}" style="height: auto"' if hit.width and hit.height else ""
+    return f'<div class="al-large"><img src="{escaped(url)}" alt="{escaped(hit.path.name)}"{size}></div>'
+
+
+def download_link(url: str) -> str:
+    """HTML of a link that saves a file instead of showing it."""
+    return f'<a class="al-download" href="{escaped(url)}" download>Download original</a>'
+
+
+def about(hit: Hit) -> str:
+    """HTML of everything that is known of a file, a line each."""
+    place = f"{hit.latitude:.5f}, {hit.longitude:.5f}" if hit.latitude is not None and hit.longitude is not None else ""
+    known = {
+        "Caption": hit.caption,
+        "Description": hit.description,
+        "Title": hit.title,
+        "Artist": hit.artist,
+        "Album": hit.album,
+        "Taken": hit.taken and f"{hit.taken:%Y-%m-%d %H:%M}",
+        "Size": hit.width and f"{hit.width} × {hit.height} pixels",
+        "Length": hit.duration and clock(hit.duration),
+        "Best match": hit.start is not None and hit.end is not None and f"{clock(hit.start)} – {clock(hit.end)}",
+        "Sound": hit.sample_rate and f"{hit.sample_rate:,} Hz, {counted(hit.channels or 1, 'channel', 'channels')}",
+        "Format": hit.format and f"{hit.format}, {n_bytes(hit.size or 0)}",
+        "Camera": hit.camera,
+        "Place": place,
+        "Relevance": hit.relevance is not None and f"{hit.relevance:.0%} (cosine similarity {hit.score:.3f})",
+        **{name.replace("_", " ").capitalize(): value for name, value in sorted(hit.metadata.items())},
+    }
+    rows = [f"<dt>{escaped(name)}</dt><dd>{escaped(str(value))}</dd>" for name, value in known.items() if value]
+    return f'<dl class="al-about">{"".join(rows)}</dl>'
+
+
+def n_bytes(count: int) -> str:
+    """``1.5 MB``; powers of 1024."""
+    amount = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1024
+    return f"{amount:.3g} {unit}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
+from arrowlens.ui.drawings import drawing_routes
 from arrowlens.ui.media import media_routes
 from arrowlens.ui.session import shared_library
 
@@ -21,7 +22,7 @@ MAX_UPLOAD_MB = 50
 
 def build_app() -> App:
     """The whole application as ASGI."""
-    return App(Path(__file__).with_name("app.py"), routes=media_routes(), lifespan=_open_early)
+    return App(Path(__file__).with_name("app.py"), routes=[*media_routes(), *drawing_routes()], lifespan=_open_early)
 
 
 def settings(host: str, port: int) -> dict[str, str | int | bool]:
