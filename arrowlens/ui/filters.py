@@ -16,6 +16,8 @@ from arrowlens.store import DURATION_EDGES, SIZE_EDGES, Facets, root_id_of
 from arrowlens.ui.look import clock, n_bytes, plain
 from arrowlens.ui.question import Question
 
+_ANY = -1  # a widget takes no None among its options
+
 Change = Callable[..., None]
 """Takes fields of ``Question`` with their new values."""
 
@@ -88,9 +90,8 @@ def _days(question: Question, counts: Facets, change: Change) -> None:
         change(since=st.session_state.since, until=st.session_state.until)
 
     st.session_state.update(since=question.since, until=question.until)
-    left, right = st.columns(2)
-    for column, label, key in ((left, "Taken from", "since"), (right, "to", "until")):
-        column.date_input(label, None, key=key, min_value=min(days), max_value=max(days), on_change=chosen)
+    for label, key in (("Taken from", "since"), ("Taken until", "until")):
+        st.date_input(label, None, key=key, min_value=min(days), max_value=max(days), on_change=chosen)
 
 
 def _formats(question: Question, counts: Facets, change: Change) -> None:
@@ -124,10 +125,14 @@ def _bucket(
     texts += [f"{written(low)} – {written(high)}" for low, high in pairwise(edges)]
     texts.append(f"{written(edges[-1])} and more")
 
-    def named(option: int | None) -> str:
-        return "Any" if option is None else f"{texts[option]} ({counts[option]:,})"
+    def named(option: int) -> str:
+        return "Any" if option == _ANY else f"{texts[option]} ({counts[option]:,})"
 
-    options = [None, *(place for place in range(len(texts)) if counts[place] or place == value)]
+    def chosen() -> None:
+        place = st.session_state[key]
+        change(**{name: None if place == _ANY else place})
+
+    options = [_ANY, *(place for place in range(len(texts)) if counts[place] or place == value)]
     key = f"filter-{name}"
-    st.session_state[key] = value
-    st.selectbox(label, options, format_func=named, key=key, on_change=lambda: change(**{name: st.session_state[key]}))
+    st.session_state[key] = _ANY if value is None else value
+    st.selectbox(label, options, format_func=named, key=key, on_change=chosen)

@@ -65,6 +65,7 @@ STYLE = """<style>
 [class*="st-key-hit-"]:is(:hover, :focus-within) button { opacity: 1 !important; }
 @media (hover: none) { [class*="st-key-hit-"] button { opacity: .85 !important; } }
 [class*="st-key-hit-"] button:focus-visible { outline: 2px solid #5c7cfa; outline-offset: 1px; }
+.st-key-parts button { min-height: 0; padding: .15rem .7rem; border-radius: 1rem; }
 .al-large img { max-width: 100%; max-height: 70vh; display: block; margin: auto; border-radius: .4rem; }
 .al-about { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; font-size: .9rem; margin: 0; }
 .al-about dt { opacity: .7; } .al-about dd { margin: 0; overflow-wrap: anywhere; }
@@ -166,7 +167,7 @@ def facts(hit: Hit) -> str:
     """What kind of picture it is, or which part of the recording matched."""
     if hit.modality == "image":
         return f"{hit.width} × {hit.height}" if hit.width and hit.height else ""
-    if hit.start is None or hit.end is None:
+    if hit.start is None or hit.end is None or (hit.duration and hit.end - hit.start >= hit.duration):
         return clock(hit.duration) if hit.duration else ""
     return f"{clock(hit.start)} – {clock(hit.end)}" + (f" of {clock(hit.duration)}" if hit.duration else "")
 
