@@ -15,12 +15,14 @@ from arrowlens.errors import MediaError
 from arrowlens.media.files import open_regular, read_regular
 from arrowlens.search import (
     KINDS,
+    Atlas,
     DuplicateGroup,
     DuplicateKind,
     Hit,
     Member,
     Results,
     ViewOptions,
+    draw_map,
     find_duplicates,
     listing,
     parse,
@@ -118,6 +120,17 @@ class LibraryContents:
         """The files that have a content, by path, without scores."""
         rows = self._storage.media_of(content_hash).to_pylist()
         return sorted(self.hits([row["media_id"] for row in rows]), key=lambda hit: hit.path)
+
+    def map(self, modality: Modality | None = None) -> Atlas:
+        """Files as points in a plane, near what is like them; of more than 20,000 files, a sample.
+
+        Args:
+            modality: "image" or "audio"; None for both, where ``text_reaches_audio``.
+
+        Raises:
+            InputError: both are asked for, and have spaces of their own. StorageError: the database refused.
+        """
+        return draw_map(self._storage, modality)
 
     def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
         """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""

@@ -12,7 +12,6 @@ import arrowlens
 from arrowlens.cli.limits import limits_of
 from arrowlens.cli.output import (
     amount,
-    byte_size,
     causes_text,
     columns,
     findings_text,
@@ -26,10 +25,10 @@ from arrowlens.cli.output import (
 )
 from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
-from arrowlens.cli.server import INTERRUPTED, serve
+from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
-from arrowlens.search import printable
+from arrowlens.search import byte_size, printable
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -196,7 +195,10 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def ui(options: argparse.Namespace) -> int:
-    """Search in the browser, until Ctrl-C."""
+    """Search in the browser, until Ctrl-C; or set the password for it."""
+    if options.set_password is not None:
+        set_password(options.set_password)
+        return 0
     with open_library(options) as library:  # a mistyped library or missing models end here, not in the browser
         path = library.path
     return serve(path, options)

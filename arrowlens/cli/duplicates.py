@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 from typing import Any
 
-from arrowlens.cli.output import amount, byte_size, clock, columns, note, shown_path, write_json
+from arrowlens.cli.output import amount, clock, columns, note, shown_path, write_json
 from arrowlens.cli.searching import open_library
-from arrowlens.search import DuplicateGroup, Member
+from arrowlens.search import DuplicateGroup, Member, byte_size
 
 _MEANINGS = {
     "identical": "the same bytes",

@@ -7,12 +7,12 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from arrowlens.cli.limits import limits_of
-from arrowlens.cli.output import amount, byte_size, causes_text, columns, note, write_json
+from arrowlens.cli.output import amount, causes_text, columns, note, write_json
 from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED
 from arrowlens.cli.signals import stop_on_interrupt
-from arrowlens.search import printable
+from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
     from arrowlens.ingest import MigrationReport

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arrowlens.search import Hit, printable
+from arrowlens.search import Hit, byte_size, printable
 from arrowlens.search.results import FoundBy
 
 if TYPE_CHECKING:
@@ -116,15 +116,6 @@ def clock(seconds: float) -> str:
 def amount(count: int, singular: str, plural: str | None = None) -> str:
     """``1 file``, ``2 files``, ``12,000 files``."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
-def byte_size(n_bytes: float) -> str:
-    """``512 B``, ``1.5 KB``, ``3.2 GB`` (powers of 1024)."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if n_bytes < 1024 or unit == "GB":
-            break
-        n_bytes /= 1024
-    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
 
 
 def status_text(status: LibraryStatus) -> str:

@@ -196,6 +196,24 @@ def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
     _library_options(command)
     command.add_argument("--host", default=DEFAULT_HOST, help=f"address to listen on (default: {DEFAULT_HOST})")
     command.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"(default: {DEFAULT_PORT})")
+    command.add_argument(
+        "--allowed-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        type=_host_name,
+        help="a name that browsers reach this machine by, besides the address; may be given several times",
+    )
+    password = command.add_argument_group(
+        "password", "for other addresses than this machine's own"
+    ).add_mutually_exclusive_group()
+    password.add_argument(
+        "--password-file", metavar="FILE", type=Path, help="ask for the password that --set-password put there"
+    )
+    password.add_argument(
+        "--set-password", metavar="FILE", type=Path, help="ask for a new password now, keep its hash in FILE, and end"
+    )
+    password.add_argument("--no-auth", action="store_true", help="let everybody in who reaches the address")
 
 
 def _command(
@@ -250,6 +268,12 @@ def _byte_size(text: str) -> int:
     if n_bytes < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 2G")
     return n_bytes
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:-]+", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host, such as photos.example.org")
+    return text
 
 
 def _port(text: str) -> int:

@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import signal
 import socket
 import subprocess
 import sys
+from getpass import getpass
 from pathlib import Path
 from types import FrameType
 
 from arrowlens.cli.output import note
-from arrowlens.errors import ArrowlensError
+from arrowlens.errors import ArrowlensError, InputError
+from arrowlens.passwords import checked_hash, hash_password, read_hash, write_hash
 
 INTERRUPTED = 130
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PASSWORD_VARIABLE = "ARROWLENS_PASSWORD_HASH"
+
+
+def set_password(path: Path) -> None:
+    """Ask for a password twice, and keep its hash in a file; from a pipe it is read once.
+
+    Raises:
+        InputError: it is too short, the two differ, or the file cannot be written.
+    """
+    if sys.stdin.isatty():
+        password = getpass("New password: ")
+        if getpass("The same again: ") != password:
+            raise InputError("the two passwords differ; nothing was written")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    write_hash(path, hash_password(password))
+    note(f"arrowlens: the password's hash is in {path}; start with --password-file {path}")
 
 
 def serve(library: Path, options: argparse.Namespace) -> int:
     """Serve the page on ``options.host`` and ``options.port`` until it is stopped.
 
     Raises:
-        ArrowlensError: the address cannot be listened on.
+        ArrowlensError: the address cannot be listened on, or others could reach it without a password.
     """
     _check_address(options.host, options.port)
-    if options.host not in _LOOPBACK:
-        note(f"arrowlens: anyone who reaches {options.host} sees this library: there is no password yet")
+    password_hash = _password_hash(options)
     given = {
         "ARROWLENS_LIBRARY": str(library),
         "ARROWLENS_PRECISION": options.precision,
         "ARROWLENS_HOST": options.host,
         "ARROWLENS_PORT": str(options.port),
+        "ARROWLENS_ALLOWED_HOSTS": " ".join(options.allowed_host),
     }
+    inherited = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
+    if password_hash is not None:
+        given[PASSWORD_VARIABLE] = password_hash
+    if password_hash is None and not _is_loopback(options.host):
+        given["ARROWLENS_OPEN_TO_ALL"] = "1"
     if options.device is not None:
         given["ARROWLENS_DEVICE"] = options.device
     command = [sys.executable, "-P", "-m", "arrowlens.ui.server"]  # -P: nothing of the current folder is imported
     note(f"arrowlens: {address(options.host, options.port)} (Ctrl-C ends it)")
     # In a process group of its own: a terminal's Ctrl-C reaches only this process, which then ends the server in order.
-    server = subprocess.Popen(command, env={**os.environ, **given}, process_group=0)
+    server = subprocess.Popen(command, env={**inherited, **given}, process_group=0)
 
     def end(_number: int, _frame: FrameType | None) -> None:
         server.terminate()
@@ -51,6 +75,39 @@ def serve(library: Path, options: argparse.Namespace) -> int:
         server.terminate()
         server.wait()
         return INTERRUPTED
+
+
+def _password_hash(options: argparse.Namespace) -> str | None:
+    """Of the password that the page asks for; None for none.
+
+    Raises:
+        InputError: there is none though others could reach the page, or it is no hash.
+    """
+    is_loopback = _is_loopback(options.host)
+    if options.no_auth:
+        if not is_loopback:
+            note(f"arrowlens: anyone who reaches {options.host} sees this library: there is no password (--no-auth)")
+        return None
+    if options.password_file is not None:
+        return read_hash(options.password_file)
+    if given := os.environ.get(PASSWORD_VARIABLE):
+        try:
+            return checked_hash(given)
+        except InputError as error:
+            raise InputError(f"{PASSWORD_VARIABLE}: {error}") from error
+    if is_loopback:
+        return None
+    raise InputError(
+        f"other machines can reach {options.host}, and there is no password: make one with "
+        "`arrowlens ui --set-password FILE` and start with --password-file FILE, or let everybody in with --no-auth"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def address(host: str, port: int) -> str:

@@ -3,13 +3,15 @@
 ``Searcher`` asks the store with a provider's vectors: a ``Query`` (a text, or several parts with weights) or an
 ``Example`` (a picture or a recording), and a ``View`` (how many results, from where on, which conditions files must
 satisfy). ``Hit`` and ``Results`` are what comes back; ``arrange`` orders and groups them; ``printable`` makes a file's
-name safe to show. ``relevance`` says what a score is worth. ``find_duplicates`` compares all files with one another.
+name safe to show. ``relevance`` says what a score is worth. ``find_duplicates`` compares all files with one another;
+``draw_map`` lays them out in a plane.
 """
 
 from __future__ import annotations
 
 from arrowlens.search.arrange import Group, by_date, grouped
-from arrowlens.search.display import printable
+from arrowlens.search.atlas import Atlas, Point, draw_map
+from arrowlens.search.display import byte_size, printable
 from arrowlens.search.duplicates import KINDS, DuplicateGroup, DuplicateKind, Member, find_duplicates
 from arrowlens.search.filters import FILTER_COLUMNS, Condition, parse
 from arrowlens.search.query import Example, Mode, Query, View, ViewOptions, view_of
@@ -19,6 +21,7 @@ from arrowlens.search.searcher import Searcher
 __all__ = [
     "FILTER_COLUMNS",
     "KINDS",
+    "Atlas",
     "Condition",
     "DuplicateGroup",
     "DuplicateKind",
@@ -27,12 +30,15 @@ __all__ = [
     "Hit",
     "Member",
     "Mode",
+    "Point",
     "Query",
     "Results",
     "Searcher",
     "View",
     "ViewOptions",
     "by_date",
+    "byte_size",
+    "draw_map",
     "find_duplicates",
     "grouped",
     "parse",

@@ -1,4 +1,4 @@
-"""File names are other people's text: what of them is safe to print or to show."""
+"""What is safe to print or to show of file names, which are other people's text; and sizes for people."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(_escaped(character) for character in text)
+
+
+def byte_size(n_bytes: float) -> str:
+    """``512 B``, ``1.5 KB``, ``3.2 GB`` (powers of 1024)."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if n_bytes < 1024 or unit == "GB":
+            break
+        n_bytes /= 1024
+    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
 
 
 def _escaped(character: str) -> str:

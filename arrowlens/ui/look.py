@@ -60,8 +60,8 @@ STYLE = """<style>
   background: rgba(20, 22, 30, .72); color: #fff; border: 1px solid rgba(255, 255, 255, .35); }
 :is([class*="st-key-near-"], [class*="st-key-far-"], [class*="st-key-hit-audio-"] [class*="st-key-open-"])
   button > * { font-size: 0; width: 0; height: 0; overflow: hidden; position: absolute; }
-[class*="st-key-near-"] button::after { content: "+"; } [class*="st-key-far-"] button::after { content: "\2212"; }
-[class*="st-key-hit-audio-"] [class*="st-key-open-"] button::after { content: "\2922"; }
+[class*="st-key-near-"] button::after { content: "+"; } [class*="st-key-far-"] button::after { content: "−"; }
+[class*="st-key-hit-audio-"] [class*="st-key-open-"] button::after { content: "⤢"; }
 [class*="st-key-hit-"]:is(:hover, :focus-within) button { opacity: 1 !important; }
 @media (hover: none) { [class*="st-key-hit-"] button { opacity: .85 !important; } }
 [class*="st-key-hit-"] button:focus-visible { outline: 2px solid #5c7cfa; outline-offset: 1px; }

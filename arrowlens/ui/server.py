@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
+from arrowlens.ui.auth import Gate, Hosts
 from arrowlens.ui.drawings import drawing_routes
 from arrowlens.ui.media import media_routes
+from arrowlens.ui.runs import close_runs
 from arrowlens.ui.session import shared_library
 
 HOST_VARIABLE = "ARROWLENS_HOST"
 PORT_VARIABLE = "ARROWLENS_PORT"
+NAMES_VARIABLE = "ARROWLENS_ALLOWED_HOSTS"  # with blanks between
+PASSWORD_VARIABLE = "ARROWLENS_PASSWORD_HASH"
 MAX_UPLOAD_MB = 50
 
 
-def build_app() -> App:
-    """The whole application as ASGI."""
-    return App(Path(__file__).with_name("app.py"), routes=[*media_routes(), *drawing_routes()], lifespan=_open_early)
+def build_app(host: str, port: int, names: Iterable[str] = (), password_hash: str | None = None) -> App:
+    """The whole application as ASGI.
+
+    Args:
+        host, port: what it is bound to. names: that it goes by besides.
+        password_hash: as ``arrowlens.passwords`` makes it; None lets everybody in.
+    """
+    cookie = f"arrowlens-{port}"  # a browser keeps cookies by host, whatever the port
+    gate = Middleware(Gate, hosts=Hosts(host, names), password_hash=password_hash, cookie=cookie)
+    routes = [*media_routes(), *drawing_routes()]
+    return App(Path(__file__).with_name("app.py"), routes=routes, middleware=[gate], lifespan=_lifespan)
 
 
 def settings(host: str, port: int) -> dict[str, str | int | bool]:
@@ -48,8 +62,11 @@ def settings(host: str, port: int) -> dict[str, str | int | bool]:
 
 
 @asynccontextmanager
-async def _open_early(_app: App) -> AsyncIterator[None]:
-    """Open the library while nobody waits for it; what is wrong with it is for the first page to say."""
+async def _lifespan(_app: App) -> AsyncIterator[None]:
+    """Open the library while nobody waits for it, and in the end let a run store what it has.
+
+    What is wrong with the library is for the first page to say.
+    """
 
     def open_library() -> None:
         with suppress(ArrowlensError):
@@ -57,11 +74,15 @@ async def _open_early(_app: App) -> AsyncIterator[None]:
 
     threading.Thread(target=open_library, name="open-library", daemon=True).start()
     yield
+    await run_in_threadpool(close_runs)
 
 
 def main() -> None:
     """Serve until a signal ends it; the command line has checked what the environment says."""
-    build_app().run(config=settings(os.environ[HOST_VARIABLE], int(os.environ[PORT_VARIABLE])))
+    host, port = os.environ[HOST_VARIABLE], int(os.environ[PORT_VARIABLE])
+    names = os.environ.get(NAMES_VARIABLE, "").split()
+    password_hash = os.environ.pop(PASSWORD_VARIABLE, None)  # the processes that decode need not know it
+    build_app(host, port, names, password_hash).run(config=settings(host, port))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from arrowlens.ui.look import plain
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
 DEVICE_VARIABLE = "ARROWLENS_DEVICE"
 PRECISION_VARIABLE = "ARROWLENS_PRECISION"
+OPEN_VARIABLE = "ARROWLENS_OPEN_TO_ALL"
 
 _opening = threading.Lock()  # or two first requests would each load the models
 
@@ -40,6 +41,11 @@ def shared_library() -> Library:
             os.environ.get(DEVICE_VARIABLE) or None,
             os.environ.get(PRECISION_VARIABLE) or "auto",
         )
+
+
+def may_ingest() -> bool:
+    """Whether visitors may add folders of this machine: not where everybody on the network gets in unasked."""
+    return not os.environ.get(OPEN_VARIABLE)
 
 
 @lru_cache(maxsize=4)

@@ -14,7 +14,6 @@ import pytest
 from arrowlens.cli import main
 from arrowlens.cli.output import (
     amount,
-    byte_size,
     causes_text,
     clock,
     columns,
@@ -27,7 +26,7 @@ from arrowlens.cli.output import (
 )
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.ingest import IngestPlan, IngestReport
-from arrowlens.search import Hit, Results
+from arrowlens.search import Hit, Results, byte_size
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,9 @@ DOCUMENTED = {
     "models --json": models.available,
     "models use clip=A,audio=B --library DIR --workers 2 --max-megapixels 300 --device cpu --json": models.use,
     "ui --library DIR --host 127.0.0.1 --port 8501": commands.ui,
+    "ui --host 0.0.0.0 --password-file FILE --allowed-host a.example --allowed-host 192.0.2.7": commands.ui,
+    "ui --host 0.0.0.0 --no-auth": commands.ui,
+    "ui --set-password FILE": commands.ui,
 }
 
 
@@ -56,6 +59,7 @@ def test_defaults():
     assert (options.models, options.workers, options.prune) == (None, None, True)
     options = build_parser().parse_args(["ui"])
     assert (options.host, options.port) == ("127.0.0.1", 8501)
+    assert (options.allowed_host, options.password_file, options.no_auth) == ([], None, False)
     options = build_parser().parse_args(["convert", "clip", "x", "--output", "y"])
     assert (options.dtype, options.format, options.verify) == ("float16", "arrow", True)
 
@@ -106,6 +110,8 @@ def test_the_library_is_the_option_then_the_variable_then_here(monkeypatch):
         "convert clip x --output y --dtype int8",
         "ui --port 0",
         "ui --port 70000",
+        "ui --allowed-host http://a.example",
+        "ui --no-auth --password-file FILE",
     ],
 )
 def test_wrong_usage_ends_with_2(line, capsys):

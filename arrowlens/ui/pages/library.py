@@ -1,0 +1,200 @@
+"""Library: what it holds, how it works, what it could not read; add a folder and watch the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import streamlit as st
+
+from arrowlens.errors import ArrowlensError
+from arrowlens.library import Library, LibraryStatus, SkippedFile
+from arrowlens.search import byte_size, printable
+from arrowlens.ui.look import clock, counted, heading, plain
+from arrowlens.ui.panels import numbers, rows
+from arrowlens.ui.runs import Run, Runs, folder_of, runs_of
+from arrowlens.ui.session import library_or_stop, may_ingest
+
+MOST_ROWS = 200
+BOUNDS = {"reading": "the disk", "decoding": "decoding", "encoding": "the model", "writing": "the library"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Overview:
+    """What the page shows of one version of a library."""
+
+    status: LibraryStatus
+    formats: dict[str, int]
+    skipped: list[SkippedFile]
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def overview_of(_library: Library, path: str, version: str) -> Overview:
+    """Read once for each version of a library, not at each rerun."""
+    return Overview(_library.status(), dict(_library.facets().formats), _library.skipped())
+
+
+def show_run(runs: Runs) -> None:
+    """The run that goes on, or how the last one ended; a fragment that comes again each second."""
+    run = runs.latest
+    if run is None:
+        if st.session_state.setdefault("run_seen", None) is not None:
+            st.rerun()
+        return
+    seen = (run.started, run.is_over)
+    if st.session_state.get("run_seen") != seen:  # figures below, and how often this comes, change with it
+        st.session_state.run_seen = seen
+        st.rerun()
+    if run.is_over:
+        show_end(run)
+        return
+    st.progress(share(run), text=plain(progress_text(run)))
+    if run.is_stopping:
+        st.html('<span class="al-quiet">Cancelling: what is encoded is stored first, nothing is lost.</span>')
+    else:
+        st.button("Cancel", on_click=runs.stop, help="What is done is kept; the next run goes on from there.")
+
+
+def share(run: Run) -> float:
+    """How much of a run is done, from 0 to 1."""
+    event = run.event
+    return min(1.0, event.done / event.total) if event is not None and event.total else 0.0
+
+
+def progress_text(run: Run) -> str:
+    """Where a run is: files, rate, time left, what bounds it."""
+    event = run.event
+    folders = ", ".join(printable(str(folder)) for folder in run.folders)
+    if event is None or event.phase == "walk":
+        return f"Looking for files in {folders}…"
+    if event.phase != "index":
+        return f"{event.done:,} of {event.total:,} files read; tidying up…"
+    parts = [f"{event.done:,} of {event.total:,} files"]
+    if event.rate:
+        parts.append(f"{event.rate:,.1f} a second")
+    if event.seconds_left is not None:
+        parts.append(f"{clock(event.seconds_left)} left")
+    if event.bound is not None:
+        parts.append(f"bound by {BOUNDS[event.bound]}")
+    if event.skipped:
+        parts.append(f"{event.skipped:,} cannot be read")
+    return " · ".join(parts)
+
+
+def show_end(run: Run) -> None:
+    """How a run ended, in a line."""
+    if run.error is not None:
+        st.error(plain(run.error))
+        return
+    report = run.report
+    assert report is not None
+    told = (
+        f"{report.indexed:,} indexed, {report.unchanged:,} unchanged, {report.skipped:,} cannot be read, "
+        f"{report.removed:,} removed in {report.seconds:.1f} s"
+    )
+    if report.stopped:
+        st.warning(plain(f"Cancelled. {told}. What was done is kept; the next run goes on from there."))
+    else:
+        st.success(plain(f"Done. {told}."))
+
+
+def show_start(runs: Runs, status: LibraryStatus) -> None:
+    """Widgets that start a run."""
+    if not may_ingest():
+        st.info("Folders can be added here once the server asks for a password; `arrowlens ingest` adds them now.")
+        return
+    with st.form("add", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input("Add a folder of this server's disk", placeholder="/home/me/Pictures", key="folder")
+        is_asked = st.form_submit_button("Add folder", type="primary")
+    if is_asked:
+        start(runs, text=text)
+    if status.folders and st.button("Look for changes", help="Reads what is new or has changed in all folders."):
+        start(runs, folders=status.folders)
+
+
+def start(runs: Runs, *, text: str = "", folders: tuple[Path, ...] = (), retry: bool = False) -> None:
+    """Start a run over folders or over the one that was typed; why not, in a line."""
+    try:
+        runs.start(folders or [folder_of(text)], retry=retry)
+    except ArrowlensError as error:
+        st.error(plain(str(error)))
+    else:
+        st.rerun()
+
+
+def show_facts(overview: Overview) -> None:
+    """Counts, formats, folders, models and indexes."""
+    status = overview.status
+    st.html(
+        numbers(
+            [
+                ("pictures", f"{status.images:,}"),
+                ("recordings", f"{status.audio:,}"),
+                ("cannot be read", f"{status.skipped:,}"),
+                ("on disk", byte_size(status.n_bytes)),
+            ]
+        )
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Files", anchor=False)
+        folders = [("folder", str(folder)) for folder in status.folders] or [("folder", "none yet")]
+        st.html(rows([*folders, *((name, f"{count:,}") for name, count in overview.formats.items())]))
+    with right:
+        st.subheader("Models", anchor=False)
+        st.html(rows(model_rows(status), ("for", "model", "digest", "dimensions", "vectors", "index")))
+        reach = "pictures and recordings" if status.text_reaches_audio else "pictures"
+        runs_on = f"{status.device} in {status.precision}: {status.precision_reason}"
+        st.html(rows([("text finds", reach), ("runs on", runs_on), ("library", str(status.path))]))
+
+
+def model_rows(status: LibraryStatus) -> list[tuple[str, ...]]:
+    """A row for each model: role, source, digest, dimensions, vectors, how they are searched."""
+    found: list[tuple[str, ...]] = []
+    for role, record in status.models.items():
+        state = status.indexes.get(role)
+        vectors = f"{state.n_rows:,}" if state is not None else "0"
+        index = "exact scan" if state is None or state.kind is None else state.kind
+        if state is not None and state.kind is not None and state.n_unindexed:
+            index += f", {state.n_unindexed:,} not in it yet"
+        found.append((role, record.source, record.digest[:12], str(record.dimension), vectors, index))
+    return found
+
+
+def show_skipped(runs: Runs, overview: Overview) -> None:
+    """Files that could not be read, with reasons."""
+    files = overview.skipped
+    st.subheader(f"Cannot be read: {counted(len(files), 'file', 'files')}", anchor=False)
+    if not files:
+        st.html('<span class="al-quiet">Every file that was found could be read.</span>')
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        wanted = st.text_input("Filter by path or reason", key="skipped_filter").strip().casefold()
+        is_retried = may_ingest() and st.button("Try these files again", help="Reads all files again that failed.")
+    if is_retried:
+        start(runs, folders=folders_of(files, overview.status), retry=True)
+    lines = [(printable(str(file.path)), file.reason + (" (found as it was)" * file.still_found)) for file in files]
+    kept = [line for line in lines if wanted in f"{line[0]} {line[1]}".casefold()]
+    st.html(rows(kept[:MOST_ROWS], ("file", "reason")))
+    if len(kept) > MOST_ROWS:
+        st.html(f'<span class="al-quiet">{len(kept) - MOST_ROWS:,} more; narrow the filter to see them.</span>')
+
+
+def folders_of(files: list[SkippedFile], status: LibraryStatus) -> tuple[Path, ...]:
+    """The ingested folders in which files lie."""
+    return tuple(folder for folder in status.folders if any(file.path.is_relative_to(folder) for file in files))
+
+
+library = library_or_stop()
+try:
+    overview = overview_of(library, str(library.path), library.version)
+except ArrowlensError as error:
+    st.error(plain(str(error)))
+    st.stop()
+st.html(heading("Library", printable(str(library.path))))
+runs = runs_of(library)
+is_going = runs.latest is not None and not runs.latest.is_over
+st.fragment(show_run, run_every=1.0 if is_going else 3.0)(runs)
+show_start(runs, overview.status)
+show_facts(overview)
+show_skipped(runs, overview)

@@ -1,0 +1,139 @@
+"""Map: all files in a plane, near what is like them; a click or a box shows them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from arrowlens.errors import ArrowlensError
+from arrowlens.library import Library
+from arrowlens.search import Atlas, Point, printable
+from arrowlens.search.results import Modality
+from arrowlens.ui.look import counted, empty_state, heading, plain
+from arrowlens.ui.panels import tiles
+from arrowlens.ui.session import library_or_stop
+
+MOST_TILES = 60
+MOST_FOLDERS = 9  # with a colour of their own; a scheme has ten
+KINDS: dict[str, Modality | None] = {"Pictures": "image", "Sounds": "audio", "Both": None}
+COLOURS = ("Group", "Folder", "Date")
+
+
+@st.cache_resource(max_entries=6, show_spinner="Drawing the map…")
+def atlas_of(_library: Library, path: str, version: str, modality: Modality | None) -> Atlas:
+    """The map; drawn once for each version of a library."""
+    return _library.map(modality)
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def table_of(_atlas: Atlas, path: str, version: str, modality: Modality | None) -> pd.DataFrame:
+    """The points as the chart takes them."""
+    return pd.DataFrame(
+        {
+            "at": range(len(_atlas.points)),
+            "x": [point.x for point in _atlas.points],
+            "y": [point.y for point in _atlas.points],
+            "Name": [printable(point.name) for point in _atlas.points],
+            "Group": [f"Group {point.group + 1}" for point in _atlas.points],
+            "Folder": folder_names(_atlas.points),
+            "Date": pd.to_datetime([point.taken for point in _atlas.points]),
+        }
+    )
+
+
+def folder_names(points: Sequence[Point]) -> list[str]:
+    """The folder of each point; those with few files are one."""
+    own = {folder for folder, _ in Counter(point.folder for point in points).most_common(MOST_FOLDERS)}
+    return [
+        (printable(point.folder) or "(no folder)") if point.folder in own else "(other folders)" for point in points
+    ]
+
+
+def chart_of(n_points: int, colour: str) -> dict[str, Any]:
+    """The chart as Vega-Lite: points that can be clicked (with Shift, several) and boxed."""
+    shade: dict[str, Any] = {"field": colour, "type": "nominal", "scale": {"scheme": "tableau10"}, "sort": None}
+    if colour == "Date":
+        shade = {"field": colour, "type": "temporal", "scale": {"scheme": "viridis"}}
+    plane = {"type": "quantitative", "axis": None, "scale": {"zero": False, "padding": 12}}
+    return {
+        "height": 560,
+        "mark": {"type": "circle", "size": max(12.0, min(90.0, 40_000 / n_points))},
+        "params": [
+            {"name": "click", "select": {"type": "point", "fields": ["at"], "toggle": "event.shiftKey"}},
+            {"name": "box", "select": {"type": "interval"}},
+        ],
+        "encoding": {
+            "x": {"field": "x", **plane},
+            "y": {"field": "y", **plane},
+            "color": {**shade, "legend": {"orient": "bottom", "columns": 4, "title": None}},
+            "opacity": {
+                "condition": {"test": {"and": [{"param": "click"}, {"param": "box"}]}, "value": 0.85},
+                "value": 0.12,
+            },
+            "tooltip": [{"field": "Name", "type": "nominal"}, {"field": colour, "type": shade["type"]}],
+        },
+    }
+
+
+def selected(points: Sequence[Point], selection: Mapping[str, Any]) -> list[Point]:
+    """The points of a click, or else those in a box."""
+    clicked = [each["at"] for each in selection.get("click") or [] if isinstance(each.get("at"), int)]
+    if clicked:
+        return [points[at] for at in clicked if 0 <= at < len(points)]
+    box = selection.get("box") or {}
+    if not {"x", "y"} <= box.keys():
+        return []
+    (left, right), (low, high) = sorted(box["x"]), sorted(box["y"])
+    return [point for point in points if left <= point.x <= right and low <= point.y <= high]
+
+
+def show_selected(library: Library, points: Sequence[Point]) -> None:
+    """Thumbnails and players of what is selected."""
+    if not points:
+        st.html(empty_state("Nothing selected", "Click a point, or drag a box over several."))
+        return
+    more = f", the first {MOST_TILES} of them here" if len(points) > MOST_TILES else ""
+    st.html(f'<span class="al-quiet">{counted(len(points), "file", "files")} selected{more}</span>')
+    with st.container(height=520, border=False, key="selected"):
+        st.html(tiles(library.hits([point.media_id for point in points[:MOST_TILES]])))
+
+
+def show(library: Library, kind: str) -> None:
+    """The map of a kind of files, and what is selected of it."""
+    key = (str(library.path), library.version, KINDS[kind])
+    atlas = atlas_of(library, *key)
+    if not atlas.points:
+        st.html(empty_state("Nothing to draw yet", "Add a folder on the page Library."))
+        return
+    colour = st.segmented_control("Colour by", COLOURS, default="Group", key="colour") or "Group"
+    sample = f", a fair sample of {atlas.n_files:,}" if atlas.n_files > len(atlas.points) else ""
+    st.html(
+        f'<span class="al-quiet">{counted(len(atlas.points), "file", "files")}{sample}. Near points are alike; '
+        f"this view shows {atlas.explained:.0%} of how they differ.</span>"
+    )
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        event = st.vega_lite_chart(
+            table_of(atlas, *key),
+            chart_of(len(atlas.points), colour),
+            width="stretch",
+            on_select="rerun",
+            key=f"map-{kind}",
+            alt=f"{counted(len(atlas.points), 'file', 'files')} as points; near ones are alike",
+        )
+    with right:
+        show_selected(library, selected(atlas.points, event["selection"]))
+
+
+library = library_or_stop()
+st.html(heading("Map", "near points are alike"))
+choices = list(KINDS) if library.text_reaches_audio else [name for name, kind in KINDS.items() if kind is not None]
+chosen = st.segmented_control("Kind", choices, default="Pictures", key="map_kind") or "Pictures"
+try:
+    show(library, chosen)
+except ArrowlensError as error:
+    st.error(plain(str(error)))
