@@ -67,7 +67,8 @@ STYLE = """<style>
 [class*="st-key-hit-"] button:focus-visible { outline: 2px solid #5c7cfa; outline-offset: 1px; }
 .st-key-parts button { min-height: 0; padding: .15rem .7rem; border-radius: 1rem; }
 .al-large img { max-width: 100%; max-height: 70vh; display: block; margin: auto; border-radius: .4rem; }
-.al-about { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; font-size: .9rem; margin: 0; }
+.al-about { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; font-size: .9rem;
+  margin: .4rem 0 0; padding: 0 !important; }
 .al-about dt { opacity: .7; } .al-about dd { margin: 0; overflow-wrap: anywhere; }
 .al-download { display: inline-block; padding: .4rem .8rem; border-radius: .5rem; text-decoration: none !important;
   color: inherit !important; border: 1px solid rgba(128, 128, 128, .45); }
