@@ -47,6 +47,7 @@ def names(page: Page) -> list[str]:
 def leave_screenshot(page: Page, name: str) -> None:
     """Where an environment variable asks for it."""
     if os.environ.get("ARROWLENS_SCREENSHOTS"):
+        SCREENSHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
@@ -88,6 +89,7 @@ def test_a_text_is_subtracted_by_keyboard_and_its_chip_taken_away(page, library)
     expected = [hit.path.name for hit in library.search("a cat and a castle", k=48, minus=["a castle"])]
     expect(page.locator(f"{CARDS} .al-name")).to_have_text([printable(name) for name in expected])
     page.keyboard.press("Escape")
+    leave_screenshot(page, "composed")
     chip.press("Enter")
     expect(chip).to_have_count(0)
     expect(page.locator(f"{CARDS} .al-name")).to_have_text(before)
@@ -98,6 +100,7 @@ def test_a_filter_leaves_files_out(page, library):
     page.get_by_role("button", name=re.compile(r"^webp \d+")).click()
     expected = [hit.path.name for hit in library.search("a picture", k=48, where="format = webp")]
     expect(page.locator(f"{CARDS} .al-name")).to_have_text([printable(name) for name in expected])
+    leave_screenshot(page, "filter")
 
 
 def test_a_picture_is_opened_large(page):
@@ -106,6 +109,7 @@ def test_a_picture_is_opened_large(page):
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("yellow-car-01.jpg")
     assert dialog.locator(".al-large img").evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
+    leave_screenshot(page, "large")
     with page.expect_download() as download:
         dialog.get_by_role("link", name="Download original").click()
     assert download.value.suggested_filename == "yellow-car-01.jpg"
@@ -125,6 +129,7 @@ def test_an_uploaded_sound_is_found_at_its_moment_and_played(page):
     assert start >= 10
     moment = audio.evaluate("""async audio => { audio.muted = true; await audio.play(); return audio.currentTime }""")
     assert start <= moment < start + 5
+    leave_screenshot(page, "sound")
 
 
 def test_an_upload_that_cannot_be_read_is_one_line(page, tmp_path):
