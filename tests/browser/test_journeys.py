@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -36,8 +36,9 @@ def ask(page: Page, text: str) -> None:
     box = page.get_by_label("Search by words")
     box.fill(text)
     box.press("Enter")
-    expect(page.get_by_text(re.compile(r"^\d+ results? .*in \d+ ms"))).to_be_visible()
+    page.wait_for_url(re.compile(rf"[?&]q={re.escape(quote_plus(text))}(&|$)"))  # the run has begun
     settle(page)
+    expect(page.get_by_text(re.compile(r"^\d+ results? .*in \d+ ms"))).to_be_visible()
 
 
 def names(page: Page) -> list[str]:
