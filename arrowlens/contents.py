@@ -81,6 +81,10 @@ class LibraryContents:
         """
         return find_duplicates(self._storage, kinds or KINDS)
 
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that were ingested."""
+        return tuple(Path(root.path) for root in self._storage.settings.roots)
+
     def facets(self, where: Where = ()) -> Facets:
         """What files can be filtered by, with counts: kinds, formats, folders, sizes, lengths, the span of days.
 

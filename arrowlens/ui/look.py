@@ -15,7 +15,7 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" width="32"
 <path d="M11.2 14h5.4m-2.2-2.4 2.4 2.4-2.4 2.4" fill="none" stroke="#fff" stroke-width="1.8"/></svg>"""
 
 STYLE = """<style>
-[data-testid="stMainBlockContainer"] { padding-top: 2.6rem; max-width: 96rem; }
+[data-testid="stMainBlockContainer"] { padding-top: 4.4rem; max-width: 96rem; }
 .al-head { display: flex; align-items: baseline; gap: .2rem .8rem; flex-wrap: wrap; }
 .al-head h1 { font-size: 1.7rem; padding: 0; margin: 0; }
 .al-quiet { opacity: .7; font-size: .9rem; }
@@ -60,13 +60,15 @@ STYLE = """<style>
   background: rgba(20, 22, 30, .72); color: #fff; border: 1px solid rgba(255, 255, 255, .35); }
 :is([class*="st-key-near-"], [class*="st-key-far-"], [class*="st-key-hit-audio-"] [class*="st-key-open-"])
   button > * { font-size: 0; width: 0; height: 0; overflow: hidden; position: absolute; }
-[class*="st-key-near-"] button::after { content: "+"; } [class*="st-key-far-"] button::after { content: "\2212"; }
-[class*="st-key-hit-audio-"] [class*="st-key-open-"] button::after { content: "\2922"; }
+[class*="st-key-near-"] button::after { content: "+"; } [class*="st-key-far-"] button::after { content: "−"; }
+[class*="st-key-hit-audio-"] [class*="st-key-open-"] button::after { content: "⤢"; }
 [class*="st-key-hit-"]:is(:hover, :focus-within) button { opacity: 1 !important; }
 @media (hover: none) { [class*="st-key-hit-"] button { opacity: .85 !important; } }
 [class*="st-key-hit-"] button:focus-visible { outline: 2px solid #5c7cfa; outline-offset: 1px; }
+.st-key-parts button { min-height: 0; padding: .15rem .7rem; border-radius: 1rem; }
 .al-large img { max-width: 100%; max-height: 70vh; display: block; margin: auto; border-radius: .4rem; }
-.al-about { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; font-size: .9rem; margin: 0; }
+.al-about { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; font-size: .9rem;
+  margin: .4rem 0 0; padding: 0 !important; }
 .al-about dt { opacity: .7; } .al-about dd { margin: 0; overflow-wrap: anywhere; }
 .al-download { display: inline-block; padding: .4rem .8rem; border-radius: .5rem; text-decoration: none !important;
   color: inherit !important; border: 1px solid rgba(128, 128, 128, .45); }
@@ -166,7 +168,7 @@ def facts(hit: Hit) -> str:
     """What kind of picture it is, or which part of the recording matched."""
     if hit.modality == "image":
         return f"{hit.width} × {hit.height}" if hit.width and hit.height else ""
-    if hit.start is None or hit.end is None:
+    if hit.start is None or hit.end is None or (hit.duration and hit.end - hit.start >= hit.duration):
         return clock(hit.duration) if hit.duration else ""
     return f"{clock(hit.start)} – {clock(hit.end)}" + (f" of {clock(hit.duration)}" if hit.duration else "")
 
@@ -175,3 +177,48 @@ def clock(seconds: float) -> str:
     """``1:05``; hours stay minutes."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
+
+
+def large_picture(hit: Hit, url: str) -> str:
+    """HTML of a picture as large as fits; its place is kept free where its size is known."""
+    size = f' width="{hit.width}" height="{hit.height}" style="height: auto"' if hit.width and hit.height else ""
+    return f'<div class="al-large"><img src="{escaped(url)}" alt="{escaped(hit.path.name)}"{size}></div>'
+
+
+def download_link(url: str) -> str:
+    """HTML of a link that saves a file instead of showing it."""
+    return f'<a class="al-download" href="{escaped(url)}" download>Download original</a>'
+
+
+def about(hit: Hit) -> str:
+    """HTML of everything that is known of a file, a line each."""
+    place = f"{hit.latitude:.5f}, {hit.longitude:.5f}" if hit.latitude is not None and hit.longitude is not None else ""
+    known = {
+        "Caption": hit.caption,
+        "Description": hit.description,
+        "Title": hit.title,
+        "Artist": hit.artist,
+        "Album": hit.album,
+        "Taken": hit.taken and f"{hit.taken:%Y-%m-%d %H:%M}",
+        "Size": hit.width and f"{hit.width} × {hit.height} pixels",
+        "Length": hit.duration and clock(hit.duration),
+        "Best match": hit.start is not None and hit.end is not None and f"{clock(hit.start)} – {clock(hit.end)}",
+        "Sound": hit.sample_rate and f"{hit.sample_rate:,} Hz, {counted(hit.channels or 1, 'channel', 'channels')}",
+        "Format": hit.format and f"{hit.format}, {n_bytes(hit.size or 0)}",
+        "Camera": hit.camera,
+        "Place": place,
+        "Relevance": hit.relevance is not None and f"{hit.relevance:.0%} (cosine similarity {hit.score:.3f})",
+        **{name.replace("_", " ").capitalize(): value for name, value in sorted(hit.metadata.items())},
+    }
+    rows = [f"<dt>{escaped(name)}</dt><dd>{escaped(str(value))}</dd>" for name, value in known.items() if value]
+    return f'<dl class="al-about">{"".join(rows)}</dl>'
+
+
+def n_bytes(count: int) -> str:
+    """``1.5 MB``; powers of 1024."""
+    amount = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1024
+    return f"{amount:.3g} {unit}"

@@ -15,6 +15,7 @@ from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
 from arrowlens.ui.auth import Gate, Hosts
+from arrowlens.ui.drawings import drawing_routes
 from arrowlens.ui.media import media_routes
 from arrowlens.ui.runs import close_runs
 from arrowlens.ui.session import shared_library
@@ -37,7 +38,8 @@ def build_app(host: str, port: int, names: Iterable[str] = (), password_hash: st
     PagesManager.uses_pages_directory = False
     cookie = f"arrowlens-{port}"  # a browser keeps cookies by host, whatever the port
     gate = Middleware(Gate, hosts=Hosts(host, names), password_hash=password_hash, cookie=cookie)
-    return App(Path(__file__).with_name("app.py"), routes=media_routes(), middleware=[gate], lifespan=_lifespan)
+    routes = [*media_routes(), *drawing_routes()]
+    return App(Path(__file__).with_name("app.py"), routes=routes, middleware=[gate], lifespan=_lifespan)
 
 
 def settings(host: str, port: int) -> dict[str, str | int | bool]:

@@ -1,62 +1,213 @@
-"""The page without a browser: every state it can be in."""
+"""The search page without a browser: every state it can be in."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import arrowlens
+from arrowlens import Library
+from arrowlens.ui.asking import PAGE_SIZE
+from tests.browser.conftest import SAMPLES
 
 APP = Path(arrowlens.__file__).parent / "ui" / "app.py"
 
 
 @pytest.fixture
 def opened(monkeypatch):
-    """The page on a library."""
+    """The page on a library, at an address."""
 
-    def run(library: Path) -> AppTest:
+    def run(library: Path, **params: str | list[str]) -> AppTest:
         monkeypatch.setenv("ARROWLENS_LIBRARY", str(library))
-        return AppTest.from_file(str(APP), default_timeout=60).run()
+        app = AppTest.from_file(str(APP), default_timeout=60)
+        for name, value in params.items():
+            app.query_params[name] = value
+        return app.run()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def library(library_path):
+    with Library.open(library_path) as library:
+        yield library
 
 
 def html(app: AppTest) -> str:
     return "\n".join(element.proto.body for element in app.get("html"))
 
 
-def test_it_opens_on_a_library_and_says_what_it_holds(opened, library_path):
+def shown(app: AppTest) -> list[str]:
+    return re.findall(r'class="al-name">([^<]*)<', html(app))
+
+
+def chips(app: AppTest) -> list[str]:
+    return [button.label.replace("\\", "") for button in app.button if button.label.endswith("✕")]
+
+
+def params(app: AppTest) -> dict[str, list[str]]:
+    return {name: [value] if isinstance(value, str) else value for name, value in app.query_params.items()}
+
+
+def test_it_opens_on_the_newest_files(opened, library_path, library):
     app = opened(library_path)
     assert not app.exception
     assert not app.error
     assert "pictures · " in html(app)
-    assert 'class="al-hit"' not in html(app)
+    assert len(shown(app)) == PAGE_SIZE
+    assert "The newest files" in html(app)
+    assert 'class="al-bar"' not in html(app)
 
 
-def test_a_query_shows_hits(opened, library_path):
+def test_a_query_shows_hits_with_their_relevance(opened, library_path, library):
     app = opened(library_path)
     app.text_input(key="words").set_value("a yellow car").run()
     assert not app.exception
-    assert html(app).count('class="al-hit"') == 24
-    assert "24 results" in html(app)
+    found = library.search("a yellow car", k=PAGE_SIZE)
+    assert shown(app)[0] == found[0].path.name == "yellow-car-01.jpg"
+    assert len(shown(app)) == PAGE_SIZE
+    assert f"likely to be right; cosine similarity {found[0].score:.3f}" in html(app)
+    assert params(app) == {"q": ["a yellow car"]}
 
 
 def test_it_says_when_nothing_really_matches(opened, library_path):
-    app = opened(library_path)
-    app.text_input(key="words").set_value("a yellow car").run()
-    assert "really matches" not in html(app)
-    assert 'title="how likely it is right; cosine similarity' in html(app)
-    app.text_input(key="words").set_value("a nuclear power station").run()
-    assert "Nothing here really matches" in html(app)
+    assert not opened(library_path, q="a yellow car").info
+    assert "Nothing here really matches" in opened(library_path, q="a nuclear power station").info[0].value
 
 
-def test_a_blank_query_shows_none(opened, library_path):
+def test_a_blank_query_is_none(opened, library_path):
     app = opened(library_path)
     app.text_input(key="words").set_value("   ").run()
     assert not app.exception
-    assert 'class="al-hit"' not in html(app)
+    assert "The newest files" in html(app)
+    assert params(app) == {}
+
+
+def test_the_address_says_everything(opened, library_path, library):
+    bus = library.search("a blue bus", k=1)[0]
+    address = {"q": "a car", "less": "a bus^0.7", "like": bus.media_id, "kind": "pictures", "format": "jpeg"}
+    app = opened(library_path, **address, sort="date", group="day")
+    assert not app.exception
+    assert not app.error
+    assert app.text_input(key="words").value == "a car"
+    assert app.button_group(key="kind").value == "pictures"
+    assert app.selectbox(key="sort").value == "date"
+    assert app.selectbox(key="group").value == "day"
+    assert app.button_group(key="formats").value == ["jpeg"]
+    assert chips(app) == ["− a bus ✕", f"like {bus.path.name} ✕"]
+    assert all(name.endswith(".jpg") for name in shown(app))
+    assert 'class="al-group"' in html(app)
+
+
+def test_texts_are_added_and_subtracted_and_taken_away(opened, library_path, library):
+    app = opened(library_path, q="a cat and a castle")
+    app.text_input(key="add-less").set_value("a castle").run()
+    assert not app.exception
+    assert params(app) == {"q": ["a cat and a castle"], "less": ["a castle"]}
+    assert app.text_input(key="add-less").value == ""
+    expected = library.search("a cat and a castle", k=PAGE_SIZE, minus=["a castle"])
+    assert shown(app)[:3] == [hit.path.name for hit in expected][:3]
+    slider = next(slider for slider in app.slider if "castle" in slider.label)
+    slider.set_value(1.0).run()
+    assert params(app)["less"] == ["a castle^1"]
+    next(button for button in app.button if button.label == "− a castle ✕").click().run()
+    assert params(app) == {"q": ["a cat and a castle"]}
+    assert chips(app) == []
+
+
+def test_more_and_less_like_a_result(opened, library_path, library):
+    app = opened(library_path, q="a yellow car")
+    car = library.search("a yellow car", k=1)[0]
+    app.button(key=f"near-hits-{car.media_id}").click().run()
+    assert params(app) == {"q": ["a yellow car"], "like": [car.media_id]}
+    app.button(key=f"far-hits-{car.media_id}").click().run()
+    assert params(app) == {"q": ["a yellow car"], "unlike": [car.media_id]}
+    assert not app.exception
+    assert not app.error
+    expected = library.search("a yellow car", k=PAGE_SIZE, unlike=[car])
+    assert shown(app)[:5] == [hit.path.name for hit in expected][:5]
+
+
+def test_an_example_alone_finds_itself_first(opened, library_path, library):
+    long = next(hit for hit in library.newest(k=100) if hit.path.name == "long.wav")
+    app = opened(library_path, like=long.media_id)
+    assert shown(app)[0] == "long.wav"
+    assert all(name.endswith((".wav", ".flac", ".ogg")) for name in shown(app))
+
+
+def test_an_example_that_is_gone_is_said(opened, library_path):
+    app = opened(library_path, q="a car", like="0" * 32)
+    assert not app.exception
+    assert any("1 of the examples" in caption.value for caption in app.caption)
+    assert chips(app) == ["like a file that is gone ✕"]
+
+
+def test_filters_have_counts_and_leave_files_out(opened, library_path, library):
+    app = opened(library_path, kind="sounds")
+    n_wav = library.facets("kind = audio").formats["wav"]
+    assert f"wav {n_wav}" in app.button_group(key="formats").options
+    app.button_group(key="formats").set_value(["wav"]).run()
+    assert not app.exception
+    assert params(app) == {"kind": ["sounds"], "format": ["wav"]}
+    assert len(shown(app)) == n_wav
+    next(button for button in app.button if button.label == "Clear filters").click().run()
+    assert params(app) == {"kind": ["sounds"]}
+
+
+def test_pages_follow_one_another(opened, library_path, library):
+    app = opened(library_path, q="a picture")
+    first = shown(app)
+    next(button for button in app.button if button.label == "Next page").click().run()
+    assert params(app) == {"q": ["a picture"], "page": ["2"]}
+    assert shown(app)
+    assert len({*first, *shown(app)}) == len(first) + len(shown(app))
+    app.text_input(key="words").set_value("a dog").run()
+    assert params(app) == {"q": ["a dog"]}
+
+
+def test_an_uploaded_picture_that_the_library_lacks_is_a_part_of_this_session_only(opened, library_path):
+    app = opened(library_path)
+    stranger = sorted((SAMPLES / "pictures").rglob("*-01.*"))[2]
+    app.file_uploader(key="file-0").set_value((stranger.name, stranger.read_bytes(), "image/png")).run()
+    assert not app.exception
+    assert chips(app) == [f"like {stranger.name} ✕"]
+    assert params(app) == {}
+    assert any("not part of the address" in caption.value for caption in app.caption)
+    assert all(not name.endswith(".wav") for name in shown(app))
+    next(button for button in app.button if button.label.endswith("✕")).click().run()
+    assert chips(app) == []
+
+
+def test_an_uploaded_file_that_the_library_holds_becomes_part_of_the_address(opened, library_path):
+    app = opened(library_path)
+    held = sorted((SAMPLES / "pictures").rglob("*-01.*"))[4]
+    app.file_uploader(key="file-0").set_value((held.name, held.read_bytes(), "image/png")).run()
+    assert not app.exception
+    assert list(params(app)) == ["like"]
+    assert shown(app)[0] == held.name
+
+
+def test_an_upload_that_cannot_be_read_is_one_line(opened, library_path):
+    app = opened(library_path)
+    app.file_uploader(key="file-0").set_value(("a![x](y).jpg", b"\xff\xd8\xff" + bytes(100), "image/jpeg")).run()
+    assert not app.exception
+    assert app.error[0].value.replace("\\", "").startswith("a![x](y).jpg: ")
+
+
+def test_nonsense_in_the_address_is_passed_over(opened, library_path):
+    app = opened(library_path, page="-1", size="x", since="yesterday", like="../../etc/passwd", kind="films")
+    assert not app.exception
+    assert not app.error
+    assert shown(app)
+
+
+def test_no_file_passes_the_filters(opened, library_path):
+    app = opened(library_path, q="a car", folder="no/such")
+    assert not app.exception
+    assert "No file passes these filters" in html(app)
 
 
 def test_an_empty_library_says_what_to_do(opened, empty_library_path):

@@ -1,120 +1,292 @@
-"""Search: a text or an example, and what is like it."""
+"""Search: what is asked lies in the address; everything that is shown follows from it and from the library."""
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
-from collections.abc import Sequence
+from typing import Any, get_args
 
 import streamlit as st
 
 from arrowlens.errors import ArrowlensError
 from arrowlens.library import MEDIA_SUFFIXES, Library
-from arrowlens.search import Hit, Results, printable
-from arrowlens.search.results import Modality
-from arrowlens.ui.look import counted, empty_state, heading, hit_caption, plain
+from arrowlens.search import Example, Hit, printable
+from arrowlens.store import Facets
+from arrowlens.ui.asking import Answer, Examples, answer, is_asked
+from arrowlens.ui.cards import show_groups
+from arrowlens.ui.detail import show_large
+from arrowlens.ui.filters import facets, show_filters
+from arrowlens.ui.look import counted, empty_state, escaped, heading, plain
+from arrowlens.ui.question import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
 from arrowlens.ui.session import library_or_stop
 
-PAGE_SIZE = 24  # fills rows of 2, 3, 4, 6 and 8
-MAX_PLAYER_BYTES = 64 << 20  # a player holds the whole recording in the server's memory
-MIME_TYPES = {"mp3": "audio/mpeg", "ogg": "audio/ogg", "opus": "audio/ogg", "flac": "audio/flac", "wav": "audio/wav"}
-KINDS: dict[str, Modality | None] = {"All": None, "Pictures": "image", "Sounds": "audio"}
+SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
+ORDERS: dict[Order, str] = {"relevance": "Best first", "date": "Newest first"}
+GROUPINGS: dict[Grouping, str] = {"none": "No groups", "folder": "By folder", "day": "By day"}
+SUFFIXES = [suffix.lstrip(".") for suffix in MEDIA_SUFFIXES]
 
 
-def ask(library: Library) -> Results | None:
-    """The widgets of the query, and its results; None while nothing is asked."""
-    words, example = st.columns([3, 2], vertical_alignment="top")
-    upload = example.file_uploader(
-        "Search with a picture or a sound", type=[suffix.lstrip(".") for suffix in MEDIA_SUFFIXES]
+def asked_now() -> Question:
+    """What the address says."""
+    return Question.from_params({name: st.query_params.get_all(name) for name in st.query_params})
+
+
+def ask(question: Question) -> None:
+    """Put a question into the address: one step of the browser's history."""
+    st.query_params.from_dict(question.to_params())
+
+
+def change(**fields: Any) -> None:  # noqa: ANN401 - of ``Question``
+    """Ask the same with other values of some fields, from the first page on."""
+    ask(dataclasses.replace(asked_now(), **{"page": 1, **fields}))
+
+
+def refine(role: Role, hit: Hit) -> None:
+    """Ask for more, or less, that is like a file."""
+    ask(asked_now().with_part(Part.of(role, hit.media_id)))
+
+
+def add_text(role: Role, key: str) -> None:
+    """Take up what was typed as a part of the question."""
+    text = st.session_state[key].strip()
+    st.session_state[key] = ""
+    if text:
+        ask(asked_now().with_part(Part.of(role, text)))
+
+
+def show_question(library: Library, question: Question, counts: Facets) -> None:
+    """The widgets of the question, but for its filters."""
+    st.session_state.words = question.text
+    st.text_input(
+        "Search by words",
+        placeholder="What are you looking for? For example: a red bicycle",
+        key="words",
+        on_change=lambda: change(text=st.session_state.words.strip()),
+        label_visibility="collapsed",
     )
-    text = words.text_input("Search by words", placeholder="a red bicycle", disabled=upload is not None, key="words")
-    kind = None
-    if library.text_reaches_audio and upload is None:
-        kind = KINDS[words.segmented_control("Kind", list(KINDS), default="All", label_visibility="collapsed") or "All"]
-    query = (upload.file_id if upload else text, kind)
-    if st.session_state.get("query") != query:
-        st.session_state.update(query=query, shown=PAGE_SIZE)
-    k = st.session_state.shown + 1  # one more tells whether there are more
-    if upload is not None:
-        return library.search_by_upload(upload.getvalue(), name=upload.name, k=k)
-    return library.search(text, k=k, modality=kind) if text.strip() else None
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        show_kinds(library, question, counts)
+        with st.popover("Refine", help="Add or subtract something"):
+            for role, label, hint in (("more", "Also", "a dog"), ("less", "But without", "people")):
+                key = f"add-{role}"
+                st.text_input(label, placeholder=hint, key=key, on_change=add_text, args=(role, key))
+            show_weights(question)
+        with st.popover("By example", help="Find what looks or sounds like a file or a recording of yours"):
+            show_uploads()
 
 
-def show(library: Library, results: Results) -> None:
-    """Pictures as a grid, recordings as players, each best first; then a button for more."""
-    shown = results[: st.session_state.shown]
-    pictures = [hit for hit in shown if hit.modality == "image"]
-    sounds = [hit for hit in shown if hit.modality == "audio"]
-    told = f"{counted(len(shown), 'result', 'results')} in {results.took_ms:.0f} ms"
-    if results.matches is False:
-        told += ". Nothing here really matches; these are the nearest there are."
-    st.html(f'<span class="al-quiet">{told}</span>')
-    show_pictures(library, pictures)
-    show_sounds(library, sounds)
-    if len(results) > len(shown) and st.button("More results"):
-        st.session_state.shown += PAGE_SIZE
+def show_kinds(library: Library, question: Question, counts: Facets) -> None:
+    """All, pictures or sounds, with how many there are."""
+    numbers = {"all": counts.n_files, "pictures": counts.kinds.get("image", 0), "sounds": counts.kinds.get("audio", 0)}
+    st.session_state.kind = question.kind
+    st.segmented_control(
+        "Kind",
+        get_args(Kind),
+        format_func=lambda kind: f"{kind.capitalize()} {numbers[kind]:,}",
+        key="kind",
+        on_change=lambda: change(kind=st.session_state.kind or question.kind),
+        label_visibility="collapsed",
+    )
+
+
+def show_uploads() -> None:
+    """Ways to bring an example; new ones each time that one was taken up or away."""
+    turn = st.session_state.setdefault("upload_turn", 0)
+    st.file_uploader("A picture or a recording", type=SUFFIXES, key=f"file-{turn}")
+    st.audio_input("Or record a sound", key=f"microphone-{turn}")
+    st.caption("It is compared and forgotten: nothing is stored.")
+
+
+def forget_upload() -> None:
+    """Take the uploaded example away."""
+    st.session_state.pop("example", None)
+    st.session_state.upload_turn += 1
+
+
+def uploaded(library: Library) -> Example | None:
+    """The example that this session brought, encoded once; one that the library holds becomes a part of the address.
+
+    Raises:
+        ArrowlensError: it cannot be decoded.
+    """
+    turn = st.session_state.upload_turn
+    file = st.session_state.get(f"file-{turn}") or st.session_state.get(f"microphone-{turn}")
+    if file is None:
+        return None
+    known: tuple[str, Example] | None = st.session_state.get("example")
+    if known is not None and known[0] == file.file_id:
+        return known[1]
+    with st.spinner("Looking at your example…"):
+        example = library.example(file.getvalue(), file.name)
+    held = library.holding(example.content_hash) if example.content_hash else []
+    if held:
+        forget_upload()
+        refine("like", held[0])
         st.rerun()
+    st.session_state.example = (file.file_id, example)
+    return example
 
 
-def show_pictures(library: Library, hits: Sequence[Hit]) -> None:
-    """A grid of stored thumbnails; originals are not read."""
-    if not hits:
+def show_parts(question: Question, examples: Examples) -> None:
+    """Chips; a click takes one away."""
+    if not question.parts and examples.upload is None:
         return
-    thumbnails = library.thumbnails(hits)
-    with st.container(key="pictures"):
-        for hit in hits:
-            with st.container(key=f"hit-{hit.media_id}", gap="xsmall"):
-                if hit.media_id in thumbnails:
-                    st.image(thumbnails[hit.media_id], width="stretch", alt=printable(hit.path.name))
-                st.html(hit_caption(hit))
+    with st.container(horizontal=True, gap="xsmall", key="parts"):
+        for number, part in enumerate(question.parts):
+            remove = asked_now().without_part(part)
+            name = part_name(part, examples)
+            st.button(f"{SIGNS[part.role]} {plain(name)} ✕", key=f"part-{number}", on_click=ask, args=(remove,))
+        if examples.upload is not None:
+            st.button(f"like {plain(examples.upload.name)} ✕", key="part-upload", on_click=forget_upload)
+    if examples.upload is not None:
+        st.caption("Your own example is not part of the address: a link to this page or a reload does without it.")
 
 
-def show_sounds(library: Library, hits: Sequence[Hit]) -> None:
-    """Players that start where the query was heard."""
-    if not hits:
-        return
-    with st.container(key="sounds"):
-        for hit in hits:
-            with st.container(key=f"hit-{hit.media_id}", gap="xsmall"):
-                show_player(library, hit)
-                st.html(hit_caption(hit))
+def part_name(part: Part, examples: Examples) -> str:
+    """What a chip says: the text, or the file's name."""
+    if not part.is_example:
+        return part.value
+    hit = examples.held.get(part.value)
+    return "a file that is gone" if hit is None else hit.path.name
 
 
-def show_player(library: Library, hit: Hit) -> None:
-    """One recording, read by its id; why not, where it cannot be played."""
-    try:
-        recording = library.original(hit.media_id, max_bytes=MAX_PLAYER_BYTES)
-    except ArrowlensError as error:
-        st.warning(plain(str(error)))
-        return
-    st.audio(recording, format=MIME_TYPES.get(hit.format or "", "audio/wav"), start_time=int(hit.start or 0))
-
-
-def show_empty_library(library: Library) -> None:
-    """What to do before anything can be found."""
-    st.html(
-        empty_state(
-            "This library is empty",
-            f"Fill it with: arrowlens ingest FOLDER --library {shlex.quote(printable(str(library.path)))}",
+def show_weights(question: Question) -> None:
+    """How much each part counts."""
+    for number, part in enumerate(question.parts):
+        key = f"weight-{number}-{part.role}-{part.value}"
+        st.session_state[key] = part.weight
+        name = "an example" if part.is_example else plain(part.value)
+        st.slider(
+            f"Weight: {SIGNS[part.role]} {name}",
+            0.1,
+            MAX_WEIGHT,
+            step=0.1,
+            key=key,
+            on_change=lambda key=key, part=part: ask(asked_now().with_weight(part, round(st.session_state[key], 1))),
+            help=f"usually {DEFAULT_WEIGHTS[part.role]:g}",
         )
-    )
 
 
-library = library_or_stop()
-status = library.status()
-st.html(
-    heading(
-        "Arrowlens",
-        f"{counted(status.images, 'picture', 'pictures')} · {counted(status.audio, 'recording', 'recordings')}",
-    )
-)
+def answered(library: Library, question: Question, examples: Examples) -> Answer:
+    """The answer, asked for once however often the page is drawn.
+
+    Raises:
+        ArrowlensError: as ``Library.search``.
+    """
+    key = (question, examples.upload and examples.upload.content_hash, library.version)
+    known: tuple[object, Answer] | None = st.session_state.get("answer")
+    if known is not None and known[0] == key:
+        return known[1]
+    with st.spinner("Searching…", show_time=True):
+        found = answer(library, question, examples)
+    st.session_state.answer = (key, found)
+    return found
+
+
+def show_answer(library: Library, question: Question, found: Answer, asked: bool) -> None:
+    """A line about the results, the results, and a way to the next ones."""
+    results = found.results
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.html(f'<span class="al-quiet">{escaped(summary(found, question, asked))}</span>', width="content")
+        show_arrangement(question, asked)
+    if asked and results.matches is False:
+        st.info("Nothing here really matches. These are the nearest there are.")
+    for notice in found.notices:
+        st.caption(plain(notice))
+    chosen = show_groups(results, question.group, refine)
+    show_pages(question, found.has_more)
+    if chosen is not None:
+        show_large(library, chosen, refine)
+
+
+def summary(found: Answer, question: Question, asked: bool) -> str:
+    """How many, and how long it took."""
+    shown = counted(len(found.results), "result", "results")
+    if not asked:
+        return f"The newest files: page {question.page}" if question.page > 1 else "The newest files"
+    where = f" on page {question.page}" if question.page > 1 else ""
+    return f"{shown}{where} in {found.results.took_ms:.0f} ms"
+
+
+def show_arrangement(question: Question, asked: bool) -> None:
+    """Order and groups."""
+    st.session_state.update(sort=question.sort, group=question.group)
+    with st.container(horizontal=True, width="content", gap="small"):
+        if asked:
+            st.selectbox(
+                "Order",
+                get_args(Order),
+                format_func=lambda order: ORDERS[order],
+                key="sort",
+                on_change=lambda: change(sort=st.session_state.sort),
+                label_visibility="collapsed",
+                width=150,
+            )
+        st.selectbox(
+            "Groups",
+            get_args(Grouping),
+            format_func=lambda group: GROUPINGS[group],
+            key="group",
+            on_change=lambda: change(group=st.session_state.group),
+            label_visibility="collapsed",
+            width=150,
+        )
+
+
+def show_pages(question: Question, has_more: bool) -> None:
+    """To the page before and to the next."""
+    if question.page == 1 and not has_more:
+        return
+    with st.container(horizontal=True, horizontal_alignment="center"):
+        for label, page, there in (
+            ("Previous page", question.page - 1, question.page > 1),
+            ("Next page", question.page + 1, has_more),
+        ):
+            st.button(label, on_click=change, kwargs={"page": page}, disabled=not there)
+
+
+def show_nothing(library: Library, question: Question, counts: Facets) -> None:
+    """Why there are no results, and what to do."""
+    if not library.facets().n_files:
+        command = f"arrowlens ingest FOLDER --library {shlex.quote(printable(str(library.path)))}"
+        st.html(empty_state("This library is empty", f"Fill it with: {command}"))
+    elif question.page > 1:
+        st.html(empty_state("There are no more results", "Go back a page."))
+        show_pages(question, has_more=False)
+    elif question.is_filtered:
+        st.html(empty_state("No file passes these filters", "Take some away, or choose another kind."))
+    elif question.kind == "sounds" and counts.n_files and not library.text_reaches_audio:
+        st.html(empty_state("Words do not reach recordings here", "Search for them with a recording: By example."))
+    else:
+        st.html(empty_state("Nothing of that kind here", "Other words, or another kind, may find something."))
+
+
+def main() -> None:
+    """The page."""
+    library = library_or_stop()
+    question = asked_now()
+    everything = facets(library, str(library.path), library.version, ())
+    kinds = [f"kind = {question.modality}"] if question.modality else []
+    counts = facets(library, str(library.path), library.version, tuple(kinds)) if kinds else everything
+    pictures = counted(everything.kinds.get("image", 0), "picture", "pictures")
+    sounds = counted(everything.kinds.get("audio", 0), "recording", "recordings")
+    st.html(heading("Arrowlens", f"{pictures} · {sounds}"))
+    show_filters(library, question, counts, change)
+    show_question(library, question, everything)
+    held = {hit.media_id: hit for hit in library.hits([part.value for part in question.parts if part.is_example])}
+    examples = Examples(held)
+    try:
+        examples = Examples(held, uploaded(library))
+    finally:
+        show_parts(question, examples)
+    found = answered(library, question, examples)
+    if found.results:
+        show_answer(library, question, found, is_asked(question, examples))
+    else:
+        show_nothing(library, question, counts)
+
+
 try:
-    results = ask(library)
+    main()
 except ArrowlensError as error:
     st.error(plain(str(error)))
-else:
-    if results:
-        show(library, results)
-    elif not status.images + status.audio:
-        show_empty_library(library)
-    elif results is not None:
-        st.html(empty_state("Nothing of that kind here", "Other words, or another kind, may find something."))

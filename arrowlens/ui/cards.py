@@ -1,0 +1,72 @@
+"""Results as a grid of cards, for every page that shows some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import streamlit as st
+
+from arrowlens.search import Hit, grouped
+from arrowlens.ui.drawings import spectrogram_url, waveform_url
+from arrowlens.ui.look import counted, escaped, hit_caption, picture, plain, player
+from arrowlens.ui.media import original_url, thumbnail_url
+from arrowlens.ui.question import Grouping, Role
+
+Refine = Callable[[Role, Hit], None]
+"""Takes up a file as an example to come close to, or to keep away from."""
+
+
+def show_grid(hits: Sequence[Hit], name: str = "hits", refine: Refine | None = None) -> Hit | None:
+    """Cards in the order of ``hits``; returns the one that was just chosen to be seen large.
+
+    Args:
+        hits: files, each once. name: of the grid, unique on the page.
+        refine: called before the next run when one of them is to be an example; without it cards offer no such thing.
+    """
+    chosen = None
+    with st.container(key=f"grid-{name}"):
+        for hit in hits:
+            with st.container(key=f"hit-{hit.modality}-{name}-{hit.media_id}", gap="xsmall"):
+                if show_card(hit, f"{name}-{hit.media_id}", refine):
+                    chosen = hit
+    return chosen
+
+
+def show_card(hit: Hit, key: str, refine: Refine | None = None) -> bool:
+    """One card, picture or player; whether it is to be seen large."""
+    st.html(hit_body(hit) + hit_caption(hit))
+    is_chosen = st.button(f"Open {plain(hit.path.name)}", key=f"open-{key}")
+    if refine is not None:
+        st.button("More like this", key=f"near-{key}", on_click=partial(refine, "like", hit))
+        st.button("Less like this", key=f"far-{key}", on_click=partial(refine, "unlike", hit))
+    return is_chosen
+
+
+def hit_body(hit: Hit) -> str:
+    """HTML of a file: its thumbnail, or its player."""
+    if hit.modality == "image":
+        return picture(hit, thumbnail_url(hit))
+    return player(hit, original_url(hit.media_id), waveform_url(hit), spectrogram_url(hit))
+
+
+def show_groups(hits: Sequence[Hit], by: Grouping, refine: Refine | None = None) -> Hit | None:
+    """One grid, or one for each folder or day under its name; returns the card that was chosen."""
+    if by == "none":
+        return show_grid(hits, refine=refine)
+    return _first(_group(str(number), group, refine) for number, group in enumerate(_named(hits, by)))
+
+
+def _named(hits: Sequence[Hit], by: Grouping) -> list[tuple[str, Sequence[Hit]]]:
+    assert by != "none"
+    return [("No date" if group.key is None else str(group.key), group.hits) for group in grouped(hits, by)]
+
+
+def _group(name: str, group: tuple[str, Sequence[Hit]], refine: Refine | None) -> Hit | None:
+    title, hits = group
+    st.html(f'<div class="al-group">{escaped(title)} · {counted(len(hits), "result", "results")}</div>')
+    return show_grid(hits, name, refine)
+
+
+def _first(found: Iterable[Hit | None]) -> Hit | None:
+    return next((hit for hit in list(found) if hit is not None), None)

@@ -1,0 +1,94 @@
+"""Counts of a library's files, and lists of them without a question."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from arrowlens.contents import LibraryContents
+from arrowlens.search import Condition
+from arrowlens.store import MultimodalStorage, media_id_of
+
+FILES = [
+    ("2024/may/a.jpg", "image", "jpeg", 50_000, None, dt.datetime(2024, 5, 1, 12)),
+    ("2024/may/b.jpg", "image", "jpeg", 2_000_000, None, dt.datetime(2024, 5, 2)),
+    ("2024/c.png", "image", "png", 102_400, None, dt.datetime(2023, 1, 1)),
+    ("top.png", "image", "png", 10, None, None),
+    ("20240.wav", "audio", "wav", 300_000, 9.99, dt.datetime(2025, 1, 1)),
+    ("2024/long.wav", "audio", "wav", 600_000_000, 3600.0, dt.datetime(2022, 1, 1)),
+]
+
+
+@pytest.fixture
+def contents(tmp_path):
+    with MultimodalStorage(tmp_path / "a.lens") as storage:
+        root = storage.add_root("/media")
+        rows = [
+            {"path": path, "modality": kind, "format": name, "size": size, "duration": seconds, "taken": taken}
+            for path, kind, name, size, seconds, taken in FILES
+        ]
+        rows.append({"path": "broken.jpg", "modality": "image", "format": "jpeg", "size": 1, "reason": "no"})
+        for row in rows:
+            raw = row["path"].encode()
+            row |= {"media_id": media_id_of(root.root_id, raw), "root_id": root.root_id, "path_bytes": raw}
+            row |= {"content_hash": raw.hex()[:32], "state": "skipped" if "reason" in row else "indexed"}
+        rows.append({**rows[0], "media_id": media_id_of(root.root_id, b"copy.jpg"), "path": "copy.jpg"})
+        rows[-1]["path_bytes"] = b"copy.jpg"
+        storage.upsert_media(rows)
+        yield LibraryContents(storage)
+
+
+def test_files_are_counted_by_everything_they_can_be_filtered_by(contents):
+    facets = contents.facets()
+    assert facets.n_files == 7
+    assert facets.kinds == {"image": 5, "audio": 2}
+    assert list(facets.formats.items()) == [("jpeg", 3), ("png", 2), ("wav", 2)]
+    assert facets.folders == {"2024": 4, "2024/may": 2}
+    assert facets.sizes == (3, 2, 1, 0, 1)
+    assert facets.durations == (1, 0, 0, 0, 1)
+    assert (facets.earliest, facets.latest) == (dt.date(2022, 1, 1), dt.date(2025, 1, 1))
+
+
+def test_only_files_that_satisfy_conditions_are_counted(contents):
+    facets = contents.facets(["kind = image", "size >= 100KB"])
+    assert facets.kinds == {"image": 2}
+    assert facets.folders == {"2024": 2, "2024/may": 1}
+
+
+def test_an_empty_library_counts_nothing(tmp_path):
+    with MultimodalStorage(tmp_path / "a.lens") as storage:
+        facets = LibraryContents(storage).facets()
+        assert (facets.n_files, facets.sizes, facets.earliest) == (0, (0,) * 5, None)
+        assert len(LibraryContents(storage).newest()) == 0
+
+
+def names(results):
+    return [hit.path.name for hit in results]
+
+
+def test_the_newest_come_first_and_equal_content_once(contents):
+    assert [name.replace("copy", "a") for name in names(contents.newest())] == [
+        "20240.wav",
+        "b.jpg",
+        "a.jpg",
+        "c.png",
+        "long.wav",
+        "top.png",
+    ]
+    assert names(contents.newest(k=2, offset=3, modality="image")) == ["top.png"]
+    below = [Condition("path", ">=", "2024/"), Condition("path", "<", "20240")]
+    assert names(contents.newest(where=below)) == ["b.jpg", "a.jpg", "c.png", "long.wav"]
+
+
+def test_files_are_found_by_the_folder_that_was_ingested(contents):
+    assert len(contents.newest(where="root = /media")) == 6
+    assert len(contents.newest(where="root = /other")) == 0
+
+
+def test_a_content_lies_in_all_its_places(contents):
+    hit = next(hit for hit in contents.newest() if hit.format == "jpeg" and hit.size == 50_000)
+    assert [path.as_posix() for path in contents.places(hit)] == ["/media/2024/may/a.jpg", "/media/copy.jpg"]
+    assert [found.path.name for found in contents.holding(hit.content_hash)] == ["a.jpg", "copy.jpg"]
+    assert contents.hits(["0" * 32, hit.media_id])[0].path == hit.path
+    assert len(contents.hits(["0" * 32])) == 0

@@ -1,0 +1,130 @@
+"""What is asked on the search page, and the address that says it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from urllib.parse import parse_qs, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arrowlens.store import DURATION_EDGES, SIZE_EDGES
+from arrowlens.ui.question import MAX_WEIGHT, Part, Question
+
+TEXTS = st.text(min_size=1).filter(str.strip)
+WEIGHTS = st.integers(1, round(MAX_WEIGHT * 1000)).map(lambda n: n / 1000)
+IDS = st.text("0123456789abcdef", min_size=32, max_size=32)
+PARTS = st.one_of(
+    st.builds(Part, st.sampled_from(["more", "less"]), TEXTS, WEIGHTS),
+    st.builds(Part, st.sampled_from(["like", "unlike"]), IDS, WEIGHTS),
+)
+DAYS = st.none() | st.dates(max_value=dt.date(9998, 12, 31))
+
+
+@st.composite
+def questions(draw):
+    question = Question()
+    for part in draw(st.lists(PARTS, max_size=5)):
+        question = question.with_part(part)
+    return dataclasses.replace(
+        question,
+        text=draw(st.text()),
+        kind=draw(st.sampled_from(["all", "pictures", "sounds"])),
+        root=draw(st.text()),
+        folder=draw(st.text().map(lambda text: text.strip("/"))),
+        since=draw(DAYS),
+        until=draw(DAYS),
+        formats=draw(st.lists(TEXTS, unique=True, max_size=3).map(tuple)),
+        size=draw(st.none() | st.integers(0, len(SIZE_EDGES))),
+        length=draw(st.none() | st.integers(0, len(DURATION_EDGES))),
+        sort=draw(st.sampled_from(["relevance", "date"])),
+        group=draw(st.sampled_from(["none", "folder", "day"])),
+        page=draw(st.integers(1, 10_000)),
+    )
+
+
+@given(questions())
+def test_an_address_gives_the_question_back(question):
+    query = urlencode(question.to_params(), doseq=True)
+    assert Question.from_params(parse_qs(query, keep_blank_values=True)) == question
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                *Question(text="x").to_params(),
+                "page",
+                "size",
+                "from",
+                "to",
+                "more",
+                "less",
+                "like",
+                "unlike",
+                "kind",
+                "sort",
+                "group",
+                "format",
+                "folder",
+                "root",
+                "length",
+            ]
+        ),
+        st.lists(st.text(), max_size=3),
+    )
+)
+def test_any_address_is_some_question(params):
+    question = Question.from_params(params)
+    assert Question.from_params(question.to_params()) == question
+    assert isinstance(question.conditions(), list)
+
+
+def test_the_usual_is_left_out_of_the_address():
+    assert Question().to_params() == {}
+    assert Question(text="a cat").with_part(Part.of("less", "a sofa")).to_params() == {
+        "q": ["a cat"],
+        "less": ["a sofa"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "written"),
+    [
+        (Part("more", "a dog", 1.0), "a dog"),
+        (Part("more", "a dog", 2.0), "a dog^2"),
+        (Part("less", "a dog", 0.5), "a dog"),
+        (Part("less", "2^3", 0.5), "2^3^0.5"),
+        (Part("like", "0" * 32, 1.5), "0" * 32 + "^1.5"),
+    ],
+)
+def test_a_part_carries_its_weight_where_that_is_unusual(part, written):
+    assert part.written() == written
+    assert Part.read(part.role, written) == part
+
+
+@pytest.mark.parametrize("written", ["../../etc/passwd", "0" * 31, "A" * 32, "0" * 32 + "^0", "0" * 32 + "^99"])
+def test_an_example_is_named_by_an_id_and_nothing_else(written):
+    assert Part.read("like", written) is None
+
+
+def test_a_part_stands_once_and_the_last_word_counts():
+    question = Question(page=3).with_part(Part.of("more", "snow")).with_part(Part.of("less", "snow"))
+    assert question.parts == (Part("less", "snow", 0.5),)
+    assert question.page == 1
+    assert question.without_part(Part.of("less", "snow")) == Question()
+
+
+def test_filters_are_conditions_with_their_values_apart():
+    question = Question(folder="2024/it's", since=dt.date(2024, 5, 1), formats=("png",), size=1, length=0)
+    assert [str(condition) for condition in question.conditions()] == [
+        "path >= '2024/it''s/'",
+        "path < '2024/it''s0'",
+        "taken >= 2024-05-01",
+        "format in ('png')",
+        f"size >= {SIZE_EDGES[0]}",
+        f"size < {SIZE_EDGES[1]}",
+        f"duration < {float(DURATION_EDGES[0])}",
+    ]
