@@ -237,9 +237,10 @@ class Searcher:
         """n -> the best n by meaning; where files have the question's words, by both."""
 
         def best(n: int) -> list[Match]:
-            by_words = self._by_words(question, max(n, FUSED), selection)
-            by_captions = self._by_captions(question, max(n, FUSED), selection)
-            depth = max(n, FUSED) if by_words or by_captions else n
+            hundreds = -(-n // FUSED) * FUSED
+            by_words = self._by_words(question, hundreds, selection)
+            by_captions = self._by_captions(question, hundreds, selection)
+            depth = hundreds if by_words or by_captions else n
             by_meaning = [
                 match for kind in question.vectors for match in self._nearest(kind, question, depth, selection)
             ]

@@ -239,6 +239,18 @@ def test_fusing_keeps_everything_once_and_both_orders(meaning, words, n_meaning,
         assert [name for name in joined if name in alone] == alone
 
 
+def test_a_place_does_not_depend_on_how_many_are_asked_for(tmp_path):
+    with MultimodalStorage(tmp_path / "library") as storage:
+        storage.bind_models({role: ModelRecord(digest, DIMENSION) for role, digest in DIGESTS.items()})
+        fill(storage, {f"{n}/{'cat ' * (n % 7)}{n}.jpg": {} for n in range(450)})
+        searcher, query = Searcher(storage, Provider()), Query("cat")
+        whole = [hit.media_id for hit in searcher.search(query, View(450))]
+        assert len(set(whole)) == 450
+        for k in (1, 20, 99, 100, 101, 150, 301):
+            assert [hit.media_id for hit in searcher.search(query, View(k))] == whole[:k]
+            assert [hit.media_id for hit in searcher.search(query, View(k, k))] == whole[k : 2 * k]
+
+
 def test_the_place_whose_words_were_found_is_shown():
     copy = Match("copy", "content", found_by="words")
     (joined,) = fused([Match("original", "content", 0.7)], [copy])
