@@ -146,7 +146,7 @@ def report_text(report: IngestReport) -> str:
     if report.rate and report.bound:
         facts.append(f"{report.rate:,.1f} files/s, bound by {report.bound}")
     lines.append(", ".join([*facts, f"at most {byte_size(report.peak_memory)} of memory"]))
-    if sum(report.left_alone.values()):
+    if report.left_alone:
         lines.append(left_alone_text(report.left_alone))
     if report.reasons:
         lines += [causes_text(report.reasons), "`arrowlens skipped` names them; `arrowlens ingest --retry` tries again"]
@@ -171,7 +171,7 @@ def plan_text(plan: IngestPlan) -> str:
         f"would read {amount(plan.new, 'new file')} and {plan.changed:,} changed ({byte_size(plan.n_bytes)}), "
         f"leave {plan.unchanged:,} unchanged and {plan.unreadable:,} that cannot be read, remove {plan.removed:,}"
     )
-    return f"{told}\n{left_alone_text(plan.left_alone)}" if sum(plan.left_alone.values()) else told
+    return f"{told}\n{left_alone_text(plan.left_alone)}" if plan.left_alone else told
 
 
 def causes_text(reasons: Mapping[str, int]) -> str:

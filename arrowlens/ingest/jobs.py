@@ -196,7 +196,7 @@ class Progress:
             stopped=stopped,
             reasons=dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))),
             unread_folders=seen.unread_folders(),
-            left_alone=dict(seen.left_alone),
+            left_alone=seen.passed_over(),
             timings={
                 **self.timings,
                 "reading": self.decoding.idle,

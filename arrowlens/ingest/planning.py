@@ -78,7 +78,7 @@ def plan(
         removed=len(found.gone) if prune else 0,
         n_bytes=sum(file.size or 0 for file in found.to_read),
         unread_folders=seen.unread_folders(),
-        left_alone=dict(seen.left_alone),
+        left_alone=seen.passed_over(),
     )
 
 
@@ -96,5 +96,5 @@ def _opened(path: Path) -> MultimodalStorage | None:
 def _of_nothing_known(seen: Walk) -> IngestPlan:
     n_bytes = sum(file.size or 0 for file in seen.files)
     return IngestPlan(
-        new=len(seen.files), n_bytes=n_bytes, unread_folders=seen.unread_folders(), left_alone=dict(seen.left_alone)
+        new=len(seen.files), n_bytes=n_bytes, unread_folders=seen.unread_folders(), left_alone=seen.passed_over()
     )

@@ -81,6 +81,10 @@ class Walk:
     mounts: set[str] = field(default_factory=set)
     left_alone: Counter[LeftAlone] = field(default_factory=Counter)
 
+    def passed_over(self) -> dict[LeftAlone, int]:
+        """``left_alone`` without what there was none of."""
+        return {why: count for why, count in self.left_alone.items() if count}
+
     def unread_folders(self) -> dict[str, str]:
         """``unread`` by names, whose odd bytes are surrogates."""
         return {os.fsdecode(path): reason for path, reason in sorted(self.unread.items())}

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 import arrowlens
 from arrowlens import Library
@@ -26,6 +26,7 @@ from arrowlens import Library
 COMMAND = Path(sys.executable).with_name("arrowlens")
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
 CHROMIUM = Path("/usr/bin/chromium")
+expect.set_options(timeout=30_000)  # milliseconds; a busy machine takes its time
 HOSTILE_NAME = "<img src=x onerror=alert(1)>![x](http:evil.example) $x$ :red[y]\n\u202e.jpg"
 
 

@@ -162,5 +162,5 @@ def test_the_plan_for_people():
     assert plan_text(plan) == (
         "would read 1 new file and 2 changed (3.0 MB), leave 3,000 unchanged and 4 that cannot be read, remove 5"
     )
-    with_junk = dataclasses.replace(plan, left_alone={"hidden": 1, "other": 0})
+    with_junk = dataclasses.replace(plan, left_alone={"hidden": 1})
     assert plan_text(with_junk).splitlines()[1:] == ["left alone: 1 hidden or another program's"]

@@ -21,7 +21,7 @@ from arrowlens.ingest.encode import Batcher, Batches, ModelFailure, Pending, enc
 from arrowlens.ingest.jobs import Progress
 from arrowlens.ingest.measuring import Spent, forget_peak, peak_memory
 from arrowlens.ingest.prepare import Preparer
-from arrowlens.ingest.walk import Found
+from arrowlens.ingest.walk import Found, Walk
 from arrowlens.media import Limits
 from arrowlens.store import Root
 from tests.folders import write_picture, write_sound
@@ -371,7 +371,7 @@ def test_progress_tells_counts_rate_and_time_left():
     assert 0 < first.rate <= 1 / 0.05
     assert first.seconds_left == pytest.approx(2 / first.rate)
     assert (second.done, second.reason) == (3, "truncated")
-    report = progress.report(True, {b"/y": "denied"})
+    report = progress.report(True, Walk((), unread={b"/y": "denied"}))
     assert report.to_dict()["reasons"] == {"truncated": 1}
     assert report.unread_folders == {"/y": "denied"}
     assert report.stopped
