@@ -30,6 +30,14 @@ expect.set_options(timeout=30_000)  # milliseconds; a busy machine takes its tim
 HOSTILE_NAME = "<img src=x onerror=alert(1)>![x](http:evil.example) $x$ :red[y]\n\u202e.jpg"
 
 
+@pytest.fixture(autouse=True)
+def _own_main() -> Iterator[None]:
+    """``AppTest`` leaves a page behind as ``__main__``, which processes that a later test spawns would run."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
 @pytest.fixture(scope="session")
 def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty pictures, one of them with a hostile name, and recordings, one of them long."""
