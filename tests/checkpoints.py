@@ -62,8 +62,10 @@ def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             if parameter.ndim == 0:  # the logit scale
                 parameter.add_(0.1 * noise)
             elif parameter.ndim == 1:
-                scale = 1.0 if "class_embedding" in name else 0.15 if name.endswith("bias") else 0.3
-                parameter.add_(scale * noise)
+                if "class_embedding" in name:  # made random by transformers, of no seed
+                    parameter.copy_(1.4 * noise)
+                else:
+                    parameter.add_((0.15 if name.endswith("bias") else 0.3) * noise)
             elif "embed" in name and "patch" not in name:
                 # Tokens speak louder than what all inputs share: positions, and the one token type.
                 parameter.copy_((1.2 if "token_embedding" in name or "word" in name else 0.4) * noise)

@@ -170,8 +170,10 @@ def large(tmp_path_factory):
 
 def add(storage, prefix, n, seed):
     root = storage.add_root("/nowhere").root_id
-    rng, centres = np.random.default_rng(seed), np.random.default_rng(0).standard_normal((4, D))
-    vectors = (centres[rng.integers(0, 4, n)] + 0.7 * rng.standard_normal((n, D))).astype(np.float32)
+    rng, fixed = np.random.default_rng(seed), np.random.default_rng(0)
+    # Like pictures' vectors they spread in few directions; in all 512 alike, all would be about equally near.
+    centres, directions = fixed.standard_normal((4, D)), fixed.standard_normal((48, D))
+    vectors = (centres[rng.integers(0, 4, n)] + 0.4 * rng.standard_normal((n, 48)) @ directions).astype(np.float32)
     names = [f"{prefix}{number:05d}" for number in range(n)]
     storage.upsert_vectors("clip", [VectorRow(m, m, "image", v) for m, v in zip(names, vectors, strict=True)])
     common = {"root_id": root, "modality": "image", "state": "indexed"}
@@ -196,9 +198,9 @@ def index_ills(patient):
 
 def test_a_healthy_index(patient):
     found, values = index_ills(patient)
-    assert [what for _, what, _ in found if "recall" not in what] == []
+    assert found == []
     assert values["clip index"] == "IVF_RQ"
-    assert values["clip recall@10 of the index, 20 vectors"] >= 0.9
+    assert values["clip recall@10 of the index, 20 vectors"] >= 0.97
     assert values["clip rows beside the index"] == 0
 
 
@@ -211,9 +213,7 @@ def test_an_index_that_finds_too_little_is_built_anew(patient):
     assert ("problem", "clip recall@10 of the index, 20 vectors") in [ill[:2] for ill in found]
     assert values["clip recall@10 of the index, 20 vectors"] < 0.9
     patient[0].optimize()
-    ills, values = index_ills(patient)
-    assert [what for _, what, _ in ills if "recall" not in what] == []
-    assert values["clip recall@10 of the index, 20 vectors"] >= 0.9
+    assert index_ills(patient)[0] == []
 
 
 def test_an_index_that_is_silently_not_used(patient):
@@ -223,7 +223,7 @@ def test_an_index_that_is_silently_not_used(patient):
     found, _ = index_ills(patient)
     assert ("problem", "clip index", "there, but not used") in found
     patient[0].optimize()
-    assert [what for _, what, _ in index_ills(patient)[0] if "recall" not in what] == []
+    assert index_ills(patient)[0] == []
 
 
 def test_an_index_that_is_missing(patient):
@@ -231,7 +231,7 @@ def test_an_index_that_is_missing(patient):
     found, _ = index_ills(patient)
     assert ("problem", "clip index", "missing") in found
     patient[0].optimize(thorough=False)
-    assert [what for _, what, _ in index_ills(patient)[0] if "recall" not in what] == []
+    assert index_ills(patient)[0] == []
 
 
 def test_rows_beside_the_index_and_fragments(patient):
@@ -240,11 +240,9 @@ def test_rows_beside_the_index_and_fragments(patient):
     found, values = index_ills(patient)
     assert ("notice", "clip rows beside the index", 540) in found
     assert any(what.endswith("fragments") and value == 10 for _, what, value in found)
-    assert values["clip recall@10 of the index, 20 vectors"] >= 0.9, "they are found all the same"
+    assert values["clip recall@10 of the index, 20 vectors"] >= 0.97, "they are found all the same"
     patient[0].optimize(thorough=False)
-    ills, values = index_ills(patient)
-    assert [what for _, what, _ in ills if "recall" not in what] == []
-    assert values["clip recall@10 of the index, 20 vectors"] >= 0.9, "by chance one neighbour in thirty may be missed"
+    assert index_ills(patient)[0] == []
 
 
 def test_vectors_that_are_damaged(patient):

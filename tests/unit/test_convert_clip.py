@@ -16,7 +16,7 @@ from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.conversion.convert import verify_vectors
 from arrowlens.encoders import CLIPEngine, ImageProcessor, WeightLoader, model_info
 from arrowlens.errors import ConversionError, QualityError
-from tests.checkpoints import clip_checkpoint, edit_config, mutated, mutual_cosine, relative_error
+from tests.checkpoints import clip_checkpoint, clip_model, edit_config, mutated, mutual_cosine, relative_error
 
 Tensors = dict[str, torch.Tensor]
 ATTENTION = "{tower}_model.encoder.layers.{layer}.self_attn.{part}_proj.{p}"
@@ -64,6 +64,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "shards": {"shard_bytes": 60_000},
     "a pickle of tensors": {"as_bin": True},
 }
+
+
+def test_a_seed_makes_one_checkpoint() -> None:
+    one, other = (clip_model(seed=3).state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("options", SHAPES.values(), ids=SHAPES.keys())
