@@ -10,6 +10,7 @@ from pathlib import Path
 
 import arrowlens
 from arrowlens.cli import commands, models, searching
+from arrowlens.cli.benchmark import benchmark
 from arrowlens.cli.duplicates import duplicates
 from arrowlens.search import KINDS
 
@@ -34,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_convert(adder)
     _add_models(adder)
     _add_evaluation(adder)
+    _add_benchmark(adder)
     _add_ui(adder)
     return parser
 
@@ -186,6 +188,20 @@ def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
     command.add_argument("pairs", metavar="PAIRS.csv", type=Path, help="a CSV file with the columns path and caption")
     command.add_argument(
         "--models", metavar="SET", default="base", help="base (the default), demo, or clip=DIR,audio=DIR"
+    )
+    _model_options(command)
+    _json_option(command)
+
+
+def _add_benchmark(adder: _Adder[argparse.ArgumentParser]) -> None:
+    command = _command(
+        adder, "benchmark", benchmark, "measure how fast models are on this machine, and what bounds them"
+    )
+    command.add_argument(
+        "--models", metavar="SET", default="demo", help="demo (the default), base, or clip=DIR,audio=DIR"
+    )
+    command.add_argument(
+        "--seconds", metavar="S", type=_amount, default=2.0, help="to repeat each thing (default: 2; some ten things)"
     )
     _model_options(command)
     _json_option(command)

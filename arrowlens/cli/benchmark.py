@@ -1,0 +1,60 @@
+"""``arrowlens benchmark``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from arrowlens.cli.output import columns, write_json
+from arrowlens.cli.progress import ModelProgress
+from arrowlens.search import printable
+
+if TYPE_CHECKING:
+    from arrowlens.benchmark import Benchmark, Measure, Outlook
+
+
+def benchmark(options: argparse.Namespace) -> int:
+    """How fast models are on this machine, and what bounds them."""
+    from arrowlens import benchmark as room  # deferred: torch
+
+    with ModelProgress() as progress:
+        found = room.benchmark(options.models, options.device, options.precision, options.seconds, on_progress=progress)
+    if options.json:
+        write_json(dataclasses.asdict(found))
+    else:
+        print("\n".join(_lines(found)))
+    return 0
+
+
+def _lines(found: Benchmark) -> Iterator[str]:
+    cores = f"{found.n_cores} core{'' if found.n_cores == 1 else 's'}"
+    yield printable(f"{found.device}, {cores}, {found.precision}: {found.reason}")
+    yield ""
+    yield columns([_row(measure) for measure in found.measures])
+    yield ""
+    if found.outlook is not None:
+        yield _outlook(found.outlook)
+    for measure in found.measures:
+        if measure.share is not None:
+            yield f"{measure.what}: bound by {_bound(measure.share)}"
+
+
+def _row(measure: Measure) -> list[str]:
+    value = f"{measure.value:,.0f}" if measure.value >= 1000 else f"{measure.value:,.1f}"
+    share = "" if measure.share is None else f"{measure.share:.0%} of the matrix products"
+    return [measure.what, value.rjust(7), measure.unit, share]
+
+
+def _outlook(outlook: Outlook) -> str:
+    return (
+        f"an ingest of such JPEGs: at most {outlook.rate:,.0f} files/s, bound by {outlook.bound} "
+        f"(a file takes {1000 * outlook.decoding:.1f} ms to decode, {1000 * outlook.encoding:.1f} ms to encode)"
+    )
+
+
+def _bound(share: float) -> str:
+    if share >= 0.5:
+        return "the matrix products: a faster processor, or one with faster half precision, would help"
+    return "what lies between the matrix products, which are small here: memory, and the steps of each layer"

@@ -1,0 +1,99 @@
+"""How much arithmetic an input asks of a model, and how much of it this machine does in the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from arrowlens.encoders.model_directory import ModelInfo
+from arrowlens.encoders.runtime import Runtime, encoding_threads
+
+_FRAMES_PER_SECOND = 100  # of the log-mel spectrum; the second convolution halves them
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What encoding one input takes.
+
+    Attributes:
+        flops: multiplications and additions in all matrix products and convolutions, as the architecture has them.
+        n_tokens: rows of those products: patches and the class token, or positions in time.
+        width, inner: columns of a layer, and of the wider one inside it.
+    """
+
+    flops: float
+    n_tokens: int
+    width: int
+    inner: int
+
+
+def of_a_picture(info: ModelInfo) -> Arithmetic:
+    """Encoding a picture with a CLIP model."""
+    vision, projected = info.dimensions["vision"], info.dimensions["projection_dim"]
+    width, patch = vision["hidden_size"], vision["patch_size"]
+    n_patches = (vision["image_size"] // patch) ** 2
+    ends = 2 * n_patches * 3 * patch**2 * width + 2 * width * projected
+    return _arithmetic(vision, n_patches + 1, ends)
+
+
+def of_a_recording(info: ModelInfo, seconds: float) -> Arithmetic:
+    """Encoding so many seconds, at most 30, of a recording with a Whisper encoder, no silence added."""
+    sizes = info.dimensions
+    width, n_frames = sizes["hidden_size"], round(seconds * _FRAMES_PER_SECOND)
+    stem = 2 * 3 * n_frames * sizes["n_mels"] * width + 2 * 3 * (n_frames // 2) * width**2
+    return _arithmetic(sizes, n_frames // 2, stem)
+
+
+def calls_per_second(work: Callable[[], object], device: str, seconds: float) -> float:
+    """Of a work that each core does for itself, as ingest encodes: calls of all cores together in a second.
+
+    On the CPU seconds are those of the threads, so that other work on the same cores counts little.
+
+    Args:
+        work: must not return before what it started on the device is done.
+        seconds: how long to go on, at least one call on each core.
+    """
+
+    def repeat(_: int) -> float:
+        work()  # the first time is no measure
+        n, until, started = 0, time.perf_counter() + seconds, clock()
+        while n == 0 or time.perf_counter() < until:
+            work()
+            n += 1
+        return n / (clock() - started)
+
+    with encoding_threads(device) as threads:
+        clock = time.thread_time if threads.on_cpu else time.perf_counter
+        return sum(threads.pool.map(repeat, range(threads.n)))
+
+
+def matrix_rate(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime, seconds: float) -> float:
+    """FLOP/s of nothing but a layer's matrix products, for a batch of a model's inputs, on every core at once."""
+    rows, width, inner = n_inputs * arithmetic.n_tokens, arithmetic.width, arithmetic.inner
+    shapes = ((3 * width, width), (width, width), (inner, width), (width, inner))
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape).to(runtime.device, runtime.dtype)
+
+    weights = [random(*shape) for shape in shapes]
+    inputs = {width: random(rows, width), inner: random(rows, inner)}
+
+    def layer() -> None:
+        with torch.inference_mode():
+            for weight in weights:
+                product = functional.linear(inputs[weight.shape[1]], weight)
+            product[0, 0].item()  # a device has done them all by then
+
+    flops = sum(2 * rows * n_out * n_in for n_out, n_in in shapes)
+    return flops * calls_per_second(layer, str(runtime.device), seconds)
+
+
+def _arithmetic(sizes: dict[str, int], n_tokens: int, ends: float) -> Arithmetic:
+    """Of a transformer's layers (four products as wide as the layer, two to and from the inner width, attention)."""
+    width, inner = sizes["hidden_size"], sizes["intermediate_size"]
+    layer = 2 * n_tokens * (4 * width**2 + 2 * width * inner) + 4 * n_tokens**2 * width
+    return Arithmetic(sizes["num_layers"] * layer + ends, n_tokens, width, inner)

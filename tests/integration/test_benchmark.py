@@ -1,0 +1,55 @@
+"""`arrowlens benchmark` with the bundled models, through the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import arrowlens
+from arrowlens.benchmark import benchmark
+from arrowlens.cli.main import main
+from arrowlens.errors import InputError
+
+MODELS = Path(arrowlens.__file__).parent / "demo" / "models"
+
+
+def test_what_is_measured_and_what_follows(capsys):
+    assert main(["benchmark", "--seconds", "0.05", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["device"] == "cpu"
+    measures = {measure["what"]: measure for measure in found["measures"]}
+    assert all(measure["value"] > 0 for measure in found["measures"])
+    assert [what for what, measure in measures.items() if measure["share"]] == [
+        "pictures in bulk",
+        "recordings of 5 s in bulk, spectrum included",
+    ]
+    rate, outlook = measures["pictures in bulk"]["value"], found["outlook"]
+    assert outlook["encoding"] == pytest.approx(found["n_cores"] / rate)
+    assert outlook["rate"] == pytest.approx(found["n_cores"] / (outlook["decoding"] + outlook["encoding"]))
+    assert outlook["bound"] == max(("decoding", "encoding"), key=lambda name: outlook[name])
+
+
+def test_in_words(capsys):
+    assert (
+        main(["benchmark", "--seconds", "0.05", "--models", f"clip={MODELS / 'clip'}", "--precision", "float32"]) == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("float32: float32 was asked for")
+    assert any(line.startswith("pictures in bulk") and line.endswith("% of the matrix products") for line in lines)
+    assert any(line.startswith("an ingest of such JPEGs: at most ") for line in lines)
+    assert not any("recordings" in line for line in lines), "there is no model for them"
+
+
+def test_models_for_recordings_alone(capsys):
+    assert main(["benchmark", "--seconds", "0.05", "--models", f"audio={MODELS / 'audio'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "recordings of 5 s" in printed
+    assert "picture" not in printed
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_no_time_to_measure_in(seconds):
+    with pytest.raises(InputError, match="above 0"):
+        benchmark("demo", seconds=seconds)
