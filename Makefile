@@ -7,7 +7,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz lint fix bench bench-index train-demo eval-demo fit-relevance ui clean
+.PHONY: demo test soak fuzz lint fix bench bench-index bench-plots train-demo eval-demo fit-relevance ui clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +65,11 @@ bench: $(VENV)/installed-bench
 bench-index: $(VENV)/installed-bench
 	$(BIN)/python -m tests.performance index --save docs/index-benchmark.json
 	$(BIN)/python -m tests.performance.plot_index docs/index-benchmark.json docs/index-benchmark.svg
+
+# How encoding grows with the batch, and a roofline; some ten minutes.
+bench-plots: $(VENV)/installed-bench
+	$(BIN)/python -m tests.performance batches --save docs/encoder-benchmark.json
+	$(BIN)/python -m tests.performance.plot_encoders docs/encoder-benchmark.json docs/encoder-benchmark.svg
 
 # The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
 # half hours on two cores.

@@ -59,12 +59,12 @@ def header(name: str) -> None:
     print(f"\n{name}: {os.cpu_count()} cores {model or platform.processor()} {capability}, torch {torch.__version__}")
 
 
-def full_size_clip() -> Path:
-    """A ViT-B/16 CLIP checkpoint in float16 with random weights, made once."""
-    path = CACHE / "clip-checkpoint"
+def full_size_clip(patch: int = 16) -> Path:
+    """A ViT-B/16 (or B/32, ...) CLIP checkpoint in float16 with random weights, made once."""
+    path = CACHE / ("clip-checkpoint" if patch == 16 else f"clip{patch}-checkpoint")
     if not (path / "config.json").exists():
         text = {**TEXT_B, "vocab_size": 49408, "max_position_embeddings": 77}
-        clip_checkpoint(path, VIT_B16, text, projection_dim=512)
+        clip_checkpoint(path, VIT_B16 | {"patch_size": patch}, text, projection_dim=512)
         _halve(path, transformers.CLIPModel)
     return path
 
