@@ -16,6 +16,7 @@ from tests.soak.recordings import RATE, cut, write_recordings
 LATER = 1.2  # seconds
 SECONDS = 10.0  # of a query, as long as a window
 LEAST = 0.98
+LEAST_OWN = {3.0: 0.2, 5.0: 0.5, 7.5: 0.9, 10.0: LEAST, 15.0: LEAST, 20.0: LEAST}  # by a query's seconds; see below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +69,14 @@ def test_a_query_cut_later_finds_the_same_file_first(tmp_path, n_recordings):
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_queries_of_other_lengths(tmp_path):
-    """No promise, a figure: shorter queries than a window, and longer ones."""
+    """Shorter queries than a window promise less: half a window sounds like half of what is in it. Longer do not."""
     recordings = write_recordings(tmp_path / "in", range(200))
     with Library.open(tmp_path / "a.lens", models="demo") as library:
         library.ingest(tmp_path / "in")
-        for seconds in (3.0, 5.0, 7.5, 10.0, 15.0, 20.0):
+        for seconds, least in LEAST_OWN.items():
             cases = ask(library, recordings, seconds, library.status().hop_s)
             own = np.mean([case.first_later == case.path for case in cases])
             print(
                 f"{seconds:5.1f} s: its own recording first {own:.3f}, least margin {min(c.margin for c in cases):.4f}"
             )
-            assert own > (0.5 if seconds >= SECONDS else 0.1), "by chance: 0.005"
+            assert own >= least, "by chance: 0.005"
