@@ -70,11 +70,8 @@ class ClipTextTower(Loaded):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, tokens) int64 -> (batch, hidden_size). Padding comes last, where causality hides it."""
         hidden = self.token_embedding(ids) + self.position_embedding[: ids.shape[1]]
-        hidden = self.transformer(hidden)
         scores = ids if self.config.pooling == "argmax" else (ids == self.config.eos_token_id).int()
-        pooled: torch.Tensor = self.final_layernorm(
-            hidden[torch.arange(len(ids), device=ids.device), scores.argmax(-1)]
-        )
+        pooled: torch.Tensor = self.final_layernorm(self.transformer(hidden, read=scores.argmax(-1)))
         return pooled
 
 
