@@ -16,6 +16,7 @@ ACTIVATIONS = ("gelu", "quick_gelu", "relu")
 NORMS = ("pre", "post")
 QUICK = 1.702  # quick_gelu, of OpenAI's CLIP, is x * sigmoid(1.702 x)
 LONG = 64  # tokens from which on attention in bfloat16 is faster as plain products than in torch's fused kernel
+BLOCK = 256  # queries whose products with all keys are made together
 
 
 def activate_(hidden: torch.Tensor, activation: str) -> torch.Tensor:
@@ -128,16 +129,19 @@ def attend(
 def attend_by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """``scaled_dot_product_attention`` as two matrix products, item by item, so that scores stay in the cache."""
+    """``scaled_dot_product_attention`` as two matrix products, for parts so small that scores stay in the cache."""
     batch, heads, queries, width = query.shape
-    scores = query.new_empty(heads, queries, key.shape[2])
+    scratch = query.new_empty(heads * min(BLOCK, queries) * key.shape[2])
     mixed = query.new_empty(batch, queries, heads, width).transpose(1, 2)
     for item in range(batch):
-        torch.bmm(query[item] * width**-0.5, key[item].transpose(1, 2).contiguous(), out=scores)
-        if mask is not None:
-            scores.masked_fill_(~mask[item], -torch.inf)
-        torch.softmax(scores, dim=-1, out=scores)
-        mixed[item] = torch.bmm(scores, value[item].contiguous())
+        seen = slice(None) if mask is None else mask[item, 0, 0]
+        keys, values = key[item][:, seen].contiguous(), value[item][:, seen].contiguous()
+        scaled = query[item] * width**-0.5
+        for part, out in zip(torch.split(scaled, BLOCK, 1), torch.split(mixed[item], BLOCK, 1), strict=True):
+            scores = take(scratch, heads, part.shape[1], keys.shape[1])
+            torch.bmm(part, keys.transpose(1, 2), out=scores)
+            torch.softmax(scores, dim=-1, out=scores)
+            out.copy_(torch.bmm(scores, values))
     return mixed
 
 

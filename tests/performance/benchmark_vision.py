@@ -1,7 +1,11 @@
-"""Encoding pictures, ViT-B/16 with random weights, against transformers."""
+"""Encoding pictures, ViT-B/16 and B/32 with random weights, against transformers and the machine's limit.
+
+python -m tests.performance.benchmark_vision [--patch 16]
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +14,8 @@ import transformers
 
 from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import VisionEncoder
-from tests.performance.measure import converted, full_size_clip, header, medians, report
+from tests.performance.limit import gflop, product
+from tests.performance.measure import converted, full_size_clip, header, medians, report, share
 from tests.reference import ClipReference, cosines, pictures
 
 BATCH = 16
@@ -18,8 +23,17 @@ BATCH = 16
 
 def main() -> None:
     """Print the table."""
-    header("vision")
-    checkpoint = full_size_clip()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--patch", type=int, choices=(16, 32))
+    chosen = parser.parse_args().patch
+    for patch in (16, 32) if chosen is None else (chosen,):
+        measure(patch)
+
+
+def measure(patch: int) -> None:
+    """The rows of one model."""
+    header(f"vision, ViT-B/{patch}")
+    checkpoint = full_size_clip(patch)
     encoder = VisionEncoder(converted(checkpoint, convert_clip_model))
     models = {
         name: transformers.CLIPVisionModel.from_pretrained(checkpoint, dtype=dtype).eval()
@@ -28,6 +42,11 @@ def main() -> None:
     ours = f"ours {encoder.precision}"
     print(f"        ours runs in {encoder.precision}: {encoder.precision_reason}")
     batch = encoder.image_processor.normalize(np.tile(pictures(224), (BATCH // 8, 1, 1, 1)))
+    tokens = encoder.config.num_patches + 1
+    limits = {
+        f"products {precision}": product(getattr(torch, precision), BATCH * tokens, encoder.config)
+        for precision in dict.fromkeys((encoder.precision, "float32"))
+    }
 
     def works(n: int) -> dict[str, Callable[[], object]]:
         return {
@@ -36,7 +55,10 @@ def main() -> None:
         }
 
     report("one picture", medians(works(1)), target="2-3x, < 100 ms")
-    report("pictures in bulk", medians(works(BATCH), repeats=3), BATCH, "images/s", "3x, 150 images/s")
+    found = medians({**works(BATCH), **{name: work for name, (work, _) in limits.items()}}, repeats=3)
+    rates = {name: size / found.pop(name) for name, (_, size) in limits.items()}
+    report("pictures in bulk", found, BATCH, "images/s", "3x, 150 images/s")
+    share(found[ours], BATCH * gflop(encoder.config, tokens), rates)
     reference = ClipReference(transformers.CLIPModel.from_pretrained(checkpoint))
     agreement = cosines(encoder.encode(pictures(224), normalize=False), reference.pooled(pictures(224)))
     print(f"        cosine with transformers in float32: average {agreement.mean():.6f}, lowest {agreement.min():.6f}")

@@ -52,19 +52,34 @@ def report(title: str, seconds: dict[str, float], per: float = 1, unit: str = "m
         print(f"{ratio:6.1f}x  {title}: {figures}{f'; target {target}' if target else ''}", flush=True)
 
 
+def share(seconds: float, gflop: float, rates: dict[str, float]) -> None:
+    """One line: the rate of the architecture's arithmetic beside that of bare matrix products in the same run.
+
+    Args:
+        gflop: of the work, by its architecture.
+        rates: GFLOP/s by name, ours first.
+    """
+    limit = next(iter(rates.values()))
+    bare = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    print(
+        f"{100 * gflop / seconds / limit:6.0f} %  of the limit: {gflop / seconds:.0f} GFLOP/s; bare {bare}", flush=True
+    )
+
+
 def header(name: str) -> None:
     """What the figures were measured on."""
     model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
-    capability = torch.backends.cpu.get_cpu_capability()
+    capability, load = torch.backends.cpu.get_cpu_capability(), os.getloadavg()[0]
     print(f"\n{name}: {os.cpu_count()} cores {model or platform.processor()} {capability}, torch {torch.__version__}")
+    print(f"        load {load:.1f}, {torch.get_num_threads()} threads")
 
 
-def full_size_clip() -> Path:
-    """A ViT-B/16 CLIP checkpoint in float16 with random weights, made once."""
-    path = CACHE / "clip-checkpoint"
+def full_size_clip(patch_size: int = 16) -> Path:
+    """A ViT-B/16 (or B/32) CLIP checkpoint in float16 with random weights, made once."""
+    path = CACHE / ("clip-checkpoint" if patch_size == 16 else f"clip-{patch_size}-checkpoint")
     if not (path / "config.json").exists():
         text = {**TEXT_B, "vocab_size": 49408, "max_position_embeddings": 77}
-        clip_checkpoint(path, VIT_B16, text, projection_dim=512)
+        clip_checkpoint(path, {**VIT_B16, "patch_size": patch_size}, text, projection_dim=512)
         _halve(path, transformers.CLIPModel)
     return path
 
