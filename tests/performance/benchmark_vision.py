@@ -18,7 +18,7 @@ from tests.performance.limit import gflop, product
 from tests.performance.measure import converted, full_size_clip, header, medians, report, share
 from tests.reference import ClipReference, cosines, pictures
 
-BATCH = 16
+BATCH = 8  # what an ingest encodes at a time
 
 
 def main() -> None:
