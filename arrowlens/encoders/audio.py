@@ -63,21 +63,12 @@ class AudioTower(Loaded):
         self.layer_norm = LayerNorm(width, config.layer_norm_eps)
         self.projector = None if config.projection_dim is None else Linear(width, config.projection_dim)
 
-    def forward(self, mel: torch.Tensor, n_frames: torch.Tensor | None = None) -> torch.Tensor:
-        """Shapes: (batch, n_mels, frames) -> (batch, hidden_size or projection_dim).
-
-        ``n_frames`` (batch,) are the real frames of each recording, None when all are; what comes after them is
-        silenced where a convolution would see it, hidden from attention and left out of the mean.
-        """
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
+        """Shapes: (batch, n_mels, frames) -> (batch, hidden_size or projection_dim)."""
         frames = functional.gelu(self.conv1(mel))  # whatever the activation of the stack
-        mask = None
-        if n_frames is not None:
-            frames = frames * _real(n_frames, frames.shape[-1])[:, None]
-            mask = _real((n_frames + 1) // 2, (frames.shape[-1] + 1) // 2)  # the second convolution halves the rate
-        hidden = functional.gelu(self.conv2(frames)).transpose(1, 2)  # (batch, positions, hidden)
+        hidden = functional.gelu(self.conv2(frames)).transpose(1, 2)  # (batch, positions, hidden), half the rate
         hidden = hidden + self.position_embedding[: hidden.shape[1]]
-        hidden = self.layer_norm(self.transformer(hidden, mask)).float()
-        pooled = hidden.mean(dim=1) if mask is None else _masked_mean(hidden, mask)
+        pooled: torch.Tensor = self.layer_norm(self.transformer(hidden)).float().mean(dim=1)
         if self.projector is None:
             return pooled
         # A linear map commutes with the mean: one product a recording instead of one a position.
@@ -131,21 +122,21 @@ class AudioEncoder(Encoder):
         return to_vectors(pooled, normalize=normalize, error=AudioValidationError)
 
     def _padded(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
-        mel = self.mel_processor.log_mel(torch.stack([pad_to_30_seconds(waveform) for waveform in waveforms]))
-        return self._run(mel, None)
+        return self._run([pad_to_30_seconds(waveform) for waveform in waveforms])
 
     def _clips(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
+        """Recordings of one length run together: a longer one's padding would cost as much as a recording."""
         padded = [functional.pad(w, (0, max(0, MIN_SAMPLES - w.shape[0]))) for w in waveforms]
-        if len({waveform.shape for waveform in padded}) == 1:
-            return self._run(self.mel_processor.log_mel(torch.stack(padded)), None)
-        mels = [self.mel_processor.log_mel(waveform) for waveform in padded]
-        n_frames = torch.tensor([mel.shape[-1] for mel in mels], device=self.runtime.device)
-        longest = int(n_frames.max())
-        batch = torch.stack([functional.pad(mel, (0, longest - mel.shape[-1])) for mel in mels])
-        return self._run(batch, n_frames)
+        rows_of: dict[int, list[int]] = {}
+        for row, waveform in enumerate(padded):
+            rows_of.setdefault(len(waveform), []).append(row)
+        pooled = torch.cat([self._run([padded[row] for row in rows]) for rows in rows_of.values()])
+        order = torch.tensor([row for rows in rows_of.values() for row in rows])
+        return pooled[order.argsort()]
 
-    def _run(self, mel: torch.Tensor, n_frames: torch.Tensor | None) -> torch.Tensor:
-        pooled: torch.Tensor = self.tower(mel.to(self.runtime.device, self.runtime.dtype), n_frames)
+    def _run(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
+        mel = self.mel_processor.log_mel(torch.stack(waveforms))
+        pooled: torch.Tensor = self.tower(mel.to(self.runtime.device, self.runtime.dtype))
         return pooled
 
 
@@ -162,12 +153,3 @@ def _as_list(audio: np.ndarray | Sequence[np.ndarray]) -> list[torch.Tensor]:
             if row.ndim != 1:
                 raise AudioValidationError(f"a list must hold (n_samples,) arrays, got one of shape {row.shape}")
     return [torch.from_numpy(np.array(row)) for row in rows]  # copies: torch takes no read-only memory
-
-
-def _real(lengths: torch.Tensor, total: int) -> torch.Tensor:
-    return torch.arange(total, device=lengths.device)[None] < lengths[:, None]
-
-
-def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    weights = mask[..., None].to(hidden.dtype)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)

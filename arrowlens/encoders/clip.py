@@ -21,8 +21,6 @@ from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import ImageValidationError, InputError, TextValidationError
 
-CHUNK = 64  # texts run together
-
 
 @dataclass(frozen=True)
 class ClipTextConfig:
@@ -70,11 +68,8 @@ class ClipTextTower(Loaded):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, tokens) int64 -> (batch, hidden_size). Padding comes last, where causality hides it."""
         hidden = self.token_embedding(ids) + self.position_embedding[: ids.shape[1]]
-        hidden = self.transformer(hidden)
         scores = ids if self.config.pooling == "argmax" else (ids == self.config.eos_token_id).int()
-        pooled: torch.Tensor = self.final_layernorm(
-            hidden[torch.arange(len(ids), device=ids.device), scores.argmax(-1)]
-        )
+        pooled: torch.Tensor = self.final_layernorm(self.transformer(hidden, read=scores.argmax(-1)))
         return pooled
 
 
@@ -128,9 +123,9 @@ class CLIPEngine(Encoder):
         Raises:
             TextValidationError: no texts, or an element that is not a text.
         """
-        ids = self.tokenizer(texts).ids
+        tokens = self.tokenizer(texts)
         with torch.inference_mode():
-            pooled = torch.cat([self.text_tower(rows.to(self.runtime.device)) for rows in torch.split(ids, CHUNK)])
+            pooled = tokens.in_chunks(lambda ids, _: self.text_tower(ids.to(self.runtime.device)))
             projected = functional.linear(pooled.float(), self.text_projection.float())
         return to_vectors(projected, normalize=normalize, error=TextValidationError)
 

@@ -6,24 +6,35 @@ Pre-norm with a residual stream for CLIP (Radford et al. 2021) and Whisper (Radf
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 ACTIVATIONS = ("gelu", "quick_gelu", "relu")
 NORMS = ("pre", "post")
+QUICK = 1.702  # quick_gelu, of OpenAI's CLIP, is x * sigmoid(1.702 x)
+LONG = 64  # tokens from which on attention in bfloat16 is faster as plain products than in torch's fused kernel
+BLOCK = 256  # queries whose products with all keys are made together
 
 
-def activate(hidden: torch.Tensor, activation: str) -> torch.Tensor:
-    """Apply an activation by its name in the checkpoint's config.
+def activate_(hidden: torch.Tensor, activation: str) -> torch.Tensor:
+    """Apply an activation in place, by its name in the config; ``gelu`` is the exact one (with the error function).
 
-    ``quick_gelu`` is OpenAI CLIP's x * sigmoid(1.702 x), ``gelu`` the exact one (with the error function).
+    For ``quick_gelu`` what comes in is already scaled by ``QUICK``, and so is what leaves: SiLU of 1.702 x.
     """
     if activation == "quick_gelu":
-        return hidden * torch.sigmoid(1.702 * hidden)
+        return functional.silu(hidden, inplace=True)
     if activation == "gelu":
-        return functional.gelu(hidden)
-    return functional.relu(hidden)
+        activated: torch.Tensor = torch.ops.aten.gelu_(hidden)
+        return activated
+    return functional.relu_(hidden)
+
+
+def take(scratch: torch.Tensor, *shape: int) -> torch.Tensor:
+    """The first elements of a flat tensor in another shape."""
+    return scratch[: math.prod(shape)].view(shape)
 
 
 class Loaded(nn.Module):
@@ -52,6 +63,15 @@ class Linear(Loaded):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Shapes: (..., in_features) -> (..., out_features)."""
         return functional.linear(hidden, self.weight, self.bias)
+
+    def into(self, scratch: torch.Tensor, hidden: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        """``scale`` times the product, written into ``scratch``: (rows, in_features) -> (rows, out_features)."""
+        out = take(scratch, len(hidden), len(self.bias))
+        return torch.addmm(self.bias, hidden, self.weight.t(), beta=scale, alpha=scale, out=out)
+
+    def add_to(self, residual: torch.Tensor, hidden: torch.Tensor, scale: float = 1.0) -> None:
+        """Add ``scale`` * x W^T + b to ``residual``: (rows, in_features), to (rows, out_features)."""
+        residual.add_(self.bias).addmm_(hidden, self.weight.t(), alpha=scale)
 
 
 class LayerNorm(Loaded):
@@ -82,8 +102,51 @@ class Embedding(Loaded):
         return functional.embedding(ids, self.weight)
 
 
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, *, causal: bool
+) -> torch.Tensor:
+    """Mix values by the softmax of the scaled products of queries and keys (Vaswani et al. 2017).
+
+    Args:
+        query: (batch, heads, queries, head width).
+        key, value: (batch, heads, tokens, head width).
+        mask: boolean (batch, 1, 1, tokens), True where a token may be attended to; None for all.
+        causal: each token sees itself and those before it.
+
+    Returns:
+        (batch * queries, heads * head width).
+    """
+    batch, _, queries, _ = query.shape
+    by_products = query.device.type == "cpu" and query.dtype == torch.bfloat16 and queries >= LONG and not causal
+    mixed = (
+        attend_by_products(query, key, value, mask)
+        if by_products
+        else functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+    )
+    return mixed.transpose(1, 2).reshape(batch * queries, -1)
+
+
+def attend_by_products(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """``scaled_dot_product_attention`` as two matrix products, for parts so small that scores stay in the cache."""
+    batch, heads, queries, width = query.shape
+    scratch = query.new_empty(heads * min(BLOCK, queries) * key.shape[2])
+    mixed = query.new_empty(batch, queries, heads, width).transpose(1, 2)
+    for item in range(batch):
+        seen = slice(None) if mask is None else mask[item, 0, 0]
+        keys, values = key[item][:, seen].contiguous(), value[item][:, seen].contiguous()
+        scaled = query[item] * width**-0.5
+        for part, out in zip(torch.split(scaled, BLOCK, 1), torch.split(mixed[item], BLOCK, 1), strict=True):
+            scores = take(scratch, heads, part.shape[1], keys.shape[1])
+            torch.bmm(part, keys.transpose(1, 2), out=scores)
+            torch.softmax(scores, dim=-1, out=scores)
+            out.copy_(torch.bmm(scores, values))
+    return mixed
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention, scaled by the square root of the head's width (Vaswani et al. 2017)."""
+    """Multi-head self-attention, without the residual and up to the output's product."""
 
     def __init__(self, hidden_size: int, num_heads: int, *, causal: bool) -> None:
         super().__init__()
@@ -92,14 +155,30 @@ class Attention(nn.Module):
         self.qkv = Linear(hidden_size, 3 * hidden_size)
         self.out = Linear(hidden_size, hidden_size)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Shapes: (batch, tokens, hidden) -> the same; ``mask`` is boolean (batch, 1, 1, tokens), True where real."""
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None, scratch: torch.Tensor) -> torch.Tensor:
+        """Shapes: (batch, tokens, hidden) -> (batch * tokens, hidden); ``mask`` as for ``attend``."""
         batch, tokens, width = hidden.shape
-        packed = self.qkv(hidden).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
-        query, key, value = packed.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, head width) each
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=self.causal)
-        out: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
-        return out
+        packed = self.qkv.into(scratch, hidden.flatten(0, 1))
+        heads = packed.view(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, head width) each
+        return attend(query, key, value, mask, causal=self.causal)
+
+    def one_each(self, hidden: torch.Tensor, mask: torch.Tensor | None, read: torch.Tensor) -> torch.Tensor:
+        """As ``forward``, for one token of each item: (batch, tokens, hidden) and (batch,) -> (batch, hidden)."""
+        batch, tokens, width = hidden.shape
+        split = (self.num_heads, width // self.num_heads)
+        weights, biases = self.qkv.weight.tensor_split([width]), self.qkv.bias.tensor_split([width])
+        query = functional.linear(pick(hidden, read), weights[0], biases[0]).view(batch, 1, *split)
+        packed = functional.linear(hidden, weights[1], biases[1]).view(batch, tokens, 2, *split)
+        key, value = packed.permute(2, 0, 3, 1, 4)
+        if self.causal:
+            mask = (torch.arange(tokens, device=read.device) <= read[:, None])[:, None, None, :]
+        return attend(query.transpose(1, 2), key, value, mask, causal=False)
+
+
+def pick(hidden: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+    """One token of each item: (batch, tokens, hidden) and (batch,) int64 -> (batch, hidden)."""
+    return hidden[torch.arange(len(read), device=read.device), read]
 
 
 class FeedForward(nn.Module):
@@ -108,13 +187,14 @@ class FeedForward(nn.Module):
     def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
         super().__init__()
         self.activation = activation
+        self.scale = QUICK if activation == "quick_gelu" else 1.0
         self.fc1 = Linear(hidden_size, intermediate_size)
         self.fc2 = Linear(intermediate_size, hidden_size)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Shapes: (batch, tokens, hidden) -> the same."""
-        out: torch.Tensor = self.fc2(activate(self.fc1(hidden), self.activation))
-        return out
+    def add_to(self, residual: torch.Tensor, hidden: torch.Tensor, scratch: torch.Tensor) -> None:
+        """Shapes: (rows, hidden), added to (rows, hidden)."""
+        wide = activate_(self.fc1.into(scratch, hidden, self.scale), self.activation)
+        self.fc2.add_to(residual, wide, 1 / self.scale)
 
 
 class Layer(nn.Module):
@@ -128,15 +208,23 @@ class Layer(nn.Module):
         self.norm2 = LayerNorm(width, layer_norm_eps)
         self.mlp = mlp
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Shapes: (batch, tokens, hidden) -> the same."""
-        if self.pre_norm:
-            hidden = hidden + self.attention(self.norm1(hidden), mask)
-            hidden = hidden + self.mlp(self.norm2(hidden))
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None, scratch: torch.Tensor, read: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Shapes: (batch, tokens, hidden) -> the same, or (batch, hidden) with ``read``. ``hidden`` is overwritten."""
+        attended = self.norm1(hidden) if self.pre_norm else hidden
+        if read is None:
+            mixed, rows = self.attention(attended, mask, scratch), hidden.flatten(0, 1)
         else:
-            hidden = self.norm1(hidden + self.attention(hidden, mask))
-            hidden = self.norm2(hidden + self.mlp(hidden))
-        return hidden
+            mixed, rows = self.attention.one_each(attended, mask, read), pick(hidden, read)
+        self.attention.out.add_to(rows, mixed)
+        if self.pre_norm:
+            self.mlp.add_to(rows, self.norm2(rows), scratch)
+        else:
+            rows = self.norm1(rows)
+            self.mlp.add_to(rows, rows, scratch)
+            rows = self.norm2(rows)
+        return rows.view(hidden.shape) if read is None else rows
 
 
 class InferenceCore(nn.Module):
@@ -173,6 +261,7 @@ class InferenceCore(nn.Module):
             raise ValueError(f"activation {activation!r} must be one of {ACTIVATIONS}, norm {norm!r} one of {NORMS}")
         if hidden_size % num_heads:
             raise ValueError(f"hidden_size {hidden_size} must be a multiple of num_heads {num_heads}")
+        self.widest = max(3 * hidden_size, intermediate_size)
         self.layers = nn.ModuleList(
             Layer(
                 hidden_size,
@@ -184,18 +273,27 @@ class InferenceCore(nn.Module):
             for _ in range(num_layers)
         )
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None = None, read: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Run the stack.
 
         Args:
             hidden: (batch, tokens, hidden_size).
             mask: boolean (batch, tokens), True where a token is real and may be attended to; None when all are. Not
                 together with ``causal``, which needs none: padding comes after the tokens that are read.
+            read: (batch,) int64, the one token of each item that is wanted; the last layer is computed for it alone.
+                None for all tokens.
 
         Returns:
-            (batch, tokens, hidden_size); rows of padding hold no meaning.
+            (batch, tokens, hidden_size), where rows of padding hold no meaning; with ``read`` (batch, hidden_size).
         """
         attention_mask = None if mask is None else mask[:, None, None, :]
-        for layer in self.layers:
-            hidden = layer(hidden, attention_mask)
-        return hidden
+        batch, tokens, _ = hidden.shape
+        # Each layer writes its widest results where the one before did: fresh memory costs a page fault every 4 KB.
+        scratch = hidden.new_empty(batch * tokens * self.widest)
+        hidden = hidden.clone()
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, attention_mask, scratch)
+        last: torch.Tensor = self.layers[-1](hidden, attention_mask, scratch, read)
+        return last

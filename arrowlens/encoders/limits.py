@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from arrowlens.encoders.model_directory import ModelInfo
 from arrowlens.encoders.runtime import Runtime, encoding_threads
@@ -71,25 +71,33 @@ def calls_per_second(work: Callable[[], object], device: str, seconds: float) ->
         return sum(threads.pool.map(repeat, range(threads.n)))
 
 
-def matrix_rate(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime, seconds: float) -> float:
-    """FLOP/s of nothing but a layer's matrix products, for a batch of a model's inputs, on every core at once."""
+def products(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime) -> tuple[Callable[[], object], float]:
+    """A layer's four matrix products for a batch of a model's inputs and nothing else: the work, and its FLOP.
+
+    Each thread that does the work writes its results where it wrote them before.
+    """
     rows, width, inner = n_inputs * arithmetic.n_tokens, arithmetic.width, arithmetic.inner
     shapes = ((3 * width, width), (width, width), (inner, width), (width, inner))
+    device, dtype = runtime.device, runtime.dtype
+    weights = [torch.randn(shape).to(device, dtype) for shape in shapes]
+    inputs = {columns: torch.randn(rows, columns).to(device, dtype) for columns in (width, inner)}
+    own = threading.local()
 
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(shape).to(runtime.device, runtime.dtype)
-
-    weights = [random(*shape) for shape in shapes]
-    inputs = {width: random(rows, width), inner: random(rows, inner)}
-
-    def layer() -> None:
+    def work() -> None:
+        if not hasattr(own, "results"):
+            own.results = [torch.empty(rows, n_out, device=device, dtype=dtype) for n_out, _ in shapes]
         with torch.inference_mode():
-            for weight in weights:
-                product = functional.linear(inputs[weight.shape[1]], weight)
-            product[0, 0].item()  # a device has done them all by then
+            for weight, result in zip(weights, own.results, strict=True):
+                torch.mm(inputs[weight.shape[1]], weight.t(), out=result)
+            own.results[-1][0, 0].item()  # a device has done them all by then
 
-    flops = sum(2 * rows * n_out * n_in for n_out, n_in in shapes)
-    return flops * calls_per_second(layer, str(runtime.device), seconds)
+    return work, float(sum(2 * rows * n_out * n_in for n_out, n_in in shapes))
+
+
+def matrix_rate(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime, seconds: float) -> float:
+    """FLOP/s of ``products`` on every core at once: no encoder gets beyond it."""
+    work, flops = products(arithmetic, n_inputs, runtime)
+    return flops * calls_per_second(work, str(runtime.device), seconds)
 
 
 def _arithmetic(sizes: dict[str, int], n_tokens: int, ends: float) -> Arithmetic:

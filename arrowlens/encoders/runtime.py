@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from torch import nn
 from arrowlens.encoders.weights import WeightLoader
 from arrowlens.errors import InputError, ModelLoadError
 
+logger = logging.getLogger(__name__)
+GPU_MIB = 1024  # free memory that a GPU must have to be chosen unasked: a ViT-B/16 CLIP and a batch take less
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -41,7 +44,8 @@ def choose_runtime(device: str | None = None, precision: str = "auto") -> Runtim
     """Pick device and number format.
 
     Args:
-        device: a torch device name; None takes a CUDA device when there is one, else the CPU.
+        device: a torch device name; None takes a CUDA device when there is one, else the CPU. One that is there and
+            cannot be used, or is full, is passed over with a warning, and ``reason`` says so.
         precision: ``auto`` takes half precision where the processor is fast at it.
 
     Raises:
@@ -49,18 +53,34 @@ def choose_runtime(device: str | None = None, precision: str = "auto") -> Runtim
     """
     if precision not in PRECISIONS:
         raise ModelLoadError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
-    chosen = _device(device)
+    chosen, trouble = (_device(device), "") if device is not None else _best_device()
     if precision != "auto":
-        return Runtime(chosen, getattr(torch, precision), f"{precision} was asked for")
-    if chosen.type != "cpu":
-        return Runtime(chosen, torch.float16, f"{chosen.type} devices are fast in float16")
-    dtype, reason = _cpu_format(_cpu_flags())
-    return Runtime(chosen, dtype, reason)
+        dtype, reason = getattr(torch, precision), f"{precision} was asked for"
+    elif chosen.type != "cpu":
+        dtype, reason = torch.float16, f"{chosen.type} devices are fast in float16"
+    else:
+        dtype, reason = _cpu_format(_cpu_flags())
+    return Runtime(chosen, dtype, f"{reason}; {trouble}" if trouble else reason)
 
 
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+@cache
+def _best_device() -> tuple[torch.device, str]:
+    """The GPU or the CPU, and what kept a GPU that is there from being used; asked, and warned of, once a process."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu"), ""
+    try:
+        device = _device("cuda")
+        free = torch.cuda.mem_get_info(device)[0] // 2**20
+        if free >= GPU_MIB:
+            return device, ""
+        trouble = f"the GPU is full: {free} MiB are free, {GPU_MIB} are needed"
+    except (ModelLoadError, RuntimeError) as error:
+        trouble = str(error).splitlines()[0].removesuffix("; use --device cpu")
+    logger.warning("encoding on the CPU, since %s", trouble)
+    return torch.device("cpu"), trouble
+
+
+def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -13,11 +13,9 @@ import torch
 
 from arrowlens.encoders.core import Embedding, InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
-from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer, Tokens
+from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import TextValidationError
-
-CHUNK = 64  # texts run together; they are sorted by length first, so that little of it is padding
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class TextTower(Loaded):
         """Shapes: (batch, tokens) int64 and bool -> (batch, hidden_size)."""
         positions = self.position_embedding[: ids.shape[1]]
         hidden = self.embedding_layernorm(self.token_embedding(ids) + positions + self.token_type_embedding[0])
-        hidden = self.transformer(hidden, mask).float()
+        hidden = self.transformer(hidden, None if bool(mask.all()) else mask).float()
         weights = mask[..., None].to(hidden.dtype)
         pooled: torch.Tensor = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
         return pooled
@@ -108,13 +106,10 @@ class TextEncoder(Encoder):
             TextValidationError: no texts, or an element that is not a text.
         """
         tokens = self.tokenizer([texts] if isinstance(texts, str) else texts)
-        order = tokens.mask.sum(dim=1).argsort(stable=True)
         with torch.inference_mode():
-            pooled = torch.cat([self._run(tokens, rows) for rows in torch.split(order, CHUNK)])[order.argsort()]
+            pooled = tokens.in_chunks(self._run)
         return to_vectors(pooled, normalize=normalize, error=TextValidationError)
 
-    def _run(self, tokens: Tokens, rows: torch.Tensor) -> torch.Tensor:
-        longest = int(tokens.mask[rows].sum(dim=1).max())
-        device = self.runtime.device
-        pooled: torch.Tensor = self.tower(tokens.ids[rows, :longest].to(device), tokens.mask[rows, :longest].to(device))
+    def _run(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.tower(ids.to(self.runtime.device), mask.to(self.runtime.device))
         return pooled

@@ -82,8 +82,8 @@ class VisionTower(Loaded):
         patches = self.patch_embedding(images)
         classes = self.class_embedding.expand(len(images), 1, -1)
         tokens = torch.cat([classes, patches], dim=1) + self.position_embedding  # (batch, num_patches + 1, hidden)
-        hidden = self.transformer(self.pre_layernorm(tokens))
-        pooled: torch.Tensor = self.post_layernorm(hidden[:, 0])
+        first = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        pooled: torch.Tensor = self.post_layernorm(self.transformer(self.pre_layernorm(tokens), read=first))
         return pooled
 
 

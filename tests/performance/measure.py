@@ -1,4 +1,7 @@
-"""Measuring side by side: interleaved repeats, medians, ratios first."""
+"""Measuring side by side: interleaved repeats, medians, ratios first.
+
+With ``OMP_NUM_THREADS=1`` it is the processor's time that is measured, which a busy machine changes far less.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from tests.checkpoints import TEXT_B, VIT_B16, WHISPER_BASE, clip_checkpoint, wh
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 CACHE = Path("build/benchmark")
+CLOCK = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def medians(works: dict[str, Callable[[], object]], repeats: int = 5, seconds: float = 2.0) -> dict[str, float]:
@@ -31,9 +35,9 @@ def medians(works: dict[str, Callable[[], object]], repeats: int = 5, seconds: f
     times: dict[str, list[float]] = {name: [] for name in works}
     while any(len(t) < repeats or sum(t) < seconds for t in times.values()) and len(next(iter(times.values()))) < 200:
         for name, work in works.items():
-            start = time.perf_counter()
+            start = CLOCK()
             work()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(CLOCK() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -52,19 +56,36 @@ def report(title: str, seconds: dict[str, float], per: float = 1, unit: str = "m
         print(f"{ratio:6.1f}x  {title}: {figures}{f'; target {target}' if target else ''}", flush=True)
 
 
+def share(seconds: float, flops: float, rates: dict[str, float]) -> None:
+    """One line: the rate of the architecture's arithmetic beside that of bare matrix products in the same run.
+
+    Args:
+        flops: of the work, by its architecture.
+        rates: FLOP/s by name, ours first.
+    """
+    limit = next(iter(rates.values()))
+    bare = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
+    print(
+        f"{100 * flops / seconds / limit:6.0f} %  of the limit: {flops / seconds / 1e9:.0f} GFLOP/s; bare {bare}",
+        flush=True,
+    )
+
+
 def header(name: str) -> None:
     """What the figures were measured on."""
     model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
-    capability = torch.backends.cpu.get_cpu_capability()
+    capability, load = torch.backends.cpu.get_cpu_capability(), os.getloadavg()[0]
     print(f"\n{name}: {os.cpu_count()} cores {model or platform.processor()} {capability}, torch {torch.__version__}")
+    kind = "processor's time" if CLOCK is time.process_time else "wall clock"
+    print(f"        load {load:.1f}, {torch.get_num_threads()} threads, {kind}")
 
 
-def full_size_clip(patch: int = 16) -> Path:
-    """A ViT-B/16 (or B/32, ...) CLIP checkpoint in float16 with random weights, made once."""
-    path = CACHE / ("clip-checkpoint" if patch == 16 else f"clip{patch}-checkpoint")
+def full_size_clip(patch_size: int = 16) -> Path:
+    """A ViT-B/16 (or B/32) CLIP checkpoint in float16 with random weights, made once."""
+    path = CACHE / ("clip-checkpoint" if patch_size == 16 else f"clip-{patch_size}-checkpoint")
     if not (path / "config.json").exists():
         text = {**TEXT_B, "vocab_size": 49408, "max_position_embeddings": 77}
-        clip_checkpoint(path, VIT_B16 | {"patch_size": patch}, text, projection_dim=512)
+        clip_checkpoint(path, {**VIT_B16, "patch_size": patch_size}, text, projection_dim=512)
         _halve(path, transformers.CLIPModel)
     return path
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from arrowlens.encoders import choose_runtime, validate_audio_input, validate_embedding_precision, validate_image_input
+from arrowlens.encoders import (
+    choose_runtime,
+    runtime,
+    validate_audio_input,
+    validate_embedding_precision,
+    validate_image_input,
+)
 from arrowlens.encoders.runtime import _cpu_format, to_vectors
 from arrowlens.errors import (
     ArrowlensError,
@@ -108,6 +116,38 @@ def test_a_missing_device_is_no_silent_fall_back() -> None:
     with pytest.raises(ModelLoadError, match="float8"):
         choose_runtime("cpu", "float8")
     assert choose_runtime("cpu", "float32").precision == "float32"
+
+
+@pytest.fixture
+def seen_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The system says that there is a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    runtime._best_device.cache_clear()
+    yield
+    runtime._best_device.cache_clear()
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch may really use a GPU")
+def test_a_gpu_that_cannot_be_used_is_named_and_the_cpu_runs(seen_gpu: None, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        chosen = choose_runtime()
+        assert chosen.device.type == "cpu"
+        assert "device 'cuda' cannot be used" in chosen.reason
+        assert "--device" not in chosen.reason
+    assert [record.message.startswith("encoding on the CPU, since device 'cuda'") for record in caplog.records] == [
+        True
+    ]
+
+
+def test_a_full_gpu_is_named_and_the_cpu_runs(
+    seen_gpu: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime, "_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100 * 2**20, 8 * 2**30))
+    chosen = choose_runtime(precision="float32")
+    assert (chosen.device.type, chosen.precision) == ("cpu", "float32")
+    assert chosen.reason == "float32 was asked for; the GPU is full: 100 MiB are free, 1024 are needed"
+    assert "100 MiB are free" in caplog.text
 
 
 def test_agreement_measures_and_refuses() -> None:
