@@ -19,7 +19,7 @@ STYLE = """<style>
 .al-head { display: flex; align-items: baseline; gap: .2rem .8rem; flex-wrap: wrap; }
 .al-head h1 { font-size: 1.7rem; padding: 0; margin: 0; }
 .al-quiet { opacity: .7; font-size: .9rem; }
-.al-group { font-weight: 600; margin: .4rem 0 -.4rem; overflow-wrap: anywhere; }
+.al-title { font-weight: 600; margin: .4rem 0 -.4rem; overflow-wrap: anywhere; }
 [class*="st-key-grid-"] { display: grid; gap: 1rem; grid-auto-flow: dense;
   grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 44%), 1fr)); }
 [class*="st-key-grid-"] > div { min-width: 0; width: 100%; }

@@ -99,7 +99,7 @@ def test_the_address_says_everything(opened, library_path, library):
     assert app.button_group(key="formats").value == ["jpeg"]
     assert chips(app) == ["− a bus ✕", f"like {bus.path.name} ✕"]
     assert all(name.endswith(".jpg") for name in shown(app))
-    assert 'class="al-group"' in html(app)
+    assert 'class="al-title"' in html(app)
 
 
 def test_texts_are_added_and_subtracted_and_taken_away(opened, library_path, library):
