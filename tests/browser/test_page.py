@@ -97,7 +97,7 @@ def test_the_address_says_everything(opened, library_path, library):
     assert app.selectbox(key="sort").value == "date"
     assert app.selectbox(key="group").value == "day"
     assert app.button_group(key="formats").value == ["jpeg"]
-    assert chips(app) == ["− a bus ✕", f"like {bus.path.name} ✕"]
+    assert chips(app) == ["− a bus × 0.7 ✕", f"like {bus.path.name} ✕"]
     assert all(name.endswith(".jpg") for name in shown(app))
     assert 'class="al-title"' in html(app)
 
