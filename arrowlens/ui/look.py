@@ -70,8 +70,8 @@ STYLE = """<style>
 .al-about { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; font-size: .9rem;
   margin: .4rem 0 0; padding: 0 !important; }
 .al-about dt { opacity: .7; } .al-about dd { margin: 0; overflow-wrap: anywhere; }
-.stHtml .al-download { display: inline-block; font-size: .875rem; padding: .4rem .75rem; border-radius: .5rem; text-decoration: none !important;
-  color: inherit !important; border: 1px solid rgba(128, 128, 128, .45); }
+.stHtml .al-download { display: inline-block; font-size: .875rem; padding: .4rem .75rem; border-radius: .5rem;
+  text-decoration: none !important; color: inherit !important; border: 1px solid rgba(128, 128, 128, .45); }
 .al-download:hover, .al-download:focus-visible { border-color: #5c7cfa; }
 .al-empty { text-align: center; padding: 4rem 1rem; opacity: .85; overflow-wrap: anywhere; }
 .al-empty b { display: block; font-size: 1.15rem; margin-bottom: .4rem; }

@@ -9,7 +9,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("loading", "vision", "batches", "audio", "clip", "ingest", "duplicates", "relevance", "cold", "page", "index")
+BENCHMARKS = (
+    "loading",
+    "vision",
+    "batches",
+    "audio",
+    "clip",
+    "ingest",
+    "duplicates",
+    "relevance",
+    "cold",
+    "page",
+    "index",
+)
 
 
 def main() -> int:
