@@ -43,7 +43,7 @@ def _own_main() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty pictures of three days, one of them with a hostile name and caption, and recordings, one of them long."""
-    base = tmp_path_factory.mktemp("browser")
+    base = tmp_path_factory.mktemp("Album", numbered=False)
     media = base / "media"
     media.mkdir()
     pictures = sorted((SAMPLES / "pictures").rglob("*-01.*"))
@@ -64,7 +64,7 @@ def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def empty_library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that holds nothing."""
-    path = tmp_path_factory.mktemp("empty") / "empty.lens"
+    path = tmp_path_factory.mktemp("New", numbered=False) / "a.lens"
     Library.open(path, models="demo").close()
     return path
 

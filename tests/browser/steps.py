@@ -32,7 +32,7 @@ def names(page: Page) -> list[str]:
 
 
 def leave_screenshot(page: Page, name: str) -> None:
-    """Where an environment variable asks for it."""
+    """Where an environment variable asks for it; ``pytest --basetemp`` says which folders are seen in it."""
     if os.environ.get("ARROWLENS_SCREENSHOTS"):
         SCREENSHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{name}.png")

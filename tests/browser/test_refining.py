@@ -18,7 +18,7 @@ from tests.browser.steps import CARDS, ask, leave_screenshot, names, settle
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("", "library", "map", "duplicates")
+PAGES = ("?q=a+yellow+car", "library", "map", "duplicates")
 PHONE = {"width": 390, "height": 844}
 # Where the search box and the grid are in each frame from now on.
 WATCH_PLACES = """() => {
@@ -229,8 +229,10 @@ def test_every_page_fits_a_phone(browser, server, scheme):
         page.goto(f"{server}/{name}")
         expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=60_000)
         settle(page)
+        expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         dark = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+        leave_screenshot(page, f"phone-{scheme}-{name.partition('?')[0] or 'search'}")
         assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 3 * 60) == (scheme == "dark")
     context.close()
 

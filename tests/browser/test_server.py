@@ -43,7 +43,7 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    base = tmp_path_factory.mktemp("guarded")
+    base = tmp_path_factory.mktemp("Photos", numbered=False)
     media = base / "media"
     media.mkdir()
     pictures = sorted((SAMPLES / "pictures").rglob("*-01.*"))
@@ -236,4 +236,6 @@ def test_duplicates_are_side_by_side(inside):
     group = inside.locator(".al-group", has_text="<img src=x").first
     expect(group).to_be_visible()
     expect(group.locator("img")).to_have_count(2)
+    for image in group.locator("img").all():
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     leave_screenshot(inside, "duplicates")
