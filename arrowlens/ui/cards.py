@@ -64,7 +64,7 @@ def _named(hits: Sequence[Hit], by: Grouping) -> list[tuple[str, Sequence[Hit]]]
 
 def _group(name: str, group: tuple[str, Sequence[Hit]], refine: Refine | None) -> Hit | None:
     title, hits = group
-    st.html(f'<div class="al-group">{escaped(title)} · {counted(len(hits), "result", "results")}</div>')
+    st.html(f'<div class="al-title">{escaped(title)} · {counted(len(hits), "result", "results")}</div>')
     return show_grid(hits, name, refine)
 
 

@@ -96,6 +96,8 @@ def _days(question: Question, counts: Facets, change: Change) -> None:
 
 def _formats(question: Question, counts: Facets, change: Change) -> None:
     options = [*counts.formats, *(each for each in question.formats if each not in counts.formats)]
+    if not options:
+        return
 
     def chosen() -> None:
         change(formats=tuple(st.session_state.formats))

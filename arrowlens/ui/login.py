@@ -11,7 +11,7 @@ _STYLE = """
 :root { color-scheme: light dark; --text: #1f2430; --back: #f6f7f9; --card: #fff; --line: #c5cad3; --accent: #3b5bdb;
   --bad: #b42318; }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #e8eaf0; --back: #0e1117; --card: #1a1f2b; --line: #454d5e; --accent: #5c7cfa; --bad: #ff8a80; } }
+  :root { --text: #e8eaf0; --back: #0e1117; --card: #1a1f2b; --line: #454d5e; --accent: #4263eb; --bad: #ff8a80; } }
 * { box-sizing: border-box; }
 body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem; background: var(--back);
   color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }

@@ -19,7 +19,7 @@ STYLE = """<style>
 .al-head { display: flex; align-items: baseline; gap: .2rem .8rem; flex-wrap: wrap; }
 .al-head h1 { font-size: 1.7rem; padding: 0; margin: 0; }
 .al-quiet { opacity: .7; font-size: .9rem; }
-.al-group { font-weight: 600; margin: .4rem 0 -.4rem; overflow-wrap: anywhere; }
+.al-title { font-weight: 600; margin: .4rem 0 -.4rem; overflow-wrap: anywhere; }
 [class*="st-key-grid-"] { display: grid; gap: 1rem; grid-auto-flow: dense;
   grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 44%), 1fr)); }
 [class*="st-key-grid-"] > div { min-width: 0; width: 100%; }
@@ -70,8 +70,8 @@ STYLE = """<style>
 .al-about { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; font-size: .9rem;
   margin: .4rem 0 0; padding: 0 !important; }
 .al-about dt { opacity: .7; } .al-about dd { margin: 0; overflow-wrap: anywhere; }
-.al-download { display: inline-block; padding: .4rem .8rem; border-radius: .5rem; text-decoration: none !important;
-  color: inherit !important; border: 1px solid rgba(128, 128, 128, .45); }
+.stHtml .al-download { display: inline-block; font-size: .875rem; padding: .4rem .75rem; border-radius: .5rem;
+  text-decoration: none !important; color: inherit !important; border: 1px solid rgba(128, 128, 128, .45); }
 .al-download:hover, .al-download:focus-visible { border-color: #5c7cfa; }
 .al-empty { text-align: center; padding: 4rem 1rem; opacity: .85; overflow-wrap: anywhere; }
 .al-empty b { display: block; font-size: 1.15rem; margin-bottom: .4rem; }

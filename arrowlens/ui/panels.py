@@ -11,6 +11,7 @@ from arrowlens.ui.media import original_url, thumbnail_url
 
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 4.6rem !important; }
+[data-testid^="stBaseButton-primary"] { background: #3b5bdb; border-color: #3b5bdb; color: #fff; }
 .stHtml dl.al-numbers, .stHtml .al-tile dl { padding: 0 !important; font-size: inherit; }
 .stHtml .al-tile dl * { font-size: inherit; }
 .al-tiles { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }

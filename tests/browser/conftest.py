@@ -28,6 +28,8 @@ SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
 CHROMIUM = Path("/usr/bin/chromium")
 expect.set_options(timeout=30_000)  # milliseconds; a busy machine takes its time
 HOSTILE_NAME = "<img src=x onerror=alert(1)>![x](http:evil.example) $x$ :red[y]\n\u202e.jpg"
+HOSTILE_CAPTION = "<script>alert(2)</script><img src=y> ![y](http://evil.example/y) $\\frac{1}{2}$ **bold** :red[z]"
+A_DAY = 24 * 3600
 
 
 @pytest.fixture(autouse=True)
@@ -40,14 +42,16 @@ def _own_main() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pictures, one of them with a hostile name, and recordings, one of them long."""
-    base = tmp_path_factory.mktemp("browser")
+    """Forty pictures of three days, one of them with a hostile name and caption, and recordings, one of them long."""
+    base = tmp_path_factory.mktemp("Album", numbered=False)
     media = base / "media"
     media.mkdir()
     pictures = sorted((SAMPLES / "pictures").rglob("*-01.*"))
-    for picture in pictures[::4]:
-        shutil.copy(picture, media)
+    for number, picture in enumerate(pictures[::4]):
+        taken = 1_700_000_000 + number % 3 * A_DAY
+        os.utime(shutil.copy(picture, media), (taken, taken))
     shutil.copy(pictures[1], media / HOSTILE_NAME)
+    (media / f"{HOSTILE_NAME}.txt").write_text(HOSTILE_CAPTION, encoding="utf-8")
     sounds = sorted((SAMPLES / "sounds").iterdir())
     for sound in sounds[::4]:
         shutil.copy(sound, media)
@@ -60,7 +64,7 @@ def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def empty_library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that holds nothing."""
-    path = tmp_path_factory.mktemp("empty") / "empty.lens"
+    path = tmp_path_factory.mktemp("New", numbered=False) / "a.lens"
     Library.open(path, models="demo").close()
     return path
 

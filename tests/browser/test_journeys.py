@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-from pathlib import Path
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from arrowlens import Library
 from arrowlens.search import printable
-from tests.browser.conftest import HOSTILE_NAME, SAMPLES
+from tests.browser.conftest import HOSTILE_NAME, SAMPLES, watched
+from tests.browser.steps import CARDS, ask, leave_screenshot, names, settle
 
 pytestmark = pytest.mark.browser
 
-SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
-CARDS = "[class*='st-key-hit-']"
-
 
 @pytest.fixture(scope="module")
-def library(library_path: Path):
+def library(library_path):
     with Library.open(library_path) as library:
         yield library
-
-
-def settle(page: Page) -> None:
-    """Wait until the script has ended."""
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
-
-
-def ask(page: Page, text: str) -> None:
-    box = page.get_by_label("Search by words")
-    box.fill(text)
-    box.press("Enter")
-    page.wait_for_url(re.compile(rf"[?&]q={re.escape(quote_plus(text))}(&|$)"))  # the run has begun
-    settle(page)
-    expect(page.get_by_text(re.compile(r"^\d+ results? .*in \d+ ms"))).to_be_visible()
-
-
-def names(page: Page) -> list[str]:
-    return page.locator(f"{CARDS} .al-name").all_text_contents()
-
-
-def leave_screenshot(page: Page, name: str) -> None:
-    """Where an environment variable asks for it."""
-    if os.environ.get("ARROWLENS_SCREENSHOTS"):
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
 def test_a_query_shows_the_files_that_the_library_finds(page, library):
@@ -153,11 +124,9 @@ def test_a_hostile_file_name_is_only_text(page):
 def test_two_people_at_once_see_their_own_results(page, browser, server):
     ask(page, "a yellow car")
     mine = names(page)
-    other = browser.new_page()
-    other.goto(server)
-    ask(other, "a dog barking")
-    assert names(other) != mine
-    other.close()
+    with watched(browser, server) as other:
+        ask(other, "a dog barking")
+        assert names(other) != mine
     assert names(page) == mine
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import arrowlens
 from arrowlens import Library
 from arrowlens.errors import InputError, LibraryBusyError
 from arrowlens.ui.runs import Runs, folder_of
+from tests.browser.conftest import SAMPLES
 
 PAGES = Path(arrowlens.__file__).parent / "ui" / "pages"
 
@@ -27,7 +29,7 @@ def opened(monkeypatch):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory):
-    """A library of one picture and a file that cannot be read, with a name that is HTML."""
+    """A library of two files that cannot be read, one with a name that is HTML."""
     base = tmp_path_factory.mktemp("damaged")
     (base / "in").mkdir()
     (base / "in" / "<b>broken.jpg").write_bytes(b"\xff\xd8\xffnothing")
@@ -97,6 +99,27 @@ def test_the_map_and_the_duplicates_open(opened, library_path):
         assert not app.exception
         assert not app.error
     assert "Near points are alike" in html(opened("map", library_path))
+
+
+def test_duplicates_show_their_files(opened, tmp_path):
+    picture = next((SAMPLES / "pictures").rglob("lion-01.*"))
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        shutil.copy(picture, tmp_path / "in" / f"{name}{picture.suffix}")
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        library.ingest(tmp_path / "in", workers=1)
+    app = opened("duplicates", tmp_path / "a.lens")
+    assert not app.exception
+    assert "Identical: 2 pictures" in html(app)
+    assert all(f'class="al-name" title="{name}{picture.suffix}"' in html(app) for name in ("a", "b"))
+
+
+@pytest.mark.parametrize("page", ["search", "map", "duplicates"])
+def test_files_that_cannot_be_read_are_on_no_other_page(opened, damaged, page):
+    app = opened(page, damaged)
+    assert not app.exception
+    assert not app.error
+    assert "broken" not in html(app)
 
 
 def test_one_run_at_a_time_and_it_can_be_cancelled(damaged, library_path):

@@ -143,11 +143,11 @@ def show_parts(question: Question, examples: Examples) -> None:
 
 
 def part_name(part: Part, examples: Examples) -> str:
-    """What a chip says: the text, or the file's name."""
-    if not part.is_example:
-        return part.value
+    """What a chip says: the text or the file's name, and its weight where that is not the usual one."""
     hit = examples.held.get(part.value)
-    return "a file that is gone" if hit is None else hit.path.name
+    example = "a file that is gone" if hit is None else hit.path.name
+    weight = "" if part.weight == DEFAULT_WEIGHTS[part.role] else f" × {part.weight:g}"
+    return (example if part.is_example else part.value) + weight
 
 
 def show_weights(question: Question) -> None:
