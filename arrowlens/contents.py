@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 import numpy as np
 
 from arrowlens.errors import MediaError
+from arrowlens.ingest.calling import Call, directly
 from arrowlens.media.files import open_regular, read_regular
 from arrowlens.search import (
     KINDS,
@@ -55,8 +56,9 @@ class Original:
 class LibraryContents:
     """The part of ``Library`` that gives out what is stored."""
 
-    def __init__(self, storage: MultimodalStorage) -> None:
+    def __init__(self, storage: MultimodalStorage, call: Call = directly) -> None:
         self._storage = storage
+        self._call = call
 
     @property
     def version(self) -> str:
@@ -199,7 +201,7 @@ class LibraryContents:
     def _drawn(self, media_id: str, draw: Callable[[bytes, float, int], np.ndarray], n_columns: int) -> np.ndarray:
         path, row = self._place(media_id)
         try:
-            return draw(path, row["duration"] or 0.0, n_columns)
+            return self._call(draw, path, row["duration"] or 0.0, n_columns)
         except MediaError as error:
             raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
 

@@ -18,7 +18,7 @@ from arrowlens.ui.auth import Gate, Hosts
 from arrowlens.ui.drawings import drawing_routes
 from arrowlens.ui.media import media_routes
 from arrowlens.ui.runs import close_runs
-from arrowlens.ui.session import shared_library
+from arrowlens.ui.session import close_library, shared_library
 
 HOST_VARIABLE = "ARROWLENS_HOST"
 PORT_VARIABLE = "ARROWLENS_PORT"
@@ -66,7 +66,7 @@ def settings(host: str, port: int) -> dict[str, str | int | bool]:
 
 @asynccontextmanager
 async def _lifespan(_app: App) -> AsyncIterator[None]:
-    """Open the library while nobody waits for it, and in the end let a run store what it has.
+    """Open the library while nobody waits for it; in the end let a run store what it has, and end what decodes.
 
     What is wrong with the library is for the first page to say.
     """
@@ -78,6 +78,7 @@ async def _lifespan(_app: App) -> AsyncIterator[None]:
     threading.Thread(target=open_library, name="open-library", daemon=True).start()
     yield
     await run_in_threadpool(close_runs)
+    await run_in_threadpool(close_library)
 
 
 def main() -> None:

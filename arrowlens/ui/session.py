@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from functools import lru_cache
 
 import streamlit as st
@@ -43,6 +44,13 @@ def shared_library() -> Library:
         )
 
 
+def close_library() -> None:
+    """Let go of the library, if it was opened."""
+    with suppress(ArrowlensError):
+        if _open.cache_info().currsize:
+            shared_library().close()
+
+
 def may_ingest() -> bool:
     """Whether visitors may add folders of this machine: not where everybody on the network gets in unasked."""
     return not os.environ.get(OPEN_VARIABLE)
@@ -50,4 +58,4 @@ def may_ingest() -> bool:
 
 @lru_cache(maxsize=4)
 def _open(path: str, device: str | None, precision: str) -> Library:
-    return Library.open(path, device=device, precision=precision)
+    return Library.open(path, device=device, precision=precision, guarded=True)
