@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -76,9 +78,23 @@ async def _lifespan(_app: App) -> AsyncIterator[None]:
             shared_library()
 
     threading.Thread(target=open_library, name="open-library", daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        _close_upon(number)
     yield
     await run_in_threadpool(close_runs)
     await run_in_threadpool(close_library)
+
+
+def _close_upon(number: signal.Signals) -> None:
+    """Have a signal end what decodes before the web server waits for its answers to be sent: one may hang."""
+    inherited = signal.getsignal(number)
+
+    def end(received: int, frame: FrameType | None) -> None:
+        threading.Thread(target=close_library, name="close-library", daemon=True).start()
+        if callable(inherited):
+            inherited(received, frame)
+
+    signal.signal(number, end)
 
 
 def main() -> None:

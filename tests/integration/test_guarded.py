@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -141,3 +144,46 @@ def test_a_library_of_the_command_line_starts_no_process(library_path):
         library.waveform(library.newest()[0].media_id)
         assert workers_of(os.getpid()) == []
         assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
+
+
+@pytest.fixture
+def server(library_path):
+    """The server's process and its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    given = {"ARROWLENS_LIBRARY": str(library_path), "ARROWLENS_HOST": "127.0.0.1", "ARROWLENS_PORT": str(port)}
+    command = [sys.executable, "-P", "-m", "arrowlens.ui.server"]
+    process = subprocess.Popen(command, env={**os.environ, **given}, stderr=subprocess.DEVNULL)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        within(SOON_S, lambda: _fetched(f"{address}/_stcore/health"))
+        yield process, address
+    finally:
+        process.kill()
+        process.wait(SOON_S)
+
+
+def _fetched(url: str) -> bytes | None:
+    try:
+        with urllib.request.urlopen(url, timeout=SOON_S) as answer:
+            return answer.read()
+    except OSError:
+        return None
+
+
+def test_a_decoder_that_hangs_holds_up_neither_the_server_nor_its_end(server, library_path):
+    process, address = server
+    with Library.open(library_path) as library:
+        (held,) = library.newest()
+    assert _fetched(f"{address}/waveform/{held.media_id}?of=1")
+    (worker,) = workers_of(process.pid)
+    os.kill(worker, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        hung = threads.submit(_fetched, f"{address}/waveform/{held.media_id}?of=2")
+        time.sleep(1.0)
+        assert _fetched(f"{address}/_stcore/health")
+        assert not hung.done()
+        process.terminate()
+        process.wait(SOON_S / 2)  # the time limit is longer
+    assert not is_alive(worker)
