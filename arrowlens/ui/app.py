@@ -1,4 +1,7 @@
-"""The picture frame of the web page: what every page shares. ``server.py`` serves it."""
+"""The picture frame of the web page: what every page shares. ``server.py`` serves it.
+
+The pages are in ``views/``: files in a folder called ``pages`` Streamlit would show in the sidebar by itself.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ st.html(look.STYLE)
 st.html(panels.STYLE)
 page = st.navigation(
     [
-        st.Page("pages/search.py", title="Search", default=True),
-        st.Page("pages/library.py", title="Library"),
-        st.Page("pages/map.py", title="Map"),
-        st.Page("pages/duplicates.py", title="Duplicates"),
+        st.Page("views/search.py", title="Search", default=True),
+        st.Page("views/library.py", title="Library"),
+        st.Page("views/map.py", title="Map"),
+        st.Page("views/duplicates.py", title="Duplicates"),
     ],
     position="top",
 )

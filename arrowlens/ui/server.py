@@ -12,7 +12,6 @@ from types import FrameType
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
@@ -36,8 +35,6 @@ def build_app(host: str, port: int, names: Iterable[str] = (), password_hash: st
         host, port: what it is bound to. names: that it goes by besides.
         password_hash: as ``arrowlens.passwords`` makes it; None lets everybody in.
     """
-    # Or else the first visit, if it is to another page than Search, shows the files of pages/ in the sidebar, bare.
-    PagesManager.uses_pages_directory = False
     cookie = f"arrowlens-{port}"  # a browser keeps cookies by host, whatever the port
     gate = Middleware(Gate, hosts=Hosts(host, names), password_hash=password_hash, cookie=cookie)
     routes = [*media_routes(), *drawing_routes()]

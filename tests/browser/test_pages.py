@@ -13,7 +13,7 @@ from arrowlens import Library
 from arrowlens.errors import InputError, LibraryBusyError
 from arrowlens.ui.runs import Runs, folder_of
 
-PAGES = Path(arrowlens.__file__).parent / "ui" / "pages"
+PAGES = Path(arrowlens.__file__).parent / "ui" / "views"
 
 
 @pytest.fixture
