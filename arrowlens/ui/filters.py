@@ -11,9 +11,9 @@ from typing import Any
 import streamlit as st
 
 from arrowlens.library import Library
-from arrowlens.search import printable
+from arrowlens.search import byte_size, printable
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES, Facets, root_id_of
-from arrowlens.ui.look import clock, n_bytes, plain
+from arrowlens.ui.look import clock, plain
 from arrowlens.ui.question import Question
 
 _ANY = -1  # a widget takes no None among its options
@@ -41,7 +41,7 @@ def show_filters(library: Library, question: Question, counts: Facets, change: C
         _folders(library, question, counts, change)
         _days(question, counts, change)
         _formats(question, counts, change)
-        _bucket("size", "Size of the file", SIZE_EDGES, counts.sizes, question.size, n_bytes, change)
+        _bucket("size", "Size of the file", SIZE_EDGES, counts.sizes, question.size, byte_size, change)
         if sum(counts.durations):
             _bucket("length", "Length", DURATION_EDGES, counts.durations, question.length, clock, change)
         if question.is_filtered:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 
 import streamlit as st
@@ -23,8 +24,15 @@ _opening = threading.Lock()  # or two first requests would each load the models
 
 def library_or_stop() -> Library:
     """The library that the server was started for; without one the page says why and ends here."""
-    try:
+    with errors_in_a_line():
         return shared_library()
+
+
+@contextmanager
+def errors_in_a_line() -> Generator[None]:
+    """What fails within is said in a line, and the page ends there."""
+    try:
+        yield
     except ArrowlensError as error:
         st.error(plain(str(error)))
         st.stop()

@@ -6,12 +6,11 @@ from collections import Counter
 
 import streamlit as st
 
-from arrowlens.errors import ArrowlensError
 from arrowlens.library import Library
 from arrowlens.search import KINDS, DuplicateGroup, DuplicateKind, byte_size
-from arrowlens.ui.look import counted, empty_state, heading, plain
+from arrowlens.ui.look import counted, empty_state, heading
 from arrowlens.ui.panels import MEANINGS, duplicate_group
-from arrowlens.ui.session import library_or_stop
+from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 PAGE_SIZE = 12  # groups
 
@@ -59,11 +58,8 @@ def turn_to(number: int) -> None:
 
 
 library = library_or_stop()
-try:
+with errors_in_a_line():
     found = groups_of(library, str(library.path), library.version)
-except ArrowlensError as error:
-    st.error(plain(str(error)))
-    st.stop()
 saving = byte_size(sum(group.saving for group in found))
 st.html(heading("Duplicates", f"{counted(len(found), 'group', 'groups')} · {saving} beside the first of each"))
 if not found:

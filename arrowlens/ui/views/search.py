@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import streamlit as st
 
-from arrowlens.errors import ArrowlensError
 from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.search import Example, Hit, printable
 from arrowlens.store import Facets
@@ -18,7 +18,7 @@ from arrowlens.ui.detail import show_large
 from arrowlens.ui.filters import facets, show_filters
 from arrowlens.ui.look import counted, empty_state, escaped, heading, plain
 from arrowlens.ui.question import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
-from arrowlens.ui.session import library_or_stop
+from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
 ORDERS: dict[Order, str] = {"relevance": "Best first", "date": "Newest first"}
@@ -210,27 +210,24 @@ def summary(found: Answer, question: Question, asked: bool) -> str:
 
 def show_arrangement(question: Question, asked: bool) -> None:
     """Order and groups."""
-    st.session_state.update(sort=question.sort, group=question.group)
     with st.container(horizontal=True, width="content", gap="small"):
         if asked:
-            st.selectbox(
-                "Order",
-                get_args(Order),
-                format_func=lambda order: ORDERS[order],
-                key="sort",
-                on_change=lambda: change(sort=st.session_state.sort),
-                label_visibility="collapsed",
-                width=150,
-            )
-        st.selectbox(
-            "Groups",
-            get_args(Grouping),
-            format_func=lambda group: GROUPINGS[group],
-            key="group",
-            on_change=lambda: change(group=st.session_state.group),
-            label_visibility="collapsed",
-            width=150,
-        )
+            show_choice("Order", "sort", question.sort, ORDERS)
+        show_choice("Groups", "group", question.group, GROUPINGS)
+
+
+def show_choice(label: str, field: str, value: str, options: Mapping[Any, str]) -> None:
+    """A field of the question that is one of some values, which are shown by other words."""
+    st.session_state[field] = value
+    st.selectbox(
+        label,
+        options,
+        format_func=options.__getitem__,
+        key=field,
+        on_change=lambda: change(**{field: st.session_state[field]}),
+        label_visibility="collapsed",
+        width=150,
+    )
 
 
 def show_pages(question: Question, has_more: bool) -> None:
@@ -286,7 +283,5 @@ def main() -> None:
         show_nothing(library, question, counts)
 
 
-try:
+with errors_in_a_line():
     main()
-except ArrowlensError as error:
-    st.error(plain(str(error)))
