@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import streamlit as st
@@ -13,6 +14,7 @@ from arrowlens.ui.panels import MEANINGS, duplicate_group
 from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 PAGE_SIZE = 12  # groups
+_ALL = "all"  # a widget takes no None among its options
 
 
 @st.cache_resource(max_entries=2, show_spinner="Comparing all files with one another…")
@@ -21,40 +23,42 @@ def groups_of(_library: Library, path: str, version: str) -> list[DuplicateGroup
     return _library.duplicates()
 
 
-def chosen_kind(groups: list[DuplicateGroup]) -> DuplicateKind | None:
-    """The widget that keeps one kind; None for all."""
+def chosen_kind(word: str | None) -> DuplicateKind | None:
+    """The kind that a word names; None for all."""
+    return next((kind for kind in KINDS if kind == word), None)
+
+
+def ask(kind: DuplicateKind | None, page: int = 1) -> None:
+    """Put what is to be shown into the address: one step of the browser's history."""
+    st.query_params.from_dict(({"kind": kind} if kind else {}) | ({"page": str(page)} if page > 1 else {}))
+
+
+def show_kinds(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None:
+    """The widget that keeps one kind."""
     counts = Counter(group.kind for group in groups)
-    names = {"All": f"All ({len(groups):,})"} | {kind: f"{MEANINGS[kind][0]} ({counts[kind]:,})" for kind in KINDS}
-    given = st.query_params.get("kind")
-    chosen = st.segmented_control(
-        "Kind", list(names), default=given if given in KINDS else "All", format_func=names.__getitem__, key="kind"
+    names = {_ALL: f"All ({len(groups):,})"} | {each: f"{MEANINGS[each][0]} ({counts[each]:,})" for each in KINDS}
+    st.session_state.duplicates_kind = kind or _ALL
+    st.segmented_control(
+        "Kind",
+        list(names),
+        format_func=names.__getitem__,
+        key="duplicates_kind",
+        on_change=lambda: ask(chosen_kind(st.session_state.duplicates_kind)),
     )
-    kind = next((kind for kind in KINDS if kind == chosen), None)
-    if kind is None:
-        st.query_params.pop("kind", None)
-    elif given != kind:
-        st.query_params["kind"] = kind
-    return kind
 
 
 def show_page(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None:
-    """One page of groups, with buttons to the others."""
+    """The page of groups that the address names, with buttons to the others."""
     n_pages = -(-len(groups) // PAGE_SIZE)
-    if st.session_state.get("duplicates_kind") != kind:
-        st.session_state.update(duplicates_kind=kind, duplicates_page=0)
-    number = min(st.session_state.setdefault("duplicates_page", 0), n_pages - 1)
-    for group in groups[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]:
+    given = st.query_params.get("page", "")
+    page = min(max(1, int(given)), n_pages) if re.fullmatch("[0-9]{1,6}", given) else 1
+    for group in groups[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]:
         st.html(duplicate_group(group))
     if n_pages > 1:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.button("Previous", disabled=number == 0, on_click=turn_to, args=(number - 1,))
-            st.html(f'<span class="al-quiet">{number + 1} of {n_pages}</span>')
-            st.button("Next", disabled=number == n_pages - 1, on_click=turn_to, args=(number + 1,))
-
-
-def turn_to(number: int) -> None:
-    """Show another page."""
-    st.session_state.duplicates_page = number
+            st.button("Previous", disabled=page == 1, on_click=ask, args=(kind, page - 1))
+            st.html(f'<span class="al-quiet">{page} of {n_pages}</span>')
+            st.button("Next", disabled=page == n_pages, on_click=ask, args=(kind, page + 1))
 
 
 library = library_or_stop()
@@ -66,7 +70,8 @@ if not found:
     st.html(empty_state("No duplicates", "No file of this library is there twice, or nearly."))
     st.stop()
 st.html('<span class="al-quiet">The largest file of each group comes first. Nothing is deleted here.</span>')
-only = chosen_kind(found)
+only = chosen_kind(st.query_params.get("kind"))
+show_kinds(found, only)
 kept = [group for group in found if only in (None, group.kind)]
 if kept:
     show_page(kept, only)
