@@ -8,6 +8,8 @@ from __future__ import annotations
 import streamlit as st
 
 from arrowlens.ui import look, panels
+from arrowlens.ui.auth import LOGOUT
+from arrowlens.ui.session import is_signed_in
 
 st.set_page_config(page_title="Arrowlens", page_icon=look.ICON, layout="wide")
 st.html(look.STYLE)
@@ -21,4 +23,7 @@ page = st.navigation(
     ],
     position="top",
 )
+if is_signed_in():
+    with st.container(key="sign-out"):
+        st.html(f'<a href="{LOGOUT}">Sign out</a>')
 page.run()

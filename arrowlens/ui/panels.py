@@ -10,6 +10,8 @@ from arrowlens.ui.look import clock, counted
 from arrowlens.ui.media import original_url, thumbnail_url
 
 STYLE = """<style>
+.st-key-sign-out { position: absolute; height: 0; }
+.st-key-sign-out a { position: fixed; top: 1.05rem; right: 1.2rem; z-index: 1000000; color: inherit; font-size: .9rem; }
 .stHtml dl.al-numbers, .stHtml .al-tile dl { padding: 0; font-size: inherit; }
 .stHtml .al-tile dl * { font-size: inherit; }
 .al-tiles { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }

@@ -19,7 +19,7 @@ from arrowlens.ui.auth import Gate, Hosts
 from arrowlens.ui.drawings import drawing_routes
 from arrowlens.ui.media import media_routes
 from arrowlens.ui.runs import close_runs
-from arrowlens.ui.session import close_library, shared_library
+from arrowlens.ui.session import SIGNED_IN_VARIABLE, close_library, shared_library
 
 HOST_VARIABLE = "ARROWLENS_HOST"
 PORT_VARIABLE = "ARROWLENS_PORT"
@@ -99,6 +99,7 @@ def main() -> None:
     host, port = os.environ[HOST_VARIABLE], int(os.environ[PORT_VARIABLE])
     names = os.environ.get(NAMES_VARIABLE, "").split()
     password_hash = os.environ.pop(PASSWORD_VARIABLE, None)  # the processes that decode need not know it
+    os.environ[SIGNED_IN_VARIABLE] = "1" if password_hash is not None else ""
     build_app(host, port, names, password_hash).run(config=settings(host, port))
 
 

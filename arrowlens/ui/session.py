@@ -18,6 +18,7 @@ LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
 DEVICE_VARIABLE = "ARROWLENS_DEVICE"
 PRECISION_VARIABLE = "ARROWLENS_PRECISION"
 OPEN_VARIABLE = "ARROWLENS_OPEN_TO_ALL"
+SIGNED_IN_VARIABLE = "ARROWLENS_SIGNED_IN"
 
 _opening = threading.Lock()  # or two first requests would each load the models
 
@@ -57,6 +58,11 @@ def close_library() -> None:
     with suppress(ArrowlensError):
         if _open.cache_info().currsize:
             shared_library().close()
+
+
+def is_signed_in() -> bool:
+    """Whether visitors got in with a password, and can sign out."""
+    return bool(os.environ.get(SIGNED_IN_VARIABLE))
 
 
 def may_ingest() -> bool:

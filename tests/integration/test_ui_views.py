@@ -44,8 +44,12 @@ def opened(monkeypatch, library_path):
     return run
 
 
+def html(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
 def shown(app: AppTest) -> list[str]:
-    return re.findall(r'class="al-name"[^>]*>([^<]*)<', "\n".join(element.proto.body for element in app.get("html")))
+    return re.findall(r'class="al-name"[^>]*>([^<]*)<', html(app))
 
 
 def button(app: AppTest, label: str):
@@ -89,3 +93,11 @@ def test_a_page_of_duplicates_that_there_is_not(opened, page, n_groups):
     app = opened("views/duplicates.py", page=page, kind="nonsense")
     assert not app.exception
     assert len(shown(app)) == 2 * n_groups
+
+
+def test_who_got_in_with_a_password_can_sign_out(opened, monkeypatch):
+    assert "Sign out" not in html(opened("app.py"))
+    monkeypatch.setenv("ARROWLENS_SIGNED_IN", "1")
+    app = opened("app.py")
+    assert not app.exception
+    assert '<a href="/logout">Sign out</a>' in html(app)

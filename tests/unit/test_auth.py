@@ -167,6 +167,34 @@ def test_a_form_from_another_site_or_of_any_size_is_refused(gate):
     assert ask(gate, "/login", form={"password": PASSWORD}, origin="http://127.0.0.1:8501")[0] == 303
 
 
+def test_signing_out_ends_this_session_only_for_good(gate):
+    mine, other = (sign_in(gate)[1]["set-cookie"].split("; ")[0] for _ in range(2))
+    status, headers, _ = ask(gate, "/logout", cookie=mine)
+    assert (status, headers["location"]) == (303, "/login")
+    assert headers["set-cookie"].startswith(f'{mine.split("=")[0]}=""; ')
+    assert "max-age=0" in headers["set-cookie"].lower()
+    assert ask(gate, cookie=mine)[0] == 401
+    assert ask(gate, "/_stcore/stream", kind="websocket", cookie=mine) == "websocket.close"
+    assert ask(gate, cookie=other)[2] == "inside"
+
+
+def test_who_is_out_gets_to_the_login_and_no_further(gate):
+    status, headers, _ = ask(gate, "/logout", accept="text/html")
+    assert (status, headers["location"]) == (303, "/login")
+    assert "set-cookie" not in headers
+
+
+def test_sessions_that_were_ended_are_forgotten_when_they_would_have_ended():
+    clock = Clock()
+    sessions = Sessions(clock)
+    for _ in range(3):
+        token = sessions.token()
+        sessions.end(token)
+        assert not sessions.holds(token)
+        clock.now += SESSION_S
+    assert list(sessions._ended) == [token]
+
+
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
 
