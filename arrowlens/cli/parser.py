@@ -116,7 +116,9 @@ def _view_options(command: argparse.ArgumentParser) -> None:
     start = command.add_mutually_exclusive_group()
     start.add_argument("--page", metavar="N", type=_positive, help="the N-th k results (default: 1)")
     start.add_argument("--offset", metavar="N", type=_count, default=0, help="results to pass over (default: 0)")
-    command.add_argument("--sort", choices=("relevance", "date"), default="relevance", help="date: newest first")
+    command.add_argument(
+        "--sort", choices=("relevance", "date"), default="relevance", help="date: the best 240, newest first"
+    )
     command.add_argument("--group", choices=("folder", "day"), help="the results by folder, or by the day they are of")
     command.add_argument("--collapse", action="store_true", help="show what looks or sounds the same once")
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.search import Example, Hit, printable
+from arrowlens.search.query import DATED
 from arrowlens.store import Facets
 from arrowlens.ui.asking import Answer, Examples, answer, is_asked
 from arrowlens.ui.cards import show_groups
@@ -21,7 +22,7 @@ from arrowlens.ui.question import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, O
 from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
-ORDERS: dict[Order, str] = {"relevance": "Best first", "date": "Newest first"}
+ORDERS: dict[Order, str] = {"relevance": "Best first", "date": f"Best {DATED}, by date"}
 GROUPINGS: dict[Grouping, str] = {"none": "No groups", "folder": "By folder", "day": "By day"}
 SUFFIXES = [suffix.lstrip(".") for suffix in MEDIA_SUFFIXES]
 
@@ -226,7 +227,7 @@ def show_choice(label: str, field: str, value: str, options: Mapping[Any, str]) 
         key=field,
         on_change=lambda: change(**{field: st.session_state[field]}),
         label_visibility="collapsed",
-        width=150,
+        width=170,
     )
 
 
