@@ -253,7 +253,7 @@ def show_nothing(library: Library, question: Question, counts: Facets) -> None:
         show_pages(question, has_more=False)
     elif question.is_filtered:
         st.html(empty_state("No file passes these filters", "Take some away, or choose another kind."))
-    elif question.kind == "sounds" and counts.n_files and not library.text_reaches_audio:
+    elif question.kind == "sounds" and counts.kinds.get("audio") and not library.text_reaches_audio:
         st.html(empty_state("Words do not reach recordings here", "Search for them with a recording: By example."))
     else:
         st.html(empty_state("Nothing of that kind here", "Other words, or another kind, may find something."))
@@ -263,14 +263,14 @@ def main() -> None:
     """The page."""
     library = library_or_stop()
     question = asked_now()
-    everything = facets(library, str(library.path), library.version, ())
-    kinds = [f"kind = {question.modality}"] if question.modality else []
-    counts = facets(library, str(library.path), library.version, tuple(kinds)) if kinds else everything
+    everything = facets(library, str(library.path), library.version, {})
+    chosen = {by: [str(condition) for condition in each] for by, each in question.chosen().items() if each}
+    counts = facets(library, str(library.path), library.version, chosen) if chosen else everything
     pictures = counted(everything.kinds.get("image", 0), "picture", "pictures")
     sounds = counted(everything.kinds.get("audio", 0), "recording", "recordings")
     st.html(heading("Arrowlens", f"{pictures} · {sounds}"))
     show_filters(library, question, counts, change)
-    show_question(library, question, everything)
+    show_question(library, question, counts)
     held = {hit.media_id: hit for hit in library.hits([part.value for part in question.parts if part.is_example])}
     examples = Examples(held)
     try:
