@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 import numpy as np
 
-from arrowlens.errors import MediaError
+from arrowlens.errors import InputError, MediaError
+from arrowlens.ingest.calling import Call, directly
 from arrowlens.media.files import open_regular, read_regular
 from arrowlens.search import (
     KINDS,
@@ -55,8 +56,9 @@ class Original:
 class LibraryContents:
     """The part of ``Library`` that gives out what is stored."""
 
-    def __init__(self, storage: MultimodalStorage) -> None:
+    def __init__(self, storage: MultimodalStorage, call: Call = directly) -> None:
         self._storage = storage
+        self._call = call
 
     @property
     def version(self) -> str:
@@ -85,17 +87,24 @@ class LibraryContents:
         """The folders that were ingested."""
         return tuple(Path(root.path) for root in self._storage.settings.roots)
 
-    def facets(self, where: Where = ()) -> Facets:
+    def facets(self, where: Where = (), chosen: Mapping[str, Where] | None = None) -> Facets:
         """What files can be filtered by, with counts: kinds, formats, folders, sizes, lengths, the span of days.
 
         Args:
             where: conditions that the counted files satisfy.
+            chosen: further ones by what they filter by: "kind", "format", "folder", "size", "duration" or "taken". Each
+                of these is counted as if nothing were chosen by it: its counts say what another choice would leave.
 
         Raises:
             InputError: a condition is unusable. StorageError: the database refused.
         """
-        conditions = parse(where)
-        return self._storage.facets(self._storage.select(lowered(conditions)) if conditions else None)
+        from arrowlens.store import FACETS  # deferred: the database, which reading a condition needs none of
+
+        if unknown := sorted(set(chosen or {}) - set(FACETS)):
+            raise InputError(f"{unknown[0]!r} is nothing to filter by here; there are {', '.join(FACETS)}")
+        conditions = {"": parse(where), **{by: parse(each) for by, each in (chosen or {}).items()}}
+        selected = {by: self._storage.select(lowered(each)) for by, each in conditions.items() if each}
+        return self._storage.facets(selected.pop("", None), selected)
 
     def newest(self, k: int = 20, modality: Modality | None = None, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files that were taken last, newest first; ``where`` and ``offset`` as for ``search``.
@@ -199,7 +208,7 @@ class LibraryContents:
     def _drawn(self, media_id: str, draw: Callable[[bytes, float, int], np.ndarray], n_columns: int) -> np.ndarray:
         path, row = self._place(media_id)
         try:
-            return draw(path, row["duration"] or 0.0, n_columns)
+            return self._call(draw, path, row["duration"] or 0.0, n_columns)
         except MediaError as error:
             raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
 

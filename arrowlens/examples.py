@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from arrowlens import media
 from arrowlens.encoders import AudioProcessor, ImageProcessor, MultimodalEmbeddingProvider
 from arrowlens.errors import AudioValidationError, InputError, MediaError
-from arrowlens.media import Decoded
+from arrowlens.ingest.calling import Call, directly
 from arrowlens.search import Example, Hit
 from arrowlens.store import MultimodalStorage
 
@@ -19,11 +19,18 @@ SAMPLE_RATE = 16_000  # Hz, of everything that is encoded
 
 
 class ExampleReader:
-    """Makes examples as ingest would read them: pictures of the model's size, recordings in the library's windows."""
+    """Makes examples as ingest would read them: pictures of the model's size, recordings in the library's windows.
 
-    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
+    Args:
+        storage: the library. provider: its models. call: how files are decoded.
+    """
+
+    def __init__(
+        self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, call: Call = directly
+    ) -> None:
         self._storage = storage
         self._provider = provider
+        self._call = call
 
     def file(self, path: str | os.PathLike[str]) -> Example:
         """A file, in the library or not; ``~`` is expanded.
@@ -31,8 +38,7 @@ class ExampleReader:
         Raises:
             MediaError: it is missing or cannot be decoded; says why.
         """
-        decoded = media.decode(Path(path).expanduser(), thumbnail=False, min_side=self._min_side())
-        return self._decoded(decoded, os.fspath(path))
+        return self._decoded(Path(path).expanduser(), None, os.fspath(path))
 
     def upload(self, data: bytes, name: str) -> Example:
         """A file's bytes; nothing is stored.
@@ -40,7 +46,7 @@ class ExampleReader:
         Raises:
             MediaError: they cannot be decoded; says why.
         """
-        return self._decoded(media.decode(name, data=data, thumbnail=False, min_side=self._min_side()), name)
+        return self._decoded(name, data, name)
 
     def hit(self, hit: Hit) -> Example:
         """A file that was found, by its stored vectors.
@@ -77,7 +83,11 @@ class ExampleReader:
         resampled = AudioProcessor.resample(samples, rate, SAMPLE_RATE)
         return Example("the recording", "audio", windows=self._windows(resampled))
 
-    def _decoded(self, decoded: Decoded, name: str) -> Example:
+    def _decoded(self, path: str | Path, data: bytes | None, name: str) -> Example:
+        try:
+            decoded = self._call(media.decode, path, data=data, thumbnail=False, min_side=self._min_side())
+        except MediaError as error:
+            raise MediaError(f"{name}: {error}") from error
         if decoded.reason is not None:
             raise MediaError(f"{name}: {decoded.reason}")
         if decoded.pixels is not None:

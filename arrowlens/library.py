@@ -16,6 +16,7 @@ from arrowlens import ingest
 from arrowlens.contents import LibraryContents, Original
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError
+from arrowlens.ingest.calling import directly
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.models import resolve
 from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, listed, view_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
     from arrowlens.doctor import Finding
     from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
+    from arrowlens.ingest.guarded import Guard
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
@@ -42,9 +44,12 @@ class Library(LibraryContents):
     Safe to share between threads: any number may search while one ingests. A context manager.
     """
 
-    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
-        super().__init__(storage)
-        self._serving = Serving(storage, provider)
+    def __init__(
+        self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, guarded: bool = False
+    ) -> None:
+        self._guard = _guard() if guarded else None
+        super().__init__(storage, self._guard or directly)
+        self._serving = Serving(storage, provider, self._guard or directly)
 
     @classmethod
     def open(
@@ -55,6 +60,7 @@ class Library(LibraryContents):
         device: str | None = None,
         precision: str = "auto",
         *,
+        guarded: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Self:
         """Open a library; make it where there is none, if ``models`` is given or ``create`` is true.
@@ -66,6 +72,8 @@ class Library(LibraryContents):
             create: whether to make a library where there is none.
             device: torch device; None takes CUDA when there, else the CPU.
             precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; no part of a library's identity.
+            guarded: decode examples, waveforms and spectrograms as ``ingest`` decodes, in processes of their own with a
+                time limit, for programs that must not end with a decoder; ``close`` ends the processes.
             on_progress: called with each step of downloading and converting ``base`` models.
 
         Raises:
@@ -84,7 +92,7 @@ class Library(LibraryContents):
         provider = provider_of(model_set, device, precision)
         storage = storage or MultimodalStorage(path, create=True)
         bind(storage, model_records(model_set, provider), named=models is not None)
-        return cls(storage, provider)
+        return cls(storage, provider, guarded)
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +103,9 @@ class Library(LibraryContents):
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; a library that is used again opens them again."""
+        """Let go of the files and processes; a library that is used again opens and starts them again."""
+        if self._guard is not None:
+            self._guard.close()
         self._storage.close()
 
     @property
@@ -363,3 +373,9 @@ class Library(LibraryContents):
         if isinstance(like, Example):
             return like
         return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)
+
+
+def _guard() -> Guard:
+    from arrowlens.ingest.guarded import Guard  # deferred: the command line needs none
+
+    return Guard()

@@ -12,6 +12,7 @@ from arrowlens.conversion.hub import cache_directory
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import ArrowlensError, ModelMismatchError
 from arrowlens.examples import ExampleReader
+from arrowlens.ingest.calling import Call, directly
 from arrowlens.models import ModelSet, resolve
 from arrowlens.search import Example, Results, Searcher, View
 from arrowlens.search.bank import Bank
@@ -29,14 +30,17 @@ class Serving:
         searcher: asks the store. bank: what relevance is measured by.
     """
 
-    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
+    def __init__(
+        self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, call: Call = directly
+    ) -> None:
         self._storage = storage
+        self._call = call
         self._lock = threading.Lock()  # held while the models are replaced
         self._use(provider)
 
     def _use(self, provider: MultimodalEmbeddingProvider) -> None:
         self.provider = provider
-        self.examples = ExampleReader(self._storage, provider)
+        self.examples = ExampleReader(self._storage, provider, self._call)
         self.bank = Bank(provider, self.examples.file, cache_directory() / "relevance")
         self.searcher = Searcher(self._storage, provider, self.bank)
 

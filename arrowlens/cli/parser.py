@@ -88,16 +88,15 @@ def _composition_options(command: argparse.ArgumentParser) -> None:
     asked = command.add_argument_group("what to look for", "each may be given several times")
     for name, meaning in (("--plus", "to look for as well"), ("--minus", "to keep away from")):
         asked.add_argument(name, metavar="TEXT", action="append", default=[], type=_text, help=f"a text {meaning}")
-    asked.add_argument(
-        "--like", metavar="FILE", action="append", default=[], help="a picture or recording to come near"
-    )
+    for name, meaning in (("--like", "to come near"), ("--unlike", "to keep away from")):
+        asked.add_argument(name, metavar="FILE", action="append", default=[], help=f"a picture or recording {meaning}")
     asked.add_argument(
         "--weight",
         metavar="PART=N",
         action="append",
         default=[],
         type=_weight,
-        help="of one of these, by its text or file (default: 1, of --minus 0.5)",
+        help="of one of these, by its text or file (default: 1, of --minus and --unlike 0.5)",
     )
     command.add_argument("--kind", choices=("image", "audio", "all"), default="all")
     command.add_argument(
@@ -117,7 +116,9 @@ def _view_options(command: argparse.ArgumentParser) -> None:
     start = command.add_mutually_exclusive_group()
     start.add_argument("--page", metavar="N", type=_positive, help="the N-th k results (default: 1)")
     start.add_argument("--offset", metavar="N", type=_count, default=0, help="results to pass over (default: 0)")
-    command.add_argument("--sort", choices=("relevance", "date"), default="relevance", help="date: newest first")
+    command.add_argument(
+        "--sort", choices=("relevance", "date"), default="relevance", help="date: the best 240, newest first"
+    )
     command.add_argument("--group", choices=("folder", "day"), help="the results by folder, or by the day they are of")
     command.add_argument("--collapse", action="store_true", help="show what looks or sounds the same once")
 

@@ -22,8 +22,8 @@ def open_library(options: argparse.Namespace) -> arrowlens.Library:
 def search(options: argparse.Namespace) -> int:
     """Find pictures and sounds by a text, and by what is more or less like it."""
     text = " ".join(options.text) or None
-    if not (text or options.plus or options.minus or options.like):
-        options.wrong_usage("say what to look for: TEXT, --plus, --minus or --like")
+    if not (text or options.plus or options.minus or options.like or options.unlike):
+        options.wrong_usage("say what to look for: TEXT, --plus, --minus, --like or --unlike")
     view = _view(options)  # a mistyped condition ends here, before models are looked for
     with open_library(options) as library:
         results = library.search(
@@ -33,6 +33,7 @@ def search(options: argparse.Namespace) -> int:
             plus=options.plus,
             minus=options.minus,
             like=options.like,
+            unlike=options.unlike,
             weights=dict(options.weight),
             mode=options.mode,
             **view,
@@ -98,7 +99,7 @@ def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str
     if options.offset or options.page:
         return "there are no more results"
     held = f"({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"
-    is_text = "text" in options and not options.like
+    is_text = "text" in options and not (options.like or options.unlike)
     if is_text and options.mode != "keyword" and options.kind == "audio" and not status.text_reaches_audio:
         words = "" if options.mode == "vector" else ", and no recording has all these words"
         return f"texts do not reach recordings with this library's models{words}; `arrowlens similar FILE` does"

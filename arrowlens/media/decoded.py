@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -11,6 +12,7 @@ import numpy as np
 from arrowlens.errors import MediaError
 
 Modality = Literal["image", "audio"]
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SAMPLE_RATE = 16_000  # Hz, of every decoded recording
 
 

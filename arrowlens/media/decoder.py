@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, BinaryIO
 
 from arrowlens.errors import MediaError
-from arrowlens.media.decoded import Decoded, Limits, Modality, TooLargeError
+from arrowlens.media.decoded import AnyPath, Decoded, Limits, Modality, TooLargeError
 from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
 from arrowlens.media.formats import FORMAT_MODALITY, SNIFF_BYTES, describe_content, modality_of, sniff
 from arrowlens.media.pictures import Picture, read_picture
@@ -29,7 +29,7 @@ class _Found:
 
 
 def decode(
-    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+    path: AnyPath,
     limits: Limits = _DEFAULT_LIMITS,
     *,
     data: bytes | None = None,

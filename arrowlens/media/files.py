@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from arrowlens.errors import MediaError
-from arrowlens.media.decoded import Limits
+from arrowlens.media.decoded import AnyPath, Limits
 
 HASH_CHARS = 32
 _CHUNK = 1024 * 1024  # bytes
@@ -36,7 +36,7 @@ _CAUSES = {
 
 
 @contextmanager
-def open_regular(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Iterator[BinaryIO]:
+def open_regular(path: AnyPath) -> Iterator[BinaryIO]:
     """Open a regular file for reading.
 
     Its kind is looked at first, since opening alone can hang (a pipe) or act (a device), and again once it is open,
@@ -111,7 +111,7 @@ def hash_stream(file: BinaryIO, size: int) -> str:
     return digest.hexdigest()[:HASH_CHARS]
 
 
-def hash_file(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], limits: Limits) -> str:
+def hash_file(path: AnyPath, limits: Limits) -> str:
     """The content hash of a regular file, as ``decode`` would report it.
 
     Raises:

@@ -6,7 +6,7 @@ import os
 import re
 import struct
 
-from arrowlens.media.decoded import Modality
+from arrowlens.media.decoded import AnyPath, Modality
 
 _SUFFIXES: dict[str, str] = {
     "jpeg": ".jpg .jpeg .jpe .jfif",
@@ -100,7 +100,7 @@ _FOREIGN = [
 ]
 
 
-def modality_of(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Modality | None:
+def modality_of(path: AnyPath) -> Modality | None:
     """What a file's name promises: "image", "audio", or None for other suffixes. Case does not matter."""
     suffix = os.path.splitext(os.fsdecode(path))[1]  # noqa: PTH122 - Path() rejects nothing here, but costs ten times more
     return MEDIA_SUFFIXES.get(suffix.lower())

@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 
 from arrowlens.errors import MediaError
-from arrowlens.media.decoded import SAMPLE_RATE, Limits
+from arrowlens.media.decoded import SAMPLE_RATE, AnyPath, Limits
 from arrowlens.media.files import Tape, open_regular
 from arrowlens.media.formats import FORMAT_MODALITY, SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.recordings import RATES
@@ -26,12 +26,7 @@ _FRAMES_A_COLUMN = 4  # of a long recording only so many are looked at
 _DEFAULT_LIMITS = Limits()
 
 
-def waveform(
-    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
-    seconds: float,
-    n_columns: int = 600,
-    limits: Limits = _DEFAULT_LIMITS,
-) -> np.ndarray:
+def waveform(path: AnyPath, seconds: float, n_columns: int = 600, limits: Limits = _DEFAULT_LIMITS) -> np.ndarray:
     """The largest amplitude in each part of a recording, (n_columns,) float32; full scale is 1.
 
     Args:
@@ -41,7 +36,7 @@ def waveform(
     Raises:
         MediaError: it cannot be decoded; one line for a user.
     """
-    n_samples = max(1, round(seconds * SAMPLE_RATE))
+    n_samples = _n_samples(seconds)
     peaks = np.zeros(n_columns, np.float32)
     for start, block in _blocks(path, limits):
         columns = np.minimum((start + np.arange(len(block), dtype=np.int64)) * n_columns // n_samples, n_columns - 1)
@@ -51,12 +46,7 @@ def waveform(
     return peaks
 
 
-def spectrogram(
-    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
-    seconds: float,
-    n_columns: int = 600,
-    limits: Limits = _DEFAULT_LIMITS,
-) -> np.ndarray:
+def spectrogram(path: AnyPath, seconds: float, n_columns: int = 600, limits: Limits = _DEFAULT_LIMITS) -> np.ndarray:
     """The power in ``N_BANDS`` equal bands from 0 to 8 kHz, (N_BANDS, n_columns) float32 in dB, 0 is the loudest.
 
     Nothing is below ``-RANGE_DB``. Frames of 64 ms under a Hann window; of a long recording four in each column.
@@ -67,8 +57,7 @@ def spectrogram(
     Raises:
         MediaError: as ``waveform``.
     """
-    n_samples = max(1, round(seconds * SAMPLE_RATE))
-    hop = max(FRAME // 4, n_samples // (n_columns * _FRAMES_A_COLUMN))
+    hop = max(FRAME // 4, _n_samples(seconds) // (n_columns * _FRAMES_A_COLUMN))
     frames = list(_frames(path, hop, limits))
     power = np.stack(frames) if frames else np.zeros((1, N_BANDS))
     # Each column is the mean over its frames; a short recording has fewer frames than columns.
@@ -84,9 +73,11 @@ def spectrogram(
     return found
 
 
-def _frames(
-    path: str | bytes | os.PathLike[str] | os.PathLike[bytes], hop: int, limits: Limits
-) -> Iterator[np.ndarray]:
+def _n_samples(seconds: float) -> int:
+    return max(1, round(seconds * SAMPLE_RATE))
+
+
+def _frames(path: AnyPath, hop: int, limits: Limits) -> Iterator[np.ndarray]:
     """Power by band, (N_BANDS,) float64, of the frames that begin at whole hops; the last one ends with zeros."""
     window = np.hanning(FRAME)
     held, held_from, at = np.zeros(0, np.float32), 0, 0
@@ -108,9 +99,7 @@ def _power(samples: np.ndarray, window: np.ndarray) -> np.ndarray:
     return bands
 
 
-def _blocks(
-    path: str | bytes | os.PathLike[str] | os.PathLike[bytes], limits: Limits
-) -> Iterator[tuple[int, np.ndarray]]:
+def _blocks(path: AnyPath, limits: Limits) -> Iterator[tuple[int, np.ndarray]]:
     """Blocks of mono samples at 16 kHz, each with the number of samples before it.
 
     Raises:

@@ -29,12 +29,12 @@ def as_stored(text: str) -> str:
 
 
 def byte_size(n_bytes: float) -> str:
-    """``512 B``, ``1.5 KB``, ``3.2 GB`` (powers of 1024)."""
+    """``512 B``, ``1.5 KB``, ``3 GB`` (powers of 1024)."""
     for unit in ("B", "KB", "MB", "GB"):
         if n_bytes < 1024 or unit == "GB":
             break
         n_bytes /= 1024
-    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+    return f"{n_bytes:.{0 if unit == 'B' else 1}f}".removesuffix(".0") + f" {unit}"
 
 
 def _escaped(character: str) -> str:

@@ -17,6 +17,7 @@ from arrowlens.search.results import Modality
 
 Mode = Literal["auto", "vector", "keyword"]
 Sort = Literal["relevance", "date"]
+DATED = 240  # results that are put in order of time: whole pages of 48, 40, 30, 24 and 20
 _Item = TypeVar("_Item")
 _MOST = 2**31  # results: more than any library holds
 
@@ -104,7 +105,8 @@ class View:
         k: how many results, from 1 on. offset: how many to pass over. Pages are asked for with one ``k``.
         where: conditions that files must satisfy.
         collapse: show what looks or sounds the same once, as its best (``Hit.n_alike``).
-        sort: the order of these results: "relevance" best first, "date" newest first.
+        sort: "relevance" best first; "date" the best ``DATED``, or ``k`` if that is more, newest first: ``k`` and
+            ``offset`` count in that order, and after them nothing follows.
 
     Raises:
         InputError: ``k`` or ``offset`` is no such number, ``sort`` no such word.

@@ -29,7 +29,7 @@ from arrowlens.search.filters import lowered
 from arrowlens.search.fusion import FUSED, Match, fused
 from arrowlens.search.listing import hit_of
 from arrowlens.search.paging import page, ranking
-from arrowlens.search.query import Example, Query, View
+from arrowlens.search.query import DATED, Example, Query, View
 from arrowlens.search.relevance import MATCHING, Kind, relevance
 from arrowlens.search.results import Hit, Modality, Results
 
@@ -201,13 +201,18 @@ class Searcher:
     # -- from vectors to results ----------------------------------------------------------------------------------
 
     def _answer(self, question: _Question, view: View, started: float, notices: Sequence[str] = ()) -> Results:
+        ranked = view
+        if view.sort == "date":
+            ranked = dataclasses.replace(view, k=max(view.k, DATED), offset=0)
         for _ in range(_ATTEMPTS):  # files are selected first and compared afterwards: a commit may come in between
             selection = self._storage.select(lowered(view.where)) if view.where else None
-            hits, matches = self._hits_in(question, view, selection)
+            hits, matches = self._hits_in(question, ranked, selection)
             if selection is None or self._storage.is_current(selection):
                 break
         if view.sort == "date":
-            hits = by_date(hits)
+            if len(hits) == ranked.k:
+                notices = [*notices, f"of the best {ranked.k:,} only, newest first; others may be newer"]
+            hits = by_date(hits)[view.offset : view.offset + view.k]
         return Results(hits, (time.perf_counter() - started) * 1e3, notices, matches)
 
     def _hits_in(self, question: _Question, view: View, selection: Selection | None) -> tuple[list[Hit], bool | None]:

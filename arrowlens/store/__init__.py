@@ -49,7 +49,7 @@ media_id and its content_hash: that row is the commit.
 from __future__ import annotations
 
 from arrowlens.store.captions import CAPTION_ROLE, Caption
-from arrowlens.store.facets import DURATION_EDGES, SIZE_EDGES, Facets
+from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets
 from arrowlens.store.filtered import Selection
 from arrowlens.store.index import IndexState
 from arrowlens.store.schema import (
@@ -79,6 +79,7 @@ __all__ = [
     "CAPTION_ROLE",
     "CLIP_EMBEDDING_SCHEMA",
     "DURATION_EDGES",
+    "FACETS",
     "INDEXED",
     "SCHEMA_VERSION",
     "SIZE_EDGES",

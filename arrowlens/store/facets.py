@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from arrowlens.store.schema import INDEXED
 
+FACETS = ("kind", "format", "folder", "size", "duration", "taken")
 FACET_COLUMNS = ("media_id", "root_id", "path", "modality", "format", "size", "duration", "taken", "state")
 
 _KIB, _MIB = 1024, 1024**2
@@ -48,17 +50,26 @@ class Facets:
         return sum(self.kinds.values())
 
 
-def facets_of(media: pa.Table) -> Facets:
-    """Count rows of ``media`` (``FACET_COLUMNS``) that are searchable."""
-    rows = media.filter(pc.equal(media["state"], INDEXED))
-    span = pc.min_max(rows["taken"]).as_py()
+def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray]) -> Facets:
+    """Count rows of ``media`` (``FACET_COLUMNS``) that are searchable.
+
+    Args:
+        media: n rows. kept: which of them are chosen, (n,) truth values, by the one of ``FACETS`` by which they are; it
+            is counted without that, as if nothing were chosen by it. Under another name, for all.
+    """
+
+    def column(name: str, facet: str) -> pa.ChunkedArray:
+        masks = [mask for by, mask in kept.items() if by != facet]
+        return media[name].filter(reduce(pc.and_, masks, pc.equal(media["state"], INDEXED)))
+
+    span = pc.min_max(column("taken", "taken")).as_py()
     return Facets(
-        kinds=_counts(rows["modality"]),
-        formats=_counts(rows["format"]),
-        folders=_folders(rows["path"]),
-        roots=_counts(rows["root_id"]),
-        sizes=_between(rows["size"], SIZE_EDGES),
-        durations=_between(rows["duration"], DURATION_EDGES),
+        kinds=_counts(column("modality", "kind")),
+        formats=_counts(column("format", "format")),
+        folders=_folders(column("path", "folder")),
+        roots=_counts(column("root_id", "folder")),
+        sizes=_between(column("size", "size"), SIZE_EDGES),
+        durations=_between(column("duration", "duration"), DURATION_EDGES),
         earliest=span["min"].date() if span["min"] is not None else None,
         latest=span["max"].date() if span["max"] is not None else None,
     )

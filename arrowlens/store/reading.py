@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -279,16 +279,19 @@ class LibraryReader(VectorScanner):
         rows = self._tables.rows(self._vector_table(role, record), columns, schema)
         return set(zip(rows[columns[0]].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
 
-    def facets(self, among: Selection | None = None) -> Facets:
+    def facets(self, among: Selection | None = None, chosen: Mapping[str, Selection] | None = None) -> Facets:
         """What searchable files, or some of them, can be filtered by, with counts.
+
+        Args:
+            among: the files that are counted. chosen: more of them, by the one of ``FACETS`` that is not to count them.
 
         Raises:
             StorageError: the database refused.
         """
         rows = self.all_media(FACET_COLUMNS)
-        if among is not None:
-            rows = rows.filter(pc.is_in(rows["media_id"], value_set=among.files["media_id"]))
-        return facets_of(rows)
+        selections = {**(chosen or {}), **({"": among} if among is not None else {})}
+        kept = {by: pc.is_in(rows["media_id"], value_set=each.files["media_id"]) for by, each in selections.items()}
+        return facets_of(rows, kept)
 
     def newest(self, n: int, modality: str | None = None, among: Selection | None = None) -> list[str]:
         """Ids of the ``n`` searchable files that were taken last, newest first; equal content once.

@@ -1,21 +1,29 @@
-"""The picture frame of the web page: what every page shares. ``server.py`` serves it."""
+"""The picture frame of the web page: what every page shares. ``server.py`` serves it.
+
+The pages are in ``views/``: files in a folder called ``pages`` Streamlit would show in the sidebar by itself.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from arrowlens.ui import look, panels
+from arrowlens.ui.auth import LOGOUT
+from arrowlens.ui.session import is_signed_in
 
 st.set_page_config(page_title="Arrowlens", page_icon=look.ICON, layout="wide")
 st.html(look.STYLE)
 st.html(panels.STYLE)
 page = st.navigation(
     [
-        st.Page("pages/search.py", title="Search", default=True),
-        st.Page("pages/library.py", title="Library"),
-        st.Page("pages/map.py", title="Map"),
-        st.Page("pages/duplicates.py", title="Duplicates"),
+        st.Page("views/search.py", title="Search", default=True),
+        st.Page("views/library.py", title="Library"),
+        st.Page("views/map.py", title="Map"),
+        st.Page("views/duplicates.py", title="Duplicates"),
     ],
     position="top",
 )
+if is_signed_in():
+    with st.container(key="sign-out"):
+        st.html(f'<a href="{LOGOUT}">Sign out</a>')
 page.run()

@@ -10,7 +10,6 @@ from arrowlens.search import Example, Hit, Results
 from arrowlens.ui.question import Question
 
 PAGE_SIZE = 48  # fills rows of 2, 3, 4, 6 and 8
-DATED = 5 * PAGE_SIZE  # results that are put in order of time
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,9 +57,6 @@ def answer(library: Library, question: Question, examples: Examples) -> Answer:
     offset, k = (question.page - 1) * PAGE_SIZE, PAGE_SIZE + 1  # one more tells whether there are more
     if not is_asked(question, examples):
         results = library.newest(k, question.modality, where=question.conditions(), offset=offset)
-    elif question.sort == "date":
-        results = _asked(library, question, examples, DATED, 0)[offset : offset + k]
-        notices.append(f"the best {DATED} at most, newest first")
     else:
         results = _asked(library, question, examples, k, offset)
     return Answer(results[:PAGE_SIZE], len(results) > PAGE_SIZE, (*notices, *results.notices))

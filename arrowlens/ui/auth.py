@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEALTH = "/_stcore/health"
-LOGIN = "/login"
+LOGIN, LOGOUT = "/login", "/logout"
 SESSION_S = 7 * 24 * 3600
 
 _MAX_FORM = 16 << 10  # bytes
@@ -73,6 +73,7 @@ class Sessions:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._key = secrets.token_bytes(32)
         self._clock = clock
+        self._ended: dict[str, int] = {}  # tokens that were signed out, and when they would have ended
 
     def token(self) -> str:
         """A new one, for ``SESSION_S`` seconds."""
@@ -84,7 +85,13 @@ class Sessions:
         body, _, signature = token.rpartition(".")
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(body).encode()):
             return False
-        return int(body.partition(".")[0]) > self._clock()
+        return token not in self._ended and int(body.partition(".")[0]) > self._clock()
+
+    def end(self, token: str) -> None:
+        """Sign its bearer out; ``token`` is one that ``holds``."""
+        now = self._clock()
+        self._ended = {each: until for each, until in self._ended.items() if until > now}
+        self._ended[token] = int(token.partition(".")[0])
 
     def _sign(self, body: str) -> str:
         return hmac.new(self._key, body.encode("utf-8", "replace"), "sha256").hexdigest()
@@ -148,12 +155,15 @@ class Gate:
             return _line(421, "this server goes by another name; `arrowlens ui --allowed-host NAME` adds one")
         if self._password_hash is None or scope["path"] == HEALTH:
             return None
-        is_in = self._sessions.holds(HTTPConnection(scope).cookies.get(self._cookie, ""))
+        token = HTTPConnection(scope).cookies.get(self._cookie, "")
+        is_in = self._sessions.holds(token)
         if scope["type"] == "websocket":
             return None if is_in else _line(403, "sign in first, at /login")
         request = Request(scope, receive)
         if scope["path"] == LOGIN:
             return _redirect("/") if is_in else await self._login(request)
+        if scope["path"] == LOGOUT and is_in:
+            return self._signed_out(token)
         return None if is_in else _to_login(request)
 
     async def _login(self, request: Request) -> Response:
@@ -195,12 +205,18 @@ class Gate:
         )
         return response
 
+    def _signed_out(self, token: str) -> Response:
+        self._sessions.end(token)
+        response = _redirect(LOGIN)
+        response.delete_cookie(self._cookie, httponly=True, samesite="strict")
+        return response
+
 
 def _to_login(request: Request) -> Response:
     """A page that is opened becomes the login page; anything else is refused in a line."""
     if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return _redirect(LOGIN if wanted == "/" else f"{LOGIN}?next={quote(wanted, safe='')}")
+        return _redirect(LOGIN if wanted in ("/", LOGOUT) else f"{LOGIN}?next={quote(wanted, safe='')}")
     return _line(401, "sign in first, at /login")
 
 

@@ -1,7 +1,7 @@
 """Waveforms and spectrograms of recordings as PNGs over HTTP, by media id: drawn when they come into sight, then kept.
 
 ``/waveform/{media_id}`` is on nothing, so that it suits light and dark; ``/spectrogram/{media_id}`` has low frequencies
-at the bottom.
+at the bottom. Of a recording that cannot be read, a picture with a word to that effect, which takes the same place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from arrowlens.errors import ArrowlensError
+from arrowlens.errors import ArrowlensError, MediaError
 from arrowlens.search import Hit, printable
 from arrowlens.ui.session import shared_library
 
@@ -25,7 +25,12 @@ _HEIGHT = 64  # pixels of a waveform
 _COLOUR = (92, 124, 250)
 _LEAST_PEAK = 0.02  # of full scale: what is quieter is drawn as quiet
 _STOPS = np.array([[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]], float)
-_KEPT = 512  # drawings of some 10 kB
+_N_KEPT = 512  # drawings of some 10 kB
+_KEPT_S, _WORDS_KEPT_S = 86_400, 600  # by browsers; what cannot be read today may be back on its disk soon
+_GUARDED = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+_IN_WORDS = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 64" width="300" height="64">
+<text x="150" y="37" fill="#868e96" font-family="sans-serif" font-size="14" text-anchor="middle">cannot be drawn</text>
+</svg>"""
 _drawing = threading.Semaphore(2)  # decoding is work for a whole core
 
 
@@ -53,17 +58,28 @@ async def _spectrogram(request: Request) -> Response:
 
 
 async def _answer(kind: str, request: Request) -> Response:
-    content_hash = request.query_params.get("of", "")
-    headers = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+    media_id, content_hash = request.path_params["media_id"], request.query_params.get("of", "")
     try:
-        png = await run_in_threadpool(lambda: _drawn(kind, request.path_params["media_id"], content_hash))
+        png = await run_in_threadpool(lambda: _drawn(kind, media_id, content_hash))
+    except MediaError as error:
+        if not await run_in_threadpool(lambda: shared_library().hits([media_id])):
+            return _refusal(404, error)
+        return Response(_IN_WORDS, media_type="image/svg+xml", headers=_kept_for(_WORDS_KEPT_S))
     except ArrowlensError as error:
-        line = printable(" ".join(str(error).split()))
-        return PlainTextResponse(f"{line}\n", 404, {**headers, "Cache-Control": "no-store"})
-    return Response(png, media_type="image/png", headers={**headers, "Cache-Control": "private, max-age=86400"})
+        return _refusal(503, error)
+    return Response(png, media_type="image/png", headers=_kept_for(_KEPT_S))
 
 
-@lru_cache(maxsize=_KEPT)
+def _kept_for(seconds: int) -> dict[str, str]:
+    return {**_GUARDED, "Cache-Control": f"private, max-age={seconds}"}
+
+
+def _refusal(status: int, error: ArrowlensError) -> Response:
+    line = printable(" ".join(str(error).split()))
+    return PlainTextResponse(f"{line}\n", status, {**_GUARDED, "Cache-Control": "no-store"})
+
+
+@lru_cache(maxsize=_N_KEPT)
 def _drawn(kind: str, media_id: str, content_hash: str) -> bytes:
     """The PNG of a recording; ``content_hash`` only tells its contents apart."""
     library = shared_library()

@@ -11,9 +11,9 @@ from typing import Any
 import streamlit as st
 
 from arrowlens.library import Library
-from arrowlens.search import printable
+from arrowlens.search import byte_size, printable
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES, Facets, root_id_of
-from arrowlens.ui.look import clock, n_bytes, plain
+from arrowlens.ui.look import clock, plain
 from arrowlens.ui.question import Question
 
 _ANY = -1  # a widget takes no None among its options
@@ -23,9 +23,9 @@ Change = Callable[..., None]
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
-def facets(_library: Library, path: str, version: str, where: tuple[str, ...]) -> Facets:
-    """Counts of the library's files, once for each of its versions; ``where`` as text."""
-    return _library.facets(where)
+def facets(_library: Library, path: str, version: str, chosen: dict[str, list[str]]) -> Facets:
+    """Counts of the library's files, once for each of its versions; conditions as text."""
+    return _library.facets(chosen=chosen)
 
 
 def show_filters(library: Library, question: Question, counts: Facets, change: Change) -> None:
@@ -33,7 +33,7 @@ def show_filters(library: Library, question: Question, counts: Facets, change: C
 
     Args:
         library: for the folders that were ingested. question: what is asked now.
-        counts: of all files of the question's kind.
+        counts: of files, for each filter those that the others and the kind leave.
         change: takes new values of the question's fields.
     """
     with st.sidebar:
@@ -41,8 +41,8 @@ def show_filters(library: Library, question: Question, counts: Facets, change: C
         _folders(library, question, counts, change)
         _days(question, counts, change)
         _formats(question, counts, change)
-        _bucket("size", "Size of the file", SIZE_EDGES, counts.sizes, question.size, n_bytes, change)
-        if sum(counts.durations):
+        _bucket("size", "Size of the file", SIZE_EDGES, counts.sizes, question.size, byte_size, change)
+        if sum(counts.durations) or question.length is not None:
             _bucket("length", "Length", DURATION_EDGES, counts.durations, question.length, clock, change)
         if question.is_filtered:
             st.button("Clear filters", on_click=change, kwargs=_NO_FILTERS)
@@ -68,7 +68,7 @@ def _folders(library: Library, question: Question, counts: Facets, change: Chang
     def named(option: tuple[str, str]) -> str:
         root, folder = option
         if option == ("", ""):
-            return f"All folders ({counts.n_files:,})"
+            return f"All folders ({sum(counts.roots.values()):,})"
         count = counts.folders.get(folder, 0) if folder else counts.roots.get(root_id_of(root), 0)
         return f"{printable(folder or str(Path(root)))} ({count:,})"
 

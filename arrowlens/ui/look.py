@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from arrowlens.search import Hit, printable
+from arrowlens.search import Hit, byte_size, printable
 
 # Drawn here because Streamlit fetches emoji and material icons for the browser's tab from another host.
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" width="32" height="32">
@@ -20,7 +20,7 @@ STYLE = """<style>
 .al-head h1 { font-size: 1.7rem; padding: 0; margin: 0; }
 .al-quiet { opacity: .7; font-size: .9rem; }
 .al-title { font-weight: 600; margin: .4rem 0 -.4rem; overflow-wrap: anywhere; }
-[class*="st-key-grid-"] { display: grid; gap: 1rem; grid-auto-flow: dense;
+[class*="st-key-grid-"] { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 44%), 1fr)); }
 [class*="st-key-grid-"] > div { min-width: 0; width: 100%; }
 [class*="st-key-hit-"] { position: relative; }
@@ -204,7 +204,7 @@ def about(hit: Hit) -> str:
         "Length": hit.duration and clock(hit.duration),
         "Best match": hit.start is not None and hit.end is not None and f"{clock(hit.start)} – {clock(hit.end)}",
         "Sound": hit.sample_rate and f"{hit.sample_rate:,} Hz, {counted(hit.channels or 1, 'channel', 'channels')}",
-        "Format": hit.format and f"{hit.format}, {n_bytes(hit.size or 0)}",
+        "Format": hit.format and f"{hit.format}, {byte_size(hit.size or 0)}",
         "Camera": hit.camera,
         "Place": place,
         "Relevance": hit.relevance is not None and f"{hit.relevance:.0%} (cosine similarity {hit.score:.3f})",
@@ -212,13 +212,3 @@ def about(hit: Hit) -> str:
     }
     rows = [f"<dt>{escaped(name)}</dt><dd>{escaped(str(value))}</dd>" for name, value in known.items() if value]
     return f'<dl class="al-about">{"".join(rows)}</dl>'
-
-
-def n_bytes(count: int) -> str:
-    """``1.5 MB``; powers of 1024."""
-    amount = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            break
-        amount /= 1024
-    return f"{amount:.3g} {unit}"

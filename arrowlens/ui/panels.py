@@ -12,6 +12,8 @@ from arrowlens.ui.media import original_url, thumbnail_url
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 4.6rem !important; }
 [data-testid^="stBaseButton-primary"] { background: #3b5bdb; border-color: #3b5bdb; color: #fff; }
+.st-key-sign-out { position: absolute; height: 0; }
+.st-key-sign-out a { position: fixed; top: 1.05rem; right: 1.2rem; z-index: 1000000; color: inherit; font-size: .9rem; }
 .stHtml dl.al-numbers, .stHtml .al-tile dl { padding: 0 !important; font-size: inherit; }
 .stHtml .al-tile dl * { font-size: inherit; }
 .al-tiles { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
@@ -24,9 +26,9 @@ STYLE = """<style>
 .al-tile audio { display: block; width: 100%; height: 2.4rem; margin: .3rem 0; }
 .al-tile figcaption { margin-top: .35rem; }
 .al-tile .al-name { font-weight: 600; }
-.al-group { border: 1px solid rgba(128, 128, 128, .3); border-radius: .8rem; padding: .9rem 1rem 1rem; }
-.al-group h2 { font-size: 1rem; margin: 0 0 .1rem; padding: 0; }
-.al-group > p { margin: 0 0 .8rem; opacity: .7; font-size: .88rem; }
+section.al-group { border: 1px solid rgba(128, 128, 128, .3); border-radius: .8rem; padding: .9rem 1rem 1rem; }
+section.al-group h2 { font-size: 1rem; margin: 0 0 .1rem; padding: 0; }
+section.al-group > p { margin: 0 0 .8rem; opacity: .7; font-size: .88rem; }
 .al-tile dl { display: grid; grid-template-columns: auto 1fr; gap: 0 .6rem; margin: .3rem 0 0; }
 .al-tile dt { opacity: .65; } .al-tile dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
 .al-tile dd.al-differs { font-weight: 600; text-decoration: underline dotted; text-underline-offset: .2em; }

@@ -118,14 +118,23 @@ class Question:
 
     def conditions(self) -> list[Condition]:
         """What files must satisfy; the kind is not among it."""
-        found = [Condition("root", "=", self.root)] if self.root else []
+        return [condition for by, each in self.chosen().items() if by != "kind" for condition in each]
+
+    def chosen(self) -> dict[str, list[Condition]]:
+        """All that files must satisfy, by what it filters by, as ``Library.facets`` takes it."""
+        folder = [Condition("root", "=", self.root)] if self.root else []
         if self.folder:  # everything that begins with "folder/", whatever its case: "0" comes after "/"
-            found += [Condition("path", ">=", f"{self.folder}/"), Condition("path", "<", f"{self.folder}0")]
-        found += [Condition("taken", ">=", self.since)] if self.since else []
-        found += [Condition("taken", "<=", self.until)] if self.until else []
-        found += [Condition("format", "in", self.formats)] if self.formats else []
-        found += _within("size", SIZE_EDGES, self.size)
-        return found + _within("duration", DURATION_EDGES, self.length)
+            folder += [Condition("path", ">=", f"{self.folder}/"), Condition("path", "<", f"{self.folder}0")]
+        taken = [Condition("taken", ">=", self.since)] if self.since else []
+        taken += [Condition("taken", "<=", self.until)] if self.until else []
+        return {
+            "kind": [Condition("kind", "=", self.modality)] if self.modality else [],
+            "folder": folder,
+            "taken": taken,
+            "format": [Condition("format", "in", self.formats)] if self.formats else [],
+            "size": _within("size", SIZE_EDGES, self.size),
+            "duration": _within("duration", DURATION_EDGES, self.length),
+        }
 
     def to_params(self) -> dict[str, list[str]]:
         """The query of an address; what is as usual is left out."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
@@ -18,7 +19,7 @@ from arrowlens.ui.auth import Gate, Hosts
 from arrowlens.ui.drawings import drawing_routes
 from arrowlens.ui.media import media_routes
 from arrowlens.ui.runs import close_runs
-from arrowlens.ui.session import shared_library
+from arrowlens.ui.session import SIGNED_IN_VARIABLE, close_library, shared_library
 
 HOST_VARIABLE = "ARROWLENS_HOST"
 PORT_VARIABLE = "ARROWLENS_PORT"
@@ -34,8 +35,6 @@ def build_app(host: str, port: int, names: Iterable[str] = (), password_hash: st
         host, port: what it is bound to. names: that it goes by besides.
         password_hash: as ``arrowlens.passwords`` makes it; None lets everybody in.
     """
-    # Or else the first visit, if it is to another page than Search, shows the files of pages/ in the sidebar, bare.
-    PagesManager.uses_pages_directory = False
     cookie = f"arrowlens-{port}"  # a browser keeps cookies by host, whatever the port
     gate = Middleware(Gate, hosts=Hosts(host, names), password_hash=password_hash, cookie=cookie)
     routes = [*media_routes(), *drawing_routes()]
@@ -66,7 +65,7 @@ def settings(host: str, port: int) -> dict[str, str | int | bool]:
 
 @asynccontextmanager
 async def _lifespan(_app: App) -> AsyncIterator[None]:
-    """Open the library while nobody waits for it, and in the end let a run store what it has.
+    """Open the library while nobody waits for it; in the end let a run store what it has, and end what decodes.
 
     What is wrong with the library is for the first page to say.
     """
@@ -76,8 +75,23 @@ async def _lifespan(_app: App) -> AsyncIterator[None]:
             shared_library()
 
     threading.Thread(target=open_library, name="open-library", daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        _close_upon(number)
     yield
     await run_in_threadpool(close_runs)
+    await run_in_threadpool(close_library)
+
+
+def _close_upon(number: signal.Signals) -> None:
+    """Have a signal end what decodes before the web server waits for its answers to be sent: one may hang."""
+    inherited = signal.getsignal(number)
+
+    def end(received: int, frame: FrameType | None) -> None:
+        threading.Thread(target=close_library, name="close-library", daemon=True).start()
+        if callable(inherited):
+            inherited(received, frame)
+
+    signal.signal(number, end)
 
 
 def main() -> None:
@@ -85,6 +99,7 @@ def main() -> None:
     host, port = os.environ[HOST_VARIABLE], int(os.environ[PORT_VARIABLE])
     names = os.environ.get(NAMES_VARIABLE, "").split()
     password_hash = os.environ.pop(PASSWORD_VARIABLE, None)  # the processes that decode need not know it
+    os.environ[SIGNED_IN_VARIABLE] = "1" if password_hash is not None else ""
     build_app(host, port, names, password_hash).run(config=settings(host, port))
 
 

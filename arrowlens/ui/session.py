@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 
 import streamlit as st
@@ -16,14 +18,22 @@ LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
 DEVICE_VARIABLE = "ARROWLENS_DEVICE"
 PRECISION_VARIABLE = "ARROWLENS_PRECISION"
 OPEN_VARIABLE = "ARROWLENS_OPEN_TO_ALL"
+SIGNED_IN_VARIABLE = "ARROWLENS_SIGNED_IN"
 
 _opening = threading.Lock()  # or two first requests would each load the models
 
 
 def library_or_stop() -> Library:
     """The library that the server was started for; without one the page says why and ends here."""
-    try:
+    with errors_in_a_line():
         return shared_library()
+
+
+@contextmanager
+def errors_in_a_line() -> Generator[None]:
+    """What fails within is said in a line, and the page ends there."""
+    try:
+        yield
     except ArrowlensError as error:
         st.error(plain(str(error)))
         st.stop()
@@ -43,6 +53,18 @@ def shared_library() -> Library:
         )
 
 
+def close_library() -> None:
+    """Let go of the library, if it was opened."""
+    with suppress(ArrowlensError):
+        if _open.cache_info().currsize:
+            shared_library().close()
+
+
+def is_signed_in() -> bool:
+    """Whether visitors got in with a password, and can sign out."""
+    return bool(os.environ.get(SIGNED_IN_VARIABLE))
+
+
 def may_ingest() -> bool:
     """Whether visitors may add folders of this machine: not where everybody on the network gets in unasked."""
     return not os.environ.get(OPEN_VARIABLE)
@@ -50,4 +72,4 @@ def may_ingest() -> bool:
 
 @lru_cache(maxsize=4)
 def _open(path: str, device: str | None, precision: str) -> Library:
-    return Library.open(path, device=device, precision=precision)
+    return Library.open(path, device=device, precision=precision, guarded=True)

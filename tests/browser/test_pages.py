@@ -15,7 +15,7 @@ from arrowlens.errors import InputError, LibraryBusyError
 from arrowlens.ui.runs import Runs, folder_of
 from tests.browser.conftest import SAMPLES
 
-PAGES = Path(arrowlens.__file__).parent / "ui" / "pages"
+PAGES = Path(arrowlens.__file__).parent / "ui" / "views"
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ NOT_WANTED = {
     "torch._inductor",
     "transformers",
     "arrowlens.ingest.pipeline",
+    "arrowlens.ingest.process",
     "arrowlens.media.decoder",
 }
 PROGRAM = """

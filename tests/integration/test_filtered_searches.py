@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrowlens.search import Example, Query, Searcher, View, by_date
+from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.filters import parse
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
 from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, filled_storage
@@ -45,15 +45,6 @@ def test_pages_of_a_filtered_search_never_repeat_or_skip(filled):
         searcher.search(Query("x", mode="vector"), View(6, offset, where)) for offset in range(0, len(whole) + 6, 6)
     ]
     assert [hit for part in pages for hit in part] == list(whole)
-
-
-def test_results_by_date_are_the_best_ones_in_another_order(filled):
-    storage, _ = filled
-    searcher = Searcher(storage, Provider())
-    best = searcher.search(Query("x", mode="vector"), View(10))
-    dated = searcher.search(Query("x", mode="vector"), View(10, sort="date"))
-    assert {hit.media_id for hit in dated} == {hit.media_id for hit in best}
-    assert list(dated) == by_date(best)
 
 
 class Meanwhile:

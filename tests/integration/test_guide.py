@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from arrowlens import Library
 from arrowlens.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,21 @@ def test_searches_of_the_guide_run(line, folder, monkeypatch, capsys):
         assert main(["ingest", "arrowlens/demo/samples", "--library", "photos.lens", "--models", "demo"]) == 0
     assert main(shlex.split(line)) == 0
     assert "arrowlens:" not in capsys.readouterr().err
+
+
+def test_what_is_unlike_a_file_is_what_the_library_finds_so(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    if not Path("photos.lens").exists():
+        assert main(["ingest", "arrowlens/demo/samples", "--library", "photos.lens", "--models", "demo"]) == 0
+    capsys.readouterr()
+    question = ["search", "a cat", "--weight", "holiday.jpg=1.5", "--library", "photos.lens", "-k", "5", "--json"]
+    assert main([*question, "--unlike", "holiday.jpg"]) == 0
+    found = [Path(hit["path"]).name for hit in json.loads(capsys.readouterr().out)["hits"]]
+    with Library.open("photos.lens") as library:
+        expected = library.search("a cat", 5, unlike=["holiday.jpg"], weights={"holiday.jpg": 1.5})
+        assert found == [hit.path.name for hit in expected]
+        assert "cat-01.jpg" in [hit.path.name for hit in library.search("a cat", 5)]
+    assert "cat-01.jpg" not in found
 
 
 def test_there_are_searches():

@@ -39,6 +39,7 @@ from tests.hostile_steps import (
     write_plain,
 )
 from tests.integration.test_ingest import counts
+from tests.processes import is_alive, within, workers_of
 from tests.small_models import SmallProvider
 
 ROOT = Path(__file__).parents[2]
@@ -80,34 +81,6 @@ def attempts(tmp_path, monkeypatch):
 
 def reasons(storage):
     return {Path(os.fsdecode(row["absolute_path"])).name: row["reason"] for row in storage.skipped().to_pylist()}
-
-
-def workers_of(parent):
-    """The decoding processes of a process, by id."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            ppid = int((path / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-            if ppid == parent and b"arrowlens.ingest.worker" in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
-        except OSError:  # it has ended
-            continue
-    return found
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def within(seconds, condition):
-    deadline = time.monotonic() + seconds
-    while not (outcome := condition()):
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-    return outcome
 
 
 @pytest.mark.parametrize(

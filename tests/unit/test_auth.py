@@ -77,31 +77,23 @@ def sign_in(gate, password=PASSWORD, **form):
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
+LOCAL = ("127.0.0.1:8501", "localhost:8501", "LOCALHOST.", "[::1]:8501", "photos.example")
+FOREIGN = ("evil.example:8501", "127.0.0.1.evil.example", "evil.example@127.0.0.1", "127.0.0.1/evil")
+
+
 @pytest.mark.parametrize(
-    ("bound", "header", "is_allowed"),
+    ("bound", "allowed", "refused"),
     [
-        ("127.0.0.1", "127.0.0.1:8501", True),
-        ("127.0.0.1", "localhost:8501", True),
-        ("127.0.0.1", "LOCALHOST.", True),
-        ("127.0.0.1", "[::1]:8501", True),
-        ("127.0.0.1", "photos.example", True),
-        ("127.0.0.1", "evil.example:8501", False),
-        ("127.0.0.1", "192.0.2.7:8501", False),
-        ("127.0.0.1", "127.0.0.1.evil.example", False),
-        ("127.0.0.1", "evil.example@127.0.0.1", False),
-        ("127.0.0.1", "127.0.0.1/evil", False),
-        ("127.0.0.1", "localhost:port", False),
-        ("127.0.0.1", "", False),
-        ("127.0.0.1", None, False),
-        ("192.0.2.7", "192.0.2.7:8501", True),
-        ("192.0.2.7", "192.0.2.8:8501", False),
-        ("0.0.0.0", "192.0.2.8:8501", True),
-        ("::", "[2001:db8::1]:8501", True),
-        ("0.0.0.0", "evil.example", False),
+        ("127.0.0.1", LOCAL, ("192.0.2.7:8501", "localhost:port", "", None)),
+        ("192.0.2.7", ("192.0.2.7:8501",), ("192.0.2.8:8501",)),
+        ("0.0.0.0", ("192.0.2.8:8501",), ("localhost:port",)),
+        ("::", ("[2001:db8::1]:8501",), ("localhost:port",)),
     ],
 )
-def test_a_server_goes_by_its_address_and_by_names_that_were_given(bound, header, is_allowed):
-    assert Hosts(bound, ["Photos.example"]).allows(header) is is_allowed
+def test_a_server_goes_by_its_address_and_by_names_that_were_given(bound, allowed, refused):
+    hosts = Hosts(bound, ["Photos.example"])
+    assert [header for header in (*allowed, *LOCAL) if not hosts.allows(header)] == []
+    assert [header for header in (*refused, *FOREIGN) if hosts.allows(header)] == []
 
 
 def test_a_foreign_name_is_refused_even_without_a_password():
@@ -173,6 +165,34 @@ def test_a_form_from_another_site_or_of_any_size_is_refused(gate):
     assert refused[::2] == (403, "sign in on this server's own page\n")
     assert ask(gate, "/login", form={"password": "x" * 20_000})[0] == 413
     assert ask(gate, "/login", form={"password": PASSWORD}, origin="http://127.0.0.1:8501")[0] == 303
+
+
+def test_signing_out_ends_this_session_only_for_good(gate):
+    mine, other = (sign_in(gate)[1]["set-cookie"].split("; ")[0] for _ in range(2))
+    status, headers, _ = ask(gate, "/logout", cookie=mine)
+    assert (status, headers["location"]) == (303, "/login")
+    assert headers["set-cookie"].startswith(f'{mine.split("=")[0]}=""; ')
+    assert "max-age=0" in headers["set-cookie"].lower()
+    assert ask(gate, cookie=mine)[0] == 401
+    assert ask(gate, "/_stcore/stream", kind="websocket", cookie=mine) == "websocket.close"
+    assert ask(gate, cookie=other)[2] == "inside"
+
+
+def test_who_is_out_gets_to_the_login_and_no_further(gate):
+    status, headers, _ = ask(gate, "/logout", accept="text/html")
+    assert (status, headers["location"]) == (303, "/login")
+    assert "set-cookie" not in headers
+
+
+def test_sessions_that_were_ended_are_forgotten_when_they_would_have_ended():
+    clock = Clock()
+    sessions = Sessions(clock)
+    for _ in range(3):
+        token = sessions.token()
+        sessions.end(token)
+        assert not sessions.holds(token)
+        clock.now += SESSION_S
+    assert list(sessions._ended) == [token]
 
 
 # -- sessions ---------------------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ def test_amounts_and_sizes():
         "0 B",
         "1023 B",
         "1.5 KB",
-        "5.0 MB",
-        "3072.0 GB",
+        "5 MB",
+        "3072 GB",
     ]
 
 
@@ -153,14 +153,14 @@ def test_the_report_for_people():
     ]
     assert report_text(IngestReport(unchanged=5, peak_memory=1 << 20)).splitlines() == [
         "0 indexed, 5 unchanged, 0 skipped, 0 removed in 0.0 s",
-        "at most 1.0 MB of memory",
+        "at most 1 MB of memory",
     ]
 
 
 def test_the_plan_for_people():
     plan = IngestPlan(new=1, changed=2, unchanged=3000, unreadable=4, removed=5, n_bytes=3 << 20)
     assert plan_text(plan) == (
-        "would read 1 new file and 2 changed (3.0 MB), leave 3,000 unchanged and 4 that cannot be read, remove 5"
+        "would read 1 new file and 2 changed (3 MB), leave 3,000 unchanged and 4 that cannot be read, remove 5"
     )
     with_junk = dataclasses.replace(plan, left_alone={"hidden": 1})
     assert plan_text(with_junk).splitlines()[1:] == ["left alone: 1 hidden or another program's"]

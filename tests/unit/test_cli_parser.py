@@ -16,7 +16,7 @@ DOCUMENTED = {
     "ingest FOLDER --time-limit 30 --dry-run --json": commands.ingest,
     "search TEXT --library DIR -k 20 --json": searching.search,
     "search TEXT --plus TEXT2 --minus TEXT3 --like FILE --weight TEXT2=0.5 --kind image": searching.search,
-    "search TEXT --mode vector": searching.search,
+    "search --unlike FILE --mode vector": searching.search,
     "search --like FILE --where width>=1000 --where kind=image --sort date --page 2": searching.search,
     "search TEXT --offset 40 --group folder --collapse": searching.search,
     "similar FILE --where width>=1000 --sort relevance --offset 0 --group day --collapse": searching.similar,

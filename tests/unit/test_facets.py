@@ -7,6 +7,7 @@ import datetime as dt
 import pytest
 
 from arrowlens.contents import LibraryContents
+from arrowlens.errors import InputError
 from arrowlens.search import Condition
 from arrowlens.store import MultimodalStorage, media_id_of
 
@@ -54,6 +55,43 @@ def test_only_files_that_satisfy_conditions_are_counted(contents):
     facets = contents.facets(["kind = image", "size >= 100KB"])
     assert facets.kinds == {"image": 2}
     assert facets.folders == {"2024": 2, "2024/may": 1}
+
+
+CHOSEN = {
+    "kind": ["kind = image"],
+    "format": ["format in (jpeg, wav)"],
+    "folder": ["path >= '2024/'", "path < '20240'"],
+    "size": ["size >= 60000"],
+    "taken": ["taken >= 2024"],
+}
+COUNTED = {
+    "kind": ("kinds",),
+    "format": ("formats",),
+    "folder": ("folders", "roots"),
+    "size": ("sizes",),
+    "duration": ("durations",),
+    "taken": ("earliest", "latest"),
+}
+
+
+@pytest.mark.parametrize("left_out", [None, *CHOSEN])
+def test_each_filter_counts_what_the_others_leave(contents, left_out):
+    chosen = {by: each for by, each in CHOSEN.items() if by != left_out}
+    found = contents.facets("size < 1G", chosen)
+    for by, names in COUNTED.items():
+        others = contents.facets(["size < 1G", *(each for name in chosen if name != by for each in chosen[name])])
+        assert [getattr(found, name) for name in names] == [getattr(others, name) for name in names]
+
+
+def test_what_another_choice_would_leave_is_counted(contents):
+    facets = contents.facets(chosen={"format": "format = png", "kind": []})
+    assert facets.formats == {"jpeg": 3, "png": 2, "wav": 2}
+    assert facets.kinds == {"image": 2}
+
+
+def test_nothing_is_chosen_by_what_cannot_be(contents):
+    with pytest.raises(InputError, match="'width' is nothing to filter by"):
+        contents.facets(chosen={"width": "width > 1"})
 
 
 def test_an_empty_library_counts_nothing(tmp_path):

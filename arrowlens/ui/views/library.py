@@ -13,7 +13,7 @@ from arrowlens.search import byte_size, printable
 from arrowlens.ui.look import clock, counted, heading, plain
 from arrowlens.ui.panels import numbers, rows
 from arrowlens.ui.runs import Run, Runs, folder_of, runs_of
-from arrowlens.ui.session import library_or_stop, may_ingest
+from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
 
 MOST_ROWS = 200
 BOUNDS = {"reading": "the disk", "decoding": "decoding", "encoding": "the model", "writing": "the library"}
@@ -186,11 +186,8 @@ def folders_of(files: list[SkippedFile], status: LibraryStatus) -> tuple[Path, .
 
 
 library = library_or_stop()
-try:
+with errors_in_a_line():
     overview = overview_of(library, str(library.path), library.version)
-except ArrowlensError as error:
-    st.error(plain(str(error)))
-    st.stop()
 st.html(heading("Library", printable(str(library.path))))
 runs = runs_of(library)
 is_going = runs.latest is not None and not runs.latest.is_over

@@ -10,13 +10,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from arrowlens.errors import ArrowlensError
 from arrowlens.library import Library
 from arrowlens.search import Atlas, Point, printable
 from arrowlens.search.results import Modality
-from arrowlens.ui.look import counted, empty_state, heading, plain
+from arrowlens.ui.look import counted, empty_state, heading
 from arrowlens.ui.panels import tiles
-from arrowlens.ui.session import library_or_stop
+from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 MOST_TILES = 60
 MOST_FOLDERS = 9  # with a colour of their own; a scheme has ten
@@ -134,7 +133,5 @@ library = library_or_stop()
 st.html(heading("Map", "near points are alike"))
 choices = list(KINDS) if library.text_reaches_audio else [name for name, kind in KINDS.items() if kind is not None]
 chosen = st.segmented_control("Kind", choices, default="Pictures", key="map_kind") or "Pictures"
-try:
+with errors_in_a_line():
     show(library, chosen)
-except ArrowlensError as error:
-    st.error(plain(str(error)))

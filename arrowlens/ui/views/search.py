@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import streamlit as st
 
-from arrowlens.errors import ArrowlensError
 from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.search import Example, Hit, printable
+from arrowlens.search.query import DATED
 from arrowlens.store import Facets
 from arrowlens.ui.asking import Answer, Examples, answer, is_asked
 from arrowlens.ui.cards import show_groups
@@ -18,10 +19,10 @@ from arrowlens.ui.detail import show_large
 from arrowlens.ui.filters import facets, show_filters
 from arrowlens.ui.look import counted, empty_state, escaped, heading, plain
 from arrowlens.ui.question import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
-from arrowlens.ui.session import library_or_stop
+from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
-ORDERS: dict[Order, str] = {"relevance": "Best first", "date": "Newest first"}
+ORDERS: dict[Order, str] = {"relevance": "Best first", "date": f"Best {DATED}, by date"}
 GROUPINGS: dict[Grouping, str] = {"none": "No groups", "folder": "By folder", "day": "By day"}
 SUFFIXES = [suffix.lstrip(".") for suffix in MEDIA_SUFFIXES]
 
@@ -210,27 +211,24 @@ def summary(found: Answer, question: Question, asked: bool) -> str:
 
 def show_arrangement(question: Question, asked: bool) -> None:
     """Order and groups."""
-    st.session_state.update(sort=question.sort, group=question.group)
     with st.container(horizontal=True, width="content", gap="small"):
         if asked:
-            st.selectbox(
-                "Order",
-                get_args(Order),
-                format_func=lambda order: ORDERS[order],
-                key="sort",
-                on_change=lambda: change(sort=st.session_state.sort),
-                label_visibility="collapsed",
-                width=150,
-            )
-        st.selectbox(
-            "Groups",
-            get_args(Grouping),
-            format_func=lambda group: GROUPINGS[group],
-            key="group",
-            on_change=lambda: change(group=st.session_state.group),
-            label_visibility="collapsed",
-            width=150,
-        )
+            show_choice("Order", "sort", question.sort, ORDERS)
+        show_choice("Groups", "group", question.group, GROUPINGS)
+
+
+def show_choice(label: str, field: str, value: str, options: Mapping[Any, str]) -> None:
+    """A field of the question that is one of some values, which are shown by other words."""
+    st.session_state[field] = value
+    st.selectbox(
+        label,
+        options,
+        format_func=options.__getitem__,
+        key=field,
+        on_change=lambda: change(**{field: st.session_state[field]}),
+        label_visibility="collapsed",
+        width=170,
+    )
 
 
 def show_pages(question: Question, has_more: bool) -> None:
@@ -255,7 +253,7 @@ def show_nothing(library: Library, question: Question, counts: Facets) -> None:
         show_pages(question, has_more=False)
     elif question.is_filtered:
         st.html(empty_state("No file passes these filters", "Take some away, or choose another kind."))
-    elif question.kind == "sounds" and counts.n_files and not library.text_reaches_audio:
+    elif question.kind == "sounds" and counts.kinds.get("audio") and not library.text_reaches_audio:
         st.html(empty_state("Words do not reach recordings here", "Search for them with a recording: By example."))
     else:
         st.html(empty_state("Nothing of that kind here", "Other words, or another kind, may find something."))
@@ -265,14 +263,14 @@ def main() -> None:
     """The page."""
     library = library_or_stop()
     question = asked_now()
-    everything = facets(library, str(library.path), library.version, ())
-    kinds = [f"kind = {question.modality}"] if question.modality else []
-    counts = facets(library, str(library.path), library.version, tuple(kinds)) if kinds else everything
+    everything = facets(library, str(library.path), library.version, {})
+    chosen = {by: [str(condition) for condition in each] for by, each in question.chosen().items() if each}
+    counts = facets(library, str(library.path), library.version, chosen) if chosen else everything
     pictures = counted(everything.kinds.get("image", 0), "picture", "pictures")
     sounds = counted(everything.kinds.get("audio", 0), "recording", "recordings")
     st.html(heading("Arrowlens", f"{pictures} · {sounds}"))
     show_filters(library, question, counts, change)
-    show_question(library, question, everything)
+    show_question(library, question, counts)
     held = {hit.media_id: hit for hit in library.hits([part.value for part in question.parts if part.is_example])}
     examples = Examples(held)
     try:
@@ -286,7 +284,5 @@ def main() -> None:
         show_nothing(library, question, counts)
 
 
-try:
+with errors_in_a_line():
     main()
-except ArrowlensError as error:
-    st.error(plain(str(error)))

@@ -1,0 +1,112 @@
+"""Pages without a browser: what their addresses say, and what the frame around them offers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import arrowlens
+from arrowlens import Library
+from tests.folders import write_picture
+
+UI = Path(arrowlens.__file__).parent / "ui"
+N_GROUPS = 13  # one more than a page shows
+
+
+@pytest.fixture(scope="module")
+def library_path(tmp_path_factory):
+    """Pictures that are each there twice."""
+    base = tmp_path_factory.mktemp("views")
+    (base / "in" / "again").mkdir(parents=True)
+    for seed in range(N_GROUPS):
+        picture = write_picture(base / "in" / f"{seed:02d}.png", seed, (64 + seed, 48))
+        shutil.copy(picture, base / "in" / "again")
+    with Library.open(base / "a.lens", models="demo") as library:
+        library.ingest(base / "in", workers=1)
+    return base / "a.lens"
+
+
+@pytest.fixture
+def opened(monkeypatch, library_path):
+    """A script of the pages at an address."""
+
+    def run(script: str, **params: str) -> AppTest:
+        monkeypatch.setenv("ARROWLENS_LIBRARY", str(library_path))
+        app = AppTest.from_file(str(UI / script), default_timeout=60)
+        for name, value in params.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return run
+
+
+def html(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
+def shown(app: AppTest) -> list[str]:
+    return re.findall(r'class="al-name"[^>]*>([^<]*)<', html(app))
+
+
+def button(app: AppTest, label: str):
+    return next(button for button in app.button if button.label == label)
+
+
+def params(app: AppTest) -> dict[str, list[str]]:
+    return {name: [value] if isinstance(value, str) else value for name, value in app.query_params.items()}
+
+
+def test_the_page_of_duplicates_is_in_the_address(opened):
+    app = opened("views/duplicates.py")
+    assert not app.exception
+    assert app.button_group(key="duplicates_kind").value == "all"
+    first = shown(app)
+    assert len(first) == 2 * (N_GROUPS - 1)
+    button(app, "Next").click().run()
+    assert params(app) == {"page": ["2"]}
+    second = shown(app)
+    assert len(set(second)) == 1
+    assert not set(first) & set(second)
+    assert shown(opened("views/duplicates.py", page="2")) == second
+    button(app, "Previous").click().run()
+    assert params(app) == {}
+    assert shown(app) == first
+
+
+def test_another_kind_of_duplicates_begins_with_its_first_page(opened):
+    app = opened("views/duplicates.py", page="2")
+    app.button_group(key="duplicates_kind").set_value("identical").run()
+    assert not app.exception
+    assert params(app) == {"kind": ["identical"]}
+    assert len(shown(app)) == 2 * (N_GROUPS - 1)
+    app.button_group(key="duplicates_kind").set_value("near").run()
+    assert params(app) == {"kind": ["near"]}
+    assert shown(app) == []
+
+
+@pytest.mark.parametrize(("page", "n_groups"), [("0", 12), ("99", 1), ("-1", 12), ("two", 12), ("\u00b2", 12)])
+def test_a_page_of_duplicates_that_there_is_not(opened, page, n_groups):
+    app = opened("views/duplicates.py", page=page, kind="nonsense")
+    assert not app.exception
+    assert len(shown(app)) == 2 * n_groups
+
+
+def test_who_got_in_with_a_password_can_sign_out(opened, monkeypatch):
+    assert "Sign out" not in html(opened("app.py"))
+    monkeypatch.setenv("ARROWLENS_SIGNED_IN", "1")
+    app = opened("app.py")
+    assert not app.exception
+    assert '<a href="/logout">Sign out</a>' in html(app)
+
+
+def test_filters_count_what_the_others_leave(opened, library_path):
+    app = opened("app.py", format="png", folder="again")
+    assert not app.exception
+    assert app.button_group(key="formats").options == [f"png {N_GROUPS}"]
+    assert app.button_group(key="kind").options == [f"All {N_GROUPS}", f"Pictures {N_GROUPS}", "Sounds 0"]
+    assert app.selectbox(key="folder").options == [f"All folders ({2 * N_GROUPS})", f"again ({N_GROUPS})"]
+    assert app.selectbox(key="filter-size").options == ["Any", f"under 100 KB ({N_GROUPS})"]
