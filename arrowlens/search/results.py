@@ -115,7 +115,8 @@ class Results(Sequence[Hit]):
     def matches(self) -> bool | None:
         """Whether anything in the library matches the question at all, or only comes nearest; None if not known.
 
-        Something does when a hit has the question's words in its name, caption or tags, or a relevance of 0.5.
+        Something does when a hit has the question's words in its name, caption or tags, or a relevance of 0.5. Where no
+        hit of a composed question has, it is not known: what is right for several things at once is often below that.
         """
         return self._matches
 

@@ -219,7 +219,7 @@ class Searcher:
         """The hits, and whether the best of all, which may be on an earlier page, match."""
         blocks = ranking(self._best(question, selection), lambda match: match.content_hash, view.k)
         first = next(blocks)
-        matches, blocks = self._matches(first), chain([first], blocks)
+        matches, blocks = _matches(first, question), chain([first], blocks)
         if view.collapse:
             return self._stacks_in(blocks, question, view), matches
         return self._hits(page(blocks, view.k, view.offset), question), matches
@@ -255,13 +255,6 @@ class Searcher:
             return by_meaning[:n]
 
         return best
-
-    def _matches(self, best: Sequence[Match]) -> bool | None:
-        """Whether anything matches: by its words, or as relevant as what is right in half of the cases."""
-        known = [match.relevance for match in best if match.relevance is not None]
-        if any(match.found_by != "meaning" for match in best) or any(value >= MATCHING for value in known):
-            return True
-        return False if known or not best else None
 
     def _by_words(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
         if question.words is None:
@@ -341,6 +334,17 @@ class Searcher:
         matches = self._scored(matches, question)
         rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in matches]).to_pylist()}
         return [hit_of(match, rows[match.media_id]) for match in matches if match.media_id in rows]
+
+
+def _matches(best: Sequence[Match], question: _Question) -> bool | None:
+    """Whether anything matches: by its words, or as relevant as what is right in half of the cases.
+
+    What is right for a composed question is often less relevant than that: then it is not known.
+    """
+    known = [match.relevance for match in best if match.relevance is not None]
+    if any(match.found_by != "meaning" for match in best) or any(value >= MATCHING for value in known):
+        return True
+    return False if (known and not question.composed) or not best else None
 
 
 def _order(match: Match) -> tuple[float, float, str]:
