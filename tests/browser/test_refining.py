@@ -12,7 +12,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from arrowlens import Library
 from arrowlens.search import grouped, printable
-from arrowlens.ui.asking import DATED, PAGE_SIZE
+from arrowlens.search.query import DATED
+from arrowlens.ui.asking import PAGE_SIZE
 from tests.browser.conftest import CHROMIUM, HOSTILE_CAPTION, HOSTILE_NAME, SAMPLES, serving, watched
 from tests.browser.steps import CARDS, ask, leave_screenshot, names, settle
 
@@ -134,7 +135,7 @@ def test_less_like_a_result(page, library):
 
 def test_order_and_groups(page, library):
     ask(page, "a picture")
-    choose(page, "Order", "Newest first")
+    choose(page, "Order", f"Best {DATED}, by date")
     newest = library.search("a picture", DATED, sort="date")[:PAGE_SIZE]
     shows(page, newest)
     choose(page, "Groups", "By day")

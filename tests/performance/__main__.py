@@ -1,6 +1,6 @@
 """``make bench``: run the benchmarks, each in a process of its own, and print their tables.
 
-python -m tests.performance [loading vision batches audio clip text memory ingest duplicates ...]
+python -m tests.performance [loading first vision batches audio clip text memory ingest duplicates ...]
 python -m tests.performance index --rows 100000    options after the name of one benchmark are its own
 """
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 BENCHMARKS = (
-    *("loading", "vision", "batches", "audio", "clip", "text", "memory", "precision", "ingest"),
+    *("loading", "first", "vision", "batches", "audio", "clip", "text", "memory", "precision", "ingest"),
     *("duplicates", "relevance", "cold", "page", "index"),
 )
 

@@ -2,6 +2,8 @@
 
 python -m tests.performance.benchmark_vision [--patch 16] [--precision float32]
 
+OpenVINO stands beside it where it is installed: ``pip install --no-deps openvino`` (without what reports its use).
+
 As most users' processors, without AVX-512: ``--precision float32`` (which leaves the reference in bfloat16 out) and
 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment.
 """
@@ -9,7 +11,9 @@ ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 in
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -60,7 +64,11 @@ def measure(patch: int, precision: str) -> None:
         }
 
     report("one picture", medians(works(1)), target="2-3x, < 100 ms")
-    found = medians({**works(BATCH), **{name: work for name, (work, _) in limits.items()}}, 5, seconds=0)
+    beside = {
+        **{name: work for name, (work, _) in limits.items()},
+        **_openvino(transformers.CLIPVisionModel.from_pretrained(checkpoint), batch, encoder.precision),
+    }
+    found = medians({**works(BATCH), **beside}, 5, seconds=0)
     rates = {name: flops / found.pop(name) for name, (_, flops) in limits.items()}
     report("pictures in bulk", found, BATCH, "images/s", "3x, 150 images/s")
     share(found[ours], BATCH * arithmetic.flops, rates)
@@ -77,6 +85,36 @@ def _reference(model: transformers.CLIPVisionModel, batch: np.ndarray) -> Callab
             return model(pixel_values=pixels).pooler_output
 
     return run
+
+
+def _openvino(
+    model: transformers.CLIPVisionModel, batch: np.ndarray, precision: str
+) -> dict[str, Callable[[], object]]:
+    """The network in OpenVINO, compiled for the batch and as many threads as torch has."""
+    if find_spec("openvino") is None:
+        print("        OpenVINO is not installed, and not beside it")
+        return {}
+    import openvino
+
+    pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing: sizes are fixed
+        network = openvino.convert_model(_Pooled(model.eval()), example_input=pixels)
+    network.reshape(list(pixels.shape))
+    hint = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[precision]
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
+    request = openvino.Core().compile_model(network, "CPU", settings).create_infer_request()
+    return {f"OpenVINO {precision}": lambda: request.infer([pixels.numpy()])}
+
+
+class _Pooled(torch.nn.Module):
+    def __init__(self, model: transformers.CLIPVisionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.model(pixel_values=pixels).pooler_output
+        return pooled
 
 
 if __name__ == "__main__":
