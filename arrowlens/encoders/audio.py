@@ -17,7 +17,7 @@ from arrowlens.encoders.audio_processor import (
     MelSpectrogramProcessor,
     pad_to_30_seconds,
 )
-from arrowlens.encoders.core import InferenceCore, LayerNorm, Linear, Loaded
+from arrowlens.encoders.core import InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
 from arrowlens.encoders.weights import ModelPath, open_weights
@@ -42,6 +42,20 @@ class Convolution(Loaded):
         return functional.conv1d(frames, self.weight, self.bias, stride=self.stride, padding=1)
 
 
+class Projector(Loaded):
+    """x W^T + b in float32: once a recording, so that its precision costs nothing."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(weight=(out_features, in_features), bias=(out_features,))
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Shapes: (batch, in_features) float32 -> (batch, out_features) float32."""
+        return functional.linear(pooled, self.weight.float(), self.bias.float())
+
+
 class AudioTower(Loaded):
     """The network alone: log-mel frames in, the mean over time out, projected where the model has a projector."""
 
@@ -61,7 +75,7 @@ class AudioTower(Loaded):
             activation=config.activation,
         )
         self.layer_norm = LayerNorm(width, config.layer_norm_eps)
-        self.projector = None if config.projection_dim is None else Linear(width, config.projection_dim)
+        self.projector = None if config.projection_dim is None else Projector(width, config.projection_dim)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, n_mels, frames) -> (batch, hidden_size or projection_dim)."""
@@ -69,10 +83,8 @@ class AudioTower(Loaded):
         hidden = functional.gelu(self.conv2(frames)).transpose(1, 2)  # (batch, positions, hidden), half the rate
         hidden = hidden + self.position_embedding[: hidden.shape[1]]
         pooled: torch.Tensor = self.layer_norm(self.transformer(hidden)).float().mean(dim=1)
-        if self.projector is None:
-            return pooled
         # A linear map commutes with the mean: one product a recording instead of one a position.
-        return functional.linear(pooled, self.projector.weight.float(), self.projector.bias.float())
+        return pooled if self.projector is None else self.projector(pooled)
 
 
 class AudioEncoder(Encoder):

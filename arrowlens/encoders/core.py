@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from arrowlens.encoders.packing import added, pack, pays, product
+
 ACTIVATIONS = ("gelu", "quick_gelu", "relu")
 NORMS = ("pre", "post")
 QUICK = 1.702  # quick_gelu, of OpenAI's CLIP, is x * sigmoid(1.702 x)
@@ -20,11 +22,10 @@ BLOCK = 256  # queries whose products with all keys are made together
 
 
 def activate_(hidden: torch.Tensor, activation: str) -> torch.Tensor:
-    """Apply an activation in place, by its name in the config; ``gelu`` is the exact one (with the error function).
-
-    For ``quick_gelu`` what comes in is already scaled by ``QUICK``, and so is what leaves: SiLU of 1.702 x.
-    """
-    if activation == "quick_gelu":
+    """Apply an activation in place: ``none``, ``gelu`` (the exact one, with the error function), ``silu``, ``relu``."""
+    if activation == "none":
+        return hidden
+    if activation == "silu":
         return functional.silu(hidden, inplace=True)
     if activation == "gelu":
         activated: torch.Tensor = torch.ops.aten.gelu_(hidden)
@@ -50,28 +51,57 @@ class Loaded(nn.Module):
         super().__init__()
         self.shapes = shapes
 
+    def place(self, name: str, tensor: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> None:
+        """Take a parameter from the file; None for what stays as it is there."""
+        placed = tensor.to(device=device, dtype=dtype)
+        self.register_parameter(name, nn.Parameter(placed, requires_grad=False))
+
 
 class Linear(Loaded):
-    """x W^T + b."""
+    """activation(s x W^T + t b).
+
+    Args:
+        scale: s. bias_scale: t. activation: as ``activate_`` knows it.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        scale: float = 1.0,
+        bias_scale: float = 1.0,
+        activation: str = "none",
+    ) -> None:
         super().__init__(weight=(out_features, in_features), bias=(out_features,))
+        self.scale, self.bias_scale, self.activation = scale, bias_scale, activation
+        self.packed: torch.Tensor | None = None  # s W and t b are then what is held
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Shapes: (..., in_features) -> (..., out_features)."""
-        return functional.linear(hidden, self.weight, self.bias)
+    def place(self, name: str, tensor: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> None:
+        """As ``Loaded``; a weight that is cast for the processor is packed too."""
+        if name == "weight":
+            self.packed = pack(tensor, self.scale, dtype) if pays(tensor, device, dtype) else None
+        if self.packed is None:
+            super().place(name, tensor, device, dtype)
+        elif name == "bias":
+            super().place(name, tensor.float() * self.bias_scale, device, dtype)
 
-    def into(self, scratch: torch.Tensor, hidden: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-        """``scale`` times the product, written into ``scratch``: (rows, in_features) -> (rows, out_features)."""
+    def into(self, scratch: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """The product: (rows, in_features) -> (rows, out_features), in ``scratch`` or in memory of its own."""
+        if self.packed is not None:
+            return product(hidden, self.packed, self.bias, self.activation)
         out = take(scratch, len(hidden), len(self.bias))
-        return torch.addmm(self.bias, hidden, self.weight.t(), beta=scale, alpha=scale, out=out)
+        torch.addmm(self.bias, hidden, self.weight.t(), beta=self.bias_scale, alpha=self.scale, out=out)
+        return activate_(out, self.activation)
 
-    def add_to(self, residual: torch.Tensor, hidden: torch.Tensor, scale: float = 1.0) -> None:
-        """Add ``scale`` * x W^T + b to ``residual``: (rows, in_features), to (rows, out_features)."""
-        residual.add_(self.bias).addmm_(hidden, self.weight.t(), alpha=scale)
+    def add_to(self, residual: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """``residual``, which may be overwritten, and the product: (rows, in_features) -> (rows, out_features)."""
+        if self.packed is not None:
+            return added(residual, hidden, self.packed, self.bias)
+        return residual.add_(self.bias, alpha=self.bias_scale).addmm_(hidden, self.weight.t(), alpha=self.scale)
 
 
 class LayerNorm(Loaded):
@@ -163,38 +193,40 @@ class Attention(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, head width) each
         return attend(query, key, value, mask, causal=self.causal)
 
-    def one_each(self, hidden: torch.Tensor, mask: torch.Tensor | None, read: torch.Tensor) -> torch.Tensor:
+    def one_each(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None, scratch: torch.Tensor, read: torch.Tensor
+    ) -> torch.Tensor:
         """As ``forward``, for one token of each item: (batch, tokens, hidden) and (batch,) -> (batch, hidden)."""
         batch, tokens, width = hidden.shape
-        split = (self.num_heads, width // self.num_heads)
-        weights, biases = self.qkv.weight.tensor_split([width]), self.qkv.bias.tensor_split([width])
-        query = functional.linear(pick(hidden, read), weights[0], biases[0]).view(batch, 1, *split)
-        packed = functional.linear(hidden, weights[1], biases[1]).view(batch, tokens, 2, *split)
-        key, value = packed.permute(2, 0, 3, 1, 4)
+        packed = self.qkv.into(scratch, hidden.flatten(0, 1))
+        heads = packed.view(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        query = pick(heads[:, :, 0], read)[:, :, None]  # (batch, heads, 1, head width)
+        key, value = heads[:, :, 1:].permute(2, 0, 3, 1, 4)
         if self.causal:
             mask = (torch.arange(tokens, device=read.device) <= read[:, None])[:, None, None, :]
-        return attend(query.transpose(1, 2), key, value, mask, causal=False)
+        return attend(query, key, value, mask, causal=False)
 
 
 def pick(hidden: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
-    """One token of each item: (batch, tokens, hidden) and (batch,) int64 -> (batch, hidden)."""
+    """One token of each item: (batch, tokens, ...) and (batch,) int64 -> (batch, ...)."""
     return hidden[torch.arange(len(read), device=read.device), read]
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with the activation between them."""
+    """Two linear layers with the activation between them.
+
+    quick_gelu(x) is SiLU(1.702 x) / 1.702: the factors go into the products.
+    """
 
     def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
         super().__init__()
-        self.activation = activation
-        self.scale = QUICK if activation == "quick_gelu" else 1.0
-        self.fc1 = Linear(hidden_size, intermediate_size)
-        self.fc2 = Linear(intermediate_size, hidden_size)
+        scale, activation = (QUICK, "silu") if activation == "quick_gelu" else (1.0, activation)
+        self.fc1 = Linear(hidden_size, intermediate_size, scale=scale, bias_scale=scale, activation=activation)
+        self.fc2 = Linear(intermediate_size, hidden_size, scale=1 / scale)
 
-    def add_to(self, residual: torch.Tensor, hidden: torch.Tensor, scratch: torch.Tensor) -> None:
-        """Shapes: (rows, hidden), added to (rows, hidden)."""
-        wide = activate_(self.fc1.into(scratch, hidden, self.scale), self.activation)
-        self.fc2.add_to(residual, wide, 1 / self.scale)
+    def add_to(self, residual: torch.Tensor, hidden: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
+        """``residual``, which may be overwritten, and the result: (rows, hidden) -> (rows, hidden)."""
+        return self.fc2.add_to(residual, self.fc1.into(scratch, hidden))
 
 
 class Layer(nn.Module):
@@ -216,14 +248,13 @@ class Layer(nn.Module):
         if read is None:
             mixed, rows = self.attention(attended, mask, scratch), hidden.flatten(0, 1)
         else:
-            mixed, rows = self.attention.one_each(attended, mask, read), pick(hidden, read)
-        self.attention.out.add_to(rows, mixed)
+            mixed, rows = self.attention.one_each(attended, mask, scratch, read), pick(hidden, read)
+        rows = self.attention.out.add_to(rows, mixed)
         if self.pre_norm:
-            self.mlp.add_to(rows, self.norm2(rows), scratch)
+            rows = self.mlp.add_to(rows, self.norm2(rows), scratch)
         else:
             rows = self.norm1(rows)
-            self.mlp.add_to(rows, rows, scratch)
-            rows = self.norm2(rows)
+            rows = self.norm2(self.mlp.add_to(rows, rows, scratch))
         return rows.view(hidden.shape) if read is None else rows
 
 

@@ -90,9 +90,7 @@ class WeightLoader:
         for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
             for name, shape in getattr(part, "shapes", {}).items():
                 full_name = f"{path}.{name}" if path else name
-                tensor = self.tensor(full_name, shape)
-                placed = tensor.to(device=device, dtype=dtype)
-                part.register_parameter(name, torch.nn.Parameter(placed, requires_grad=False))
+                part.place(name, self.tensor(full_name, shape), device, dtype)
 
     def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
         """One tensor by name; with ``shape``, only of that shape.
