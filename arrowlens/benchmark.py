@@ -43,7 +43,7 @@ class Measure:
 
     Attributes:
         what: in words, with the sizes. value, unit: for example 148.0 "ms", 3.2 "pictures/s", 330.0 "GFLOP/s".
-        share: of the machine's matrix products, in [0, 1], for what is made of them; None for the rest.
+        share: of the machine's matrix products, about 1 at most, for what is made of them; None for the rest.
     """
 
     what: str

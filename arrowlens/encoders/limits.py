@@ -95,7 +95,7 @@ def products(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime) -> tuple[C
 
 
 def matrix_rate(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime, seconds: float) -> float:
-    """FLOP/s of ``products`` on every core at once: no encoder gets beyond it."""
+    """FLOP/s of ``products`` on every core at once; an encoder with packed weights may come a little beyond it."""
     work, flops = products(arithmetic, n_inputs, runtime)
     return flops * calls_per_second(work, str(runtime.device), seconds)
 
