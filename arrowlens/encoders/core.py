@@ -98,7 +98,7 @@ class Linear(Loaded):
         return activate_(out, self.activation)
 
     def add_to(self, residual: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """``residual``, which may be overwritten, and the product: (rows, in_features) -> (rows, out_features)."""
+        """``residual``, which may be overwritten, plus s x W^T + t b: (rows, in_features) -> (rows, out_features)."""
         if self.packed is not None:
             return added(residual, hidden, self.packed, self.bias)
         return residual.add_(self.bias, alpha=self.bias_scale).addmm_(hidden, self.weight.t(), alpha=self.scale)
