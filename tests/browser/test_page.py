@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 import arrowlens
 from arrowlens import Library
 from arrowlens.ui.asking import PAGE_SIZE
+from arrowlens.ui.session import close_library
 from tests.browser.conftest import SAMPLES
 
 APP = Path(arrowlens.__file__).parent / "ui" / "app.py"
@@ -27,7 +28,8 @@ def opened(monkeypatch):
             app.query_params[name] = value
         return app.run()
 
-    return run
+    yield run
+    close_library()  # its decoding processes would be those of the tests that follow
 
 
 @pytest.fixture(scope="module")

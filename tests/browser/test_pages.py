@@ -13,6 +13,7 @@ import arrowlens
 from arrowlens import Library
 from arrowlens.errors import InputError, LibraryBusyError
 from arrowlens.ui.runs import Runs, folder_of
+from arrowlens.ui.session import close_library
 from tests.browser.conftest import SAMPLES
 
 PAGES = Path(arrowlens.__file__).parent / "ui" / "views"
@@ -24,7 +25,8 @@ def opened(monkeypatch):
         monkeypatch.setenv("ARROWLENS_LIBRARY", str(library))
         return AppTest.from_file(str(PAGES / f"{page}.py"), default_timeout=60).run()
 
-    return run
+    yield run
+    close_library()  # its decoding processes would be those of the tests that follow
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,14 @@ SOON_S = 60.0
 
 
 @pytest.fixture
-def guard():
+def workers():
+    """The processes that a test started, whatever tests before it left."""
+    before = set(workers_of(os.getpid()))
+    return lambda: [worker for worker in workers_of(os.getpid()) if worker not in before]
+
+
+@pytest.fixture
+def guard(workers):
     guard = Guard(limit_s=2.0, n_processes=2)
     yield guard
     guard.close()
@@ -84,34 +90,34 @@ def test_results_and_refusals_are_those_of_the_function(guard, sound, tmp_path):
     assert guard(divmod, 7, 2) == (3, 1)
 
 
-def test_an_idle_process_that_the_system_ended_costs_nobody_anything(guard):
+def test_an_idle_process_that_the_system_ended_costs_nobody_anything(guard, workers):
     assert guard(divmod, 7, 2) == (3, 1)
-    (worker,) = workers_of(os.getpid())
+    (worker,) = workers()
     os.kill(worker, signal.SIGKILL)
     assert guard(divmod, 7, 2) == (3, 1)
 
 
-def test_processes_outlive_the_threads_that_ask(guard):
+def test_processes_outlive_the_threads_that_ask(guard, workers):
     for _ in range(3):
         with ThreadPoolExecutor(1) as threads:
             threads.submit(guard, divmod, 7, 2).result()
-    assert len(workers_of(os.getpid())) in (1, 2)
-    assert all(map(is_alive, workers_of(os.getpid())))
+    assert len(workers()) in (1, 2)
+    assert all(map(is_alive, workers()))
 
 
-def test_closing_ends_what_goes_on_and_what_waits(guard):
+def test_closing_ends_what_goes_on_and_what_waits(guard, workers):
     with ThreadPoolExecutor(3) as threads:
         asked = [threads.submit(guard, time.sleep, 1000) for _ in range(3)]
-        workers = within(SOON_S, lambda: len(found := workers_of(os.getpid())) == 2 and found)
+        started = within(SOON_S, lambda: len(found := workers()) == 2 and found)
         guard.close()
         for each in asked:
             with pytest.raises(WorkerError, match="closed"):
                 each.result(SOON_S)
-    assert not any(map(is_alive, workers))
+    assert not any(map(is_alive, started))
     assert guard(divmod, 7, 2) == (3, 1)
 
 
-def test_a_served_library_survives_its_decoders(library_path, hostile_decoder, tmp_path):
+def test_a_served_library_survives_its_decoders(library_path, hostile_decoder, tmp_path, workers):
     new = write_sound(tmp_path / "new.wav", 2)
     with Library.open(library_path, guarded=True) as library:
         (held,) = library.newest()
@@ -126,24 +132,23 @@ def test_a_served_library_survives_its_decoders(library_path, hostile_decoder, t
         hostile_decoder.unlink()
         assert library.waveform(held.media_id).max() > 0.1
         assert library.similar(new)[0].path.name == "held.wav"
-        (worker,) = workers_of(os.getpid())
+        (worker,) = workers()
     assert not is_alive(worker)
 
 
-def test_the_page_has_its_library_guarded_and_ends_the_processes(library_path, monkeypatch):
+def test_the_page_has_its_library_guarded_and_ends_the_processes(library_path, monkeypatch, workers):
     monkeypatch.setenv("ARROWLENS_LIBRARY", str(library_path))
     library = shared_library()
     library.waveform(library.newest()[0].media_id)
-    (worker,) = workers_of(os.getpid())
+    (worker,) = workers()
     close_library()
     assert not is_alive(worker)
 
 
-def test_a_library_of_the_command_line_starts_no_process(library_path):
+def test_a_library_of_the_command_line_starts_no_process(library_path, workers):
     with Library.open(library_path) as library:
         library.waveform(library.newest()[0].media_id)
-        assert workers_of(os.getpid()) == []
-        assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
+        assert workers() == []
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import arrowlens
 from arrowlens import Library
+from arrowlens.ui.session import close_library
 from tests.folders import write_picture
 
 UI = Path(arrowlens.__file__).parent / "ui"
@@ -41,7 +42,8 @@ def opened(monkeypatch, library_path):
             app.query_params[name] = value
         return app.run()
 
-    return run
+    yield run
+    close_library()  # its decoding processes would be those of the tests that follow
 
 
 def html(app: AppTest) -> str:
