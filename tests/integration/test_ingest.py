@@ -20,21 +20,6 @@ N_PICTURES, N_SOUNDS, N_WINDOWS = 12, 3, 6  # of ``write_folder``: two sounds of
 N_FILES = N_PICTURES + N_SOUNDS
 
 
-@pytest.fixture
-def storage(tmp_path):
-    return MultimodalStorage(tmp_path / "library")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "in")
-
-
-@pytest.fixture
-def provider():
-    return SmallProvider()
-
-
 def counts(report):
     return report.indexed, report.unchanged, report.skipped, report.removed
 

@@ -10,7 +10,6 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.store import MultimodalStorage, VectorRow
@@ -64,11 +63,6 @@ def finished(process):
     """(exit status, what it said last)."""
     _, said = process.communicate(timeout=120)
     return process.returncode, said.strip().splitlines()[-1] if said.strip() else ""
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "in")
 
 
 def test_an_unreadable_root_is_an_error(tmp_path, folder):

@@ -11,26 +11,10 @@ from PIL import Image
 
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.media import Limits
-from arrowlens.store import MultimodalStorage
 from tests.folders import write_folder, write_picture, write_sound
-from tests.small_models import CLIP_DIGEST, SmallProvider
+from tests.small_models import CLIP_DIGEST
 
 N_FILES = 15  # of ``write_folder``
-
-
-@pytest.fixture
-def storage(tmp_path):
-    return MultimodalStorage(tmp_path / "library")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "in")
-
-
-@pytest.fixture
-def provider():
-    return SmallProvider()
 
 
 def counts(report):

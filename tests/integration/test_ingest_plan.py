@@ -22,11 +22,6 @@ def everything_in(folder):
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "in")
-
-
 def n_bytes(folder):
     return sum(size for size, _ in everything_in(folder).values())
 

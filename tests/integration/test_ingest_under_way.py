@@ -7,7 +7,6 @@ import shutil
 import threading
 
 import numpy as np
-import pytest
 
 from arrowlens.errors import LibraryBusyError
 from arrowlens.ingest import Event, IngestOptions, run
@@ -16,21 +15,6 @@ from tests.folders import write_folder, write_picture
 from tests.small_models import CLIP_DIGEST, SmallProvider
 
 N_PICTURES, N_WINDOWS, N_FILES = 12, 6, 15  # of ``write_folder``
-
-
-@pytest.fixture
-def storage(tmp_path):
-    return MultimodalStorage(tmp_path / "library")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "in")
-
-
-@pytest.fixture
-def provider():
-    return SmallProvider()
 
 
 def test_stopping_finishes_the_batch_and_the_next_run_goes_on(storage, folder, provider):

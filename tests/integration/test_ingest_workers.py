@@ -21,7 +21,7 @@ from arrowlens.ingest.measuring import Spent
 from arrowlens.ingest.walk import Found
 from arrowlens.ingest.workers import Workers
 from arrowlens.media import Limits
-from arrowlens.store import MultimodalStorage, Root
+from arrowlens.store import Root
 from tests import hostile_steps
 from tests.folders import write_folder, write_picture
 from tests.hostile_steps import (
@@ -53,16 +53,6 @@ def provider():
     provider = SmallProvider()
     provider.clip_engine.image_processor = HostileProcessor(image_size=32)
     return provider
-
-
-@pytest.fixture
-def storage(tmp_path):
-    return MultimodalStorage(tmp_path / "library")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "in")
 
 
 @pytest.fixture

@@ -29,11 +29,6 @@ SLOWLY = IngestOptions(workers=1, batch_size=1, commit_every=1)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "in")
-
-
-@pytest.fixture
 def own(tmp_path, folder):
     """A library of ``folder``, whose files may be changed."""
     with MultimodalStorage(tmp_path / "library") as storage:
