@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -52,12 +53,21 @@ def nearest(
         search = search.where(where)  # lancedb filters before it looks for neighbours
     if exact:
         search = search.bypass_vector_index()
-    return search.select([*columns, "_distance"]).limit(at_most_all(table, limit)).to_arrow()
+    search = search.select([*columns, "_distance"])
+    return at_most(table, limit, lambda most: search.limit(most).to_arrow())
 
 
-def at_most_all(table: LanceTable, limit: int) -> int:
-    """``limit``, but hardly more than there are rows: memory is taken for as many, and for ten times that to refine."""
-    return limit if limit <= _FEW else min(limit, table.count_rows() + 1)
+def at_most(table: LanceTable, limit: int, ask: Callable[[int], pa.Table]) -> pa.Table:
+    """What ``ask`` finds with a limit of hardly more than there are rows.
+
+    Memory is taken for as many as the limit says, and for ten times that to refine. Rows that are added between the
+    counting and the question would push out others, so a limit that is reached is taken anew.
+    """
+    while True:
+        most = limit if limit <= _FEW else min(limit, table.count_rows() + 1)
+        rows = ask(most)
+        if most == limit or rows.num_rows < most:
+            return rows
 
 
 def is_index_used(table: LanceTable, query: np.ndarray) -> bool:

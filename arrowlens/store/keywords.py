@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.store.filtered import Selection
-from arrowlens.store.index import at_most_all
+from arrowlens.store.index import at_most
 from arrowlens.store.schema import INDEXED
 from arrowlens.store.tables import equals, is_among
 from arrowlens.store.words import WORDS, asked_words, index_name
@@ -74,7 +74,7 @@ def _matching(table: LanceTable, asked: str, limit: int, where: Expr) -> pa.Tabl
     all_words: Any = MatchQuery(asked, WORDS, operator=FullTextOperator.AND)  # type: ignore[call-arg]
     search = table.search(all_words, query_type="fts").where(where)
     columns = [*_COLUMNS, "_score"]
-    return search.select(columns).limit(at_most_all(table, limit)).to_arrow().select(columns)
+    return at_most(table, limit, lambda most: search.select(columns).limit(most).to_arrow()).select(columns)
 
 
 def _named(table: LanceTable, text: str, where: Expr, among: Selection | None) -> pa.Table:

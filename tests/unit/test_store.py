@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+from lancedb.table import LanceTable
 
 from arrowlens.errors import InputError, ModelMismatchError, StorageError
 from arrowlens.store import (
@@ -310,6 +311,26 @@ def test_another_handle_sees_writes_at_once(storage):
     assert found(other, unit(1)).num_rows == 2
     storage.optimize()
     assert found(other, unit(1)).num_rows == 2
+
+
+def test_rows_that_come_while_a_question_is_put_push_out_none(storage, monkeypatch):
+    """A large ``k`` is lowered to the number of rows, which another process may raise before the search begins."""
+    ids = {index(storage, f"cat {n}.png", f"h{n}", [unit(1, 0.5)]) for n in range(5)}
+    to_come = [place(storage, f"cat/cat {n}.png", f"n{n}") for n in range(7)]
+    vectors = [VectorRow(row["media_id"], row["content_hash"], "image", unit(1)) for row in to_come]
+    writers = {"clip": lambda: storage.upsert_vectors("clip", vectors), "media": lambda: storage.upsert_media(to_come)}
+    count = LanceTable.count_rows
+
+    def count_then_write(table, *arguments):
+        n_rows = count(table, *arguments)
+        for name in [name for name in writers if table.name.startswith(name)]:
+            writers.pop(name)()
+        return n_rows
+
+    monkeypatch.setattr(LanceTable, "count_rows", count_then_write)
+    assert set(found(storage, unit(1), 20_000)["media_id"].to_pylist()) == ids
+    assert ids < set(storage.find_words("cat", 20_000)["media_id"].to_pylist())
+    assert not writers
 
 
 def test_the_seeds_methods(storage):
