@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
-from arrowlens.search import Hit, grouped
+from arrowlens.search import Group, Hit, grouped
 from arrowlens.ui.drawings import spectrogram_url, waveform_url
-from arrowlens.ui.look import counted, escaped, hit_caption, picture, plain, player
+from arrowlens.ui.look import counted, group_title, hit_caption, picture, plain, player
 from arrowlens.ui.media import original_url, thumbnail_url
 from arrowlens.ui.question import Grouping, Role
 
@@ -54,18 +55,17 @@ def show_groups(hits: Sequence[Hit], by: Grouping, refine: Refine | None = None)
     """One grid, or one for each folder or day under its name; returns the card that was chosen."""
     if by == "none":
         return show_grid(hits, refine=refine)
-    return _first(_group(str(number), group, refine) for number, group in enumerate(_named(hits, by)))
+    return _first(_group(str(number), group, refine) for number, group in enumerate(grouped(hits, by)))
 
 
-def _named(hits: Sequence[Hit], by: Grouping) -> list[tuple[str, Sequence[Hit]]]:
-    assert by != "none"
-    return [("No date" if group.key is None else str(group.key), group.hits) for group in grouped(hits, by)]
-
-
-def _group(name: str, group: tuple[str, Sequence[Hit]], refine: Refine | None) -> Hit | None:
-    title, hits = group
-    st.html(f'<div class="al-title">{escaped(title)} · {counted(len(hits), "result", "results")}</div>')
-    return show_grid(hits, name, refine)
+def _group(name: str, group: Group, refine: Refine | None) -> Hit | None:
+    called, place = "No date", ""
+    if isinstance(group.key, Path):
+        called, place = group.key.name or str(group.key), str(group.key)
+    elif group.key is not None:
+        called = str(group.key)
+    st.html(group_title(called, place, counted(len(group.hits), "result", "results")))
+    return show_grid(group.hits, name, refine)
 
 
 def _first(found: Iterable[Hit | None]) -> Hit | None:

@@ -154,6 +154,18 @@ def empty_state(title: str, detail: str) -> str:
     return f'<div class="al-empty"><b>{html.escape(title)}</b>{html.escape(detail)}</div>'
 
 
+def said_of(summary: str, *, nothing_matches: bool) -> str:
+    """HTML of the line above results. That nothing matches is said within it: a line of its own would move them."""
+    warning = ' · <b title="These are the nearest there are.">Nothing here really matches</b>'
+    return f'<span class="al-quiet">{escaped(summary)}</span>{warning if nothing_matches else ""}'
+
+
+def group_title(name: str, place: str, count: str) -> str:
+    """HTML above the results of a folder, with where it lies, or of a day."""
+    where = f' <span class="al-quiet">{escaped(place)}</span>' if place else ""
+    return f'<div class="al-title" title="{escaped(place)}">{escaped(name)} · {count}{where}</div>'
+
+
 def counted(count: int, singular: str, plural: str) -> str:
     """``1 picture``, ``1,200 pictures``."""
     return f"{count:,} {singular if count == 1 else plural}"

@@ -76,8 +76,8 @@ def test_a_query_shows_hits_with_their_relevance(opened, library_path, library):
 
 
 def test_it_says_when_nothing_really_matches(opened, library_path):
-    assert not opened(library_path, q="a yellow car").info
-    assert "Nothing here really matches" in opened(library_path, q="a nuclear power station").info[0].value
+    assert "Nothing here really matches" not in html(opened(library_path, q="a yellow car"))
+    assert "Nothing here really matches" in html(opened(library_path, q="a nuclear power station"))
 
 
 def test_a_blank_query_is_none(opened, library_path):
@@ -217,6 +217,7 @@ def test_an_empty_library_says_what_to_do(opened, empty_library_path):
     assert not app.exception
     assert "This library is empty" in html(app)
     assert "arrowlens ingest FOLDER" in html(app)
+    assert [link.proto.page for link in app.get("page_link")] == ["library"]
     app.text_input(key="words").set_value("a dog").run()
     assert "This library is empty" in html(app)
 

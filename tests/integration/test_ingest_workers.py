@@ -262,7 +262,7 @@ def test_a_script_without_a_guard(tmp_path, folder, start, kind):
 
 
 _HANGING = """
-import sys
+import signal, sys
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.media import Limits
 from arrowlens.store import MultimodalStorage
@@ -271,6 +271,7 @@ from tests.small_models import SmallProvider
 provider = SmallProvider()
 provider.clip_engine.image_processor = HostileProcessor(image_size=32)
 options = IngestOptions(workers=3, limits=Limits(max_decode_s=1000.0))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born ignoring it
 run(MultimodalStorage(sys.argv[1]), provider, [sys.argv[2]], options)
 """
 

@@ -17,9 +17,9 @@ from arrowlens.ui.asking import Answer, Examples, answer, is_asked
 from arrowlens.ui.cards import show_groups
 from arrowlens.ui.detail import show_large
 from arrowlens.ui.filters import facets, show_filters
-from arrowlens.ui.look import counted, empty_state, escaped, heading, plain
+from arrowlens.ui.look import counted, empty_state, heading, plain, said_of
 from arrowlens.ui.question import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
-from arrowlens.ui.session import errors_in_a_line, library_or_stop
+from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
 ORDERS: dict[Order, str] = {"relevance": "Best first", "date": f"Best {DATED}, by date"}
@@ -188,10 +188,9 @@ def show_answer(library: Library, question: Question, found: Answer, asked: bool
     """A line about the results, the results, and a way to the next ones."""
     results = found.results
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.html(f'<span class="al-quiet">{escaped(summary(found, question, asked))}</span>', width="content")
+        nothing_matches = asked and results.matches is False
+        st.html(said_of(summary(found, question, asked), nothing_matches=nothing_matches), width="content")
         show_arrangement(question, asked)
-    if asked and results.matches is False:
-        st.info("Nothing here really matches. These are the nearest there are.")
     for notice in found.notices:
         st.caption(plain(notice))
     chosen = show_groups(results, question.group, refine)
@@ -246,8 +245,7 @@ def show_pages(question: Question, has_more: bool) -> None:
 def show_nothing(library: Library, question: Question, counts: Facets) -> None:
     """Why there are no results, and what to do."""
     if not library.facets().n_files:
-        command = f"arrowlens ingest FOLDER --library {shlex.quote(printable(str(library.path)))}"
-        st.html(empty_state("This library is empty", f"Fill it with: {command}"))
+        show_empty(library)
     elif question.page > 1:
         st.html(empty_state("There are no more results", "Go back a page."))
         show_pages(question, has_more=False)
@@ -257,6 +255,17 @@ def show_nothing(library: Library, question: Question, counts: Facets) -> None:
         st.html(empty_state("Words do not reach recordings here", "Search for them with a recording: By example."))
     else:
         st.html(empty_state("Nothing of that kind here", "Other words, or another kind, may find something."))
+
+
+def show_empty(library: Library) -> None:
+    """Two ways to fill a library; one where visitors may not add folders."""
+    command = f"arrowlens ingest FOLDER --library {shlex.quote(printable(str(library.path)))}"
+    if not may_ingest():
+        st.html(empty_state("This library is empty", f"Fill it with: {command}"))
+        return
+    st.html(empty_state("This library is empty", f"Add a folder here, or run: {command}"))
+    with st.container(horizontal=True, horizontal_alignment="center"):
+        st.page_link("views/library.py", label="Add a folder of pictures or recordings")
 
 
 def main() -> None:
