@@ -18,7 +18,7 @@ from arrowlens.encoders.audio_processor import (
     pad_to_30_seconds,
 )
 from arrowlens.encoders.core import InferenceCore, LayerNorm, Loaded
-from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
+from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
 from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import AudioValidationError
@@ -104,7 +104,7 @@ class AudioEncoder(Encoder):
         super().__init__(loader, choose_runtime(device, precision))
         self.config = loader.config(AudioConfig)
         filters = loader.tensor("mel_filters", (self.config.n_mels, self.config.n_fft // 2 + 1))
-        self.mel_processor = MelSpectrogramProcessor(self.config, filters.clone())
+        self.mel_processor = MelSpectrogramProcessor(self.config, filters.clone(), self.device)
         self.tower = load_module(AudioTower(self.config), loader, self.runtime)
 
     def encode(
@@ -147,8 +147,8 @@ class AudioEncoder(Encoder):
         return pooled[order.argsort()]
 
     def _run(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
-        mel = self.mel_processor.log_mel(torch.stack(waveforms))
-        pooled: torch.Tensor = self.tower(mel.to(self.runtime.device, self.runtime.dtype))
+        mel = self.mel_processor.log_mel(to_device(torch.stack(waveforms), self.runtime.device))
+        pooled: torch.Tensor = self.tower(mel.to(self.runtime.dtype))
         return pooled
 
 

@@ -51,9 +51,15 @@ class MelSpectrogramProcessor:
         config: sizes.
         mel_filters: (n_mels, n_fft / 2 + 1) float32, from a model directory. Without one, librosa computes it
             (Slaney's scale and norm), which costs its import.
+        device: torch device that computes them.
     """
 
-    def __init__(self, config: AudioConfig | None = None, mel_filters: np.ndarray | torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: AudioConfig | None = None,
+        mel_filters: np.ndarray | torch.Tensor | None = None,
+        device: str = "cpu",
+    ) -> None:
         self.config = config or AudioConfig()
         if mel_filters is None:
             import librosa  # deferred: it takes seconds to import, and models bring their own filters
@@ -61,8 +67,8 @@ class MelSpectrogramProcessor:
             mel_filters = librosa.filters.mel(
                 sr=self.config.sample_rate, n_fft=self.config.n_fft, n_mels=self.config.n_mels
             )
-        self.mel_filters = torch.as_tensor(mel_filters, dtype=torch.float32)
-        self._window = torch.hann_window(self.config.n_fft)
+        self.mel_filters = torch.as_tensor(mel_filters, dtype=torch.float32).to(device)
+        self._window = torch.hann_window(self.config.n_fft).to(device)
 
     def compute_mel_power(self, waveform: np.ndarray) -> np.ndarray:
         """Power in each mel band, before the logarithm.
@@ -77,7 +83,7 @@ class MelSpectrogramProcessor:
             AudioValidationError: wrong dtype or shape, NaN, too short to reflect at its ends.
         """
         validate_audio_input(waveform, self.config.sample_rate)
-        return self._power(torch.from_numpy(waveform)).numpy()
+        return self._power(self._there(waveform)).cpu().numpy()
 
     def compute_mel_spectrogram(self, waveform: np.ndarray) -> np.ndarray:
         """Whisper's input: log10 of the power, the top 80 dB of it, scaled; the last frame is dropped.
@@ -92,13 +98,16 @@ class MelSpectrogramProcessor:
             AudioValidationError: as ``compute_mel_power``.
         """
         validate_audio_input(waveform, self.config.sample_rate)
-        return self.log_mel(torch.from_numpy(waveform)).numpy()
+        return self.log_mel(self._there(waveform)).cpu().numpy()
 
     def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """``compute_mel_spectrogram`` on tensors, unchecked."""
+        """``compute_mel_spectrogram`` on tensors of this processor's device, unchecked."""
         log = self._power(waveforms)[..., :-1].clamp(min=FLOOR).log10()
         log = torch.maximum(log, log.amax(dim=(-2, -1), keepdim=True) - DYNAMIC_RANGE)
         return (log + 4.0) / 4.0
+
+    def _there(self, waveform: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(waveform).to(self._window.device)
 
     def _power(self, waveforms: torch.Tensor) -> torch.Tensor:
         if waveforms.shape[-1] <= self.config.n_fft // 2:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from arrowlens.errors import InputError, ModelLoadError
 
 logger = logging.getLogger(__name__)
 GPU_MIB = 1024  # free memory that a GPU must have to be chosen unasked: a ViT-B/16 CLIP and a batch take less
+GPU_THREADS = 2  # while one's batch computes, the other's is copied
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -126,18 +127,27 @@ def encoding_threads(device: str) -> Iterator[EncodingThreads]:
     """Threads for many batches.
 
     On the CPU there are as many as torch would give one batch, and each computes by itself: threads that share a batch
-    wait for one another at every layer, and on busy cores they mostly wait. Another device gets one thread. What a
-    search uses meanwhile, and later, is left as it was. Leaving the block drops what has not begun.
+    wait for one another at every layer, and on busy cores they mostly wait. A GPU gets two, each with a stream of its
+    own, so that it computes while pictures are copied; another device gets one. What a search uses meanwhile, and
+    later, is left as it was. Leaving the block drops what has not begun.
     """
-    on_cpu = torch.device(device).type == "cpu"
-    n_threads = torch.get_num_threads() if on_cpu else 1
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="encode")
+    kind = torch.device(device).type
+    on_cpu = kind == "cpu"
+    n_threads = torch.get_num_threads() if on_cpu else GPU_THREADS if kind == "cuda" else 1
+    begin = partial(_take_stream, torch.device(device)) if kind == "cuda" else None
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="encode", initializer=begin)
     try:
         if on_cpu:
             _keep_to_themselves(pool, n_threads)
         yield EncodingThreads(pool, n_threads, on_cpu)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _take_stream(device: torch.device) -> None:
+    """Have what this thread starts on a GPU wait for nothing that another one starts, the model's loading apart."""
+    torch.cuda.synchronize(device)
+    torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
 def _keep_to_themselves(pool: ThreadPoolExecutor, n_threads: int) -> None:
@@ -152,6 +162,13 @@ def _keep_to_themselves(pool: ThreadPoolExecutor, n_threads: int) -> None:
     for future in [pool.submit(keep_to_itself) for _ in range(n_threads)]:
         future.result()
     torch.set_num_threads(n_threads)  # each call also sets the number for threads to come: back to what it was
+
+
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Put a tensor of the processor's memory where a model runs; a GPU fetches it while the caller goes on."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)  # only from pinned memory can it be fetched meanwhile
 
 
 def load_module(module: Module, loader: WeightLoader, runtime: Runtime, prefix: str = "") -> Module:

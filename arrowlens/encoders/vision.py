@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from arrowlens.encoders.core import InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.image_processor import PREPROCESSOR_NAME, ImageProcessor
-from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
+from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
 from arrowlens.encoders.validation import validate_image_input
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import ImageValidationError
@@ -140,8 +140,17 @@ class VisionEncoder(Encoder):
             return self._run(batch)
 
     def _run(self, batch: np.ndarray) -> torch.Tensor:
-        if batch.dtype == np.uint8:
-            batch = self.image_processor.normalize(batch)
-        pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self.runtime.device, self.runtime.dtype)
-        pooled: torch.Tensor = self.tower(pixels.permute(0, 3, 1, 2))
+        pixels = to_device(torch.tensor(batch), self.runtime.device)  # bytes as they are: a quarter of what they become
+        if pixels.dtype == torch.uint8:
+            pixels = self._normalized(pixels)
+        pooled: torch.Tensor = self.tower(pixels.to(self.runtime.dtype).permute(0, 3, 1, 2))
         return pooled
+
+    def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        """``ImageProcessor.normalize`` on the model's device, to the last bit."""
+        width = pixels.shape[2]
+        # For whole rows: an operation on three values at a time takes six times as long.
+        mean = pixels.new_tensor(self.image_processor.mean, dtype=torch.float32).repeat(width)
+        deviation = pixels.new_tensor(self.image_processor.std, dtype=torch.float32).repeat(width)
+        rows = pixels.flatten(2).to(torch.float32).mul_(1 / 255).sub_(mean).div_(deviation)
+        return rows.view(pixels.shape)

@@ -45,6 +45,15 @@ def wide_encoder(tmp_path_factory: pytest.TempPathFactory) -> VisionEncoder:
     return VisionEncoder(directory, precision="float32")
 
 
+@given(picture=images(224))
+def test_bytes_and_what_the_processor_makes_of_them_are_one_picture(
+    wide_encoder: VisionEncoder, picture: np.ndarray
+) -> None:
+    """Bytes are normalised where the model runs; to the last bit as in decoding processes."""
+    prepared = wide_encoder.image_processor.normalize(picture)
+    np.testing.assert_array_equal(wide_encoder.encode(picture), wide_encoder.encode(prepared))
+
+
 # Feature: multimodal-encoder-system, Property 1: Vision Encoder Output Structure
 @given(picture=images(224))
 def test_any_picture_gives_196_patches_and_768_numbers(wide_encoder: VisionEncoder, picture: np.ndarray) -> None:
