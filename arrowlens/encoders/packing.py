@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # What oneDNN applies to a result before it is rounded, by activation: its name and algorithm.
 _FUSED = {"none": ("none", ""), "gelu": ("gelu", "none"), "silu": ("swish", ""), "relu": ("relu", "")}
+_ROWS_AT_A_TIME = 64  # that are cast together
 _ROWS = 1024  # that the layout is made for; results are the same for any number
 
 _MAPPED = 32 << 20  # elements; C libraries map an allocation from 32 MiB on by itself
@@ -37,7 +38,9 @@ def pack(weight: torch.Tensor, scale: float, dtype: torch.dtype | None) -> torch
     """
     # So large that the system takes it back at once: small pieces stay behind as gaps between packed weights.
     room = torch.empty(max(weight.numel(), _MAPPED), dtype=dtype)[: weight.numel()].view(weight.shape)
-    room.copy_(weight if scale == 1 else weight.float() * scale)
+    # Some rows at a time, within the cache: a float32 copy of all of them would be fresh memory, page by page.
+    for rows, stored in zip(torch.split(room, _ROWS_AT_A_TIME), torch.split(weight, _ROWS_AT_A_TIME), strict=True):
+        rows.copy_(stored.float() * scale)
     packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(room, _ROWS)
     return packed
 
