@@ -18,7 +18,7 @@ STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 4.4rem; max-width: 96rem; }
 .al-head { display: flex; align-items: baseline; gap: .2rem .8rem; flex-wrap: wrap; }
 .al-head h1 { font-size: 1.7rem; padding: 0; margin: 0; }
-.al-quiet { opacity: .7; font-size: .9rem; }
+.al-quiet { opacity: .7; font-size: .9rem; font-weight: 400; }
 .al-title { font-weight: 600; margin: .4rem 0 -.4rem; overflow-wrap: anywhere; }
 [class*="st-key-grid-"] { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 44%), 1fr)); }
@@ -75,6 +75,9 @@ STYLE = """<style>
 .al-download:hover, .al-download:focus-visible { border-color: #5c7cfa; }
 .al-empty { text-align: center; padding: 4rem 1rem; opacity: .85; overflow-wrap: anywhere; }
 .al-empty b { display: block; font-size: 1.15rem; margin-bottom: .4rem; }
+.st-key-way-on { margin-top: -4rem; }
+div:has(> .st-key-busy), .st-key-busy { position: fixed; top: 4.4rem; right: 2rem; width: auto; z-index: 2; }
+.st-key-way-on a { border: 1px solid rgba(128, 128, 128, .45); border-radius: .5rem; padding: .4rem .75rem; }
 @media (max-width: 640px) { [data-testid="stMainBlockContainer"] { padding: 3.2rem .8rem 2rem; } }
 </style>"""
 

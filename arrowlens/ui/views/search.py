@@ -178,7 +178,7 @@ def answered(library: Library, question: Question, examples: Examples) -> Answer
     known: tuple[object, Answer] | None = st.session_state.get("answer")
     if known is not None and known[0] == key:
         return known[1]
-    with st.spinner("Searching…", show_time=True):
+    with st.container(key="busy"), st.spinner("Searching…", show_time=True):
         found = answer(library, question, examples)
     st.session_state.answer = (key, found)
     return found
@@ -264,7 +264,7 @@ def show_empty(library: Library) -> None:
         st.html(empty_state("This library is empty", f"Fill it with: {command}"))
         return
     st.html(empty_state("This library is empty", f"Add a folder here, or run: {command}"))
-    with st.container(horizontal=True, horizontal_alignment="center"):
+    with st.container(horizontal=True, horizontal_alignment="center", key="way-on"):
         st.page_link("views/library.py", label="Add a folder of pictures or recordings")
 
 
