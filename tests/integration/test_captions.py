@@ -16,8 +16,8 @@ from arrowlens.search.captions import LEAST_CAPTION
 from arrowlens.search.fusion import Match, fused
 from arrowlens.store import Caption, MultimodalStorage
 from tests.caption_pairs import PAIRS, UNRELATED
-from tests.checkpoints import minilm_directory
 from tests.folders import write_picture, write_sound
+from tests.real_weights import minilm_directory
 from tests.small_models import SmallProvider
 
 ROLES = ("clip", "audio", "text")

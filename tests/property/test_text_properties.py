@@ -11,7 +11,8 @@ import transformers
 
 from arrowlens.conversion import convert_text_model
 from arrowlens.encoders import TextEncoder, WeightLoader, write_model
-from tests.checkpoints import bert_checkpoint, minilm_directory
+from tests.checkpoints import bert_checkpoint
+from tests.real_weights import minilm_directory
 from tests.reference import HALF_COSINE, assert_agree, cosines, distinct_rows
 
 TEXTS = [

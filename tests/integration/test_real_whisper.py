@@ -1,0 +1,119 @@
+"""The real whisper-base: its vectors are those of transformers and of CTranslate2, and they find the same recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ctranslate2
+import librosa
+import numpy as np
+import pytest
+import soundfile
+import transformers
+
+from arrowlens import Library
+from arrowlens.conversion import convert_whisper_model
+from arrowlens.conversion.ctranslate2 import write_checkpoint
+from arrowlens.encoders import AudioEncoder
+from tests.real_weights import SPEECH, spoken_digits, whisper_base_folder
+from tests.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows
+
+SAMPLES = Path(__file__).parents[2] / "arrowlens" / "demo" / "samples" / "sounds"
+KINDS = ("dog", "rain", "church-bell", "speech", "typing", "owl", "drums", "wind")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return whisper_base_folder(tmp_path_factory.mktemp("real") / "whisper-base")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory in float16, as ``arrowlens convert whisper`` makes it by default."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARROWLENS_CACHE", str(cache))
+        report = convert_whisper_model(folder, tmp_path_factory.mktemp("models") / "whisper-base")
+    assert report.minimum is not None
+    assert report.minimum > HALF_COSINE
+    return report.directory
+
+
+@pytest.fixture(scope="module")
+def recordings() -> list[np.ndarray]:
+    """Eight bundled sounds, float32 (n,) at 16 kHz, none longer than 30 s; real speech where it is there."""
+    paths = [next(SAMPLES.glob(f"{kind}-01.*")) for kind in KINDS]
+    return [librosa.load(path, sr=16_000)[0][:480_000] for path in (*paths, *([SPEECH] if SPEECH.is_file() else []))]
+
+
+@pytest.fixture(scope="module")
+def transformers_vectors(
+    folder: Path, recordings: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> np.ndarray:
+    checkpoint = tmp_path_factory.mktemp("checkpoint")
+    write_checkpoint(folder, checkpoint)
+    return WhisperReference(transformers.WhisperModel.from_pretrained(checkpoint)).padded(recordings)
+
+
+@pytest.fixture(scope="module")
+def ctranslate2_vectors(folder: Path, recordings: list[np.ndarray]) -> np.ndarray:
+    """Means over the encoder's states, computed by CTranslate2 itself in float32; (n, 512)."""
+    whisper = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="float32")
+    extractor = transformers.WhisperFeatureExtractor(feature_size=80)
+    vectors = []
+    for recording in recordings:
+        features = extractor(recording, sampling_rate=16_000, return_tensors="np")["input_features"]
+        states = whisper.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(features)), to_cpu=True)
+        vectors.append(np.asarray(states)[0].mean(axis=0))
+    return np.stack(vectors)
+
+
+def test_float32_agrees_with_transformers(
+    model: Path, recordings: list[np.ndarray], transformers_vectors: np.ndarray
+) -> None:
+    ours = AudioEncoder(model, precision="float32").encode(recordings, normalize=False, context="padded")
+    assert_agree(ours, transformers_vectors)
+
+
+def test_float32_agrees_with_ctranslate2(
+    model: Path, recordings: list[np.ndarray], ctranslate2_vectors: np.ndarray
+) -> None:
+    ours = AudioEncoder(model, precision="float32").encode(recordings, normalize=False, context="padded")
+    assert_agree(ours, ctranslate2_vectors)
+
+
+def test_half_precision_agrees_with_transformers(
+    model: Path, recordings: list[np.ndarray], transformers_vectors: np.ndarray
+) -> None:
+    ours = AudioEncoder(model, precision="bfloat16").encode(recordings, context="padded")
+    assert cosines(ours, transformers_vectors).min() > HALF_COSINE
+
+
+def test_spoken_digits_find_the_same_digit_of_another_speaker(model: Path) -> None:
+    digits = spoken_digits()
+    vectors = AudioEncoder(model, precision="float32").encode(list(digits.values()), context="clip")
+    said, speakers = np.array([name.split("_")[:2] for name in digits]).T
+    cosine = vectors @ vectors.T
+    cosine[speakers[:, None] == speakers] = -1
+    assert (said[cosine.argmax(axis=1)] == said).mean() > 0.75  # one in ten by chance
+
+
+def test_a_recording_cut_by_more_than_a_second_finds_itself_first(model: Path, tmp_path: Path) -> None:
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    samples = sorted(SAMPLES.iterdir())
+    for number in range(12):  # 12 s and more of three kinds of sounds each
+        parts = [librosa.load(path, sr=16_000)[0] for path in samples[number::12][:4]]
+        soundfile.write(sounds / f"{number}.wav", np.tile(np.concatenate(parts), 3)[: 16_000 * (12 + number)], 16_000)
+    with Library.open(tmp_path / "library", models=f"audio={model}", create=True) as library:
+        assert library.ingest(sounds).indexed == 12
+        for path in sorted(sounds.iterdir()):
+            recording, rate = soundfile.read(path, dtype="float32")
+            cut = tmp_path / f"cut-{path.stem}.wav"
+            soundfile.write(cut, recording[int(1.2 * rate) :], rate)
+            assert library.similar(cut, k=3)[0].path == path
+
+
+def test_vectors_are_distinct_enough_to_compare(transformers_vectors: np.ndarray) -> None:
+    centred = transformers_vectors - transformers_vectors.mean(axis=0)
+    distinct_rows(centred)
