@@ -275,6 +275,14 @@ def test_an_ignore_file_that_cannot_be_followed_leaves_its_folder_untouched(libr
         assert "line 2: '!'" in reason
 
 
+@pytest.mark.timeout(60)
+def test_an_ignore_file_of_many_stars_does_not_hang_the_walk(library, tmp_path):
+    base = tmp_path / "in"
+    touch(base / ("a" * 200 + ".jpg"), base / ("a" * 200 + "b.jpg"))
+    ignoring(base, "*a" * 40 + "*b.jpg", "**/" + "*a" * 40 + "*c.jpg")
+    assert names(seen(library, base), base) == ["a" * 200 + ".jpg"]
+
+
 def captions(result):
     return {found.relative.decode(): found.sidecar and found.sidecar.split(b"/")[-1] for found in result.files}
 
