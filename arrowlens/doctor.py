@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from arrowlens.encoders import WeightLoader
-from arrowlens.errors import ModelLoadError
+from arrowlens.errors import MediaError, ModelLoadError
+from arrowlens.ingest.calling import Call, directly
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import Found
-from arrowlens.media import Limits
+from arrowlens.media import Limits, hash_file
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.upkeep import MAX_FRAGMENTS, Shape
 
@@ -57,9 +58,12 @@ class Finding:
 class Doctor:
     """Examines a library and changes nothing in it; any number may search meanwhile."""
 
-    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> None:
+    def __init__(
+        self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, call: Call = directly
+    ) -> None:
         self._storage = storage
         self._provider = provider
+        self._call = call  # how files are decoded
 
     def findings(self, n_vectors: int = N_VECTORS, n_files: int = N_FILES) -> Iterator[Finding]:
         """Look at the searches, the tables, the models and the files, in this order.
@@ -206,9 +210,18 @@ class Doctor:
         root = settings.root_of(os.fsdecode(path))
         if root is None or status.st_size != row["size"]:
             return None
+        try:  # in constant memory, before a decoder sees another file of the same size
+            if hash_file(path, _ANY_SIZE) != row["content_hash"]:
+                return None
+        except MediaError:
+            return None
         found = Found(path, root, row["path_bytes"], row["modality"], status.st_size, status.st_mtime_ns)
         processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
-        prepared = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)(found)
+        preparer = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)
+        try:
+            prepared: Prepared = self._call(preparer, found)
+        except MediaError:
+            return None
         is_same_file = prepared.decoded.reason is None and prepared.decoded.content_hash == row["content_hash"]
         return prepared if is_same_file else None
 

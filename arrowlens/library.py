@@ -44,9 +44,7 @@ class Library(LibraryContents):
     Safe to share between threads: any number may search while one ingests. A context manager.
     """
 
-    def __init__(
-        self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, guarded: bool = False
-    ) -> None:
+    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, guarded: bool = True) -> None:
         self._guard = _guard() if guarded else None
         super().__init__(storage, self._guard or directly)
         self._serving = Serving(storage, provider, self._guard or directly)
@@ -60,7 +58,7 @@ class Library(LibraryContents):
         device: str | None = None,
         precision: str = "auto",
         *,
-        guarded: bool = False,
+        guarded: bool = True,
         on_progress: OnProgress | None = None,
     ) -> Self:
         """Open a library; make it where there is none, if ``models`` is given or ``create`` is true.
@@ -72,8 +70,9 @@ class Library(LibraryContents):
             create: whether to make a library where there is none.
             device: torch device; None takes CUDA when there, else the CPU.
             precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; no part of a library's identity.
-            guarded: decode examples, waveforms and spectrograms as ``ingest`` decodes, in processes of their own with a
-                time limit, for programs that must not end with a decoder; ``close`` ends the processes.
+            guarded: decode examples, waveforms and spectrograms as ``ingest`` decodes, in processes of their own with
+                limits of time and memory, which start with the first such file and end with ``close``. False decodes
+                in this process, which a damaged file can then end.
             on_progress: called with each step of downloading and converting ``base`` models.
 
         Raises:
@@ -367,7 +366,7 @@ class Library(LibraryContents):
 
         if min(n_vectors, n_files) < 1:
             raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
-        return list(Doctor(self._storage, self._serving.provider).findings(n_vectors, n_files))
+        return list(Doctor(self._storage, self._serving.provider, self._guard or directly).findings(n_vectors, n_files))
 
     def _example(self, like: StrPath | Hit | Example) -> Example:
         if isinstance(like, Example):

@@ -8,12 +8,22 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from arrowlens.errors import ArrowlensError, MediaError, WorkerError
-from arrowlens.ingest.process import ClosedError, CrashError, LostError, WorkerProcess, started
+from arrowlens.ingest.process import (
+    ORDINARY_BYTES,
+    ClosedError,
+    CrashError,
+    LostError,
+    MemoryLimitError,
+    WorkerProcess,
+    large_bytes,
+    started,
+)
 from arrowlens.media import Limits
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _N_PROCESSES = 3
+_LARGE_BYTES = large_bytes(Limits())
 
 
 class Guard:
@@ -71,6 +81,7 @@ class _Pool:
         self._closing = threading.Event()
         self._threads = ThreadPoolExecutor(n_processes, "decode")
         self._processes: dict[int, WorkerProcess] = {}  # by thread, each of which sees its own only
+        self._room = threading.Lock()  # held for a large file
 
     def call(self, *request: object) -> Any:  # noqa: ANN401 - as the function
         try:
@@ -92,18 +103,19 @@ class _Pool:
     def _answer(self, *request: object) -> tuple[Any, Any]:
         try:
             try:
-                return self._ask(request)
-            except CrashError:
-                return self._ask(request)  # it may have been for want of memory, or while the process was idle
+                return self._ask(request, ORDINARY_BYTES)
+            except (CrashError, MemoryLimitError):  # a crash may have been while the process was idle
+                with self._room:
+                    return self._ask(request, _LARGE_BYTES)
         except LostError as lost:
             raise MediaError(str(lost)) from lost
 
-    def _ask(self, request: tuple[object, ...]) -> tuple[Any, Any]:
+    def _ask(self, request: tuple[object, ...], max_bytes: int) -> tuple[Any, Any]:
         thread = threading.get_ident()
         if thread not in self._processes:
             self._processes[thread] = started(Caller(), self._closing)
         try:
-            answer, _ = self._processes[thread].ask("call", request, self._limit_s)
+            answer, _ = self._processes[thread].ask("call", request, self._limit_s, max_bytes)
         except BaseException:
             self._processes.pop(thread).kill()
             raise

@@ -100,8 +100,8 @@ class IngestReport:
         timings: seconds spent walking, waiting for decoded files and writing; and of all processes and threads
             together, reading (waiting for the disk), decoding and encoding.
         rate: files read per second, from the first to the last.
-        peak_memory: bytes that this process and its workers held at most; an upper bound, since what they share counts
-            for each, and not all need have held most at once.
+        peak_memory: bytes that this process and its workers held at most at one moment, what they share counted once
+            (proportional set sizes); looked at each 50 ms while files are read, and once in the end.
         bound: what the run waited for most, as of ``Event``.
     """
 

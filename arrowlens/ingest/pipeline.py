@@ -16,8 +16,9 @@ from arrowlens.ingest.commit import Committer, Gathering
 from arrowlens.ingest.compare import ROLE_OF, Plan, compare
 from arrowlens.ingest.encode import Batcher, Batches, Pending, Provider
 from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport, Progress
-from arrowlens.ingest.measuring import n_cores, peak_memory, trim_memory
+from arrowlens.ingest.measuring import MemoryWatch, n_cores, proportional_memory, trim_memory
 from arrowlens.ingest.prepare import Prepared, Preparer
+from arrowlens.ingest.process import large_bytes
 from arrowlens.ingest.walk import Found, resolve_folders, walk
 from arrowlens.ingest.workers import Workers
 from arrowlens.store import ModelRecord, MultimodalStorage
@@ -95,7 +96,7 @@ class _Run:
         if has_written or removed or n_repaired or self._storage.needs_optimizing():
             self._progress.tell("optimize")
             self._storage.optimize(thorough=False)
-        self._progress.peak_memory = max(self._progress.peak_memory, peak_memory())
+        self._progress.peak_memory = max(self._progress.peak_memory, proportional_memory(os.getpid()))
         self._progress.tell("done")
         return self._progress.report(stopped, seen)
 
@@ -137,9 +138,11 @@ class Stream:
         """Take all files; once ``stop`` is set, those that are decoded."""
         progress, files, n_workers = self._progress, self._plan.to_read, self._options.n_workers
         progress.n_decoding = min(n_workers, n_cores())
-        workers = Workers(self._preparer(n_workers), self._options.limits.max_decode_s, progress.decoding)
+        limits = self._options.limits
+        max_bytes = large_bytes(limits, exact=self._options.exact)
+        workers = Workers(self._preparer(), limits.max_decode_s, progress.decoding, max_bytes)
         ahead = ReadAhead[Found, Prepared](workers.open, files, n_workers, lambda prepared: prepared.n_bytes, stop)
-        with encoding_threads(self._device()) as threads:
+        with MemoryWatch(lambda: workers.pids) as memory, encoding_threads(self._device()) as threads:
             progress.start_reading()
             progress.n_encoding = threads.n
             batches = Batches(threads.pool, threads.n, progress.encoding)
@@ -158,14 +161,12 @@ class Stream:
             batches.finish()
             self._hand_over(batches)
             progress.stop_reading()
-        progress.peak_memory = peak_memory() + workers.peak
+        progress.peak_memory = memory.peak
 
-    def _preparer(self, n_workers: int) -> Preparer:
+    def _preparer(self) -> Preparer:
         processor = self._provider.clip_engine.image_processor if "clip" in self._models else None
         options, settings = self._options, self._settings
-        return Preparer(
-            processor, options.limits, options.exact, settings.window_s, settings.hop_s, in_company=n_workers > 1
-        )
+        return Preparer(processor, options.limits, options.exact, settings.window_s, settings.hop_s, in_company=True)
 
     def _device(self) -> str:
         return self._provider.clip_engine.device if "clip" in self._models else self._provider.audio_encoder.device

@@ -11,13 +11,13 @@ import numpy as np
 from arrowlens.errors import MediaError
 from arrowlens.ingest.walk import Found
 from arrowlens.media import Decoded, Limits, Window, decode, hash_file, read_caption, windows
+from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, SECOND_BYTES
 
 if TYPE_CHECKING:
     from arrowlens.encoders import ImageProcessor
 
-# What a file may take beside others: four bytes a pixel, and 64 kB a second.
-COMPANY_PIXELS = 25_000_000
-COMPANY_SECONDS = 600.0
+_COPIES_OF_SOUND = 3  # while a recording is put together, checked and sent
+COMPANY_BYTES = 112_500_000  # that decoding a file may take beside others
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,10 +84,12 @@ class Preparer:
         if not self.in_company:
             return self.alone(found)
         limits = self.limits
+        left = max(0, COMPANY_BYTES - (found.size or 0))  # a picture's file is held beside its pixels
+        pixel_bytes = EXACT_PIXEL_BYTES if self.exact else PIXEL_BYTES
         company = dataclasses.replace(
             limits,
-            max_pixels=min(limits.max_pixels, COMPANY_PIXELS),
-            max_seconds=min(limits.max_seconds, COMPANY_SECONDS),
+            max_pixels=min(limits.max_pixels, int(left / pixel_bytes)),
+            max_seconds=min(limits.max_seconds, COMPANY_BYTES / (_COPIES_OF_SOUND * SECOND_BYTES)),
         )
         prepared = self._prepare(found, company)
         is_picture = prepared.decoded.modality == "image"

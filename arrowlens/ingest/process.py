@@ -18,11 +18,18 @@ from typing import Any
 
 from arrowlens.errors import WorkerError
 from arrowlens.ingest.channel import receive, send
-from arrowlens.ingest.measuring import Spent, forget_peak, peak_memory
+from arrowlens.ingest.measuring import Spent, private_memory
+from arrowlens.media.decoded import EXACT_PIXEL_BYTES, MEMORY_REASON, PIXEL_BYTES, SECOND_BYTES, Limits
 
+# What a process that decodes may hold in memory at ordinary work. The memory of a run with W such processes is at most
+# A + W * B: B is this, and A is the run's own process with its models, and what a large file takes beyond B.
+ORDINARY_BYTES = 250_000_000
+_BESIDE_A_LARGE_FILE = 180_000_000  # the idle process, the file's bytes, and working memory
 _START_LIMIT_S = 120.0
 _ATTEMPTS = 3  # to start; what kills a worker then has nothing to do with a file
 _TICK_S = 0.25
+_LOOK_S = 0.01  # between two looks at a worker's memory: at 2 GB a second, 20 MB come in that time
+_NEAR = 0.8  # of the limit: a worker that crashes with so much in memory crashed for want of it
 _PIPE_BYTES = 1 << 20
 _END_LIMIT_S = 5.0
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from arrowlens.ingest.worker import main; main(int(sys.argv[1]))"
@@ -37,6 +44,10 @@ class LostError(Exception):
 
 class CrashError(LostError):
     """By itself, or by the system: it may not have been the file's doing."""
+
+
+class MemoryLimitError(LostError):
+    """It took more memory than it may, and was ended for that."""
 
 
 class ClosedError(Exception):
@@ -56,7 +67,7 @@ class WorkerProcess:
     def __init__(self, closing: threading.Event) -> None:
         self._closing = closing
         self._left_s = 0.0
-        self._told_peak = 0
+        self._max_bytes = self._held = 0
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-W", "ignore", "-c", _BOOT, str(os.getpid()), *map(str, sys.path)],
@@ -82,23 +93,32 @@ class WorkerProcess:
         Raises:
             LostError: the process ended or hangs. WorkerError: it cannot work here.
         """
+        self._max_bytes = 0
         self._exchange(step, _START_LIMIT_S)
 
-    def ask(self, method: str, arguments: tuple[object, ...], limit_s: float) -> tuple[Any, Spent]:
-        """Call a method of the step; the result, and what it took.
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def ask(self, method: str, arguments: tuple[object, ...], limit_s: float, max_bytes: int) -> tuple[Any, Spent]:
+        """Call a method of the step.
+
+        Args:
+            method: its name. arguments: picklable.
+            limit_s: seconds that it may take.
+            max_bytes: that the process may hold in memory; with more, it is ended.
+
+        Returns:
+            The result, and the seconds it took.
 
         Raises:
-            LostError: the process crashed, or took too long. WorkerError: the step itself is broken.
+            MemoryLimitError: it took too much memory. LostError: the process crashed, or took too long.
+            WorkerError: the step itself is broken.
         """
-        result, (spent, self._told_peak) = self._exchange((method, arguments, limit_s), limit_s)
+        self._max_bytes, self._held = max_bytes, 0
+        result, spent = self._exchange((method, arguments, limit_s, max_bytes), limit_s)
         return result, spent
-
-    def peak(self, *, anew: bool = False) -> int:
-        """The most bytes that it held so far; ``anew`` where the system allows it, from now on."""
-        peak = peak_memory(self._process.pid) or self._told_peak
-        if anew:
-            forget_peak(self._process.pid)
-        return peak
 
     def kill(self) -> None:
         """End it now. One that the system holds, on a disk that does not answer, is left behind."""
@@ -115,10 +135,15 @@ class WorkerProcess:
             send(self._requests, request)
             reply: Any = receive(self._replies, self._wait)
         except (EOFError, BrokenPipeError) as error:
-            raise CrashError(self._how_it_ended()) from error
+            how = self._how_it_ended()
+            if self._max_bytes and self._held > _NEAR * self._max_bytes:
+                raise MemoryLimitError(out_of_memory(self._max_bytes)) from error
+            raise CrashError(how) from error
         except TimeoutError as error:
             raise LostError(f"decoding took longer than {limit_s:g} s and was stopped") from error
         kind, value, costs = reply
+        if kind == "out of memory":
+            raise MemoryLimitError(out_of_memory(self._max_bytes))
         if kind == "error":
             cause = value.strip().splitlines()[-1]
             raise WorkerError(f"a process for decoding failed: {cause}; report it with the file's name") from None
@@ -131,10 +156,19 @@ class WorkerProcess:
                 raise ClosedError
             if self._left_s <= 0:
                 raise TimeoutError
-            tick = min(_TICK_S, self._left_s)
+            tick = min(_LOOK_S if self._max_bytes else _TICK_S, self._left_s)
+            self._check_memory()
             started = time.monotonic()
             self._poll.poll(max(1.0, 1000 * tick))
             self._left_s -= min(time.monotonic() - started, 2 * tick)
+
+    def _check_memory(self) -> None:
+        if not self._max_bytes:
+            return
+        self._held = max(self._held, private_memory(self._process.pid))
+        if self._held > self._max_bytes:
+            self.kill()
+            raise MemoryLimitError(out_of_memory(self._max_bytes))
 
     def _how_it_ended(self) -> str:
         try:
@@ -142,10 +176,28 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return "the decoder closed its pipe"
         if status == -signal.SIGKILL:
-            return "the decoder was killed (signal 9, SIGKILL), perhaps for want of memory"
+            return "the decoder was killed (signal 9, SIGKILL), possibly out of memory"
         if status < 0:
             return f"the decoder crashed (signal {-status}, {_signal_name(-status)})"
         return f"the decoder ended (exit status {status})"
+
+
+def large_bytes(limits: Limits, *, exact: bool = False) -> int:
+    """Return what a process may hold while it decodes a large file, of which there is one at a time.
+
+    Args:
+        limits: the largest picture and the longest recording that are allowed decide.
+        exact: pictures are decoded in full.
+    """
+    pixels = limits.max_pixels * (EXACT_PIXEL_BYTES if exact else PIXEL_BYTES)
+    return _BESIDE_A_LARGE_FILE + int(max(pixels, limits.max_seconds * SECOND_BYTES))
+
+
+def out_of_memory(max_bytes: int) -> str:
+    """The reason of a file that took more than ``max_bytes`` to decode; one line for the user."""
+    return (
+        f"{MEMORY_REASON} (over {max_bytes / 1e6:,.0f} MB while it was decoded); store it smaller or in another format"
+    )
 
 
 def started(step: object, closing: threading.Event) -> WorkerProcess:

@@ -14,9 +14,18 @@ from typing import Any, Protocol
 from arrowlens.errors import WorkerError
 from arrowlens.ingest.measuring import Spent
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.process import ClosedError, CrashError, LostError, WorkerProcess, started
+from arrowlens.ingest.process import (
+    ORDINARY_BYTES,
+    ClosedError,
+    CrashError,
+    LostError,
+    MemoryLimitError,
+    WorkerProcess,
+    large_bytes,
+    started,
+)
 from arrowlens.ingest.walk import Found
-from arrowlens.media import Decoded
+from arrowlens.media import Decoded, Limits
 
 _TICK_S = 0.25
 _LARGE = 64 * 1024**2  # bytes of a result that keeps others waiting until it is used
@@ -40,24 +49,33 @@ class Workers:
 
     Attributes:
         step, limit_s: as given. closing: nobody waits for results any more.
+        max_bytes: that a worker may hold for a large file; for others it is ``ORDINARY_BYTES``.
         spent: seconds they worked, together; the caller's, who reads it while they work.
     """
 
-    def __init__(self, step: Step, limit_s: float, spent: Spent) -> None:
-        self.spent = spent
+    def __init__(self, step: Step, limit_s: float, spent: Spent, max_bytes: int = large_bytes(Limits())) -> None:
+        self.spent, self.max_bytes = spent, max_bytes
         self.step, self.limit_s = step, limit_s
         self.closing = threading.Event()
         self._room, self._lock = threading.Lock(), threading.Lock()
         self._unused: Prepared | None = None  # a large result, for which the room is held
-        self._peak = self._peak_alone = 0
+        self._pids: set[int] = set()
 
     @property
-    def peak(self) -> int:
-        """Bytes that they held at most: as if all had held most at once, beside the file that took most room.
+    def pids(self) -> list[int]:
+        """Process ids of those that run now."""
+        with self._lock:
+            return sorted(self._pids)
 
-        Workers that crashed are left out.
-        """
-        return self._peak + self._peak_alone
+    def count_in(self, pid: int) -> None:
+        """A worker runs from now on."""
+        with self._lock:
+            self._pids.add(pid)
+
+    def count_out(self, pid: int) -> None:
+        """A worker runs no more."""
+        with self._lock:
+            self._pids.discard(pid)
 
     def add(self, spent: Spent) -> None:
         """Seconds that a worker spent."""
@@ -98,16 +116,12 @@ class Workers:
             pass
         finally:
             decoder.close()
-            with self._lock:
-                self._peak += decoder.peak
-                self._peak_alone = max(self._peak_alone, decoder.peak_alone)
 
 
 class _Decoder:
     """``decoder(found) -> Prepared`` in a process, whatever becomes of it."""
 
     def __init__(self, workers: Workers) -> None:
-        self.peak = self.peak_alone = 0
         self._workers = workers
         self._process: WorkerProcess | None = None
 
@@ -120,7 +134,7 @@ class _Decoder:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self.peak = max(self.peak, self._process.peak())
+            self._workers.count_out(self._process.pid)
             self._process.kill()
             self._process = None
 
@@ -129,16 +143,12 @@ class _Decoder:
             prepared: Prepared = self._ask("__call__", found)
             if not prepared.needs_room:
                 return prepared
-        except CrashError:
-            pass  # perhaps for want of memory: once more, alone
+        except (CrashError, MemoryLimitError):
+            pass  # a crash may have been for want of memory: once more, alone
         self._workers.take_room()
         result: Prepared | None = None
         try:
-            if self._process is not None:
-                self.peak = max(self.peak, self._process.peak(anew=True))
-            result = self._ask("alone", found)
-            if self._process is not None:
-                self.peak_alone = max(self.peak_alone, self._process.peak(anew=True))
+            result = self._ask("alone", found, self._workers.max_bytes)
         finally:
             self._workers.leave_room(result)
         return result
@@ -152,13 +162,14 @@ class _Decoder:
         decoded = Decoded(found.modality, reason, content, found.size or 0)  # type: ignore[arg-type]
         return Prepared(found, decoded, unread=content is None)
 
-    def _ask(self, method: str, found: Found) -> Any:  # noqa: ANN401 - as the step's methods
-        process = self._process = self._process or started(self._workers.step, self._workers.closing)
+    def _ask(self, method: str, found: Found, max_bytes: int = ORDINARY_BYTES) -> Any:  # noqa: ANN401 - as the step's methods
+        if self._process is None:
+            self._process = started(self._workers.step, self._workers.closing)
+            self._workers.count_in(self._process.pid)
         try:
-            result, spent = process.ask(method, (found,), self._workers.limit_s)
+            result, spent = self._process.ask(method, (found,), self._workers.limit_s, max_bytes)
         except (LostError, ClosedError, WorkerError):
-            process.kill()
-            self._process = None
+            self.close()
             raise
         self._workers.add(spent)
         return result

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from arrowlens.errors import MediaError
 
 _MAX_BOXES = 100_000
+_MAX_SAMPLES = 4_000_000  # of fragments: two hours of AAC are 340,000, of film pictures at 60 a second 430,000
 # Behind these some phones append parts of their own, which look like boxes of any length.
 _OUTER_BOXES = {
     *(b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"meta", b"free", b"skip", b"wide", b"uuid", b"sidx", b"mfra"),
@@ -34,10 +35,14 @@ def check_boxes(file: BinaryIO, size: int, needed: bytes | None = None) -> None:
         MediaError: truncated or damaged; one line for a user.
     """
     found = set()
+    n_samples = 0
     for kind, body, end in _boxes(file, size):
         found.add(kind)
         if kind in _BOXES_OF_BOXES:
-            _check_tables(file, body, end, size)
+            n_samples += _n_claimed(file, body, end, size)
+        # A reader allocates some 24 bytes for each, over all fragments and tracks together.
+        if n_samples > min(size, _MAX_SAMPLES):
+            raise MediaError(f"damaged: it claims {n_samples:,} parts, which {size:,} bytes cannot hold")
     if needed is not None and needed not in found:
         raise MediaError(f"truncated or damaged: the table of contents ({needed.decode()}) is missing")
 
@@ -95,12 +100,18 @@ def _box(file: BinaryIO, start: int, end: int) -> tuple[bytes, int, int]:
     return kind, body, start + length if length else end
 
 
-def _check_tables(file: BinaryIO, start: int, end: int, size: int) -> None:
-    """Tables of samples of one size each state only their number, for which a reader allocates."""
-    inner = [(start, end)]
+def _n_claimed(file: BinaryIO, start: int, end: int, size: int) -> int:
+    """The number of samples that the fragments in a box claim.
+
+    A table of samples of one size states only their number, for which a reader may allocate.
+
+    Raises:
+        MediaError: a table claims more bytes of samples than the file has.
+    """
+    inner, total = [(start, end)], 0
     for _ in range(_MAX_BOXES):
         if not inner:
-            return
+            return total
         start, end = inner.pop()
         kind, body, stop = _box(file, start, end)
         if not kind or stop <= start:
@@ -114,6 +125,8 @@ def _check_tables(file: BinaryIO, start: int, end: int, size: int) -> None:
             n_samples, least = (first, 1) if kind == b"trun" else (second, first)
             if n_samples * least > size:
                 raise MediaError(f"damaged: it claims {n_samples:,} parts, which {size:,} bytes cannot hold")
+            total += n_samples if kind == b"trun" else 0  # of the other, a reader allocates for what is there
+    return total
 
 
 def _element_number(head: bytes, keep_marker: bool) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -16,8 +17,27 @@ AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SAMPLE_RATE = 16_000  # Hz, of every decoded recording
 
 
+_OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate|memory allocation|malloc failed", re.IGNORECASE)
+# What decoding takes: bytes for a pixel of a picture that is reduced while it is decoded, or kept in full; and for a
+# second of sound.
+PIXEL_BYTES, EXACT_PIXEL_BYTES, SECOND_BYTES = 4.5, 8.0, 64_000
+MEMORY_REASON = "needs more memory than allowed"
+
+
 class TooLargeError(MediaError):
-    """A picture of more pixels, or a recording of more seconds, than the limits allow."""
+    """A picture of more pixels, a recording of more seconds, or a file that needs more memory than is allowed."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it came from, says that there was no more memory.
+
+    Decoders have no common error for that: some raise ``MemoryError``, others say it in their own words.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 @dataclass(frozen=True)
@@ -94,4 +114,4 @@ class Decoded:
     trivial: bool = False
     """A picture of one colour or smaller than 8 x 8, or silence: valid, but alike to every other one."""
     too_large: bool = False
-    """Refused for its pixels or seconds alone: with higher limits there may be no ``reason``."""
+    """Refused for its pixels, seconds or memory alone: with higher limits there may be no ``reason``."""

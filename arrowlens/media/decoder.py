@@ -9,13 +9,22 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, BinaryIO
 
 from arrowlens.errors import MediaError
-from arrowlens.media.decoded import AnyPath, Decoded, Limits, Modality, TooLargeError
+from arrowlens.media.decoded import (
+    MEMORY_REASON,
+    AnyPath,
+    Decoded,
+    Limits,
+    Modality,
+    TooLargeError,
+    is_out_of_memory,
+)
 from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
 from arrowlens.media.formats import FORMAT_MODALITY, SNIFF_BYTES, describe_content, modality_of, sniff
 from arrowlens.media.pictures import Picture, read_picture
 from arrowlens.media.recordings import Recording, read_recording
 
 _DEFAULT_LIMITS = Limits()
+_NO_MEMORY = f"{MEMORY_REASON}; store it smaller or in another format"
 
 
 @dataclass
@@ -66,11 +75,11 @@ def decode(
             contents = _decode(file, data, found, limits, thumbnail, min_side)
             if data is None:
                 require_unchanged(file, before)
-    except MediaError as error:
-        return replace(_refused(found, str(error)), too_large=isinstance(error, TooLargeError))
-    except MemoryError:
-        return _refused(found, "there is not enough memory to decode it")
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
+        if is_out_of_memory(error):
+            return replace(_refused(found, _NO_MEMORY), too_large=True)
+        if isinstance(error, MediaError):
+            return replace(_refused(found, str(error)), too_large=isinstance(error, TooLargeError))
         return _refused(found, f"damaged: it cannot be decoded ({error or type(error).__name__})")
     return Decoded(found.modality, None, found.content_hash, found.size, found.format, **contents)
 

@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 
 from arrowlens.errors import MediaError
-from arrowlens.media.decoded import SAMPLE_RATE, AnyPath, Limits
+from arrowlens.media.decoded import MEMORY_REASON, SAMPLE_RATE, AnyPath, Limits, is_out_of_memory
 from arrowlens.media.files import Tape, open_regular
 from arrowlens.media.formats import FORMAT_MODALITY, SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.recordings import RATES
@@ -113,9 +113,9 @@ def _blocks(path: AnyPath, limits: Limits) -> Iterator[tuple[int, np.ndarray]]:
                 start += len(block)
     except MediaError:
         raise
-    except MemoryError as error:
-        raise MediaError("there is not enough memory to decode it") from error
     except Exception as error:  # decoders of damaged files raise anything
+        if is_out_of_memory(error):
+            raise MediaError(MEMORY_REASON) from error
         raise MediaError(f"damaged: it cannot be decoded ({error or type(error).__name__})") from error
 
 

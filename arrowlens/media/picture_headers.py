@@ -22,6 +22,8 @@ _EXTENTS = re.compile(rb"ispe\0{4}")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # Memory a pixel, measured, over that of a PNG (4.5 bytes, reduced): the decoders hold several copies.
 _COSTS = {"webp": 2.5, "avif": 1.5, "jpeg2000": 3.0}
+_MAX_TILES = 65_535  # as many as a tile's number has room for
+_TILE_BYTES = 14  # of a tile's header, at the least: its marker and where its data starts
 _START_OF_SCAN, _EXIF_MARKER, _PROGRESSIVE = 0xDA, 0xE1, 0xC2
 _FRAMES = (0xC0, 0xC1, 0xC2)
 
@@ -39,6 +41,8 @@ def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
             raise MediaError(f"truncated: {len(data):,} of {promised:,} bytes are there")
     if file_format in ("heic", "avif", "jpeg2000"):
         check_boxes(io.BytesIO(data), len(data))
+    if file_format == "jpeg2000":
+        _check_tiles(data, limits)
     if file_format == "jpeg":
         _check_scans(data)
     if not _metadata_is_plausible(data, file_format):
@@ -120,6 +124,20 @@ def _metadata_is_plausible(data: bytes, file_format: str) -> bool:
         ]
         return len(starts) < _MAX_TIFF_HEADERS and all(is_plausible(data[start:]) for start in starts)
     return True
+
+
+def _check_tiles(data: bytes, limits: Limits) -> None:
+    """The decoder of JPEG 2000 allocates kilobytes for each tile that a header promises, before it looks for one."""
+    at = data.find(b"\xff\x4f\xff\x51")
+    if at < 0 or len(data) < at + 40:
+        return
+    right, bottom, left, top, width, height, tiles_left, tiles_top = struct.unpack_from(">8I", data, at + 8)
+    check_size((right - left, bottom - top), limits)
+    if not width or not height:
+        raise MediaError("damaged: its tiles have no size")
+    n_tiles = -(-max(0, right - tiles_left) // width) * -(-max(0, bottom - tiles_top) // height)
+    if n_tiles > _MAX_TILES or n_tiles * _TILE_BYTES > len(data):
+        raise MediaError(f"damaged: it claims {n_tiles:,} tiles, which {len(data):,} bytes cannot hold")
 
 
 def _check_scans(data: bytes) -> None:

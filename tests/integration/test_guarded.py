@@ -145,10 +145,16 @@ def test_the_page_has_its_library_guarded_and_ends_the_processes(library_path, m
     assert not is_alive(worker)
 
 
-def test_a_library_of_the_command_line_starts_no_process(library_path, workers):
-    with Library.open(library_path) as library:
+def test_a_library_decodes_in_processes_unless_it_is_told_not_to(library_path, workers):
+    with Library.open(library_path, guarded=False) as library:
         library.waveform(library.newest()[0].media_id)
         assert workers() == []
+    with Library.open(library_path) as library:
+        media_id = library.newest()[0].media_id
+        assert workers() == [], "a search decodes nothing, and starts none"
+        library.waveform(media_id)
+        assert len(workers()) == 1
+    assert workers() == []
 
 
 @pytest.fixture

@@ -147,9 +147,8 @@ def test_what_takes_much_memory_is_decoded_alone(tmp_path):
         reasons = {prepared.found.relative: prepared.decoded.reason for prepared in results}
     assert len(reasons) == 12
     assert {name for name, reason in reasons.items() if reason} == {b"crash"}
-    assert reasons[b"crash"] == "the decoder was killed (signal 9, SIGKILL), perhaps for want of memory"
+    assert reasons[b"crash"] == "the decoder was killed (signal 9, SIGKILL), possibly out of memory"
     assert (tmp_path / "journal").read_text().split() == ["begin", "end"] * 12
-    assert workers.peak > 4 * 20_000_000
 
 
 def test_fetching_a_long_result_is_no_decoding():
