@@ -25,6 +25,7 @@ from arrowlens.encoders.model_directory import (
     ARROW_NAME,
     CONFIG_NAME,
     CURE,
+    FAMILIES,
     FORMAT_VERSION,
     METADATA_PREFIX,
     PARQUET_NAME,
@@ -37,7 +38,6 @@ from arrowlens.encoders.model_directory import (
 from arrowlens.errors import ModelLoadError
 
 ALIGNMENT = 64  # bytes
-FAMILIES = ("clip", "whisper", "bert")
 _FILLER = ""  # the name of the first row, which no tensor can have
 _Config = TypeVar("_Config")
 ModelPath: TypeAlias = "str | Path | WeightLoader"

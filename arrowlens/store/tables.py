@@ -20,6 +20,7 @@ import pyarrow as pa
 from arrowlens.errors import StorageError
 from arrowlens.store.durable import Durable, sync_folder
 from arrowlens.store.index import MIN_ROWS
+from arrowlens.store.schema import is_table_name
 from arrowlens.store.upkeep import Shape, Upkeep, shape_of
 from arrowlens.store.words import WORDS, keep_words
 
@@ -66,7 +67,7 @@ class Tables:
         """The tables there are, sorted; found by their folders, without importing lancedb."""
         try:
             names = [path.name.removesuffix(".lance") for path in self._folder.glob("*.lance")]
-            return sorted(name for name in names if self._exists(name))
+            return sorted(name for name in names if is_table_name(name) and self._exists(name))
         except OSError as error:
             raise StorageError(f"{self._folder} cannot be read ({error.strerror}); check the permissions") from error
 
@@ -288,6 +289,8 @@ class Tables:
         return next((self._path(name) / "_versions").glob("*.manifest"), None) is not None
 
     def _path(self, name: str) -> Path:
+        if not is_table_name(name):  # a name may come from a file: it must not lead out of the folder
+            raise StorageError(f"{self._folder}: {name!r:.80} is not a table; restore library.json from a backup")
         return self._folder / f"{name}.lance"
 
     def _upkeep(self, name: str) -> Upkeep | None:
