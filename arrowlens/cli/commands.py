@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 import arrowlens
+from arrowlens import Library
 from arrowlens.cli.limits import limits_of
 from arrowlens.cli.output import (
     amount,
@@ -181,7 +182,11 @@ def optimize(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Examine the library; 1 when something is wrong with it."""
+    if options.repair:
+        Library.restore_settings(options.library)
     with open_library(options) as library:
+        if options.repair:
+            library.repair()
         findings = library.doctor(n_vectors=options.vectors, n_files=options.files)
     levels = Counter(finding.level for finding in findings)
     if options.json:

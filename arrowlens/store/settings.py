@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
+from arrowlens.store.copies import COPIES, keep_copy
 from arrowlens.store.durable import sync_folder
 from arrowlens.store.schema import (
     ROLES,
@@ -198,20 +199,26 @@ def read_settings(folder: Path) -> Settings | None:
     """
     path = folder / SETTINGS_NAME
     try:
-        values = json.loads(path.read_text(encoding="ascii"))
-        version = int(values["schema_version"])
-        if version > SCHEMA_VERSION:
-            raise LibraryVersionError(
-                f"{folder} was written by a newer Arrowlens (layout {version}, this one reads {SCHEMA_VERSION}); "
-                "update with pip install --upgrade arrowlens"
-            )
-        return _from_json(values)
-    except (FileNotFoundError, NotADirectoryError):
+        return _parsed(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if copy_of_settings(folder).is_file():
+            raise StorageError(f"{path} is lost; {_way_back(folder)}") from error
         return None
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}); check the permissions") from error
     except _MALFORMED as error:
-        raise StorageError(f"{path} is damaged ({error}); restore it from a backup") from error
+        raise StorageError(f"{path} is damaged ({error}); {_way_back(folder)}") from error
+
+
+def _parsed(path: Path) -> Settings:
+    values = json.loads(path.read_text(encoding="ascii"))
+    version = int(values["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise LibraryVersionError(
+            f"{path} was written by a newer Arrowlens (layout {version}, this one reads {SCHEMA_VERSION}); "
+            "update with pip install --upgrade arrowlens"
+        )
+    return _from_json(values)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -229,13 +236,45 @@ def write_settings(folder: Path, settings: Settings) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
         sync_folder(folder)
+        keep_copy(path, copy_of_settings(folder))
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
 
 
+def copy_of_settings(folder: Path) -> Path:
+    """Where the copy of a library's settings lies."""
+    return folder / COPIES / SETTINGS_NAME
+
+
+def restore_settings(folder: Path) -> bool:
+    """Put the copy of the settings in the place of settings that are lost or damaged; says whether it did so.
+
+    Raises:
+        LibraryVersionError: a newer Arrowlens wrote them. StorageError: the copy is damaged, too; the disk refused.
+    """
+    kept = copy_of_settings(folder)
+    try:
+        read_settings(folder)
+    except StorageError:
+        settings = _parsed(kept) if kept.is_file() else None
+        if settings is None:
+            raise
+        write_settings(folder, settings)
+        return True
+    return False
+
+
+def _way_back(folder: Path) -> str:
+    try:
+        _parsed(copy_of_settings(folder))
+    except (OSError, *_MALFORMED):
+        return "restore it from a backup"
+    return f"`arrowlens doctor --repair --library {folder}` restores it from its copy"
+
+
 def is_settings_file(name: str) -> bool:
     """Whether ``name`` is a settings file, complete or cut off."""
-    return name in (SETTINGS_NAME, SETTINGS_NAME + _PARTIAL)
+    return name in (SETTINGS_NAME, SETTINGS_NAME + _PARTIAL, COPIES)
 
 
 def _from_json(values: dict[str, Any]) -> Settings:

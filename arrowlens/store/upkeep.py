@@ -117,6 +117,15 @@ class Upkeep:
                 keep_words(self.table, anew=True)
                 self._compact()
 
+    def rebuild_indexes(self) -> None:
+        """Delete every index and build anew, from the rows, those that the table is to have."""
+        for index in self.table.list_indices():
+            self.table.drop_index(index.name)
+        self._keep_indexes(anew=True)
+        if WORDS in self.table.schema.names:
+            keep_words(self.table, anew=True)
+        self._compact()
+
     def during_run(self) -> None:
         """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
         self._keep_indexes(during_run=True)
