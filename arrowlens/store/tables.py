@@ -422,7 +422,7 @@ def _cure(message: str) -> str:
     if "not found" in message or "no such file" in message:
         return "the library lacks files; restore it from a backup or index into a new one"
     if any(sign in message for sign in _CUT_OFF):
-        return "a write did not reach the disk whole; `arrowlens ingest` takes it back, as `arrowlens doctor --repair` does"
+        return "a write did not reach the disk whole; `arrowlens ingest` takes it back; so does `doctor --repair`"
     return "check the disk, then run again"
 
 
