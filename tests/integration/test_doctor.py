@@ -176,7 +176,7 @@ def add(storage, prefix, n, seed):
     vectors = (centres[rng.integers(0, 4, n)] + 0.4 * rng.standard_normal((n, 48)) @ directions).astype(np.float32)
     names = [f"{prefix}{number:05d}" for number in range(n)]
     storage.upsert_vectors("clip", [VectorRow(m, m, "image", v) for m, v in zip(names, vectors, strict=True)])
-    storage.upsert_thumbnails({name: b"\xff\xd8\xff\xd9" for name in names})
+    storage.upsert_thumbnails(dict.fromkeys(names, b"\xff\xd8\xff\xd9"))
     common = {"root_id": root, "modality": "image", "state": "indexed"}
     storage.upsert_media([{"media_id": m, "content_hash": m, "path_bytes": m.encode(), **common} for m in names])
 
