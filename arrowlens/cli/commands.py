@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 import arrowlens
-from arrowlens import Library
 from arrowlens.cli.limits import limits_of
 from arrowlens.cli.output import (
     amount,
@@ -183,7 +182,7 @@ def optimize(options: argparse.Namespace) -> int:
 def doctor(options: argparse.Namespace) -> int:
     """Examine the library; 1 when something is wrong with it."""
     if options.repair:
-        Library.restore_settings(options.library)
+        arrowlens.Library.restore_settings(options.library)
     with open_library(options) as library:
         if options.repair:
             library.repair()
