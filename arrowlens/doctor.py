@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from arrowlens.encoders import WeightLoader
-from arrowlens.errors import MediaError, ModelLoadError
+from arrowlens.errors import MediaError, ModelLoadError, StorageError
 from arrowlens.ingest.calling import Call, directly
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import Found
@@ -33,6 +33,7 @@ SAME = 0.9999  # cosine from which on two vectors are the same
 _ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62, max_seconds=math.inf)
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
 _ROLE_OF = {"image": "clip", "audio": "audio"}
+_REPAIR = "`arrowlens doctor --repair` makes them anew; thumbnails of files that are unchanged"
 _OPTIMIZE = "`arrowlens optimize`"
 _INGEST = "`arrowlens ingest` on its folder"
 
@@ -78,6 +79,9 @@ class Doctor:
         for role in roles:
             yield from self._searches(role, n_vectors)
             yield from self._agreement(role)
+        yield self._words(n_vectors)
+        yield self._lookup(n_vectors)
+        yield from self._thumbnails()
         for name, shape in self._storage.shapes().items():
             yield from _table(name, shape)
         damaged = set()
@@ -132,6 +136,41 @@ class Doctor:
         if found.n_without_file:
             cure = "the next `arrowlens ingest` deletes what a run that was cut off left behind"
             yield Finding(f"{role} vectors without a file", "notice", found.n_without_file, cure)
+
+    def _words(self, n: int) -> Finding:
+        return _of_index("the word index", lambda: self._storage.check_words(n))
+
+    def _lookup(self, n: int) -> Finding:
+        return _of_index("the index of ids", lambda: self._storage.check_lookup(n))
+
+    def _thumbnails(self) -> Iterator[Finding]:
+        what = "pictures without a thumbnail"
+        try:
+            found = self._storage.check_thumbnails()
+        except StorageError as error:
+            yield Finding(what, "problem", "the thumbnails cannot be read", str(error))
+            return
+        yield Finding(what, "problem" if found.missing else "ok", len(found.missing), _REPAIR if found.missing else "")
+        if found.n_unused:
+            yield Finding("thumbnails without a file", "notice", found.n_unused, _REPAIR)
+
+    def repair(self) -> None:
+        """Build the indexes anew from the tables, and missing thumbnails from files that have not changed.
+
+        Raises:
+            LibraryBusyError, StorageError: another run is writing; the database refused.
+        """
+        with self._storage.writing():
+            self._storage.repair()
+            self._storage.rebuild_indexes()
+            thumbnails = {}
+            for content in self._storage.check_thumbnails().missing:
+                for row in self._storage.media_of(content).to_pylist():
+                    prepared = self._prepared(row, exact=False)
+                    if prepared is not None and prepared.decoded.thumbnail is not None:
+                        thumbnails[content] = prepared.decoded.thumbnail
+                        break
+            self._storage.upsert_thumbnails(thumbnails)
 
     # -- models ---------------------------------------------------------------------------------------------------
 
@@ -240,6 +279,16 @@ def _lowest_cosine(vectors: np.ndarray, stored: np.ndarray) -> float:
     with np.errstate(all="ignore"):
         lowest = float(((vectors * stored).sum(axis=1) / lengths).min())
     return lowest if math.isfinite(lowest) else 0.0
+
+
+def _of_index(name: str, check: Callable[[], tuple[int, int]]) -> Finding:
+    try:
+        n_asked, n_found = check()
+    except StorageError as error:
+        return Finding(f"files found by {name}", "problem", str(error), _REPAIR)
+    is_whole = n_found == n_asked
+    what = f"files found by {name}, of {n_asked}"
+    return Finding(what, "ok" if is_whole else "problem", n_found, "" if is_whole else _REPAIR)
 
 
 def _table(name: str, shape: Shape) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, li
 from arrowlens.search.results import Modality
 from arrowlens.serving import Serving, bind, model_records, provider_of, remembered_models
 from arrowlens.status import LibraryStatus, SkippedFile
-from arrowlens.store import MultimodalStorage
+from arrowlens.store import MultimodalStorage, restored
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
@@ -367,6 +367,26 @@ class Library(LibraryContents):
         if min(n_vectors, n_files) < 1:
             raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
         return list(Doctor(self._storage, self._serving.provider, self._guard or directly).findings(n_vectors, n_files))
+
+    @staticmethod
+    def restore_settings(path: StrPath) -> bool:
+        """Put back a lost or damaged ``library.json`` from its copy; returns whether that was needed.
+
+        Raises:
+            LibraryNotFoundError: no library there. LibraryBusyError: another process is writing to it.
+            StorageError: there is no copy, or the disk refused.
+        """
+        return restored(path)
+
+    def repair(self) -> None:
+        """Restore damaged tables from copies, build indexes anew from rows and missing thumbnails from unchanged files.
+
+        Raises:
+            LibraryBusyError, StorageError: another process is writing; the database refused.
+        """
+        from arrowlens.doctor import Doctor  # deferred: searches need none
+
+        Doctor(self._storage, self._serving.provider).repair()
 
     def _example(self, like: StrPath | Hit | Example) -> Example:
         if isinstance(like, Example):

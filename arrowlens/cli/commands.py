@@ -181,7 +181,11 @@ def optimize(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Examine the library; 1 when something is wrong with it."""
+    if options.repair:
+        arrowlens.Library.restore_settings(options.library)
     with open_library(options) as library:
+        if options.repair:
+            library.repair()
         findings = library.doctor(n_vectors=options.vectors, n_files=options.files)
     levels = Counter(finding.level for finding in findings)
     if options.json:

@@ -147,6 +147,7 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
     doctor.add_argument(
         "--vectors", metavar="N", type=_positive, default=50, help="stored vectors to search for (default: 50)"
     )
+    doctor.add_argument("--repair", action="store_true", help="first restore and rebuild what can be, then examine")
     doctor.add_argument("--files", metavar="N", type=_positive, default=8, help="files to encode again (default: 8)")
     for command in (status, skipped, remove, optimize, doctor):
         _library_options(command)

@@ -103,7 +103,8 @@ class CLIPEngine(Encoder):
     def tokenizer(self) -> TextTokenizer:
         """Texts to ids; read on first use, since parsing a vocabulary takes longer than mapping all weights."""
         config = self.text_config
-        return TextTokenizer(self._loader.read_file(TOKENIZER_NAME), config.context_length, config.pad_token_id)
+        data = self._loader.read_file(TOKENIZER_NAME)
+        return TextTokenizer(data, config.context_length, config.pad_token_id, config.vocab_size)
 
     @property
     def image_processor(self) -> ImageProcessor:

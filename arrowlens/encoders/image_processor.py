@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # RGB, of values in [0, 1]
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 PREPROCESSOR_NAME = "preprocessor.json"
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_MAX_SIZE = 4_096  # pixels a side; the largest models take 1,024
 _MAX_ASPECT = 16  # beyond this, only the part that the crop keeps is resized: memory stays bounded
 _ROUNDING = 1e-9  # of a box of fractions, whose ratio would else fall just short of a whole number
 
@@ -54,16 +56,19 @@ class ImageProcessor:
         try:
             settings = json.loads(data)
             processor = cls(
-                image_size=int(settings["image_size"]),
+                image_size=_size(settings["image_size"]),
                 mean=_triple(settings["mean"]),
                 std=_triple(settings["std"]),
                 resample=str(settings["resample"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+            if min(processor.std) <= 0:
+                raise ValueError(f"std {processor.std}")
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ModelLoadError(f"{PREPROCESSOR_NAME} lacks or garbles {error}; convert the model again") from error
         if processor.resample not in _RESAMPLE:
             raise ModelLoadError(
-                f"{PREPROCESSOR_NAME}: resampling {processor.resample!r} is unknown; know {list(_RESAMPLE)}"
+                f"{PREPROCESSOR_NAME}: resampling {processor.resample!r:.80} is unknown; know {list(_RESAMPLE)}; "
+                "convert the model again"
             )
         return processor
 
@@ -164,4 +169,12 @@ def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
 
 def _triple(values: Any) -> tuple[float, float, float]:  # noqa: ANN401 - from JSON
     red, green, blue = (float(value) for value in values)
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"three numbers {values!r:.80}")
     return red, green, blue
+
+
+def _size(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= _MAX_SIZE:
+        raise ValueError(f"image_size {value!r:.80}")
+    return value

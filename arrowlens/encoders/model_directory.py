@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ import pyarrow.parquet as pq
 from arrowlens.errors import ModelLoadError
 
 FORMAT_VERSION = 1
+FAMILIES = ("clip", "whisper", "bert")
+MAX_DIMENSION = 2**20  # of anything in a model; the largest today have vocabularies of 250,000
 ARROW_NAME, PARQUET_NAME, CONFIG_NAME = "weights.arrow", "weights.parquet", "config.json"
 METADATA_PREFIX = "arrowlens."
+_SHA256 = re.compile("[0-9a-f]{64}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 CURE = "convert the model again with 'arrowlens convert'"
 
 
@@ -102,22 +107,59 @@ def read_checked(path: Path, expected: str | None) -> bytes:
 
 
 def parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
-    """The header out of a schema's metadata."""
-    found = {key.decode(): value.decode(errors="replace") for key, value in raw.items()}
+    """The header out of a schema's metadata, each value checked for its type and form.
+
+    Raises:
+        ModelLoadError: of a newer format, or something is missing or of another form.
+    """
+    found = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in raw.items()}
     version = found.get(METADATA_PREFIX + "format_version", "")
-    if not version.isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", version):
         raise ModelLoadError(f"{path}: an Arrow file, but not a weights file of Arrowlens; {CURE}")
     if int(version) > FORMAT_VERSION:
         raise ModelLoadError(f"{path}: format {version} is newer than this Arrowlens reads; upgrade Arrowlens")
     try:
         return ModelInfo(
-            family=found[METADATA_PREFIX + "family"],
-            dimensions=json.loads(found[METADATA_PREFIX + "dimensions"]),
-            digest=found[METADATA_PREFIX + "sha256"],
+            family=_checked("family", found[METADATA_PREFIX + "family"], FAMILIES.__contains__),
+            dimensions=_dimensions(json.loads(found[METADATA_PREFIX + "dimensions"])),
+            digest=_checked("sha256", found[METADATA_PREFIX + "sha256"], _is_sha256),
             source=found[METADATA_PREFIX + "source"],
             space=found[METADATA_PREFIX + "space"] or None,
-            files=json.loads(found[METADATA_PREFIX + "files"]),
+            files=_files(json.loads(found[METADATA_PREFIX + "files"])),
             format_version=int(version),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from error
+
+
+def _dimensions(values: object) -> dict[str, Any]:
+    """Checked as far as ``ModelInfo`` reads them; the rest is checked with the model that they are for."""
+    if not isinstance(values, dict):
+        raise ValueError(f"dimensions are {values!r:.80}")
+    projected = values.get("projection_dim")
+    widths = [values["hidden_size"]] if projected is None else [projected]
+    for width in widths:
+        if type(width) is not int or not 1 <= width <= MAX_DIMENSION:
+            raise ValueError(f"the vectors' dimension is {width!r:.80}")
+    return values
+
+
+def _files(values: object) -> dict[str, str]:
+    """File names and hashes. A name becomes a path: it must be a plain one."""
+    if not isinstance(values, dict):
+        raise ValueError(f"files are {values!r:.80}")
+    return {
+        _checked("file name", name, _FILE_NAME.fullmatch): _checked("file hash", digest, _is_sha256)
+        for name, digest in values.items()
+    }
+
+
+def _is_sha256(value: Any) -> bool:  # noqa: ANN401 - from JSON
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def _checked(name: str, value: Any, is_right: Callable[[Any], object]) -> str:  # noqa: ANN401 - from JSON
+    if not is_right(value):
+        raise ValueError(f"{name} is {value!r:.80}")
+    text: str = value
+    return text

@@ -90,7 +90,8 @@ class TextEncoder(Encoder):
     @cached_property
     def tokenizer(self) -> TextTokenizer:
         """Texts to ids; read on first use, since parsing a vocabulary takes longer than mapping all weights."""
-        return TextTokenizer(self._loader.read_file(TOKENIZER_NAME), self.config.max_length, self.config.pad_token_id)
+        data = self._loader.read_file(TOKENIZER_NAME)
+        return TextTokenizer(data, self.config.max_length, self.config.pad_token_id, self.config.vocab_size)
 
     def encode(self, texts: str | list[str], normalize: bool = True) -> np.ndarray:
         """Encode texts; each is cut at ``config.max_length`` tokens.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -44,30 +45,34 @@ class TextTokenizer:
         data: the content of ``tokenizer.json``.
         max_length: tokens, special ones included.
         pad_id: id to pad with; the mask keeps it from mattering.
+        vocab_size: number of ids that the model knows; None leaves them unchecked.
 
     Raises:
         ModelLoadError: the data is not a tokenizer.
     """
 
-    def __init__(self, data: bytes, max_length: int, pad_id: int = 0) -> None:
-        try:
+    def __init__(self, data: bytes, max_length: int, pad_id: int = 0, vocab_size: int | None = None) -> None:
+        with _readable():
             self._tokenizer = Tokenizer.from_str(data.decode())
-        except Exception as error:  # the library raises bare Exception
-            raise ModelLoadError(f"{TOKENIZER_NAME} cannot be read ({error}); convert the model again") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
-        self._pad_id = pad_id
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(max_length)
+        self._pad_id, self._vocab_size = pad_id, vocab_size
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenize a batch.
 
         Raises:
             TextValidationError: nothing given, or an element that is not a text.
+            ModelLoadError: the tokenizer is not the model's, or damaged.
         """
         if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
             raise TextValidationError(f"want a list of one or more texts, got {texts!r:.80}")
-        encoded = self._tokenizer.encode_batch_fast(list(texts))
-        longest = max(len(item.ids) for item in encoded)
+        with _readable():
+            encoded = self._tokenizer.encode_batch_fast(list(texts))
+            longest = max(len(item.ids) for item in encoded)
+            largest = max((max(item.ids, default=0) for item in encoded), default=0)
+            if longest == 0 or (self._vocab_size is not None and largest >= self._vocab_size):
+                raise ValueError(f"it gives no token that the model knows: {largest} of {self._vocab_size}")
         ids = torch.full((len(encoded), longest), self._pad_id, dtype=torch.int64)
         mask = torch.zeros((len(encoded), longest), dtype=torch.bool)
         for row, item in enumerate(encoded):
@@ -79,3 +84,15 @@ class TextTokenizer:
         """The beginning of a text that fits into ``max_length`` tokens; None when all of it does."""
         encoded = self._tokenizer.encode(text)
         return text[: max(end for _, end in encoded.offsets)] if encoded.overflowing else None
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Errors of the tokenizers library, which raises bare ``Exception`` and, where it panics, a bare BaseException."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        detail = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ModelLoadError(f"{TOKENIZER_NAME} cannot be read ({detail}); convert the model again") from error

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from arrowlens.encoders.core import InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.image_processor import PREPROCESSOR_NAME, ImageProcessor
+from arrowlens.encoders.model_directory import CURE
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
 from arrowlens.encoders.validation import validate_image_input
 from arrowlens.encoders.weights import ModelPath, open_weights
-from arrowlens.errors import ImageValidationError
+from arrowlens.errors import ImageValidationError, ModelLoadError
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class VisionEncoder(Encoder):
         super().__init__(loader, choose_runtime(device, precision))
         self.config = loader.config(VisionConfig, "vision")
         self.image_processor = ImageProcessor.from_json(loader.read_file(PREPROCESSOR_NAME))
+        if self.image_processor.image_size != self.config.image_size:
+            raise ModelLoadError(
+                f"{loader.directory / PREPROCESSOR_NAME}: image_size is {self.image_processor.image_size}, the model "
+                f"takes {self.config.image_size}; {CURE}"
+            )
         self.tower = load_module(VisionTower(self.config), loader, self.runtime, "vision.")
 
     @property

@@ -21,10 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from arrowlens.encoders.dimensions import check_dimensions
 from arrowlens.encoders.model_directory import (
     ARROW_NAME,
     CONFIG_NAME,
     CURE,
+    FAMILIES,
     FORMAT_VERSION,
     METADATA_PREFIX,
     PARQUET_NAME,
@@ -37,11 +39,12 @@ from arrowlens.encoders.model_directory import (
 from arrowlens.errors import ModelLoadError
 
 ALIGNMENT = 64  # bytes
-FAMILIES = ("clip", "whisper", "bert")
 _FILLER = ""  # the name of the first row, which no tensor can have
 _Config = TypeVar("_Config")
 ModelPath: TypeAlias = "str | Path | WeightLoader"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+# What torch and Python raise of a table with other columns, types or values.
+_MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _ARROW_SCHEMA = pa.schema(
     [("layer_name", pa.utf8()), ("shape", pa.list_(pa.int64())), ("dtype", pa.utf8()), ("data", pa.large_binary())]
@@ -112,12 +115,14 @@ class WeightLoader:
         """The dimensions of the model, or of a part of it, as a dataclass.
 
         Raises:
-            ModelLoadError: a dimension is missing, or is not known.
+            ModelLoadError: a dimension is missing, is not known, or is out of its range.
         """
         try:
-            return kind(**(self.info.dimensions if part is None else self.info.dimensions[part]))
-        except (KeyError, TypeError) as error:
+            config = kind(**(self.info.dimensions if part is None else self.info.dimensions[part]))
+            check_dimensions(config)
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelLoadError(f"{self.path}: the header's dimensions do not fit ({error}); {CURE}") from error
+        return config
 
     def read_file(self, name: str) -> bytes:
         """A preprocessing file of the model directory, checked against the hash in the header.
@@ -290,7 +295,9 @@ def _map_arrow(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, byte
             raise ValueError(f"{reader.num_record_batches} record batches where one is expected")
         batch = reader.get_batch(0)
         batch.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        if any(column.null_count for column in (*batch.columns, batch.column("shape").flatten())):
+            raise ValueError("a value is missing")
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise unreadable(path, error) from error
     data = batch.column("data")
     _, offsets, values = data.buffers()
@@ -361,7 +368,7 @@ def _read_parquet(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, b
             name: torch.from_numpy(flat.copy()).to(_DTYPES[dtype]).view(_parse_shape(shape))
             for name, shape, dtype, flat in zip(names, shapes, dtypes, values, strict=True)
         }
-    except (pa.ArrowException, OSError, ValueError, KeyError, RuntimeError) as error:
+    except (pa.ArrowException, *_MALFORMED) as error:
         raise unreadable(path, error) from error
     return tensors, cast(Mapping[bytes, bytes], table.schema.metadata or {})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arrowlens.errors import MediaError
+from arrowlens.errors import MediaError, ModelLoadError
 from arrowlens.search.encoding import encoded
 from arrowlens.search.query import Example
 from arrowlens.search.relevance import Kind, Weights, Yardstick
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SAMPLES = Path(__file__).parents[1] / "demo" / "samples"
 N_PICTURES = 64  # of the bundled ones, evenly spread; recordings all
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _ROLE_OF: dict[Kind, str] = {"text": "clip", "image": "clip", "audio": "audio"}
 
 
@@ -88,7 +90,10 @@ class Bank:
         contents = questions() if kind == "text" else [f"{path.name} {path.stat().st_size}" for path in bundled(kind)]
         stamp = zlib.crc32("\n".join(contents).encode())
         role = _ROLE_OF[kind]
-        path = self._folder / f"{kind}-{stamp:08x}-{self._provider.digest(role)}.npy"
+        digest = self._provider.digest(role)
+        if _DIGEST.fullmatch(digest) is None:  # it names a file, and must not lead out of the folder
+            raise ModelLoadError(f"{role} model: its digest is {digest!r:.80}, not 64 hex characters; convert it again")
+        path = self._folder / f"{kind}-{stamp:08x}-{digest}.npy"
         vectors = _load(path, (len(contents), self._provider.dimension(role)))
         if vectors is None:
             vectors = self._encode(kind)

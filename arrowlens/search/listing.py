@@ -39,6 +39,10 @@ _COPIED = (
 )
 
 
+class VanishedError(Exception):
+    """A file that was found is removed before its row was read: ask again."""
+
+
 def hit_of(match: Match, row: Mapping[str, Any]) -> Hit:
     """A match with its row of ``media``, ``absolute_path`` included."""
     return Hit(
@@ -58,9 +62,12 @@ def hit_of(match: Match, row: Mapping[str, Any]) -> Hit:
 def newest(storage: MultimodalStorage, view: View, modality: Modality | None = None) -> Results:
     """The files that were taken last, newest first, without scores; loads no model."""
     started = time.perf_counter()
-    among = storage.select(lowered(view.where)) if view.where else None
-    ids = storage.newest(view.offset + view.k, modality, among)[view.offset :]
-    return Results(hits(storage, ids), (time.perf_counter() - started) * 1e3)
+    while True:  # each further round takes a file that was removed meanwhile, which the next one cannot list
+        among = storage.select(lowered(view.where)) if view.where else None
+        ids = storage.newest(view.offset + view.k, modality, among)[view.offset :]
+        listed = hits(storage, ids)
+        if len(listed) == len(ids):
+            return Results(listed, (time.perf_counter() - started) * 1e3)
 
 
 def hits(storage: MultimodalStorage, media_ids: Sequence[str]) -> list[Hit]:

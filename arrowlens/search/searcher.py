@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ from arrowlens.search.display import as_stored
 from arrowlens.search.encoding import MAX_QUERY_WINDOWS, encoded, spread
 from arrowlens.search.filters import lowered
 from arrowlens.search.fusion import FUSED, Match, fused
-from arrowlens.search.listing import hit_of
+from arrowlens.search.listing import VanishedError, hit_of
 from arrowlens.search.paging import page, ranking
 from arrowlens.search.query import DATED, Example, Query, View
 from arrowlens.search.relevance import MATCHING, Kind, relevance
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_QUERY_WINDOWS", "Searcher"]
 
-_ATTEMPTS = 20  # to ask while nobody writes
+_ATTEMPTS = 20  # to ask with the newest selection
 _ROLE_OF: dict[Modality, str] = {"image": "clip", "audio": "audio"}
 
 
@@ -204,16 +204,29 @@ class Searcher:
         ranked = view
         if view.sort == "date":
             ranked = dataclasses.replace(view, k=max(view.k, DATED), offset=0)
-        for _ in range(_ATTEMPTS):  # files are selected first and compared afterwards: a commit may come in between
-            selection = self._storage.select(lowered(view.where)) if view.where else None
-            hits, matches = self._hits_in(question, ranked, selection)
-            if selection is None or self._storage.is_current(selection):
-                break
+        hits, matches = self._asked_until_whole(question, ranked)
         if view.sort == "date":
             if len(hits) == ranked.k:
                 notices = [*notices, f"of the best {ranked.k:,} only, newest first; others may be newer"]
             hits = by_date(hits)[view.offset : view.offset + view.k]
         return Results(hits, (time.perf_counter() - started) * 1e3, notices, matches)
+
+    def _asked_until_whole(self, question: _Question, view: View) -> tuple[list[Hit], bool | None]:
+        """``_hits_in``, again where another process wrote between two of its reads.
+
+        A file that was found and is removed before its row is read would leave its place empty, so everything is asked
+        again. The next round cannot find that file: the rounds are at most one more than the files that are removed
+        meanwhile. A selection that is not the newest leaves no place empty, so that is tried a few times only.
+        """
+        for attempt in count():
+            selection = self._storage.select(lowered(view.where)) if view.where else None
+            try:
+                answer = self._hits_in(question, view, selection)
+            except VanishedError:
+                continue
+            if selection is None or attempt >= _ATTEMPTS or self._storage.is_current(selection):
+                return answer
+        raise AssertionError("unreachable")
 
     def _hits_in(self, question: _Question, view: View, selection: Selection | None) -> tuple[list[Hit], bool | None]:
         """The hits, and whether the best of all, which may be on an earlier page, match."""
@@ -333,7 +346,9 @@ class Searcher:
     def _hits(self, matches: Sequence[Match], question: _Question) -> list[Hit]:
         matches = self._scored(matches, question)
         rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in matches]).to_pylist()}
-        return [hit_of(match, rows[match.media_id]) for match in matches if match.media_id in rows]
+        if any(match.media_id not in rows for match in matches):
+            raise VanishedError
+        return [hit_of(match, rows[match.media_id]) for match in matches]
 
 
 def _matches(best: Sequence[Match], question: _Question) -> bool | None:

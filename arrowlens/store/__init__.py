@@ -52,6 +52,7 @@ from arrowlens.store.captions import CAPTION_ROLE, Caption
 from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets
 from arrowlens.store.filtered import Selection
 from arrowlens.store.index import IndexState
+from arrowlens.store.opening import restored
 from arrowlens.store.schema import (
     AUDIO_EMBEDDING_SCHEMA,
     CLIP_EMBEDDING_SCHEMA,
@@ -100,6 +101,7 @@ __all__ = [
     "media_id_of",
     "media_schema",
     "relative_to",
+    "restored",
     "root_id_of",
     "stored_embedding_schema",
     "text_embedding_schema",

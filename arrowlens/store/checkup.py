@@ -14,14 +14,24 @@ import pyarrow.compute as pc
 from arrowlens.store.index import is_index_used
 from arrowlens.store.ranking import vouched
 from arrowlens.store.reading import LibraryReader
-from arrowlens.store.schema import INDEXED, source_column, stored_embedding_schema, vector_table_name
+from arrowlens.store.schema import (
+    INDEXED,
+    THUMBNAIL_TABLE,
+    source_column,
+    stored_embedding_schema,
+    thumbnail_schema,
+    vector_table_name,
+)
 from arrowlens.store.upkeep import Shape
 from arrowlens.store.vectors import embedding_matrix
+from arrowlens.store.words import asked_words
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 K = 10
+_FEW_WORDS = 1  # by which a file is looked for
+_MANY_FILES = 1_000  # with the same word: not all are asked for
 _EQUAL = 1e-6  # scores this close are equal: either file is a right answer
 _MODALITY = {"clip": "image", "audio": "audio"}
 
@@ -52,6 +62,14 @@ class Agreement:
 
     n_without_vectors: int
     n_without_file: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ThumbnailCheck:
+    """Content hashes: ``missing`` of pictures without a thumbnail or with one that is no JPEG; ``unused`` ones."""
+
+    missing: list[str]
+    n_unused: int
 
 
 class LibraryExaminer(LibraryReader):
@@ -119,6 +137,46 @@ class LibraryExaminer(LibraryReader):
         without = ~vouched(media["media_id"], media["content_hash"], rows)
         return Agreement(int(without.sum()), int((~held).sum()))
 
+    def check_words(self, n: int) -> tuple[int, int]:
+        """How many of ``n`` sampled files, whose words the table holds, the word index finds: (sampled, found).
+
+        Raises:
+            StorageError: the database refused, as it does when the index is damaged.
+        """
+        n_asked = n_found = 0
+        for row in self.sample_media(n):
+            words = asked_words(row["words"].split(" ", _FEW_WORDS)[0]) if row["words"] else None
+            if words is None:
+                continue
+            n_asked += 1
+            found = self.find_words(words, _MANY_FILES)
+            n_found += row["content_hash"] in found["content_hash"].to_pylist() or len(found) >= _MANY_FILES
+        return n_asked, n_found
+
+    def check_lookup(self, n: int) -> tuple[int, int]:
+        """How many of ``n`` ids, which a scan gives, are found by the index of ids: (sampled, found).
+
+        Raises:
+            StorageError: the database refused, as it does when the index is damaged.
+        """
+        ids = self.all_media(["media_id"])["media_id"]
+        chosen = ids.take(pa.array(_spread(len(ids), n), pa.int64())).to_pylist()
+        return len(chosen), len(self.media(chosen))
+
+    def check_thumbnails(self) -> ThumbnailCheck:
+        """Compare thumbnails with the pictures that are searchable.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        media = self.all_media(["content_hash", "modality", "state"])
+        indexed = media.filter(pc.equal(media["state"], INDEXED))
+        pictures = indexed.filter(pc.equal(indexed["modality"], "image"))["content_hash"].to_pylist()
+        rows = self._tables.rows(THUMBNAIL_TABLE, ["content_hash", "thumbnail"], thumbnail_schema())
+        held = dict(zip(rows["content_hash"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
+        missing = [content for content in dict.fromkeys(pictures) if not _is_jpeg(held.get(content))]
+        return ThumbnailCheck(missing, len(held.keys() - set(indexed["content_hash"].to_pylist())))
+
     def sample_media(self, n: int) -> list[dict[str, Any]]:
         """Rows of ``n`` searchable files as ``media`` gives them, spread evenly over the ids.
 
@@ -144,6 +202,11 @@ class LibraryExaminer(LibraryReader):
 def _spread(n_there: int, n: int) -> list[int]:
     """At most ``n`` of ``n_there`` positions, evenly."""
     return [int(position) for position in np.linspace(0, n_there - 1, min(n, n_there))] if n_there else []
+
+
+def _is_jpeg(data: bytes | None) -> bool:
+    """Whether it begins and ends as one: what is cut off or overwritten with zeros does not."""
+    return data is not None and data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9")
 
 
 def _is_unit(vector: np.ndarray) -> bool:

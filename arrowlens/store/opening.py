@@ -19,12 +19,31 @@ from arrowlens.store.settings import (
     ModelRecord,
     Root,
     Settings,
+    copy_of_settings,
     is_settings_file,
     read_settings,
     relative_to,
+    restore_settings,
     write_settings,
 )
 from arrowlens.store.tables import Tables
+
+
+def restored(path: str | os.PathLike[str]) -> bool:
+    """Put back lost or damaged settings of a library from their copy; says whether that was needed.
+
+    Raises:
+        LibraryNotFoundError: no library there. LibraryBusyError: somebody writes to it.
+        StorageError: there is no copy, or the disk refused.
+    """
+    folder = Path(path).expanduser().absolute()
+    try:
+        if read_settings(folder) is not None:
+            return False
+    except StorageError:
+        with WriterLock(folder)():
+            return restore_settings(folder)
+    raise LibraryNotFoundError(f"no library at {folder}; `arrowlens ingest FOLDER` makes one")
 
 
 class OpenLibrary:
@@ -66,6 +85,8 @@ class OpenLibrary:
         with self._lock():
             if self.settings.schema_version < SCHEMA_VERSION:
                 self._upgrade()
+            if not copy_of_settings(self.path).exists():  # of a library that an earlier Arrowlens made
+                write_settings(self.path, self.settings)
             yield
 
     @property

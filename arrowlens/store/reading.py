@@ -32,7 +32,7 @@ from arrowlens.store.schema import (
     thumbnail_schema,
     vector_table_name,
 )
-from arrowlens.store.settings import ModelRecord, relative_to
+from arrowlens.store.settings import ModelRecord, relative_path, relative_to
 from arrowlens.store.statistics import Statistics, collect
 from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
 
@@ -359,7 +359,7 @@ class LibraryReader(VectorScanner):
         media = media.sort_by("media_id")
         roots = {root.root_id: root for root in self.settings.roots}
         places = [
-            roots[root_id].absolute(path) if root_id in roots else path
+            roots[root_id].absolute(path) if root_id in roots else relative_path(path)
             for root_id, path in zip(media["root_id"].to_pylist(), media["path_bytes"].to_pylist(), strict=True)
         ]
         return media.append_column("absolute_path", pa.array(places, pa.binary()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 
 import pyarrow as pa
 
@@ -22,6 +23,8 @@ INDEXED, SKIPPED = "indexed", "skipped"  # media.state
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 _SOURCE_COLUMNS = {"clip": "source_id", "audio": "audio_id", "text": "text_id", "vision": "image_id"}
 _UTC = pa.timestamp("us", tz="UTC")
+_DIGEST, _ROOT_ID = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")
+_VECTOR_TABLE = re.compile(rf"({'|'.join(ROLES)})_embeddings__[0-9a-f]{{8}}")
 
 
 def media_schema() -> pa.Schema:
@@ -128,6 +131,26 @@ def source_column(role: str) -> str:
 def vector_table_name(role: str, digest: str) -> str:
     """``clip_embeddings__0123abcd``: one table for each role and model, so that spaces never mix."""
     return f"{role}_embeddings__{digest[:8]}"
+
+
+def is_table_name(name: object) -> bool:
+    """Whether ``name`` is one that a table of a library can have: a plain file name, whatever file it was read from."""
+    return isinstance(name, str) and (name in (MEDIA_TABLE, THUMBNAIL_TABLE) or is_vector_table_name(name))
+
+
+def is_vector_table_name(name: object) -> bool:
+    """Whether ``vector_table_name`` can give ``name``."""
+    return isinstance(name, str) and _VECTOR_TABLE.fullmatch(name) is not None
+
+
+def is_digest(text: object) -> bool:
+    """Whether ``text`` is the SHA-256 of a model: 64 hex characters."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
+def is_root_id(text: object) -> bool:
+    """Whether ``root_id_of`` can give ``text``."""
+    return isinstance(text, str) and _ROOT_ID.fullmatch(text) is not None
 
 
 def key_field(name: str) -> pa.Field:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
+from arrowlens.store.copies import COPIES, keep_copy
 from arrowlens.store.durable import sync_folder
-from arrowlens.store.schema import SCHEMA_VERSION, root_id_of, vector_table_name
+from arrowlens.store.schema import (
+    ROLES,
+    SCHEMA_VERSION,
+    is_digest,
+    is_root_id,
+    is_vector_table_name,
+    root_id_of,
+    vector_table_name,
+)
 
 SETTINGS_NAME = "library.json"
 _PARTIAL = ".partial"
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+_LARGEST = 10**6  # of any number in it
 DEFAULT_WINDOW_S = 10.0
 DEFAULT_HOP_S = 5.0
 
@@ -53,8 +64,12 @@ class Root:
         return relative_to(self.path, path)
 
     def absolute(self, path_bytes: bytes) -> bytes:
-        """The bytes of the absolute path of a path relative to this root."""
-        return os.path.join(os.fsencode(self.path), path_bytes)  # noqa: PTH118 - pathlib has no bytes
+        """The bytes of the absolute path of a path relative to this root.
+
+        Raises:
+            StorageError: it leads out of the root, as no path does that was indexed.
+        """
+        return os.path.join(os.fsencode(self.path), relative_path(path_bytes))  # noqa: PTH118 - pathlib has no bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,6 +172,17 @@ class Settings:
         return max(holding, key=lambda root: len(root.path), default=None)
 
 
+def relative_path(path_bytes: bytes) -> bytes:
+    """``path_bytes``, which a table says is relative to a root.
+
+    Raises:
+        StorageError: it leads out of the root, as no path does that was indexed.
+    """
+    if path_bytes.startswith(b"/") or b"\0" in path_bytes or b".." in path_bytes.split(b"/"):
+        raise StorageError(f"the library names a file outside its folders ({path_bytes!r:.200}); index into a new one")
+    return path_bytes
+
+
 def relative_to(folder: str, path: str) -> bytes | None:
     """The bytes of an absolute path relative to a folder, b"" for the folder itself, None when it lies outside."""
     if path == folder:
@@ -173,20 +199,26 @@ def read_settings(folder: Path) -> Settings | None:
     """
     path = folder / SETTINGS_NAME
     try:
-        values = json.loads(path.read_text(encoding="ascii"))
-        version = int(values["schema_version"])
-        if version > SCHEMA_VERSION:
-            raise LibraryVersionError(
-                f"{folder} was written by a newer Arrowlens (layout {version}, this one reads {SCHEMA_VERSION}); "
-                "update with pip install --upgrade arrowlens"
-            )
-        return _from_json(values)
-    except (FileNotFoundError, NotADirectoryError):
+        return _parsed(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if copy_of_settings(folder).is_file():
+            raise StorageError(f"{path} is lost; {_way_back(folder)}") from error
         return None
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}); check the permissions") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError(f"{path} is damaged ({error}); restore it from a backup") from error
+    except _MALFORMED as error:
+        raise StorageError(f"{path} is damaged ({error}); {_way_back(folder)}") from error
+
+
+def _parsed(path: Path) -> Settings:
+    values = json.loads(path.read_text(encoding="ascii"))
+    version = int(values["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise LibraryVersionError(
+            f"{path} was written by a newer Arrowlens (layout {version}, this one reads {SCHEMA_VERSION}); "
+            "update with pip install --upgrade arrowlens"
+        )
+    return _from_json(values)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -204,27 +236,106 @@ def write_settings(folder: Path, settings: Settings) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
         sync_folder(folder)
+        keep_copy(path, copy_of_settings(folder))
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
 
 
+def copy_of_settings(folder: Path) -> Path:
+    """Where the copy of a library's settings lies."""
+    return folder / COPIES / SETTINGS_NAME
+
+
+def restore_settings(folder: Path) -> bool:
+    """Put the copy of the settings in the place of settings that are lost or damaged; says whether it did so.
+
+    Raises:
+        LibraryVersionError: a newer Arrowlens wrote them. StorageError: the copy is damaged, too; the disk refused.
+    """
+    kept = copy_of_settings(folder)
+    try:
+        read_settings(folder)
+    except StorageError:
+        settings = _parsed(kept) if kept.is_file() else None
+        if settings is None:
+            raise
+        write_settings(folder, settings)
+        return True
+    return False
+
+
+def _way_back(folder: Path) -> str:
+    try:
+        _parsed(copy_of_settings(folder))
+    except (OSError, *_MALFORMED):
+        return "restore it from a backup"
+    return f"`arrowlens doctor --repair --library {folder}` restores it from its copy"
+
+
 def is_settings_file(name: str) -> bool:
     """Whether ``name`` is a settings file, complete or cut off."""
-    return name in (SETTINGS_NAME, SETTINGS_NAME + _PARTIAL)
+    return name in (SETTINGS_NAME, SETTINGS_NAME + _PARTIAL, COPIES)
 
 
 def _from_json(values: dict[str, Any]) -> Settings:
+    """Settings out of a file that anybody may have written: names in it become names of tables, so all are checked.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: something is missing, or of another form.
+    """
     return Settings(
-        schema_version=int(values["schema_version"]),
+        schema_version=_natural("schema_version", values["schema_version"]),
         models=_records(values["models"]),
-        window_s=float(values["window_s"]),
-        hop_s=float(values["hop_s"]),
-        roots=tuple(Root(**root) for root in values["roots"]),
-        mounts=tuple(values["mounts"]),
+        window_s=_seconds("window_s", values["window_s"]),
+        hop_s=_seconds("hop_s", values["hop_s"]),
+        roots=tuple(_root(**root) for root in values["roots"]),
+        mounts=tuple(_absolute("mount", mount) for mount in values["mounts"]),
         next_models=_records(values.get("next_models", {})),
-        retired=tuple(values.get("retired", ())),
+        retired=tuple(_checked("retired table", name, is_vector_table_name) for name in values.get("retired", ())),
     )
 
 
 def _records(values: Mapping[str, Any]) -> dict[str, ModelRecord]:
-    return {role: ModelRecord(**record) for role, record in values.items()}
+    return {_checked("role", role, lambda name: name in ROLES): _record(**record) for role, record in values.items()}
+
+
+def _record(digest: object, dimension: object, source: object = "", space: object = None) -> ModelRecord:
+    return ModelRecord(
+        _checked("digest", digest, is_digest),
+        _natural("dimension", dimension),
+        _checked("source", source, _is_text),
+        None if space is None else _checked("space", space, _is_text),
+    )
+
+
+def _root(root_id: object, path: object) -> Root:
+    return Root(_checked("root_id", root_id, is_root_id), _absolute("root", path))
+
+
+def _absolute(name: str, value: object) -> str:
+    path = _checked(name, value, lambda path: _is_text(path) and os.path.isabs(path) and "\0" not in path)  # noqa: PTH117
+    os.fsencode(path)  # raises ValueError: surrogates that stand for no byte
+    return path
+
+
+def _natural(name: str, value: object) -> int:
+    if type(value) is not int or not 1 <= value <= _LARGEST:
+        raise ValueError(f"{name} is {value!r:.80}")
+    return value
+
+
+def _seconds(name: str, value: object) -> float:
+    if type(value) not in (int, float) or not 0 < value < _LARGEST:  # type: ignore[operator]
+        raise ValueError(f"{name} is {value!r:.80}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _checked(name: str, value: Any, is_right: Callable[[Any], bool]) -> str:  # noqa: ANN401 - from JSON
+    if not is_right(value):
+        raise ValueError(f"{name} is {value!r:.80}")
+    text: str = value
+    return text

@@ -158,6 +158,16 @@ class MultimodalStorage(LibraryExaminer):
             self._tables.delete(THUMBNAIL_TABLE, "content_hash", unused.to_pylist())
         return n_deleted
 
+    def rebuild_indexes(self) -> None:
+        """Build the indexes of all tables anew from their rows, whatever state they are in.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            for name in self._tables.names():
+                self._tables.rebuild_indexes(name)
+
     def optimize(self, *, thorough: bool = True) -> None:
         """Compact the tables, build their indexes anew, drop old versions, and purge what was deleted.
 

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from arrowlens.errors import StorageError
+from arrowlens.store.copies import COPIES, keep_copy, write_durably
 from arrowlens.store.durable import Durable, sync_folder
 from arrowlens.store.index import MIN_ROWS
-from arrowlens.store.upkeep import Shape, Upkeep, shape_of
+from arrowlens.store.schema import is_table_name
+from arrowlens.store.upkeep import Shape, Upkeep, manifest_of, shape_of
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class Tables:
         """The tables there are, sorted; found by their folders, without importing lancedb."""
         try:
             names = [path.name.removesuffix(".lance") for path in self._folder.glob("*.lance")]
-            return sorted(name for name in names if self._exists(name))
+            return sorted(name for name in names if is_table_name(name) and self._exists(name))
         except OSError as error:
             raise StorageError(f"{self._folder} cannot be read ({error.strerror}); check the permissions") from error
 
@@ -133,7 +135,7 @@ class Tables:
             # An index on the key brings back duplicates under concurrent merges; the scan costs nothing.
             merge = merge.use_index(False)
             self.retried(lambda: merge.execute(rows))
-            self._durable.sync(self._path(name))
+            self._secure(name)
 
     def add_columns(self, name: str, schema: pa.Schema) -> None:
         """Give a table the columns of ``schema`` that it lacks, null in every row; a missing table stays missing.
@@ -149,7 +151,7 @@ class Tables:
             missing = [field for field in schema if field.name not in held]
             if missing:
                 self.retried(lambda: table.add_columns(missing))
-                self._durable.sync(self._path(name))
+                self._secure(name)
 
     def delete(self, name: str, column: str, values: Sequence[str]) -> None:
         """Delete the rows whose ``column`` is among ``values``.
@@ -163,7 +165,7 @@ class Tables:
                 assert table is not None
                 self._deleted_from.add(name)
                 self._delete_part(table, column, part)
-            self._durable.sync(self._path(name))
+            self._secure(name)
 
     def drop(self, name: str) -> None:
         """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been cut off.
@@ -179,6 +181,7 @@ class Tables:
                 if folder.exists():
                     folder.rename(doomed)
             self._durable.forget(folder)
+            shutil.rmtree(self._copies(name), ignore_errors=True)
             sync_folder(self._folder)
         self.forget(name)
 
@@ -195,6 +198,20 @@ class Tables:
                 is_purge_due = name in self._deleted_from
                 self.retried(lambda: upkeep.after_run(thorough=thorough, purge=is_purge_due))
                 self._deleted_from.discard(name)
+                self._secure(name)
+
+    def rebuild_indexes(self, name: str) -> None:
+        """Build the indexes of a table anew from its rows.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        with translated(f"{self._folder}: indexing {name}"):
+            upkeep = self._upkeep(name)
+            if upkeep is not None:
+                self.retried(upkeep.rebuild_indexes)
+                self._secure(name)
+                self.forget(name)  # what it read of the indexes before
 
     def keep_in_shape_meanwhile(self, name: str) -> None:
         """Index and compact a table that has grown, or fallen into too many parts, during a run.
@@ -206,6 +223,7 @@ class Tables:
             upkeep = self._upkeep(name)
             if upkeep is not None:
                 self.retried(upkeep.during_run)
+                self._secure(name)
 
     def shape(self, name: str) -> Shape | None:
         """How a table lies on disk, None for a missing one.
@@ -227,9 +245,10 @@ class Tables:
             return upkeep is not None and upkeep.is_due
 
     def recover(self, name: str) -> bool:
-        """Take back the newest version of a table if it cannot be read and the one before can; says whether it did so.
+        """Mend the newest version of a table if it cannot be read: from the copy of its manifest, or else take it back.
 
-        That is what a loss of power leaves that came between writing and syncing.
+        A version that must be taken back is what a loss of power leaves that came between writing and syncing.
+        Returns whether anything was done.
 
         Raises:
             StorageError: the table cannot be read, and the version before neither.
@@ -237,6 +256,8 @@ class Tables:
         try:
             self.read(name, _read_keys, 0)
         except StorageError:
+            if self._restore_manifest(name):
+                return True
             manifests = sorted((self._path(name) / "_versions").glob("*.manifest"))  # lance counts them down
             if len(manifests) < 2:
                 raise
@@ -252,6 +273,46 @@ class Tables:
             aside.unlink()
             return True
         return False
+
+    def _secure(self, name: str) -> None:
+        """Wait until a table is on the disk; then keep a copy of its newest manifest."""
+        folder = self._path(name)
+        self._durable.sync(folder)
+        table = self.table(name)
+        newest = None if table is None else manifest_of(folder, int(table.version))
+        if newest is not None:
+            keep_copy(newest, self._copies(name) / newest.name)
+
+    def _restore_manifest(self, name: str) -> bool:
+        """Put the copy of the newest manifest in its place; says whether the table can be read by it.
+
+        A copy of an earlier version is no use here: files of that version may have been pruned since.
+        """
+        versions = self._path(name) / "_versions"
+        newest = min(versions.glob("*.manifest"), default=None)
+        kept = next(self._copies(name).glob("*.manifest"), None)
+        if kept is None or (newest is not None and kept.name > newest.name):
+            return False
+        with translated(f"{self._folder}: restoring {name}"):
+            found = newest.read_bytes() if newest is not None and newest.name == kept.name else None
+            if found == kept.read_bytes():
+                return False
+            write_durably(versions / kept.name, kept.read_bytes())
+            self.forget(name)
+            try:
+                self.read(name, _read_keys, 0)
+            except StorageError:
+                if found is None:
+                    (versions / kept.name).unlink()
+                else:
+                    write_durably(versions / kept.name, found)
+                self.forget(name)
+                return False
+            return True
+
+    def _copies(self, name: str) -> Path:
+        self._path(name)  # checks the name
+        return self._folder / COPIES / name
 
     def table(self, name: str) -> LanceTable | None:
         """The handle of a table, None when there is no such table yet."""
@@ -288,6 +349,8 @@ class Tables:
         return next((self._path(name) / "_versions").glob("*.manifest"), None) is not None
 
     def _path(self, name: str) -> Path:
+        if not is_table_name(name):  # a name may come from a file: it must not lead out of the folder
+            raise StorageError(f"{self._folder}: {name!r:.80} is not a table; restore library.json from a backup")
         return self._folder / f"{name}.lance"
 
     def _upkeep(self, name: str) -> Upkeep | None:
@@ -359,7 +422,7 @@ def _cure(message: str) -> str:
     if "not found" in message or "no such file" in message:
         return "the library lacks files; restore it from a backup or index into a new one"
     if any(sign in message for sign in _CUT_OFF):
-        return "a write did not reach the disk whole; `arrowlens ingest` takes it back"
+        return "a write did not reach the disk whole; `arrowlens ingest` takes it back; so does `doctor --repair`"
     return "check the disk, then run again"
 
 

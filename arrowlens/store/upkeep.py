@@ -37,6 +37,7 @@ class Shape:
         n_rows: rows. n_fragments: files that a scan visits. n_largest: rows of the largest fragment.
         n_wasted: bytes that the newest version does not need; its indexes are left out.
         n_needed: bytes of its rows. has_deleted: whether deleted rows are still there.
+        n_versions: versions on disk; earlier ones may hold what was removed since.
     """
 
     n_rows: int
@@ -45,6 +46,7 @@ class Shape:
     n_wasted: int
     n_needed: int
     has_deleted: bool
+    n_versions: int = 1
 
     @property
     def is_wasteful(self) -> bool:
@@ -77,6 +79,7 @@ def shape_of(table: LanceTable, folder: Path) -> Shape:
         n_wasted=max(0, on_disk - needed),
         n_needed=needed,
         has_deleted=_has_deleted(folder),
+        n_versions=len(manifests(folder)),
     )
 
 
@@ -114,6 +117,15 @@ class Upkeep:
                 keep_words(self.table, anew=True)
                 self._compact()
 
+    def rebuild_indexes(self) -> None:
+        """Delete every index and build anew, from the rows, those that the table is to have."""
+        for index in self.table.list_indices():
+            self.table.drop_index(index.name)
+        self._keep_indexes(anew=True)
+        if WORDS in self.table.schema.names:
+            keep_words(self.table, anew=True)
+        self._compact()
+
     def during_run(self) -> None:
         """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
         self._keep_indexes(during_run=True)
@@ -144,7 +156,19 @@ class Upkeep:
         """
         self.table.optimize(cleanup_older_than=_FOR_EVER)
         self.durable.sync(self.folder)
+        self._forget_versions()
         self.table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
+
+    def _forget_versions(self) -> None:
+        """Delete the manifests of all versions but the newest, so that what only they name belongs to no version.
+
+        Lance prunes versions by their age, and would keep those that were written while the clock was ahead. Files of
+        no version it deletes whatever their age.
+        """
+        newest = manifest_of(self.folder, int(self.table.version))
+        for manifest in manifests(self.folder) if newest is not None else ():
+            if manifest != newest:
+                manifest.unlink()
 
     def _purge(self) -> None:
         """Compact a table that lance leaves alone since few of its rows are deleted.
@@ -159,6 +183,17 @@ class Upkeep:
             self._compact()
             if not _has_deleted(self.folder):
                 return
+
+
+def manifests(folder: Path) -> list[Path]:
+    """The manifests of a table's versions."""
+    return [path for path in (folder / "_versions").glob("*.manifest") if path.stem.isdecimal()]
+
+
+def manifest_of(folder: Path, version: int) -> Path | None:
+    """The manifest of a version, by either of the names that lance gives them; None where there is none."""
+    names = (f"{2**64 - 1 - version:020d}.manifest", f"{version}.manifest")
+    return next((path for name in names if (path := folder / "_versions" / name).exists()), None)
 
 
 def _is(column: str, value: str) -> Any:  # noqa: ANN401 - lancedb is not typed

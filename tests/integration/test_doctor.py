@@ -145,7 +145,7 @@ def test_a_change_of_models_that_was_not_completed(library_folder):
         ("notice", "change to other models, begun and not complete", "/some/folder")
     ]
     with storage.writing():
-        storage._save(dataclasses.replace(storage.settings, next_models={}, retired=("clip_embeddings__0",)))
+        storage._save(dataclasses.replace(storage.settings, next_models={}, retired=("clip_embeddings__00000000",)))
     assert ills(examine(library_folder)) == [("notice", "tables of earlier models", 1)]
 
 
@@ -176,6 +176,7 @@ def add(storage, prefix, n, seed):
     vectors = (centres[rng.integers(0, 4, n)] + 0.4 * rng.standard_normal((n, 48)) @ directions).astype(np.float32)
     names = [f"{prefix}{number:05d}" for number in range(n)]
     storage.upsert_vectors("clip", [VectorRow(m, m, "image", v) for m, v in zip(names, vectors, strict=True)])
+    storage.upsert_thumbnails(dict.fromkeys(names, b"\xff\xd8\xff\xd9"))
     common = {"root_id": root, "modality": "image", "state": "indexed"}
     storage.upsert_media([{"media_id": m, "content_hash": m, "path_bytes": m.encode(), **common} for m in names])
 

@@ -322,7 +322,7 @@ def test_what_a_loss_of_power_cuts_off_is_taken_back(tmp_path, table, part, rest
     assert "\n" not in message
     storage.repair()
     assert storage.search("clip", DIGEST, vector_of("1-3"), 1)["media_id"].to_pylist() == ["1-3"]
-    assert storage.statistics().images == (20 if table == "media" else 30)
+    assert storage.statistics().images == (20 if (table, part) == ("media", "data") else 30), "a manifest has a copy"
     commit(storage, [f"2-{number}" for number in range(10)])
     end_of_run(storage)
     assert storage.search("clip", DIGEST, vector_of("2-3"), 1)["media_id"].to_pylist() == ["2-3"]

@@ -1,0 +1,52 @@
+"""Checks a model's dimensions, which come from a file, before anything is built from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from arrowlens.encoders.core import ACTIVATIONS
+from arrowlens.encoders.model_directory import MAX_DIMENSION
+
+_MAX_LAYERS = 512
+_WORDS = {"activation": ACTIVATIONS, "pooling": ("argmax", "eos")}
+_NOT_ABOVE = (  # the first must not be larger than the second
+    ("max_length", "max_positions"),
+    ("patch_size", "image_size"),
+    ("max_audio_length", "max_positions"),
+)
+
+
+def check_dimensions(config: Any) -> None:  # noqa: ANN401 - any of the dataclasses
+    """Refuse what no model has.
+
+    Args:
+        config: a dataclass with the fields ``hidden_size``, ``num_heads`` and ``num_layers``.
+
+    Raises:
+        ValueError: a value has the wrong type or lies out of its range, or two do not fit together.
+    """
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if not _is_right(field.name, str(field.type), values[field.name]):
+            raise ValueError(f"{field.name} is {values[field.name]!r:.80}")
+    if config.hidden_size % config.num_heads:
+        raise ValueError(f"hidden_size {config.hidden_size} is no multiple of num_heads {config.num_heads}")
+    for small, large in _NOT_ABOVE:
+        if values.get(small, 0) > values.get(large, math.inf):
+            raise ValueError(f"{small} {values[small]} is larger than {large} {values[large]}")
+    for name in values:
+        if name.endswith("_id") and values[name] >= config.vocab_size:
+            raise ValueError(f"{name} {values[name]} is not below vocab_size {config.vocab_size}")
+
+
+def _is_right(name: str, kind: str, value: object) -> bool:
+    if value is None:
+        return kind.endswith("None")
+    if kind == "str":
+        return value in _WORDS[name]
+    if kind == "float":
+        return type(value) in (int, float) and 0 < value < 1  # type: ignore[operator]
+    largest = _MAX_LAYERS if name == "num_layers" else MAX_DIMENSION
+    return type(value) is int and (0 if name.endswith("_id") else 1) <= value <= largest
