@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from arrowlens.errors import ArrowlensError
 from arrowlens.library import Library
@@ -69,12 +68,6 @@ def is_signed_in() -> bool:
 def may_ingest() -> bool:
     """Whether visitors may add folders of this machine: not where everybody on the network gets in unasked."""
     return not os.environ.get(OPEN_VARIABLE)
-
-
-def session_id() -> str | None:
-    """What Streamlit calls the session of the page that runs; None where no page runs."""
-    context = get_script_run_ctx()
-    return context.session_id if context is not None else None
 
 
 @lru_cache(maxsize=4)

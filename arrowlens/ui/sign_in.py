@@ -97,8 +97,8 @@ class SignIn:
     def _signed_in(self, target: str, *, is_secure: bool) -> Response:
         response = redirect(target)
         for name, tokens, lifetime_s in (
-            (self._cookie, self._sessions, SESSION_S),
             (self._device_cookie, self._devices, DEVICE_S),
+            (self._cookie, self._sessions, SESSION_S),
         ):
             response.set_cookie(
                 name, tokens.token(), max_age=lifetime_s, httponly=True, samesite="strict", secure=is_secure

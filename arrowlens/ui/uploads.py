@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from streamlit import runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from arrowlens.ui.answers import line
 from arrowlens.ui.framework import MAX_UPLOAD_MB
@@ -100,10 +101,11 @@ class UploadLimits:
                 _files().remove_session_files(session)
 
 
-def drop_upload(session: str, file_id: str) -> None:
-    """Let go of a file that a session no longer needs."""
-    if runtime.exists():
-        _files().remove_file(session, file_id)
+def drop_upload(file_id: str) -> None:
+    """Let go of a file that the session whose page runs no longer needs."""
+    context = get_script_run_ctx(suppress_warning=True)
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        context.uploaded_file_mgr.remove_file(context.session_id, file_id)
 
 
 def _files() -> MemoryUploadedFileManager:

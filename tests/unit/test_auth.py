@@ -85,7 +85,7 @@ def ask(gate, path="/", kind="http", method="GET", form=None, client="192.0.2.1"
     asyncio.run(gate(scope, receive, send))
     if kind == "websocket":
         return sent[0]["type"]
-    answer = {name.decode(): value.decode() for name, value in reversed(sent[0]["headers"])}  # the first cookie counts
+    answer = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], answer, b"".join(message.get("body", b"") for message in sent[1:]).decode()
 
 

@@ -19,7 +19,7 @@ from arrowlens.ui.detail import show_large
 from arrowlens.ui.filters import facets, show_filters
 from arrowlens.ui.look import counted, empty_state, heading, plain, said_of
 from arrowlens.ui.question import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
-from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest, session_id
+from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
 from arrowlens.ui.uploads import drop_upload
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
@@ -107,9 +107,9 @@ def forget_upload() -> None:
     st.session_state.pop("example", None)
     turn = st.session_state.upload_turn
     for widget in (f"file-{turn}", f"microphone-{turn}"):
-        file, session = st.session_state.get(widget), session_id()
-        if file is not None and session is not None:
-            drop_upload(session, file.file_id)
+        file = st.session_state.get(widget)
+        if file is not None:
+            drop_upload(file.file_id)
     st.session_state.upload_turn += 1
 
 
