@@ -14,7 +14,7 @@ from arrowlens.ui.gate import Gate
 from arrowlens.ui.senders import Hosts, Senders
 from arrowlens.ui.sign_in import SignIn
 from arrowlens.ui.throttle import Attempts
-from arrowlens.ui.tokens import DEVICE_S, SESSION_S, Devices, Sessions
+from arrowlens.ui.tokens import SESSION_S, Sessions
 
 PASSWORD = "correct horse"
 
