@@ -30,7 +30,7 @@ class SparingStream:
                 left_out, self._started, self._n_written, self._n_left_out = self._n_left_out, now, 0, 0
                 if left_out:
                     self._stream.write(f"arrowlens: {left_out:,} characters of log were left out\n")
-            if self._n_written + len(text) > _MAX_CHARACTERS:
+            if self._n_left_out or self._n_written + len(text) > _MAX_CHARACTERS:
                 if not self._n_left_out:
                     self._stream.write("arrowlens: the log is too long; the rest of this minute is left out\n")
                 self._n_left_out += len(text)
