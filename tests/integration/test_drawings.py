@@ -117,12 +117,12 @@ class AsyncClient:
 
     async def status(self, path):
         scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
-        messages = []
+        messages, bodies = [], [b""]
 
         async def receive():
-            if messages:  # the client stays until it has its answer
+            if not bodies:  # the client stays until it has its answer
                 await asyncio.sleep(3600)
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": bodies.pop(), "more_body": False}
 
         async def send(message):
             messages.append(message)
