@@ -31,7 +31,9 @@ def test_others_need_one_or_are_told_to_do_without(hash_of, host, capsys):
 
 @pytest.mark.parametrize("option", ["--allowed-host photos.example", "--behind-proxy"])
 def test_what_is_passed_on_to_this_machine_needs_one_too(hash_of, option, tmp_path, capsys):
-    with pytest.raises(InputError, match=r"for a page that other machines reach, and there is no password: .*--no-auth"):
+    with pytest.raises(
+        InputError, match=r"for a page that other machines reach, and there is no password: .*--no-auth"
+    ):
         hash_of(option)
     assert hash_of(f"{option} --no-auth") is None
     assert "there is no password" in capsys.readouterr().err
