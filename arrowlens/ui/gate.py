@@ -140,7 +140,7 @@ def _policy(host: str, scripts: Sequence[str]) -> str:
     )  # for browsers that 'self' does not tell; no IPv6 here
     return (
         f"default-src 'self'; script-src 'self' 'unsafe-eval'{inline}; style-src 'self' 'unsafe-inline'; "
-        f"connect-src 'self'{sockets}; img-src 'self' data: blob:; media-src 'self' blob:; "
+        f"connect-src 'self' data: blob:{sockets}; img-src 'self' data: blob:; media-src 'self' data: blob:; "
         "font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
         "frame-ancestors 'self'"
     )
