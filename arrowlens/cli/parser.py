@@ -222,6 +222,11 @@ def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
         type=_host_name,
         help="a name that browsers reach this machine by, besides the address; may be given several times",
     )
+    command.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="a proxy passes requests on: believe its X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto",
+    )
     password = command.add_argument_group(
         "password", "for other addresses than this machine's own"
     ).add_mutually_exclusive_group()

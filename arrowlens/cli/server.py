@@ -51,11 +51,12 @@ def serve(library: Path, options: argparse.Namespace) -> int:
         "ARROWLENS_HOST": options.host,
         "ARROWLENS_PORT": str(options.port),
         "ARROWLENS_ALLOWED_HOSTS": " ".join(options.allowed_host),
+        "ARROWLENS_BEHIND_PROXY": "1" if options.behind_proxy else "",
     }
     inherited = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
     if password_hash is not None:
         given[PASSWORD_VARIABLE] = password_hash
-    if password_hash is None and not _is_loopback(options.host):
+    if password_hash is None and _is_reached_by_others(options):
         given["ARROWLENS_OPEN_TO_ALL"] = "1"
     if options.device is not None:
         given["ARROWLENS_DEVICE"] = options.device
@@ -84,10 +85,11 @@ def _password_hash(options: argparse.Namespace) -> str | None:
     Raises:
         InputError: there is none though others could reach the page, or it is no hash.
     """
-    is_loopback = _is_loopback(options.host)
+    is_open = _is_reached_by_others(options)
     if options.no_auth:
-        if not is_loopback:
-            note(f"arrowlens: anyone who reaches {options.host} sees this library: there is no password (--no-auth)")
+        if is_open:
+            place = f"{options.host} or what passes requests on to it" if _is_loopback(options.host) else options.host
+            note(f"arrowlens: anyone who reaches {place} sees this library: there is no password (--no-auth)")
         return None
     if options.password_file is not None:
         return read_hash(options.password_file)
@@ -96,12 +98,20 @@ def _password_hash(options: argparse.Namespace) -> str | None:
             return checked_hash(given)
         except InputError as error:
             raise InputError(f"{PASSWORD_VARIABLE}: {error}") from error
-    if is_loopback:
+    if not is_open:
         return None
+    reason = f"other machines can reach {options.host}"
+    if _is_loopback(options.host):
+        reason = "--allowed-host and --behind-proxy are for a page that other machines reach"
     raise InputError(
-        f"other machines can reach {options.host}, and there is no password: make one with "
+        f"{reason}, and there is no password: make one with "
         "`arrowlens ui --set-password FILE` and start with --password-file FILE, or let everybody in with --no-auth"
     )
+
+
+def _is_reached_by_others(options: argparse.Namespace) -> bool:
+    """Whether visitors may come from other machines: directly, or through a proxy or a tunnel on this one."""
+    return not _is_loopback(options.host) or bool(options.allowed_host) or options.behind_proxy
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,6 +18,8 @@ from arrowlens.search.results import Modality
 Mode = Literal["auto", "vector", "keyword"]
 Sort = Literal["relevance", "date"]
 DATED = 240  # results that are put in order of time: whole pages of 48, 40, 30, 24 and 20
+MAX_TEXT = 10_000  # characters of one text
+MAX_PARTS = 100  # texts and examples of one question
 _Item = TypeVar("_Item")
 _MOST = 2**31  # results: more than any library holds
 
@@ -60,8 +62,9 @@ class Query:
         encoded: vectors (d,) of its texts by the model's role and the text, where they are known already.
 
     Raises:
-        InputError: nothing to look for, an unusable weight, or a mode that does not go with the rest.
-        TextValidationError: a text without words.
+        InputError: nothing to look for, an unusable weight, a mode that does not go with the rest, or more than
+            ``MAX_PARTS`` parts.
+        TextValidationError: a text without words, or one of more than ``MAX_TEXT`` characters.
     """
 
     text: str | None = None
@@ -75,10 +78,14 @@ class Query:
     encoded: Mapping[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        plus, minus = listed(self.plus, "plus"), listed(self.minus, "minus")
+        n_parts = (self.text is not None) + len(plus) + len(minus) + len(self.like) + len(self.unlike)
+        if n_parts > MAX_PARTS:
+            raise InputError(f"the question has {n_parts:,} parts; leave out some, {MAX_PARTS} are allowed")
         if self.text is not None or not self.is_composed:
             object.__setattr__(self, "text", _text(self.text))
-        object.__setattr__(self, "plus", tuple(map(_text, listed(self.plus, "plus"))))
-        object.__setattr__(self, "minus", tuple(map(_text, listed(self.minus, "minus"))))
+        object.__setattr__(self, "plus", tuple(map(_text, plus)))
+        object.__setattr__(self, "minus", tuple(map(_text, minus)))
         if self.modality not in (None, *get_args(Modality)):
             raise InputError(f"the kind is {self.modality!r}; it is 'image', 'audio' or None for both")
         if self.mode not in get_args(Mode):
@@ -157,7 +164,9 @@ def listed(values: Iterable[_Item], name: str) -> tuple[_Item, ...]:
 def _text(text: object) -> str:
     """A text in which bytes of a name that are not UTF-8 stand as the library has them: ``\\xNN``."""
     if not isinstance(text, str) or not text.strip():
-        raise TextValidationError(f"the text is {text!r}; say in words what to look for")
+        raise TextValidationError(f"the text is {text!r:.60}; say in words what to look for")
+    if len(text) > MAX_TEXT:
+        raise TextValidationError(f"the text has {len(text):,} characters; shorten it, {MAX_TEXT:,} are allowed")
     try:
         return as_stored(text)
     except ValueError:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import streamlit as st
 
 from arrowlens.ui import look, panels
-from arrowlens.ui.auth import LOGOUT
 from arrowlens.ui.session import is_signed_in
+from arrowlens.ui.sign_in import LOGOUT
 
 st.set_page_config(page_title="Arrowlens", page_icon=look.ICON, layout="wide")
 st.html(look.STYLE)

@@ -1,14 +1,19 @@
 """Waveforms and spectrograms of recordings as PNGs over HTTP, by media id: drawn when they come into sight, then kept.
 
+They are drawn by threads of their own, a few at a time, and clients take turns: a page full of long recordings holds up
+no other request, and other visitors' drawings by one drawing at most.
 ``/waveform/{media_id}`` is on nothing, so that it suits light and dark; ``/spectrogram/{media_id}`` has low frequencies
 at the bottom. Of a recording that cannot be read, a picture with a word to that effect, which takes the same place.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
-import threading
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -17,9 +22,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from arrowlens.errors import ArrowlensError, MediaError
+from arrowlens.errors import ArrowlensError, FileChangedError, MediaError
 from arrowlens.search import Hit, printable
 from arrowlens.ui.session import shared_library
+from arrowlens.ui.throttle import Turns
 
 _HEIGHT = 64  # pixels of a waveform
 _COLOUR = (92, 124, 250)
@@ -31,7 +37,7 @@ _GUARDED = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy":
 _IN_WORDS = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 64" width="300" height="64">
 <text x="150" y="37" fill="#868e96" font-family="sans-serif" font-size="14" text-anchor="middle">cannot be drawn</text>
 </svg>"""
-_drawing = threading.Semaphore(2)  # decoding is work for a whole core
+_N_AT_A_TIME = 2  # decoding is work for a whole core, and uploads are decoded as well
 
 
 def waveform_url(hit: Hit) -> str:
@@ -46,47 +52,55 @@ def spectrogram_url(hit: Hit) -> str:
 
 def drawing_routes() -> list[Route]:
     """The routes of this module."""
-    return [Route("/waveform/{media_id}", _waveform), Route("/spectrogram/{media_id}", _spectrogram)]
+    drawings = Drawings()
+    return [Route(f"/{kind}/{{media_id}}", partial(drawings.answer, kind)) for kind in _KINDS]
 
 
-async def _waveform(request: Request) -> Response:
-    return await _answer("waveform", request)
+class Drawings:
+    """Answers with drawings, and keeps them by what the library knows of a file, whatever an address says besides."""
 
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, str | None], bytes] = OrderedDict()  # by kind, media id and content
+        self._turns = Turns(_N_AT_A_TIME)
+        self._threads = ThreadPoolExecutor(_N_AT_A_TIME, "draw")
 
-async def _spectrogram(request: Request) -> Response:
-    return await _answer("spectrogram", request)
+    async def answer(self, kind: str, request: Request) -> Response:
+        """The drawing of the recording that an address names."""
+        media_id = request.path_params["media_id"]
+        client = request.client.host if request.client is not None else ""
+        try:
+            hits = await run_in_threadpool(lambda: shared_library().hits([media_id]))
+            if not hits:
+                return _refusal(404, f"the library holds no file {media_id!r:.60}; search again")
+            png = await self._drawn(kind, hits[0], client)
+        except FileChangedError as error:
+            return _refusal(410, str(error))
+        except MediaError:
+            return Response(_IN_WORDS, media_type="image/svg+xml", headers=_kept_for(_WORDS_KEPT_S))
+        except ArrowlensError as error:
+            return _refusal(503, str(error))
+        return Response(png, media_type="image/png", headers=_kept_for(_KEPT_S))
 
-
-async def _answer(kind: str, request: Request) -> Response:
-    media_id, content_hash = request.path_params["media_id"], request.query_params.get("of", "")
-    try:
-        png = await run_in_threadpool(lambda: _drawn(kind, media_id, content_hash))
-    except MediaError as error:
-        if not await run_in_threadpool(lambda: shared_library().hits([media_id])):
-            return _refusal(404, error)
-        return Response(_IN_WORDS, media_type="image/svg+xml", headers=_kept_for(_WORDS_KEPT_S))
-    except ArrowlensError as error:
-        return _refusal(503, error)
-    return Response(png, media_type="image/png", headers=_kept_for(_KEPT_S))
+    async def _drawn(self, kind: str, hit: Hit, client: str) -> bytes:
+        key = (kind, hit.media_id, hit.content_hash)
+        if key not in self._kept:
+            async with self._turns.turn(client):
+                if key not in self._kept:  # it may have been drawn while this one waited
+                    draw = partial(_KINDS[kind], hit.media_id)
+                    self._kept[key] = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
+            while len(self._kept) > _N_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
 
 def _kept_for(seconds: int) -> dict[str, str]:
     return {**_GUARDED, "Cache-Control": f"private, max-age={seconds}"}
 
 
-def _refusal(status: int, error: ArrowlensError) -> Response:
-    line = printable(" ".join(str(error).split()))
+def _refusal(status: int, message: str) -> Response:
+    line = printable(" ".join(message.split()))
     return PlainTextResponse(f"{line}\n", status, {**_GUARDED, "Cache-Control": "no-store"})
-
-
-@lru_cache(maxsize=_N_KEPT)
-def _drawn(kind: str, media_id: str, content_hash: str) -> bytes:
-    """The PNG of a recording; ``content_hash`` only tells its contents apart."""
-    library = shared_library()
-    with _drawing:
-        if kind == "waveform":
-            return waveform_png(library.waveform(media_id))
-        return spectrogram_png(library.spectrogram(media_id))
 
 
 def waveform_png(peaks: np.ndarray) -> bytes:
@@ -111,3 +125,9 @@ def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+_KINDS: dict[str, Callable[[str], bytes]] = {
+    "waveform": lambda media_id: waveform_png(shared_library().waveform(media_id)),
+    "spectrogram": lambda media_id: spectrogram_png(shared_library().spectrogram(media_id)),
+}

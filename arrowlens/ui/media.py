@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from arrowlens.errors import ArrowlensError, MediaError
+from arrowlens.errors import ArrowlensError, FileChangedError, MediaError
 from arrowlens.search import Hit, Member, printable
 from arrowlens.ui.session import shared_library
 
@@ -97,6 +97,8 @@ async def original(request: Request) -> Response:
     stack = ExitStack()
     try:
         opened = await run_in_threadpool(lambda: _opened(stack, request.path_params["media_id"]))
+    except FileChangedError as error:
+        return _refusal(410, str(error))
     except MediaError as error:
         return _refusal(404, str(error))
     except ArrowlensError as error:

@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar, get_args
 
+from arrowlens.errors import InputError
 from arrowlens.search import Condition
+from arrowlens.search.query import MAX_PARTS, MAX_TEXT
 from arrowlens.search.results import Modality
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES
 
@@ -151,7 +153,15 @@ class Question:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Sequence[str]]) -> Question:
-        """What ``to_params`` gives back; what of an address makes no sense is passed over."""
+        """What ``to_params`` gives back; what of an address makes no sense is passed over.
+
+        Raises:
+            InputError: a text of more than ``MAX_TEXT`` characters, or more than ``MAX_PARTS`` parts.
+        """
+        if sum(len(params.get(role, ())) for role in get_args(Role)) > MAX_PARTS:
+            raise InputError(f"the question has more than {MAX_PARTS} parts; go back and leave out some")
+        if any(len(text) > MAX_TEXT for name in ("q", *get_args(Role)) for text in params.get(name, ())):
+            raise InputError(f"a text of the question has more than {MAX_TEXT:,} characters; go back and shorten it")
 
         def last(name: str) -> str:
             return params[name][-1] if params.get(name) else ""

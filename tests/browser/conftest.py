@@ -84,16 +84,24 @@ def server(library_path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def serving(library: Path, *options: str | Path) -> Iterator[str]:
-    """A server of its own for a library; gives its address."""
+def serving(
+    library: Path, *options: str | Path, log: Path | None = None, folder: Path | None = None, **variables: str
+) -> Iterator[str]:
+    """A server of its own for a library; gives its address.
+
+    ``log`` takes what it prints, ``folder`` is where it is started, ``variables`` are added to its environment.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [COMMAND, "ui", "--library", library, "--port", str(port), *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with (log or Path(os.devnull)).open("wb") as output:
+        process = subprocess.Popen(
+            [COMMAND, "ui", "--library", library, "--port", str(port), *options],
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env={**os.environ, **variables},
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         wait_until_healthy(address, process)

@@ -187,11 +187,11 @@ def test_a_decoder_that_hangs_holds_up_neither_the_server_nor_its_end(server, li
     process, address = server
     with Library.open(library_path) as library:
         (held,) = library.newest()
-    assert _fetched(f"{address}/waveform/{held.media_id}?of=1")
+    assert _fetched(f"{address}/waveform/{held.media_id}")
     (worker,) = workers_of(process.pid)
     os.kill(worker, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as threads:
-        hung = threads.submit(_fetched, f"{address}/waveform/{held.media_id}?of=2")
+        hung = threads.submit(_fetched, f"{address}/spectrogram/{held.media_id}")
         time.sleep(1.0)
         assert _fetched(f"{address}/_stcore/health")
         assert not hung.done()

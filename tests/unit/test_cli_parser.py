@@ -35,6 +35,7 @@ DOCUMENTED = {
     "ui --library DIR --host 127.0.0.1 --port 8501": commands.ui,
     "ui --host 0.0.0.0 --password-file FILE --allowed-host a.example --allowed-host 192.0.2.7": commands.ui,
     "ui --host 0.0.0.0 --no-auth": commands.ui,
+    "ui --password-file FILE --behind-proxy": commands.ui,
     "ui --set-password FILE": commands.ui,
 }
 
@@ -60,6 +61,7 @@ def test_defaults():
     options = build_parser().parse_args(["ui"])
     assert (options.host, options.port) == ("127.0.0.1", 8501)
     assert (options.allowed_host, options.password_file, options.no_auth) == ([], None, False)
+    assert not options.behind_proxy
     options = build_parser().parse_args(["convert", "clip", "x", "--output", "y"])
     assert (options.dtype, options.format, options.verify) == ("float16", "arrow", True)
 

@@ -29,6 +29,18 @@ def test_others_need_one_or_are_told_to_do_without(hash_of, host, capsys):
     assert "there is no password" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--allowed-host photos.example", "--behind-proxy"])
+def test_what_is_passed_on_to_this_machine_needs_one_too(hash_of, option, tmp_path, capsys):
+    with pytest.raises(
+        InputError, match=r"for a page that other machines reach, and there is no password: .*--no-auth"
+    ):
+        hash_of(option)
+    assert hash_of(f"{option} --no-auth") is None
+    assert "there is no password" in capsys.readouterr().err
+    write_hash(tmp_path / "p", hash_password("correct horse"))
+    assert hash_of(f"{option} --password-file {tmp_path / 'p'}") is not None
+
+
 def test_it_comes_from_a_file_or_from_the_environment(hash_of, tmp_path, monkeypatch):
     stored = hash_password("correct horse")
     write_hash(tmp_path / "p", stored)

@@ -11,7 +11,7 @@ import streamlit as st
 
 from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.search import Example, Hit, printable
-from arrowlens.search.query import DATED
+from arrowlens.search.query import DATED, MAX_TEXT
 from arrowlens.store import Facets
 from arrowlens.ui.asking import Answer, Examples, answer, is_asked
 from arrowlens.ui.cards import show_groups
@@ -20,6 +20,7 @@ from arrowlens.ui.filters import facets, show_filters
 from arrowlens.ui.look import counted, empty_state, heading, plain, said_of
 from arrowlens.ui.question import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
 from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
+from arrowlens.ui.uploads import drop_upload
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
 ORDERS: dict[Order, str] = {"relevance": "Best first", "date": f"Best {DATED}, by date"}
@@ -61,6 +62,7 @@ def show_question(library: Library, question: Question, counts: Facets) -> None:
     st.text_input(
         "Search by words",
         placeholder="What are you looking for? For example: a red bicycle",
+        max_chars=MAX_TEXT,
         key="words",
         on_change=lambda: change(text=st.session_state.words.strip()),
         label_visibility="collapsed",
@@ -70,7 +72,9 @@ def show_question(library: Library, question: Question, counts: Facets) -> None:
         with st.popover("Refine", help="Add or subtract something"):
             for role, label, hint in (("more", "Also", "a dog"), ("less", "But without", "people")):
                 key = f"add-{role}"
-                st.text_input(label, placeholder=hint, key=key, on_change=add_text, args=(role, key))
+                st.text_input(
+                    label, placeholder=hint, max_chars=MAX_TEXT, key=key, on_change=add_text, args=(role, key)
+                )
             show_weights(question)
         with st.popover("By example", help="Find what looks or sounds like a file or a recording of yours"):
             show_uploads()
@@ -101,6 +105,11 @@ def show_uploads() -> None:
 def forget_upload() -> None:
     """Take the uploaded example away."""
     st.session_state.pop("example", None)
+    turn = st.session_state.upload_turn
+    for widget in (f"file-{turn}", f"microphone-{turn}"):
+        file = st.session_state.get(widget)
+        if file is not None:
+            drop_upload(file.file_id)
     st.session_state.upload_turn += 1
 
 

@@ -1,0 +1,65 @@
+"""Signed cookies: who is signed in, and which browsers were signed in before."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+
+SESSION_S = 7 * 24 * 3600
+DEVICE_S = 365 * 24 * 3600
+
+
+class Tokens:
+    """Texts that nobody else can make, each valid for a time.
+
+    Args:
+        key: signs them. lifetime_s: seconds. clock: seconds since 1970.
+    """
+
+    def __init__(self, key: bytes, lifetime_s: int, clock: Callable[[], float] = time.time) -> None:
+        self._key, self._lifetime_s, self._clock = key, lifetime_s, clock
+
+    def token(self) -> str:
+        """A new one: ``expiry.nonce.signature``."""
+        body = f"{int(self._clock()) + self._lifetime_s}.{secrets.token_hex(16)}"
+        return f"{body}.{self._sign(body)}"
+
+    def holds(self, token: str) -> bool:
+        """Whether a token was signed with this key and has not expired."""
+        body, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(body).encode()):
+            return False
+        return int(body.partition(".")[0]) > self._clock()
+
+    def _sign(self, body: str) -> str:
+        return hmac.new(self._key, body.encode("utf-8", "replace"), "sha256").hexdigest()
+
+
+class Sessions(Tokens):
+    """Tokens whose bearer is signed in; their key ends with the process."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(secrets.token_bytes(32), SESSION_S, clock)
+        self._ended: dict[str, int] = {}  # tokens that were signed out, and when they would have ended
+
+    def holds(self, token: str) -> bool:
+        """Whether a token was signed with this key, has not expired, and was not signed out."""
+        return super().holds(token) and token not in self._ended
+
+    def end(self, token: str) -> None:
+        """Sign its bearer out; ``token`` is one that ``holds``."""
+        now = self._clock()
+        self._ended = {each: until for each, until in self._ended.items() if until > now}
+        self._ended[token] = int(token.partition(".")[0])
+
+
+class Devices(Tokens):
+    """Tokens of browsers that signed in before. They open nothing: wrong passwords are counted apart for each of them.
+
+    Their key comes from the password's hash, so that they outlive the process and end with the password.
+    """
+
+    def __init__(self, password_hash: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(hmac.digest(password_hash.encode(), b"arrowlens device", "sha256"), DEVICE_S, clock)
