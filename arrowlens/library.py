@@ -386,7 +386,7 @@ class Library(LibraryContents):
         """
         from arrowlens.doctor import Doctor  # deferred: searches need none
 
-        Doctor(self._storage, self._serving.provider).repair()
+        Doctor(self._storage, self._serving.provider, self._guard or directly).repair()
 
     def _example(self, like: StrPath | Hit | Example) -> Example:
         if isinstance(like, Example):
