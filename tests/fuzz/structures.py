@@ -23,7 +23,20 @@ from tests.signals import samples
 
 _MAX_BYTES = 2 << 20
 _EXTREMES = [0, 1, 2, 255, 256, 65_535, 65_536, 2**24 - 1, 2**28, 2**30, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
-_SIZES = [1, 2, 3, 7, 16, 1000, 4096, 30_000, 60_000, 70_000]  # of pictures and of tiles: within and beyond the limits
+_SIZES = [
+    1,
+    2,
+    3,
+    7,
+    16,
+    255,
+    1000,
+    1400,
+    4096,
+    30_000,
+    60_000,
+    70_000,
+]  # of pictures and tiles, within limits and beyond
 
 _NAMES = {
     "png": "png",
@@ -77,7 +90,28 @@ _FIELDS: dict[bytes, list[tuple[int, int]]] = {
     b"\0": [(0, 2), (2, 2), (4, 3), (7, 3), (10, 3), (13, 1), (14, 4)],
     b"\4": [(0, 4), (4, 4)],
     b"\6": [(0, 4), (4, 4), (8, 4)],
-    b"IFD": [],
+}
+# Part -> (offset, bytes) of width and height, and of the width and height of its tiles.
+_SHAPES: dict[bytes, tuple[list[tuple[int, int]], list[tuple[int, int]]]] = {
+    b"IHDR": ([(0, 4), (4, 4)], []),
+    b"ihdr": ([(4, 4), (0, 4)], []),
+    b"ispe": ([(4, 4), (8, 4)], []),
+    b"VP8X": ([(4, 3), (7, 3)], []),
+    b"\xff\x51": ([(2, 4), (6, 4)], [(18, 4), (22, 4)]),
+    **{bytes([0xFF, marker]): ([(3, 2), (1, 2)], []) for marker in (0xC0, 0xC1, 0xC2)},
+}
+_TIFF_SHAPE = ([256, 257], [322, 323])  # tags; a strip's rows are a tile's height
+_TIFF_ROWS = 278
+# Part -> (offset, bytes) of how many rows, samples or frames it claims.
+_COUNTS: dict[bytes, tuple[int, int]] = {
+    **dict.fromkeys((b"trun", b"stts", b"stsc", b"stco", b"ctts", b"elst"), (4, 4)),
+    b"stsz": (8, 4),
+    b"acTL": (0, 4),
+    b"iinf": (4, 2),
+    b"iloc": (6, 2),
+    b"fact": (0, 4),
+    b"COMM": (2, 4),
+    b"strh": (32, 4),
 }
 
 
@@ -167,6 +201,58 @@ def _set_field(root: Part, name: str, rng: np.random.Generator) -> None:
     part.body = part.body[:at] + value.to_bytes(size, order) + part.body[at + size :]
 
 
+def _set_shape(root: Part, name: str, rng: np.random.Generator) -> None:
+    """Another size of the picture, and of its tiles, which together say what a decoder allocates."""
+    width = int(rng.choice([1, 16, 255, 1000, 1400, 30_000]))
+    height = int(rng.choice([width, 1, 255, 1000]))
+    tile = int(rng.choice([1, 2, 16, 1024, 60_000]))
+    if format_of(name) == "tiff":
+        _set_tiff_shape(root, width, height, tile)
+    for part in root.walk():
+        if part.name in _SHAPES:
+            sides, tiles = _SHAPES[part.name]
+            for fields, values in ((sides, (width, height)), (tiles, (tile, tile))):
+                for (at, size), value in zip(fields, values, strict=False):
+                    if at + size <= len(part.body):
+                        part.body = (
+                            part.body[:at]
+                            + value.to_bytes(size, FORMATS[format_of(name)].order)
+                            + part.body[at + size :]
+                        )
+    if not any(part.name in _SHAPES for part in root.walk()):
+        _set_field(root, name, rng)
+
+
+def _set_tiff_shape(root: Part, width: int, height: int, tile: int) -> None:
+    order = "little" if root.head == b"<" else "big"
+    values = dict(zip(_TIFF_SHAPE[0], (width, height), strict=True)) | dict.fromkeys(
+        (*_TIFF_SHAPE[1], _TIFF_ROWS), tile
+    )
+    for part in root.walk():
+        tag = int.from_bytes(part.name, order) if len(part.name) == 2 else 0
+        if tag in values:
+            part.head, part.body = (4).to_bytes(2, order), values[tag].to_bytes(4, order)
+
+
+def _claim_many(root: Part, name: str, rng: np.random.Generator) -> None:
+    """Tables each of which claims as many rows as the file could hold; together, far more."""
+    total = sum(len(part.body) for part in root.walk()) + len(root.body)
+    tables = [part for part in root.walk() if part.name in _COUNTS]
+    if not tables:
+        _set_field(root, name, rng)
+        return
+    part = tables[rng.integers(len(tables))]
+    at, size = _COUNTS[part.name]
+    value = min(total // int(rng.choice([1, 2, 10])), (1 << 8 * size) - 1)
+    part.body = part.body[:at] + value.to_bytes(size, FORMATS[format_of(name)].order) + part.body[at + size :]
+    if rng.integers(2):
+        part.body = part.body[: at + size]
+    for parent in (root, *root.walk()):
+        if part in parent.parts:
+            parent.parts += [copy.deepcopy(part) for _ in range(int(rng.choice([0, 20, 500])))]
+            break
+
+
 def _duplicate(root: Part, name: str, rng: np.random.Generator) -> None:
     if place := _parent_and_place(root, rng):
         parent, at = place
@@ -246,7 +332,22 @@ def _change_inner(root: Part, name: str, rng: np.random.Generator) -> None:
 
 
 _CHANGES: list[Callable[[Part, str, np.random.Generator], None]] = [
-    *(_claim, _claim, _set_field, _set_field, _set_field, _duplicate, _drop, _move, _nest, _splice, _grow, _cut, _flip),
+    *(
+        _claim,
+        _claim,
+        _set_field,
+        _set_field,
+        _set_shape,
+        _claim_many,
+        _duplicate,
+        _drop,
+        _move,
+        _nest,
+        _splice,
+        _grow,
+        _cut,
+        _flip,
+    ),
     _change_inner,
 ]
 

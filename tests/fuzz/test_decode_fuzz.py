@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from arrowlens.media import decode
+from tests.film_factory import film_bytes
 from tests.fuzz.campaign import N_INPUTS, Findings, run_campaign
 from tests.fuzz.mutations import mutated, seeds
 from tests.fuzz.parts import FORMATS
@@ -60,3 +61,12 @@ def test_containers_are_taken_apart_and_put_together_without_loss() -> None:
         np.testing.assert_array_equal(one, other)
     assert [structured(number) for number in range(50)] == [structured(number) for number in range(50)]
     assert sum(structured(number)[1] != samples[structured(number)[0]] for number in range(100)) > 90
+
+
+@pytest.mark.parametrize("file_format", ["mkv", "webm"])
+def test_matroska_is_read_whatever_the_bytes_that_its_sizes_take(file_format: str) -> None:
+    root = FORMATS["ebml"].parse(film_bytes(file_format, 1, 0.3))
+    for part in root.walk():
+        part.head = b"\x08"
+    decoded = decode("x", data=FORMATS["ebml"].write(root))
+    assert (decoded.reason, decoded.format) == (None, file_format)
