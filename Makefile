@@ -7,7 +7,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz lint fix bench bench-index bench-plots train-demo eval-demo fit-relevance ui clean
+.PHONY: demo test soak fuzz package lint fix bench bench-index bench-plots train-demo eval-demo fit-relevance ui clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,10 @@ soak: $(VENV)/installed-dev
 FUZZ_INPUTS ?= 5000
 fuzz: $(VENV)/installed-dev
 	FUZZ_INPUTS=$(FUZZ_INPUTS) $(BIN)/pytest -m fuzz --timeout 3600 tests/fuzz
+
+# A wheel and a source distribution, installed into a fresh environment outside this folder, and searched with.
+package: $(VENV)/installed-dev
+	$(BIN)/python -m tests.packaging
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
