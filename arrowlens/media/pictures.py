@@ -28,8 +28,9 @@ from arrowlens.media.colour_codes import nclx_of, profile_for
 from arrowlens.media.colours import ToRgb
 from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.heif import HeifPicture
-from arrowlens.media.picture_headers import check_picture_header, check_size, say_megapixels, without_texts
+from arrowlens.media.picture_headers import check_picture_header, check_size, say_megapixels
 from arrowlens.media.picture_metadata import about_picture, orientation, read_exif
+from arrowlens.media.png import without_damaged_chunks, without_texts
 from arrowlens.media.pnm import ScaledPnm, open_pnm
 from arrowlens.media.unpacking import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_for, make_thumbnail, unpack
 
@@ -100,6 +101,8 @@ def read_picture(
         Exception: whatever else Pillow raises on a damaged file.
     """
     check_picture_header(data, file_format, limits)
+    if file_format == "png":
+        data = without_damaged_chunks(data)
     longer_side = THUMBNAIL_SIDE if thumbnail else 1
     image, (width, height), scale = _load(data, file_format, limits, min_side, longer_side)
     exif = read_exif(image)

@@ -6,57 +6,39 @@ decodes in processes of their own. Python's side must never fail. FUZZ_FIRST=100
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import subprocess
-import sys
 import warnings
-from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arrowlens.media import decode
+from tests.film_factory import film_bytes
+from tests.fuzz.campaign import N_INPUTS, Findings, run_campaign
 from tests.fuzz.mutations import mutated, seeds
+from tests.fuzz.parts import FORMATS
+from tests.fuzz.structures import format_of, samples_of_structure, structured
 
-N_INPUTS = int(os.environ.get("FUZZ_INPUTS", "200"))
-FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
-N_PROCESSES = 2
-MOST_WALL_SECONDS = 60.0  # without an outcome: a hang
-MOST_SECONDS = 10.0  # of a processor
-MOST_MEMORY = 1024**3  # bytes
 MOST_CRASHES = 0.01  # of the inputs
-
-
-@dataclass
-class Findings:
-    n_contents: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
-    crashes: list[str] = field(default_factory=list)
-    memory: int = 0
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
-def test_mutated_files_give_contents_or_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    findings = Findings()
-    workers = [_Worker(FIRST + start, findings) for start in range(N_PROCESSES)]
-    while steps := [worker.step() for worker in workers]:
-        if not any(steps):
-            break
+@pytest.mark.parametrize(("source", "readable"), [("bytes", 0.02), ("structure", 0.1)])
+def test_mutated_files_give_contents_or_a_reason_within_their_memory(
+    source: str, readable: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings = run_campaign(source)
     with capsys.disabled():
-        print(f"\n{N_INPUTS} mutated files: {findings.n_contents} readable, {sum(findings.reasons.values())} refused, ")
-        print(f"{len(findings.crashes)} crashed or hung a native decoder, {findings.memory / 2**20:,.0f} MB at most")
-        for crash in findings.crashes:
-            print(f"  {crash}")
+        print(f"\n{source}: {findings.summary()}")
+    _check(findings, readable)
+
+
+def _check(findings: Findings, readable: float) -> None:
     assert not findings.faults
-    assert findings.n_contents + sum(findings.reasons.values()) + len(findings.crashes) == N_INPUTS
+    assert findings.n_outcomes == N_INPUTS
     assert len(findings.crashes) <= max(1, MOST_CRASHES * N_INPUTS)
-    assert findings.n_contents > 0.02 * N_INPUTS  # mutations that are only ever refused at the door find nothing
-    assert findings.memory < MOST_MEMORY
+    # Mutations that are only ever refused at the door find nothing.
+    assert findings.n_contents > readable * N_INPUTS
 
 
 def test_every_seed_is_readable_and_mutations_are_deterministic() -> None:
@@ -67,73 +49,24 @@ def test_every_seed_is_readable_and_mutations_are_deterministic() -> None:
     assert sum(mutated(number)[1] != seeds()[mutated(number)[0]] for number in range(100)) > 95
 
 
-class _Worker:
-    """One process at a time that decodes every N_PROCESSES-th file; a new one after a crash or a hang."""
+def test_containers_are_taken_apart_and_put_together_without_loss() -> None:
+    samples = samples_of_structure()
+    for name, data in samples.items():
+        root = FORMATS[format_of(name)].parse(data)
+        before, after = decode("x", data=data), decode("x", data=FORMATS[format_of(name)].write(root))
+        assert (before.reason, after.reason) == (None, None), name
+        assert len(list(root.walk())) > 1, name
+        assert (before.title, before.metadata) == (after.title, after.metadata), name
+        one, other = (before.pixels, after.pixels) if before.modality == "image" else (before.samples, after.samples)
+        np.testing.assert_array_equal(one, other)
+    assert [structured(number) for number in range(50)] == [structured(number) for number in range(50)]
+    assert sum(structured(number)[1] != samples[structured(number)[0]] for number in range(100)) > 90
 
-    def __init__(self, first: int, findings: Findings) -> None:
-        self._next = first
-        self._findings = findings
-        self._process: subprocess.Popen[bytes] | None = None
-        self._buffer = b""
 
-    def step(self) -> bool:
-        """Take one line; whether there is more to come."""
-        if self._process is None:
-            if self._next >= FIRST + N_INPUTS:
-                return False
-            self._start()
-        line = self._line()
-        if line is None:
-            self._ended()
-        elif line[:1] == b"{":
-            self._outcome(json.loads(line))
-        else:
-            self._next = int(line)
-        return True
-
-    def _start(self) -> None:
-        arguments = [str(self._next), str(N_PROCESSES), str(FIRST + N_INPUTS)]
-        program = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.decoding", *arguments]
-        self._process = subprocess.Popen(program, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-        self._buffer = b""
-        self._is_at_work = False
-
-    def _line(self) -> bytes | None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._process.stdout], [], [], MOST_WALL_SECONDS)
-            part = os.read(self._process.stdout.fileno(), 65536) if ready else b""
-            if not ready:
-                self._process.kill()
-            if not part:
-                return None
-            self._buffer += part
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        self._is_at_work = line[:1] != b"{"
-        return line
-
-    def _outcome(self, outcome: dict) -> None:
-        findings, number = self._findings, self._next
-        if outcome["reason"] is None:
-            findings.n_contents += 1
-        else:
-            findings.reasons[outcome["reason"]] += 1
-        if outcome["fault"]:
-            findings.faults.append(f"input {number} ({outcome['name']}): {outcome['fault']}")
-        if outcome["seconds"] > MOST_SECONDS:
-            findings.faults.append(f"input {number} ({outcome['name']}): took {outcome['seconds']:.0f} s")
-        findings.memory = max(findings.memory, outcome["memory"])
-        self._next = number + N_PROCESSES
-
-    def _ended(self) -> None:
-        assert self._process is not None
-        self._process.stdout.close()
-        status = self._process.wait()
-        self._process = None
-        if self._is_at_work:
-            self._findings.crashes.append(f"input {self._next} ({mutated(self._next)[0]}): status {status}")
-            self._next += N_PROCESSES
-        elif status != 0:
-            self._findings.faults.append(f"the process before input {self._next} ended with {status}")
-            self._next += N_PROCESSES
+@pytest.mark.parametrize("file_format", ["mkv", "webm"])
+def test_matroska_is_read_whatever_the_bytes_that_its_sizes_take(file_format: str) -> None:
+    root = FORMATS["ebml"].parse(film_bytes(file_format, 1, 0.3))
+    for part in root.walk():
+        part.head = b"\x08"
+    decoded = decode("x", data=FORMATS["ebml"].write(root))
+    assert (decoded.reason, decoded.format) == (None, file_format)

@@ -34,6 +34,8 @@ def test_commands_are_real(document: str, command: str) -> None:
         assert command in {
             "python3 -m venv .venv",
             ".venv/bin/pip install --constraint constraints.txt --editable .",
+            "uv tool install --torch-backend cpu .",
+            'pipx install --pip-args "--extra-index-url ADDRESS" .',
         }, f"{document}: '{command}' is not covered by a test"
 
 
