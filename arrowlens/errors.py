@@ -8,6 +8,7 @@
     │   ├── AudioValidationError           wrong shape, dtype, rate, length or values of samples
     │   └── TextValidationError            no text, or not a text
     ├── MediaError                         a file or an upload that cannot be decoded, with its reason
+    │   └── FileChangedError               a file is not the one that was indexed
     ├── WorkerError                        the processes that decode cannot be started, or do not work
     ├── ModelError
     │   ├── ModelLoadError                 a model directory is missing, foreign, incomplete or damaged
@@ -50,6 +51,10 @@ class TextValidationError(InputError):
 
 class MediaError(ArrowlensError):
     """A file or an upload cannot be decoded."""
+
+
+class FileChangedError(MediaError):
+    """A file of the library is not the one that was indexed: it was changed, replaced, or is reached by a link."""
 
 
 class WorkerError(ArrowlensError):
