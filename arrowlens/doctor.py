@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from arrowlens.encoders import WeightLoader
-from arrowlens.errors import ModelLoadError
+from arrowlens.errors import MediaError, ModelLoadError
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import Found
 from arrowlens.media import Limits
+from arrowlens.media.files import ExactFile, open_regular
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.upkeep import MAX_FRAGMENTS, Shape
 
@@ -197,16 +198,17 @@ class Doctor:
         return best
 
     def _prepared(self, row: dict[str, Any], exact: bool) -> Prepared | None:
-        path = row["absolute_path"]
-        try:
-            status = os.stat(path)  # noqa: PTH116 - bytes
-        except OSError:
-            return None
-        settings = self._storage.settings
+        path, file, settings = row["absolute_path"], ExactFile.of_row(row), self._storage.settings
         root = settings.root_of(os.fsdecode(path))
-        if root is None or status.st_size != row["size"]:
+        try:
+            with open_regular(file):
+                pass
+        except MediaError:
             return None
-        found = Found(path, root, row["path_bytes"], row["modality"], status.st_size, status.st_mtime_ns)
+        if root is None:
+            return None
+        stamp = row["size"], row["modified_ns"]
+        found = Found(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
         processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
         prepared = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)(found)
         is_same_file = prepared.decoded.reason is None and prepared.decoded.content_hash == row["content_hash"]

@@ -23,7 +23,11 @@ _COLUMNS = [
     "reason",
     "caption_stamp",
     "layout",
+    "real_path",
+    "file_id",
 ]
+# Rows from this layout on lack nothing that only the file itself can tell.
+_COMPLETE_SINCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Known:
     Attributes:
         indexed: searchable, with vectors that are really there.
         layout: schema version that the row was written in; None before there was such a column.
+        real_path, file_id: of the file that was read, as of ``Found``; None in rows of an earlier layout.
     """
 
     root_id: str
@@ -44,20 +49,36 @@ class Known:
     indexed: bool
     caption_stamp: str | None = None
     layout: int | None = None
+    real_path: bytes | None = None
+    file_id: str | None = None
 
     def is_same_file(self, found: Found) -> bool:
         """Whether size and time say that the content is what it was."""
         return found.size is not None and (self.size, self.modified_ns) == found.stamp
 
     def is_current(self, found: Found) -> bool:
-        """Whether there is nothing to read: searchable, with the file and its caption as they were."""
+        """Whether there is nothing to read: searchable, with the file and its caption as they were.
+
+        Device numbers change when a system starts anew, and some file systems number files afresh each time. A file
+        that has another name, by a link of either kind, is read: whoever may write into a folder must not pass another
+        file off as one that was read, by giving a file of their own its size and time first.
+        """
         return (
             self.indexed
             and self.reason is None
-            and self.layout == SCHEMA_VERSION
+            and (self.layout or 0) >= _COMPLETE_SINCE
             and self.caption_stamp == found.caption_stamp
             and self.is_same_file(found)
+            and self.real_path == found.real_path
+            and (self._has_same_inode(found) or not (found.is_linked or found.real_path))
         )
+
+    def is_recorded(self, found: Found) -> bool:
+        """Whether the row of a current file says all that the walk saw."""
+        return self.layout == SCHEMA_VERSION and self.file_id == found.file_id
+
+    def _has_same_inode(self, found: Found) -> bool:
+        return self.file_id is not None and self.file_id.split(":")[1:] == (found.file_id or "").split(":")[1:]
 
     @property
     def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
@@ -72,6 +93,7 @@ class Plan:
     Attributes:
         to_read: files to open. refused: files with the reason why there is no point in opening them.
         unchanged, still_bad: files that are as the library has them, readable or not.
+        moved_disk: unchanged ones too, but for the numbers that the system has for them, which are to be recorded.
         gone: ids of files that are no longer on disk, or are ignored.
         known: what the library holds, by id. contents: contents that have vectors, and of which kind.
     """
@@ -79,6 +101,7 @@ class Plan:
     to_read: list[Found] = field(default_factory=list)
     refused: list[tuple[Found, str]] = field(default_factory=list)
     unchanged: list[Found] = field(default_factory=list)
+    moved_disk: list[Found] = field(default_factory=list)
     still_bad: list[tuple[Found, str]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     known: dict[str, Known] = field(default_factory=dict)
@@ -100,7 +123,7 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
         seen.add(media_id)
         before = known.get(media_id)
         if before is not None and before.is_current(found):
-            plan.unchanged.append(found)
+            (plan.unchanged if before.is_recorded(found) else plan.moved_disk).append(found)
         elif ROLE_OF[found.modality] not in models:
             plan.refused.append((found, f"the library has no model for {found.modality} files"))
         elif not retry and before is not None and _is_still_bad(before, found):
@@ -115,14 +138,12 @@ def _read_known(storage: MultimodalStorage) -> tuple[dict[str, Known], dict[str,
     vectors = {role: storage.vector_keys(role) for role in storage.settings.models if role in ROLE_OF.values()}
     known, contents = {}, {}
     columns = storage.all_media(_COLUMNS)
-    for media_id, root_id, path, size, modified_ns, content_hash, modality, state, reason, caption, layout in zip(
-        *(columns[name].to_pylist() for name in _COLUMNS), strict=True
-    ):
-        role = ROLE_OF.get(modality, "")
+    for values in zip(*(columns[name].to_pylist() for name in _COLUMNS), strict=True):
+        row = dict(zip(_COLUMNS, values, strict=True))
+        media_id, modality, state = (row.pop(name) for name in ("media_id", "modality", "state"))
+        role, content_hash = ROLE_OF.get(modality, ""), row["content_hash"]
         indexed = state == INDEXED and (media_id, content_hash) in vectors.get(role, ())
-        known[media_id] = Known(
-            root_id, path, size, modified_ns, content_hash, reason, indexed, caption_stamp=caption, layout=layout
-        )
+        known[media_id] = Known(**row, indexed=indexed)
         if indexed:
             contents[content_hash] = modality
     return known, contents

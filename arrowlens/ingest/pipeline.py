@@ -103,6 +103,9 @@ class _Run:
         committer = Committer(self._storage, plan.known, self._progress, self._options.commit_every)
         for _ in plan.unchanged:
             self._progress.count("unchanged")
+        for found in plan.moved_disk:
+            committer.record(found)
+            committer.commit_if_due()
         for _, reason in plan.still_bad:
             self._progress.count("skipped", reason=reason)
         for found, reason in plan.refused:

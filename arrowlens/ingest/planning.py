@@ -73,7 +73,7 @@ def plan(
     return IngestPlan(
         new=sum(file.media_id not in found.known for file in found.to_read),
         changed=sum(file.media_id in found.known for file in found.to_read),
-        unchanged=len(found.unchanged),
+        unchanged=len(found.unchanged) + len(found.moved_disk),
         unreadable=len(found.still_bad) + len(found.refused),
         removed=len(found.gone) if prune else 0,
         n_bytes=sum(file.size or 0 for file in found.to_read),

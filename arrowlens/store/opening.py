@@ -157,7 +157,7 @@ class OpenLibrary:
         return settings
 
     def _upgrade(self) -> None:
-        """From version 1: columns of ``media``. The settings come last: what is cut off is done again."""
+        """From version 1 or 2: columns of ``media``. The settings come last: what is cut off is done again."""
         self._tables.recover(MEDIA_TABLE)
         self._tables.add_columns(MEDIA_TABLE, media_schema())
         self._save(dataclasses.replace(self.settings, schema_version=SCHEMA_VERSION))
