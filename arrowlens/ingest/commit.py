@@ -7,7 +7,8 @@ import datetime as dt
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from arrowlens.ingest.compare import ROLE_OF, Known
@@ -128,6 +129,8 @@ class Committer(Gathering):
         self._media: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
         self._thumbnails: dict[str, bytes] = {}
+        self.contents: Counter[Hashable] = Counter()  # of files that were written with vectors of a new content
+        self.readable: set[str] = set()  # their ids
         self.has_written = False
 
     def touch(self, prepared: Prepared) -> None:
@@ -194,6 +197,8 @@ class Committer(Gathering):
         self._media[prepared.found.media_id] = _indexed_row(prepared)
         if prepared.decoded.thumbnail is not None and prepared.decoded.content_hash is not None:
             self._thumbnails[prepared.decoded.content_hash] = prepared.decoded.thumbnail
+        self.contents[prepared.decoded.content_hash] += 1
+        self.readable.add(prepared.found.media_id)
         self._progress.count("indexed", prepared.found.path)
 
     def _complete_kept(self) -> None:

@@ -6,9 +6,11 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from arrowlens.ingest.walk import Found, Walk
-from arrowlens.store import INDEXED, SCHEMA_VERSION, MultimodalStorage
+from arrowlens.ingest.walk import Found, Walk, unmounted
+from arrowlens.media.files import bounded_ns
+from arrowlens.store import INDEXED, SCHEMA_VERSION, MultimodalStorage, Root, Settings, media_id_of, relative_to
 
 ROLE_OF = {"image": "clip", "audio": "audio"}
 _COLUMNS = [
@@ -94,7 +96,9 @@ class Plan:
         to_read: files to open. refused: files with the reason why there is no point in opening them.
         unchanged, still_bad: files that are as the library has them, readable or not.
         moved_disk: unchanged ones too, but for the numbers that the system has for them, which are to be recorded.
-        gone: ids of files that are no longer on disk, or are ignored.
+        gone: ids of files that are no longer on disk. ignored: of files that an ignore file names.
+        superseded: of files below a link to a folder whose files are indexed by their real place; the value is the id
+            there.
         known: what the library holds, by id. contents: contents that have vectors, and of which kind.
     """
 
@@ -104,6 +108,8 @@ class Plan:
     moved_disk: list[Found] = field(default_factory=list)
     still_bad: list[tuple[Found, str]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    superseded: dict[str, str] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
     contents: dict[str, str] = field(default_factory=dict)
 
@@ -130,8 +136,35 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
             plan.still_bad.append((found, before.reason or ""))
         else:
             plan.to_read.append(found)
-    plan.gone = _gone(storage, walk, {media_id: row for media_id, row in known.items() if media_id not in seen})
+    _sort_missing(storage.settings, walk, plan, [media_id for media_id in known if media_id not in seen])
     return plan
+
+
+def former_mounts(storage: MultimodalStorage, settings: Settings) -> tuple[str, ...]:
+    """Places where a disk was mounted and is not, but where a file of the library lies as it was recorded.
+
+    Such a place was given its files back without the disk, by a copy or in another container. A folder that merely
+    holds something does not say so.
+    """
+    away = unmounted(settings.mounts)
+    if not away:
+        return ()
+    columns = storage.all_media(["root_id", "path_bytes", "size", "modified_ns"]).to_pylist()
+    roots = {root.root_id: root for root in settings.roots}
+    rows = [(roots[row["root_id"]].absolute(row["path_bytes"]), row) for row in columns if row["root_id"] in roots]
+    return tuple(
+        mount
+        for mount in away
+        if any(relative_to(mount, os.fsdecode(path)) is not None and _is_there(path, row) for path, row in rows)
+    )
+
+
+def _is_there(path: bytes, row: Mapping[str, Any]) -> bool:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - bytes
+    except OSError:
+        return False
+    return (status.st_size, bounded_ns(status.st_mtime_ns)) == (row["size"], row["modified_ns"])
 
 
 def _read_known(storage: MultimodalStorage) -> tuple[dict[str, Known], dict[str, str]]:
@@ -159,16 +192,51 @@ def _is_still_bad(before: Known, found: Found) -> bool:
     )
 
 
-def _gone(storage: MultimodalStorage, walk: Walk, missing: Mapping[str, Known]) -> list[str]:
-    """Of the known places that the walk did not meet: those it covers that are not there, and those it ignores."""
-    roots = {root.root_id: root for root in storage.settings.roots}
-    gone = []
-    for media_id, known in missing.items():
-        if known.root_id in roots:
-            path = roots[known.root_id].absolute(known.path_bytes)
-            if walk.ignores(path) or (walk.covers(path) and _is_absent(path)):
-                gone.append(media_id)
-    return sorted(gone)
+def _sort_missing(settings: Settings, walk: Walk, plan: Plan, missing: list[str]) -> None:
+    """Known places that the walk did not meet: those it ignores, those that have another name, those that are gone."""
+    roots = {root.root_id: root for root in settings.roots}
+    renamed = _renamed_roots(settings, walk)
+    places = {found.path: found.media_id for found in walk.files}
+    seen = set(places.values())
+    for media_id in sorted(missing):
+        known = plan.known[media_id]
+        if known.root_id not in roots:
+            continue
+        path = roots[known.root_id].absolute(known.path_bytes)
+        real = walk.real_place(path)
+        there = _id_at(settings, real) if real is not None else None
+        if real is None and known.root_id in renamed:
+            there = places.get(renamed[known.root_id].absolute(known.path_bytes))
+        elif real is None and known.real_path is not None and not os.path.islink(path):  # noqa: PTH114 - bytes
+            there = places.get(known.real_path)
+        if walk.ignores(path):
+            plan.ignored.append(media_id)
+        elif there is not None and (there in plan.known or there in seen):
+            plan.superseded[media_id] = there
+        elif walk.covers(path) and _is_absent(path):
+            plan.gone.append(media_id)
+
+
+def _id_at(settings: Settings, path: bytes) -> str:
+    """The id that a file has by an absolute path below a root."""
+    text = os.fsdecode(path)
+    root = settings.root_of(text)
+    relative = root.relative(text) if root is not None else None
+    return media_id_of(root.root_id, relative) if root is not None and relative is not None else ""
+
+
+def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
+    """Roots whose path has become a link into the folders walked, by their ids; each as it would be by its real path.
+
+    One on a disk of its own is left out: asking for it could wait for a disk that does not answer.
+    """
+    renamed = {}
+    for root in settings.roots:
+        if not any(relative_to(mount, root.path) is not None for mount in settings.mounts):
+            real = os.path.realpath(root.path)
+            if real != root.path and any(relative_to(scope, real) is not None for scope in walk.scopes):
+                renamed[root.root_id] = Root.at(real)
+    return renamed
 
 
 def _is_absent(path: bytes) -> bool:

@@ -120,6 +120,16 @@ class OpenLibrary:
             mounts = tuple(sorted({*self.settings.mounts, *paths}))
             self._save(dataclasses.replace(self.settings, mounts=mounts))
 
+    def forget_mounts(self, paths: Iterable[str]) -> None:
+        """Forget places where disks were mounted: what lies there belongs to the folder around.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            mounts = tuple(sorted({*self.settings.mounts} - {*paths}))
+            self._save(dataclasses.replace(self.settings, mounts=mounts))
+
     def forget_roots(self, kept: Set[str]) -> None:
         """Forget the roots that are not among ``kept`` (ids), and mounted disks that no other root has to do with.
 
