@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -125,7 +126,7 @@ def test_a_disk_that_is_really_unmounted(tmp_path):
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     done = subprocess.run(
         [unshare, "--mount", *user, sys.executable, "-c", _MOUNTED, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
         check=False,
