@@ -13,7 +13,7 @@ import numpy as np
 
 from arrowlens.errors import InputError, MediaError
 from arrowlens.ingest.calling import Call, directly
-from arrowlens.media.files import open_regular, read_regular
+from arrowlens.media.files import ExactFile, open_regular, read_regular
 from arrowlens.search import (
     KINDS,
     Atlas,
@@ -156,39 +156,34 @@ class LibraryContents:
         return self._storage.thumbnails([content_hash]).get(content_hash)
 
     def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
-        """The bytes of a file that the library holds, as it is on disk now.
+        """The bytes of a file that the library holds.
 
         Raises:
-            MediaError: the library does not hold it, it cannot be read, or it has more than ``max_bytes``.
+            FileChangedError: it is not the file that was indexed. MediaError: the library does not hold it as a picture
+            or recording, it cannot be read, or it has more than ``max_bytes``.
         """
-        path, _ = self._place(media_id)
-        try:
-            return read_regular(path, max_bytes)
-        except MediaError as error:
-            raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
+        file, name, _ = self._readable(media_id)
+        with _naming(name):
+            return read_regular(file, max_bytes)
 
     @contextmanager
     def open_original(self, media_id: str) -> Iterator[Original]:
-        """A file that the library holds, as it is on disk now, open for as long as the context lasts.
+        """A file that the library holds, open for as long as the context lasts.
 
         Raises:
-            MediaError: the library does not hold it as a picture or recording, or it cannot be read.
+            FileChangedError: it is not the file that was indexed. MediaError: the library does not hold it as a picture
+            or recording, or it cannot be read.
         """
-        path, row = self._place(media_id)
-        name, format_name = Path(os.fsdecode(path)).name, row["format"]
-        if format_name is None:
-            raise MediaError(f"{name}: it could not be read when it was ingested; `arrowlens skipped` says why")
-        try:
-            with open_regular(path) as file:
-                now = os.fstat(file.fileno())
-                yield Original(file, name, format_name, now.st_size, now.st_mtime_ns)
-        except MediaError as error:
-            raise MediaError(f"{name}: {error}") from error
+        exact, name, row = self._readable(media_id)
+        with _naming(name), open_regular(exact) as file:
+            now = os.fstat(file.fileno())
+            yield Original(file, name, row["format"], now.st_size, now.st_mtime_ns)
 
     def waveform(self, media_id: str, n_columns: int = 600) -> np.ndarray:
         """The largest amplitude in each of ``n_columns`` equal parts of a recording, (n_columns,) float32, 1 at most.
 
         Raises:
+            FileChangedError: it is not the file that was indexed.
             MediaError: the library holds no such recording, or it cannot be decoded.
         """
         from arrowlens.media import outlines  # deferred: decoders, which a search needs none of
@@ -199,22 +194,33 @@ class LibraryContents:
         """The power of a recording in bands from 0 to 8 kHz, (bands, n_columns) float32 in dB, from -80 to 0.
 
         Raises:
-            MediaError: as ``waveform``.
+            FileChangedError, MediaError: as ``waveform``.
         """
         from arrowlens.media import outlines
 
         return self._drawn(media_id, outlines.spectrogram, n_columns)
 
-    def _drawn(self, media_id: str, draw: Callable[[bytes, float, int], np.ndarray], n_columns: int) -> np.ndarray:
-        path, row = self._place(media_id)
-        try:
-            return self._call(draw, path, row["duration"] or 0.0, n_columns)
-        except MediaError as error:
-            raise MediaError(f"{Path(os.fsdecode(path)).name}: {error}") from error
+    def _drawn(self, media_id: str, draw: Callable[[ExactFile, float, int], np.ndarray], n_columns: int) -> np.ndarray:
+        file, name, row = self._readable(media_id)
+        with _naming(name):
+            return self._call(draw, file, row["duration"] or 0.0, n_columns)
 
-    def _place(self, media_id: str) -> tuple[bytes, dict[str, Any]]:
+    def _readable(self, media_id: str) -> tuple[ExactFile, str, dict[str, Any]]:
+        """A file that was read as a picture or recording: what to open, its name, and its row."""
         rows = self._storage.media([media_id]).to_pylist()
         if not rows:
             raise MediaError(f"the library holds no file {media_id!r}; search again")
-        path: bytes = rows[0]["absolute_path"]
-        return path, rows[0]
+        row = rows[0]
+        name = Path(os.fsdecode(row["absolute_path"])).name
+        if row["format"] is None:
+            raise MediaError(f"{name}: it could not be read when it was ingested; `arrowlens skipped` says why")
+        return ExactFile.of_row(row), name, row
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors of a file with its name in front."""
+    try:
+        yield
+    except MediaError as error:
+        raise type(error)(f"{name}: {error}") from error

@@ -15,7 +15,8 @@ from arrowlens.errors import MediaError, ModelLoadError, StorageError
 from arrowlens.ingest.calling import Call, directly
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import Found
-from arrowlens.media import Limits, hash_file
+from arrowlens.media import Limits
+from arrowlens.media.files import ExactFile, hash_file
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.upkeep import MAX_FRAGMENTS, Shape
 
@@ -240,21 +241,17 @@ class Doctor:
         return best
 
     def _prepared(self, row: dict[str, Any], exact: bool) -> Prepared | None:
-        path = row["absolute_path"]
-        try:
-            status = os.stat(path)  # noqa: PTH116 - bytes
-        except OSError:
-            return None
-        settings = self._storage.settings
+        path, file, settings = row["absolute_path"], ExactFile.of_row(row), self._storage.settings
         root = settings.root_of(os.fsdecode(path))
-        if root is None or status.st_size != row["size"]:
-            return None
-        try:  # in constant memory, before a decoder sees another file of the same size
-            if hash_file(path, _ANY_SIZE) != row["content_hash"]:
+        try:  # in constant memory, before a decoder sees another file of the same size and time
+            if hash_file(file, _ANY_SIZE) != row["content_hash"]:
                 return None
         except MediaError:
             return None
-        found = Found(path, root, row["path_bytes"], row["modality"], status.st_size, status.st_mtime_ns)
+        if root is None:
+            return None
+        stamp = row["size"], row["modified_ns"]
+        found = Found(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
         processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
         preparer = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)
         try:

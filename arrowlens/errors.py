@@ -8,7 +8,7 @@
     │   ├── AudioValidationError           wrong shape, dtype, rate, length or values of samples
     │   └── TextValidationError            no text, or not a text
     ├── MediaError                         a file or an upload that cannot be decoded, with its reason
-    │   └── FileChangedError               a file is no longer the one that was indexed
+    │   └── FileChangedError               a file is not the one that was indexed
     ├── WorkerError                        the processes that decode cannot be started, or do not work
     ├── ModelError
     │   ├── ModelLoadError                 a model directory is missing, foreign, incomplete or damaged
@@ -54,7 +54,7 @@ class MediaError(ArrowlensError):
 
 
 class FileChangedError(MediaError):
-    """A file is no longer the one that was indexed."""
+    """A file of the library is not the one that was indexed: it was changed, replaced, or is reached by a link."""
 
 
 class WorkerError(ArrowlensError):

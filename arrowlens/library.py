@@ -245,7 +245,7 @@ class Library(LibraryContents):
         on_event: Callable[[Event], None] | None = None,
         stop: StopEvent | None = None,
         workers: int | None = None,
-        prune: bool = True,
+        prune: bool | None = None,
         retry: bool = False,
         exact: bool = False,
         limits: Limits | None = None,
@@ -257,7 +257,9 @@ class Library(LibraryContents):
             on_event: called with the progress, in the order of things, never at the same time from two threads.
             stop: once it is set, the run ends after storing what is encoded; the next run goes on from there.
             workers: how many files are decoded at a time, each in a process of its own; None is one a core.
-            prune: False keeps files that are no longer on disk.
+            prune: False keeps files that are no longer on disk, True removes them. None removes them unless they are
+                too many to be removed unasked: more than half of a root's files and at least 20, or more than 1,000.
+                Then nothing of that root is removed, and ``held_back`` of the report has the number.
             retry: read files again that could not be read, though they have not changed.
             exact: decode pictures in full: slower, vectors barely differ.
             limits: ``arrowlens.media.Limits``, what a file may be at most, and how long decoding it may take.
@@ -315,7 +317,7 @@ class Library(LibraryContents):
             self._serving.prepare_bank()
         return report
 
-    def plan(self, *folders: StrPath, prune: bool = True, retry: bool = False) -> IngestPlan:
+    def plan(self, *folders: StrPath, prune: bool | None = None, retry: bool = False) -> IngestPlan:
         """What ``ingest`` would do with folders: counts of files, and the bytes to read. Changes nothing.
 
         Raises:

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
-from arrowlens.cli.main import main
+from collections.abc import Sequence
+
+from arrowlens.cli import signals
 
 __all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: this process's) and return its exit status."""
+    if argv is None:
+        signals.take_over()
+    try:
+        from arrowlens.cli.entry import run  # after the signals, for importing takes longer than a Ctrl-C
+    except KeyboardInterrupt:
+        signals.say_interrupted()
+        return signals.left(signals.INTERRUPTED) if argv is None else signals.INTERRUPTED
+    status = run(argv)
+    return signals.left(status) if argv is None else status

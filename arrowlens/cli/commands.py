@@ -63,7 +63,17 @@ def ingest(options: argparse.Namespace) -> int:
         print(report_text(report))
     if interrupted:
         note("arrowlens: interrupted; the same command goes on from here")
-    return INTERRUPTED if interrupted else 0
+    return INTERRUPTED if interrupted else _held_back(report.held_back)
+
+
+def _held_back(held_back: Mapping[str, int]) -> int:
+    """Say of which folders too much is gone; the exit status."""
+    for folder, n_files in held_back.items():
+        note(
+            f"arrowlens: {amount(n_files, 'file')} of {shown_path(folder)} are gone from disk, and nothing of it was "
+            "removed; look whether a disk or a folder is missing, or confirm it with --prune"
+        )
+    return 1 if held_back else 0
 
 
 def _dry_run(options: argparse.Namespace) -> int:
@@ -76,7 +86,7 @@ def _dry_run(options: argparse.Namespace) -> int:
         write_json({**found.to_dict(), "library": str(options.library.expanduser().absolute())})
     else:
         print(plan_text(found))
-    return 0
+    return _held_back(found.held_back)
 
 
 def _note_unread(folders: Mapping[str, str]) -> None:

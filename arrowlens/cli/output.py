@@ -138,9 +138,10 @@ def status_text(status: LibraryStatus) -> str:
 
 def report_text(report: IngestReport) -> str:
     """What a run did, for people."""
+    moved = f"{report.moved:,} moved, " if report.moved else ""
     lines = [
         f"{report.indexed:,} indexed, {report.unchanged:,} unchanged, {report.skipped:,} skipped, "
-        f"{report.removed:,} removed in {report.seconds:.1f} s"
+        f"{moved}{report.removed:,} removed in {report.seconds:.1f} s"
     ]
     facts = [f"{amount(report.copied, 'copy', 'copies')} not encoded again"] if report.copied else []
     if report.rate and report.bound:
@@ -169,7 +170,8 @@ def plan_text(plan: IngestPlan) -> str:
     """What a run would do, for people."""
     told = (
         f"would read {amount(plan.new, 'new file')} and {plan.changed:,} changed ({byte_size(plan.n_bytes)}), "
-        f"leave {plan.unchanged:,} unchanged and {plan.unreadable:,} that cannot be read, remove {plan.removed:,}"
+        f"leave {plan.unchanged:,} unchanged and {plan.unreadable:,} that cannot be read, "
+        f"remove {plan.removed:,}{f' and {plan.moved:,} that moved' if plan.moved else ''}"
     )
     return f"{told}\n{left_alone_text(plan.left_alone)}" if plan.left_alone else told
 

@@ -52,7 +52,10 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
     command.add_argument(
-        "--no-prune", dest="prune", action="store_false", help="keep what is no longer on disk under these folders"
+        "--prune",
+        action=argparse.BooleanOptionalAction,
+        help="remove what is no longer on disk under these folders, or keep it (default: remove it, unless it is more "
+        "than half of a folder's files and at least 20, or more than 1,000)",
     )
     command.add_argument("--retry", action="store_true", help="read files again that could not be read")
     command.add_argument("--exact", action="store_true", help="decode pictures in full: slower, barely different")

@@ -7,7 +7,8 @@ import datetime as dt
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from arrowlens.ingest.compare import ROLE_OF, Known
@@ -128,6 +129,8 @@ class Committer(Gathering):
         self._media: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
         self._thumbnails: dict[str, bytes] = {}
+        self.contents: Counter[Hashable] = Counter()  # of files that were written with vectors of a new content
+        self.readable: set[str] = set()  # their ids
         self.has_written = False
 
     def touch(self, prepared: Prepared) -> None:
@@ -141,6 +144,11 @@ class Committer(Gathering):
         self._media[prepared.found.media_id] = _indexed_row(prepared)
         self._progress.count("unchanged", prepared.found.path)
 
+    def record(self, found: Found) -> None:
+        """A file that is as the library has it, but for the numbers that the system has for it."""
+        self._kept[found.media_id] = {"file_id": found.file_id, "layout": SCHEMA_VERSION}
+        self._progress.count("unchanged")
+
     def skip(self, found: Found, reason: str, decoded: Decoded | None = None) -> None:
         """A file that cannot be read, or not be used; what was indexed of its place is gone, its content being gone.
 
@@ -149,7 +157,7 @@ class Committer(Gathering):
         row = _media_row(found, decoded or _NOT_DECODED, reason)
         before = self._known.get(found.media_id)
         if before is not None and before.indexed and before.content_hash == row["content_hash"]:
-            stamp = {name: row[name] for name in ("size", "modified_ns", "modified", "layout")}
+            stamp = {name: row[name] for name in ("size", "modified_ns", "modified", "layout", "real_path", "file_id")}
             self._kept[found.media_id] = stamp | {"caption_stamp": found.caption_stamp, "reason": None}
             self._progress.count("unchanged", found.path)
             return
@@ -189,13 +197,18 @@ class Committer(Gathering):
         self._media[prepared.found.media_id] = _indexed_row(prepared)
         if prepared.decoded.thumbnail is not None and prepared.decoded.content_hash is not None:
             self._thumbnails[prepared.decoded.content_hash] = prepared.decoded.thumbnail
+        self.contents[prepared.decoded.content_hash] += 1
+        self.readable.add(prepared.found.media_id)
         self._progress.count("indexed", prepared.found.path)
 
     def _complete_kept(self) -> None:
         rows = self._storage.media(sorted(self._kept)).drop_columns(["absolute_path"])
         for row in rows.to_pylist():
-            row |= self._kept[row["media_id"]]
-            self._media[row["media_id"]] = row | {"taken": row["captured_at"] or _by_local_clock(row["modified"])}
+            changes = self._kept[row["media_id"]]
+            row |= changes
+            if "modified" in changes or row["taken"] is None:
+                row["taken"] = row["captured_at"] or _by_local_clock(row["modified"])
+            self._media[row["media_id"]] = row
         self._kept.clear()
 
 
@@ -254,6 +267,8 @@ def _media_row(found: Found, decoded: Decoded, reason: str | None = None) -> dic
         "trivial": decoded.trivial,
         "state": INDEXED if reason is None else SKIPPED,
         "reason": reason,
+        "real_path": found.real_path,
+        "file_id": found.file_id,
     }
 
 

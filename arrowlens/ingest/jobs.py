@@ -23,7 +23,9 @@ class IngestOptions:
 
     Attributes:
         workers: processes that decode, from 1 on; None takes one a core.
-        prune: whether files that are gone from disk are removed from the library.
+        prune: whether files that are gone from disk are removed from the library. None removes them, but nothing of a
+            root of which more than half and at least 20, or more than 1,000, would go; True removes them all, and takes
+            a place where a disk was mounted as it is, if files of the library lie there; False removes nothing.
         batch_size: items that the model encodes at once at most, from 1 on; fewer towards the end of a run. None takes
             8 for each core of a CPU, which is also fastest there, and 32 on other devices.
         commit_every: files between two commits at most, from 1 on; a killed run loses these, or those of some seconds.
@@ -33,7 +35,7 @@ class IngestOptions:
     """
 
     workers: int | None = None
-    prune: bool = True
+    prune: bool | None = None
     batch_size: int | None = None
     commit_every: int = 4096
     exact: bool = False
@@ -89,7 +91,10 @@ class IngestReport:
     Attributes:
         indexed: written with new vectors. unchanged: as the library had them.
         skipped: could not be read, now or in an earlier run since which they have not changed.
-        removed: gone from disk, and so from the library.
+        removed: gone from disk or ignored now, and so gone from the library.
+        moved: left their place too, but their content was found at a new one, or they are reached by another name.
+        held_back: how many files are gone from disk and were not removed, by the root that they belong to: more than
+            ``prune=None`` removes, so that nothing of that root was.
         seconds: from start to end.
         stopped: whether the run was asked to stop; what it had not reached is left for the next one.
         captions: captions encoded, new and changed ones; none without a text model.
@@ -109,6 +114,8 @@ class IngestReport:
     unchanged: int = 0
     skipped: int = 0
     removed: int = 0
+    moved: int = 0
+    held_back: dict[str, int] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     stopped: bool = False
     captions: int = 0
@@ -135,8 +142,9 @@ class Progress:
         self._reading_since: float | None = None
         self._already_done = 0
         self.total = 0
-        self.counts = {"indexed": 0, "unchanged": 0, "skipped": 0, "removed": 0, "copied": 0, "captions": 0}
+        self.counts = {"indexed": 0, "unchanged": 0, "skipped": 0, "removed": 0, "moved": 0, "copied": 0, "captions": 0}
         self.reasons: dict[str, int] = {}
+        self.held_back: dict[str, int] = {}
         self.timings = {"walking": 0.0, "waiting": 0.0, "writing": 0.0}
         self.decoding, self.encoding = Spent(), Spent()
         self.n_decoding = self.n_encoding = 1  # of them at a time, on cores of their own
@@ -170,7 +178,7 @@ class Progress:
             return
         rate = self._rate()
         left = (self.total - self.n_done) / rate if rate else None
-        counts = {kind: n for kind, n in self.counts.items() if kind not in ("copied", "captions")}
+        counts = {kind: n for kind, n in self.counts.items() if kind not in ("copied", "captions", "moved")}
         place = os.fsdecode(path) if path is not None else None
         told = {"rate": rate, "seconds_left": left, "path": place, "reason": reason, "bound": self.bound}
         self._on_event(Event(phase, self.n_done, self.total, **counts, **told))  # type: ignore[arg-type]
@@ -193,6 +201,7 @@ class Progress:
         return IngestReport(
             **self.counts,
             seconds=time.perf_counter() - self._started,
+            held_back=self.held_back,
             stopped=stopped,
             reasons=dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))),
             unread_folders=seen.unread_folders(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,11 +24,11 @@ from arrowlens.ingest.encode import Provider
 from arrowlens.ingest.jobs import Event, IngestOptions, Progress
 from arrowlens.ingest.pipeline import Stream
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.walk import Found, Walk, bare_mounts, resolve_folders
+from arrowlens.ingest.walk import Found, Walk, resolve_folders, unmounted
 from arrowlens.media import Decoded
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
-_COLUMNS = ["media_id", "root_id", "path_bytes", "content_hash", "modality", "state"]
+_COLUMNS = ["media_id", "root_id", "path_bytes", "content_hash", "modality", "state", "real_path", "file_id"]
 _CHANGED = "has changed since it was indexed; `arrowlens ingest` reads it again"
 
 
@@ -225,15 +226,22 @@ class _Row:
     path_bytes: bytes
     content_hash: str
     modality: str
+    real_path: bytes | None
+    file_id: str | None
 
     def found(self, root: Root) -> Found:
-        """The file as it is on disk now; decoding says what is wrong with it."""
+        """The file as it is on disk now, at the place where it was read; decoding says what is wrong with it."""
         path = root.absolute(self.path_bytes)
+        # A row of an earlier layout does not say where its file really lay. Its content is compared, whatever it is.
+        real = self.real_path or (path if self.file_id is not None else os.path.realpath(path))
+        found = Found(path, root, self.path_bytes, self.modality, 0, 0, real_path=real)
         try:
-            status = os.stat(path)  # noqa: PTH116 - bytes
+            status = os.lstat(real)
         except OSError:
-            return Found(path, root, self.path_bytes, self.modality, None, None)
-        return Found(path, root, self.path_bytes, self.modality, status.st_size, status.st_mtime_ns)
+            return found
+        if not stat.S_ISREG(status.st_mode):
+            return found
+        return dataclasses.replace(found, size=status.st_size, modified_ns=status.st_mtime_ns)
 
 
 def _searchable(storage: MultimodalStorage) -> list[_Row]:
@@ -261,6 +269,6 @@ def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:
         return
     resolve_folders([root.path for root in roots.values()], storage.path, settings.mounts)
     paths = [roots[row.root_id].absolute(row.path_bytes) for row in rows]
-    for mount in bare_mounts(settings.mounts):
+    for mount in unmounted(settings.mounts):
         if any(path.startswith(os.fsencode(os.path.join(mount, ""))) for path in paths):  # noqa: PTH118 - bytes
-            raise FolderError(f"the disk that was mounted at {mount} is not; nothing was changed")
+            raise FolderError(f"the disk that was mounted at {mount} is not mounted now; nothing was changed")

@@ -13,12 +13,13 @@ from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
 from arrowlens.ingest.ahead import ReadAhead
 from arrowlens.ingest.captions import keep_captions
 from arrowlens.ingest.commit import Committer, Gathering
-from arrowlens.ingest.compare import ROLE_OF, Plan, compare
+from arrowlens.ingest.compare import ROLE_OF, Plan, compare, former_mounts
 from arrowlens.ingest.encode import Batcher, Batches, Pending, Provider
 from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport, Progress
 from arrowlens.ingest.measuring import MemoryWatch, n_cores, proportional_memory, trim_memory
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.process import large_bytes
+from arrowlens.ingest.pruning import content_of, pair, prune
 from arrowlens.ingest.walk import Found, resolve_folders, walk
 from arrowlens.ingest.workers import Workers
 from arrowlens.store import ModelRecord, MultimodalStorage
@@ -52,8 +53,10 @@ def run(
         ModelLoadError: a model cannot be loaded. StorageError: the disk or the database refused.
     """
     options, stop = options or IngestOptions(), stop or threading.Event()
-    scopes = resolve_folders(folders, storage.path, storage.settings.mounts)
+    former = former_mounts(storage, storage.settings) if options.prune else ()
+    scopes = resolve_folders(folders, storage.path, sorted({*storage.settings.mounts} - {*former}))
     with storage.writing():
+        storage.forget_mounts(former)
         storage.bind_models(_models(provider))
         for scope in scopes:
             storage.add_root(scope)
@@ -83,14 +86,11 @@ class _Run:
         plan = compare(self._storage, seen, retry=self._options.retry)
         self._progress.timings["walking"] = time.perf_counter() - started
         self._progress.total = len(seen.files)
-        has_written = self._index(plan)
+        committer = self._index(plan)
+        has_written = committer.has_written
         stopped = self._stop.is_set()
-        removed = [] if stopped or not self._options.prune else plan.gone
-        if removed:
-            self._progress.tell("prune")
-            self._storage.delete_media(removed)
-            self._progress.counts["removed"] = len(removed)
-        elif has_written:
+        removed = not stopped and self._prune(plan, committer)
+        if has_written and not removed:
             self._storage.repair()  # vectors of contents that were replaced
         self._progress.counts["captions"] = keep_captions(self._storage, self._provider, self._stop)
         if has_written or removed or n_repaired or self._storage.needs_optimizing():
@@ -100,10 +100,31 @@ class _Run:
         self._progress.tell("done")
         return self._progress.report(stopped, seen)
 
-    def _index(self, plan: Plan) -> bool:
+    def _prune(self, plan: Plan, committer: Committer) -> bool:
+        """Remove what has left its place, as far as that needs no confirmation; whether there was anything."""
+        known = plan.known
+        moved = pair(plan.gone, known, content_of, committer.contents)
+        superseded = [
+            media_id
+            for media_id, there in plan.superseded.items()
+            if not known[media_id].indexed or there in committer.readable or (there in known and known[there].indexed)
+        ]
+        pruning = prune(plan, self._storage.settings.roots, self._options.prune, moved, superseded)
+        leaving = [*pruning.removed, *pruning.moved]
+        if leaving:
+            self._progress.tell("prune")
+            self._storage.delete_media(leaving)
+        self._progress.counts["removed"], self._progress.counts["moved"] = len(pruning.removed), len(pruning.moved)
+        self._progress.held_back = pruning.held_back
+        return bool(leaving)
+
+    def _index(self, plan: Plan) -> Committer:
         committer = Committer(self._storage, plan.known, self._progress, self._options.commit_every)
         for _ in plan.unchanged:
             self._progress.count("unchanged")
+        for found in plan.moved_disk:
+            committer.record(found)
+            committer.commit_if_due()
         for _, reason in plan.still_bad:
             self._progress.count("skipped", reason=reason)
         for found, reason in plan.refused:
@@ -112,7 +133,7 @@ class _Run:
         if plan.to_read and not self._stop.is_set():
             Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
         committer.commit()
-        return committer.has_written
+        return committer
 
 
 class Stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from arrowlens.errors import MediaError
 from arrowlens.ingest.walk import Found
 from arrowlens.media import Decoded, Limits, Window, decode, hash_file, read_caption, windows
 from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, SECOND_BYTES
+from arrowlens.media.files import ExactFile, bounded_ns, file_id_of
 
 if TYPE_CHECKING:
     from arrowlens.encoders import ImageProcessor
@@ -25,7 +27,8 @@ class Prepared:
     """A file that was opened.
 
     Attributes:
-        found: the file. decoded: what it holds, without pixels and samples, or the reason why nothing.
+        found: the file, with the ``file_id`` of the one that was opened.
+        decoded: what it holds, without pixels and samples, or the reason why nothing.
         content: what is to be encoded: one (S, S, 3) uint8 picture, or the float32 samples (n,) of a recording;
             nothing for a picture that there is no model for.
         windows: of a recording; empty for a picture.
@@ -103,7 +106,7 @@ class Preparer:
     def content(self, found: Found) -> str | None:
         """The content hash of a file that is as the walk saw it; None when it cannot be read, or is too large."""
         try:
-            content = hash_file(found.path, self.limits)
+            content = hash_file(_as_it_is(found)[1], self.limits)
         except MediaError:
             return None
         return None if self._has_changed(found) else content
@@ -111,7 +114,8 @@ class Preparer:
     def _prepare(self, found: Found, limits: Limits) -> Prepared:
         processor = self.image_processor
         min_side = None if processor is None or self.exact else processor.image_size
-        decoded = decode(found.path, limits, min_side=min_side)
+        found, file = _as_it_is(found)
+        decoded = decode(file, limits, name=os.fsdecode(found.path), min_side=min_side)
         bare = dataclasses.replace(decoded, pixels=None, samples=None)
         if decoded.reason is not None:
             return Prepared(found, bare, unread=self._is_unread(found, decoded))
@@ -143,16 +147,31 @@ class Preparer:
             status = os.stat(found.path)  # noqa: PTH116 - bytes
         except OSError:
             return True
-        return (status.st_size, status.st_mtime_ns) != (found.size, found.modified_ns)
+        return (status.st_size, bounded_ns(status.st_mtime_ns)) != found.stamp
 
     def _is_too_large(self, found: Found) -> bool:
         limit = self.limits.max_image_bytes if found.modality == "image" else self.limits.max_file_bytes
         return found.size is not None and found.size > limit
 
 
+def _as_it_is(found: Found) -> tuple[Found, bytes | ExactFile]:
+    """A file with its identity as of now, and what to open: this very file at its real path, whatever the walk saw."""
+    if found.size is None:  # nothing is known of it; opening it finds the words for that
+        return found, found.path
+    path = found.real_path or found.path
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return found, ExactFile(path)
+    if not stat.S_ISREG(status.st_mode):
+        return found, ExactFile(path)
+    file = ExactFile(path, file_id_of(status), status.st_size, bounded_ns(status.st_mtime_ns))
+    return dataclasses.replace(found, file_id=file.file_id), file
+
+
 def _caption(found: Found) -> dict[str, Any]:
     """The fields of ``Prepared`` that tell of the text file beside it."""
     try:
-        return {"caption": None if found.sidecar is None else read_caption(found.sidecar)}
+        return {"caption": None if found.sidecar is None else read_caption(ExactFile(found.sidecar))}
     except MediaError:
         return {"caption_unread": True}

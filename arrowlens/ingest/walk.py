@@ -17,12 +17,13 @@ from typing import Literal
 from arrowlens.errors import FolderError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, has_rules, is_junk
 from arrowlens.media import modality_of
+from arrowlens.media.files import bounded_ns, file_id_of
 from arrowlens.store import Root, Settings, media_id_of, relative_to
 
 LeftAlone = Literal["hidden", "ignored", "other"]
 
 _TEXT_SUFFIX = b".txt"
-_INT64_MAX = 2**63 - 1
+_NOT_MOUNTED = "the disk that was mounted there is not mounted now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,11 @@ class Found:
         path: absolute. root, relative: the root it belongs to and its path below it.
         modality: what its name promises, "image" or "audio".
         size, modified_ns: of what it is or links to; None when the system would not say.
-        sidecar: absolute path of the text file beside it that holds its caption; None without one.
+        sidecar: absolute real path of the text file beside it that holds its caption; None without one.
         caption_stamp: "size:modified_ns" of the sidecar; equal ones mean an equal caption.
+        real_path: where the file lies, free of links; None where that is ``path``.
+        file_id: its device and inode; None when the system would not say.
+        is_linked: it may have further names (hard links).
     """
 
     path: bytes
@@ -45,6 +49,9 @@ class Found:
     modified_ns: int | None
     sidecar: bytes | None = None
     caption_stamp: str | None = None
+    real_path: bytes | None = None
+    file_id: str | None = None
+    is_linked: bool = False
 
     @property
     def stamp(self) -> tuple[int | None, int | None]:
@@ -68,6 +75,7 @@ class Walk:
         unread: folders that could not be read, with the reason: nothing is known of what lies below them.
         lost_links: links that lead nowhere; they may have led to folders, of which then nothing is known either.
         mounts: folders in which another disk is mounted.
+        other_names: links to folders whose files are indexed by their real place, which is the value.
         left_alone: how many files and folders (one each, whatever lies below) were passed over: "hidden" ones and those
             of other programs, those that are "ignored" by ``.arrowlensignore``, and "other" files, of kinds that are
             not read and no captions.
@@ -79,6 +87,7 @@ class Walk:
     unread: dict[bytes, str] = field(default_factory=dict)
     lost_links: set[bytes] = field(default_factory=set)
     mounts: set[str] = field(default_factory=set)
+    other_names: dict[bytes, bytes] = field(default_factory=dict)
     left_alone: Counter[LeftAlone] = field(default_factory=Counter)
 
     def passed_over(self) -> dict[LeftAlone, int]:
@@ -95,6 +104,13 @@ class Walk:
             return False
         return not any(path.startswith(_inside(folder)) for folder in (*self.unread, *self.lost_links))
 
+    def real_place(self, path: bytes) -> bytes | None:
+        """Where a file lies that is below one of ``other_names``; None for any other."""
+        for link, real in self.other_names.items():
+            if path.startswith(_inside(link)):
+                return real + path[len(link) :]
+        return None
+
     def ignores(self, path: bytes) -> bool:
         """Whether the walk met a file, or a folder around it, and passed it over for an ignore file."""
         if not self.ignored:
@@ -109,19 +125,21 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A folder to walk: its path, the root it belongs to, the device of its parent, and the rules over it.
+    """A folder to walk: its path, where that really is, the root it belongs to, its parent's device, the rules over it.
 
-    ``texts`` are the names of text files in it, by the same with the suffix in lower case.
+    ``texts`` are the text files in it, by their names with the suffix in lower case.
     """
 
     path: bytes
+    real: bytes
     root: Root
     device: int | None
     rules: Rules
-    texts: Mapping[bytes, bytes] = field(default_factory=dict)
+    texts: Mapping[bytes, os.DirEntry[bytes]] = field(default_factory=dict)
 
-    def joined(self, name: bytes) -> bytes:
-        return os.path.join(self.path, name)  # noqa: PTH118 - bytes
+    @property
+    def is_linked(self) -> bool:
+        return self.path != self.real
 
 
 def resolve_folders(folders: Iterable[str | os.PathLike[str]], library: Path, mounts: Sequence[str]) -> tuple[str, ...]:
@@ -139,10 +157,6 @@ def resolve_folders(folders: Iterable[str | os.PathLike[str]], library: Path, mo
 def walk(scopes: tuple[str, ...], settings: Settings, library: Path) -> Walk:
     """See what lies below ``scopes`` (of ``resolve_folders``), whose roots are registered in ``settings``."""
     seen = _Walker(scopes, settings, library).run()
-    for mount in settings.mounts:
-        inside = any(relative_to(scope, mount) for scope in scopes)
-        if inside and mount not in seen.mounts and _is_away(mount):
-            seen.unread[os.fsencode(mount)] = "the disk that was mounted there is not"
     seen.files.sort(key=lambda found: found.path)
     return seen
 
@@ -157,6 +171,10 @@ class _Walker:
         self._folders: list[_Place] = []
         self._links: list[_Place] = []
         self._visited: set[tuple[int, int | bytes]] = set()
+        self._library = os.fsencode(os.path.realpath(library))
+        for mount in settings.mounts:
+            if any(relative_to(scope, mount) for scope in scopes) and _is_away(mount):
+                self._walk.unread[os.fsencode(mount)] = _NOT_MOUNTED
         if library.exists():  # a dry run may come before it
             self._visit(os.fsencode(library))
         for scope in scopes:  # a link to a folder around the walk is a loop
@@ -194,7 +212,7 @@ class _Walker:
             except FolderError as error:
                 self._walk.unread[scope] = f"{os.fsdecode(folder)}: {error}"
                 return
-        self._folders.append(_Place(scope, root, None, rules))
+        self._folders.append(_Place(scope, scope, root, None, rules))
 
     def _folders_to(self, scope: bytes) -> list[bytes]:
         """From the outermost root around a scope down to the scope itself."""
@@ -215,6 +233,11 @@ class _Walker:
         return status
 
     def _folder(self, place: _Place) -> None:
+        if place.path in self._walk.unread:  # a disk that is not mounted; what lies there instead is not the library's
+            return
+        if place.is_linked and self._is_reached_by_name(place.real):
+            self._walk.other_names[place.path] = place.real
+            return
         status = self._visit(place.path)
         if status is None:
             return
@@ -224,7 +247,7 @@ class _Walker:
             entries = sorted(listing, key=lambda entry: entry.name)
         names = [entry.name for entry in entries]
         rules = place.rules.below(place.path) if IGNORE_NAME in names else place.rules
-        texts = {_lowered(name): name for name in names if name[-4:].lower() == _TEXT_SUFFIX}
+        texts = {_lowered(entry.name): entry for entry in entries if entry.name[-4:].lower() == _TEXT_SUFFIX}
         here = replace(place, device=status.st_dev, rules=rules, texts=texts)
         n_before = len(self._walk.files)
         for entry in entries:
@@ -263,7 +286,9 @@ class _Walker:
         if here.rules.ignore(path, is_folder=True):
             self._ignore(path)
         else:
-            queue.append(_Place(path, here.root, here.device, here.rules))
+            is_link = queue is self._links
+            real = os.path.realpath(path) if is_link else _joined(here.real, os.path.basename(path))  # noqa: PTH119
+            queue.append(_Place(path, real, here.root, here.device, here.rules))
 
     def _file(
         self, entry: os.DirEntry[bytes], here: _Place, modality: str | None, status: os.stat_result | None
@@ -277,35 +302,71 @@ class _Walker:
         relative = here.root.relative(os.fsdecode(entry.path))
         assert relative is not None, "a file lies below its root"
         size = status.st_size if status is not None else None
-        modified_ns = _bounded(status.st_mtime_ns) if status is not None else None
-        caption = _sidecar(entry.name, here) if here.texts else (None, None)
-        self._walk.files.append(Found(entry.path, here.root, relative, modality, size, modified_ns, *caption))
+        modified_ns = bounded_ns(status.st_mtime_ns) if status is not None else None
+        real = _real_path(entry, here)
+        found = Found(entry.path, here.root, relative, modality, size, modified_ns, *self._sidecar(entry.name, here))
+        self._walk.files.append(
+            replace(
+                found,
+                real_path=None if real == entry.path else real,
+                file_id=file_id_of(status) if status is not None else None,
+                is_linked=status is not None and status.st_nlink > 1,
+            )
+        )
+
+    def _sidecar(self, name: bytes, here: _Place) -> tuple[bytes | None, str | None]:
+        """Path and stamp of the text file that belongs to a media file; without a stamp, the system keeps it back.
+
+        One that does not really lie below a root is none: whoever may put a link there must not have it read.
+        """
+        for wanted in (name + _TEXT_SUFFIX, os.path.splitext(name)[0] + _TEXT_SUFFIX) if here.texts else ():  # noqa: PTH122
+            entry = here.texts.get(wanted)
+            if entry is None or here.rules.ignore(entry.path, is_folder=False):
+                continue
+            path = _real_path(entry, here)
+            if not self._is_in_root(path):
+                continue
+            try:
+                status = os.stat(path)  # noqa: PTH116 - bytes
+            except OSError:
+                return entry.path, None
+            if stat.S_ISREG(status.st_mode):
+                return path, f"{status.st_size}:{status.st_mtime_ns}"
+        return None, None
+
+    def _is_in_root(self, real: bytes) -> bool:
+        path = os.fsdecode(real)
+        return any(root.relative(path) is not None for root in self._settings.roots)
+
+    def _is_reached_by_name(self, real: bytes) -> bool:
+        """Whether a folder lies below a root and is not passed over there, or is the library's own."""
+        if real == self._library or real.startswith(_inside(self._library)):
+            return True
+        if not self._is_in_root(real):
+            return False
+        rules = Rules()
+        for folder in self._folders_to(real):
+            is_hidden = folder not in self._roots and is_junk(os.path.basename(folder))  # noqa: PTH119 - bytes
+            if is_hidden or rules.ignore(folder, is_folder=True):
+                return False
+            try:
+                if folder != real and has_rules(folder):
+                    rules = rules.below(folder)
+            except FolderError:
+                return True  # its own walk says what is wrong there
+        return True
 
 
-def _sidecar(name: bytes, here: _Place) -> tuple[bytes | None, str | None]:
-    """Path and stamp of the text file that belongs to a media file; without a stamp, the system keeps it back."""
-    for wanted in (name + _TEXT_SUFFIX, os.path.splitext(name)[0] + _TEXT_SUFFIX):  # noqa: PTH122 - bytes
-        if wanted not in here.texts:
-            continue
-        path = here.joined(here.texts[wanted])
-        if here.rules.ignore(path, is_folder=False):
-            continue
-        try:
-            status = os.stat(path)  # noqa: PTH116 - bytes
-        except OSError:
-            return path, None
-        if stat.S_ISREG(status.st_mode):
-            return path, f"{status.st_size}:{status.st_mtime_ns}"
-    return None, None
+def _real_path(entry: os.DirEntry[bytes], here: _Place) -> bytes:
+    return os.path.realpath(entry.path) if entry.is_symlink() else _joined(here.real, entry.name)
+
+
+def _joined(folder: bytes, name: bytes) -> bytes:
+    return os.path.join(folder, name)  # noqa: PTH118 - bytes
 
 
 def _lowered(text_name: bytes) -> bytes:
     return text_name[:-4] + _TEXT_SUFFIX
-
-
-def _bounded(nanoseconds: int) -> int:
-    """As 64 bits can hold it."""
-    return max(-_INT64_MAX, min(_INT64_MAX, nanoseconds))
 
 
 def mount_of(path: str) -> str:
@@ -320,12 +381,15 @@ def _checked_folder(path: str, library: Path, mounts: Sequence[str]) -> str:
         raise FolderError(f"{path} is the library itself; name a folder that holds pictures or recordings")
     try:
         with os.scandir(path) as entries:
-            empty = next(entries, None) is None
+            next(entries, None)
     except OSError as error:
         cause = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise FolderError(f"the folder {path} {cause}; nothing was changed") from error
-    if empty and any(_is_away(mount) for mount in mounts if relative_to(mount, path) is not None):
-        raise FolderError(f"the folder {path} was on a disk that is not mounted now; nothing was changed")
+    if any(_is_away(mount) for mount in mounts if relative_to(mount, path) is not None):
+        raise FolderError(
+            f"the folder {path} was on a disk that is not mounted now; nothing was changed. Mount it; or, if its files "
+            f"lie there without it, use `arrowlens ingest --prune`; or forget them with `arrowlens remove {path}`"
+        )
     return path
 
 
@@ -335,17 +399,10 @@ def _inside(folder: bytes) -> bytes:
     return folder if folder.endswith(separator) else folder + separator
 
 
-def bare_mounts(mounts: Iterable[str]) -> list[str]:
-    """Of places where disks were mounted, those where none is, nor anything else."""
+def unmounted(mounts: Iterable[str]) -> list[str]:
+    """Of the places where disks were mounted, those where none is mounted now."""
     return [mount for mount in mounts if _is_away(mount)]
 
 
 def _is_away(mount: str) -> bool:
-    """Whether a place where a disk was mounted is bare: missing, or an empty folder."""
-    if os.path.ismount(os.path.realpath(mount)):
-        return False
-    try:
-        with os.scandir(mount) as entries:
-            return next(entries, None) is None
-    except OSError:
-        return True
+    return not os.path.ismount(os.path.realpath(mount))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from arrowlens.errors import MediaError
+from arrowlens.media.decoded import AnyPath
 from arrowlens.media.files import explain_os_error, open_regular
 from arrowlens.media.tags import printable
 
@@ -10,7 +11,7 @@ MAX_CAPTION_CHARS = 10_000
 _MAX_BYTES = 4 * MAX_CAPTION_CHARS + 3  # UTF-8 takes up to 4 a character, behind a mark of 3
 
 
-def read_caption(path: bytes) -> str | None:
+def read_caption(path: AnyPath) -> str | None:
     """The text of a sidecar file: UTF-8, with or without a mark, else Windows' Western code page.
 
     At most 10,000 characters, printable, with runs of blanks and line ends as one blank. None for a file that is empty

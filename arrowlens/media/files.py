@@ -7,14 +7,16 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
-from arrowlens.errors import MediaError
+from arrowlens.errors import FileChangedError, MediaError
 from arrowlens.media.decoded import AnyPath, Limits
 
 HASH_CHARS = 32
+_INT64_MAX = 2**63 - 1
 _CHUNK = 1024 * 1024  # bytes
 
 _KINDS = [
@@ -25,6 +27,8 @@ _KINDS = [
     (stat.S_ISBLK, "a device"),
 ]
 
+_OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_REPLACED = "changed since it was indexed; run `arrowlens ingest` on its folder"
 _CHANGED = "the file changed while it was read; try again when nothing writes to it"
 
 _CAUSES = {
@@ -35,6 +39,59 @@ _CAUSES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ExactFile(os.PathLike[bytes]):
+    """A file by its real path: ``open_regular`` follows no link on the way to it, and opens no other file there.
+
+    Attributes:
+        path: absolute and real, as ``os.path.realpath`` gives it.
+        file_id: as ``file_id_of`` gives it. size: bytes. modified_ns: nanoseconds since 1970. What is None may be any.
+    """
+
+    path: bytes
+    file_id: str | None = None
+    size: int | None = None
+    modified_ns: int | None = None
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> ExactFile:
+        """The file that was read for a row of ``MultimodalStorage.media``.
+
+        A row of a layout before 3 does not say where its file really lay, and which file it was: it counts as the file
+        at its path, of its size and time, if there is no link in that path.
+        """
+        return cls(row["real_path"] or row["absolute_path"], row["file_id"], row["size"], row["modified_ns"])
+
+    def __fspath__(self) -> bytes:
+        return self.path
+
+    def require(self, status: os.stat_result) -> None:
+        """Compare the file with what was recorded.
+
+        Raises:
+            FileChangedError: it is another file, has another size or time of change, or is a link.
+            MediaError: nothing was recorded, and it is not a regular file.
+        """
+        now = (file_id_of(status), status.st_size, bounded_ns(status.st_mtime_ns))
+        recorded = (self.file_id, self.size, self.modified_ns)
+        if recorded == (None, None, None) and not stat.S_ISLNK(status.st_mode):
+            _require_regular(status)
+        elif not stat.S_ISREG(status.st_mode) or any(
+            old is not None and old != new for old, new in zip(recorded, now, strict=True)
+        ):
+            raise FileChangedError(_REPLACED)
+
+
+def file_id_of(status: os.stat_result) -> str:
+    """A file's device and inode: equal for two paths to one file."""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def bounded_ns(nanoseconds: int) -> int:
+    """A time as 64 bits can hold it."""
+    return max(-_INT64_MAX, min(_INT64_MAX, nanoseconds))
+
+
 @contextmanager
 def open_regular(path: AnyPath) -> Iterator[BinaryIO]:
     """Open a regular file for reading.
@@ -42,13 +99,20 @@ def open_regular(path: AnyPath) -> Iterator[BinaryIO]:
     Its kind is looked at first, since opening alone can hang (a pipe) or act (a device), and again once it is open,
     without waiting, in case it was swapped in between.
 
+    Args:
+        path: links in it are followed, unless it is an ``ExactFile``.
+
     Raises:
+        FileChangedError: an ``ExactFile`` is another file now, or is reached by a link.
         MediaError: it is gone, not a regular file, or not ours to read; the message is one line for a user.
     """
     try:
-        _require_regular(os.stat(path))  # noqa: PTH116 - the path may be bytes
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        file = open(os.open(path, flags), "rb")  # noqa: PTH123, SIM115 - takes a descriptor; closed below
+        if isinstance(path, ExactFile):
+            descriptor = _open_exact(path)
+        else:
+            _require_regular(os.stat(path))  # noqa: PTH116 - the path may be bytes
+            descriptor = os.open(path, _OPENING)
+        file = open(descriptor, "rb")  # noqa: PTH123, SIM115 - takes a descriptor; closed below
     except OSError as error:
         raise MediaError(explain_os_error(error, path)) from error
     except ValueError as error:  # a zero byte in the name
@@ -58,7 +122,7 @@ def open_regular(path: AnyPath) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_regular(path: bytes, max_bytes: int | None = None) -> bytes:
+def read_regular(path: AnyPath, max_bytes: int | None = None) -> bytes:
     """A regular file's bytes.
 
     Raises:
@@ -201,6 +265,45 @@ class Tape:
             raise MediaError(explain_os_error(error)) from error
         if error is not None:
             raise error
+
+
+def _open_exact(file: ExactFile) -> int:
+    """Open each folder of the path by itself, so that none of them can be a link, and then the file."""
+    name = os.path.basename(file.path)  # noqa: PTH119 - bytes
+    folder = _open_folder(os.path.dirname(file.path))  # noqa: PTH120 - bytes
+    try:
+        file.require(os.stat(name, dir_fd=folder, follow_symlinks=False))
+        descriptor = os.open(name, _OPENING | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileChangedError(_REPLACED) from error
+        raise
+    finally:
+        os.close(folder)
+    try:
+        file.require(os.fstat(descriptor))
+    except FileChangedError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_folder(path: bytes) -> int:
+    """A descriptor of a folder of which no component is a link."""
+    # O_PATH needs no permission to list a folder, as opening a file by its path needs none; macOS has no such flag.
+    flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    folder = os.open(b"/", flags)
+    try:
+        for name in filter(None, path.split(b"/")):
+            inner = os.open(name, flags, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+    except OSError as error:
+        os.close(folder)
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):  # a link, or a file
+            raise FileChangedError(_REPLACED) from error
+        raise
+    return folder
 
 
 def _require_regular(status: os.stat_result) -> None:

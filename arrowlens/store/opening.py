@@ -141,6 +141,16 @@ class OpenLibrary:
             mounts = tuple(sorted({*self.settings.mounts, *paths}))
             self._save(dataclasses.replace(self.settings, mounts=mounts))
 
+    def forget_mounts(self, paths: Iterable[str]) -> None:
+        """Forget places where disks were mounted: what lies there belongs to the folder around.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            mounts = tuple(sorted({*self.settings.mounts} - {*paths}))
+            self._save(dataclasses.replace(self.settings, mounts=mounts))
+
     def forget_roots(self, kept: Set[str]) -> None:
         """Forget the roots that are not among ``kept`` (ids), and mounted disks that no other root has to do with.
 
@@ -178,7 +188,7 @@ class OpenLibrary:
         return settings
 
     def _upgrade(self) -> None:
-        """From version 1: columns of ``media``. The settings come last: what is cut off is done again."""
+        """From version 1 or 2: columns of ``media``. The settings come last: what is cut off is done again."""
         self._tables.recover(MEDIA_TABLE)
         self._tables.add_columns(MEDIA_TABLE, media_schema())
         self._save(dataclasses.replace(self.settings, schema_version=SCHEMA_VERSION))

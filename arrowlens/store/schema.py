@@ -12,7 +12,7 @@ import re
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2  # raised with each change of a table; the next writer upgrades a library of an older layout
+SCHEMA_VERSION = 3  # raised with each change of a table; the next writer upgrades a library of an older layout
 
 MEDIA_TABLE = "media"
 THUMBNAIL_TABLE = "thumbnails"
@@ -39,8 +39,9 @@ def media_schema() -> pa.Schema:
     its own tags say. ``latitude`` and ``longitude`` are degrees north and east. ``captured_at`` is by the clock of the
     device, ``taken`` the same, or else the time of the last change by the clock of the machine that ingested it.
     ``layout`` is the schema version that the row was written in: one of an earlier version lacks the columns that came
-    since. ``words`` is what the full-text index holds of all the row's texts. Columns of later versions stand at the
-    end, in the order in which libraries got them.
+    since. ``real_path`` is where the file that was read lies, free of links, null where that is its path below the
+    root; ``file_id`` is its device and inode, null in rows of a layout before 3. ``words`` is what the full-text index
+    holds of all the row's texts. Columns of later versions stand at the end, in the order in which libraries got them.
     """
     return pa.schema(
         [
@@ -76,6 +77,8 @@ def media_schema() -> pa.Schema:
             pa.field("album", pa.string()),
             pa.field("description", pa.string()),
             pa.field("words", pa.string()),
+            pa.field("real_path", pa.binary()),
+            pa.field("file_id", pa.string()),
         ]
     )
 

@@ -22,6 +22,7 @@ from arrowlens.store.schema import (
     stored_embedding_schema,
     thumbnail_schema,
 )
+from arrowlens.store.settings import relative_to
 from arrowlens.store.vectors import VectorRow, vector_table
 from arrowlens.store.words import WORDS, words_of
 
@@ -126,6 +127,12 @@ class MultimodalStorage(LibraryExaminer):
                     raise InputError(f"the library knows nothing at {whole}; `arrowlens status` shows its folders")
                 media_ids.update(dict.fromkeys(known))
             self.delete_media(list(media_ids))
+            # Or a place whose disk is not mounted any more could never hold files of the library again.
+            removed = [os.path.realpath(path) for path in paths]
+            mounts = self.settings.mounts
+            self.forget_mounts(
+                [mount for mount in mounts if any(relative_to(path, mount) is not None for path in removed)]
+            )
         return len(media_ids)
 
     def _known_at(self, path: str) -> list[str]:

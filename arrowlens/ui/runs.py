@@ -24,6 +24,7 @@ class Run:
 
     Attributes:
         folders: that it walks. retry: whether it reads files again that could not be read.
+        prune: as for ``Library.ingest``.
         started: seconds since 1970. is_stopping: somebody asked for its end.
         event: the newest; None before the first.
         report: what it did, once it is over. error: why it failed; one line.
@@ -32,6 +33,7 @@ class Run:
     folders: tuple[Path, ...]
     retry: bool
     started: float
+    prune: bool | None = None
     is_stopping: bool = False
     event: Event | None = None
     report: IngestReport | None = None
@@ -58,7 +60,7 @@ class Runs:
         """The run that goes on, or else the last one; None before the first."""
         return self._run
 
-    def start(self, folders: Sequence[Path], *, retry: bool = False) -> None:
+    def start(self, folders: Sequence[Path], *, retry: bool = False, prune: bool | None = None) -> None:
         """Begin a run over folders.
 
         Raises:
@@ -72,7 +74,7 @@ class Runs:
             if self._run is not None and not self._run.is_over:
                 raise LibraryBusyError("a run is going on; wait for it or cancel it, then start the next one")
             self._stop = threading.Event()
-            self._run = Run(tuple(folders), retry, time.time())
+            self._run = Run(tuple(folders), retry, time.time(), prune)
             self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
             self._thread.start()
 
@@ -93,7 +95,9 @@ class Runs:
         run = self._run
         assert run is not None
         try:
-            report = self._library.ingest(*run.folders, on_event=self._heard, stop=self._stop, retry=run.retry)
+            report = self._library.ingest(
+                *run.folders, on_event=self._heard, stop=self._stop, retry=run.retry, prune=run.prune
+            )
         except ArrowlensError as error:
             self._change(error=str(error))
         except Exception as error:  # the last resort: or the page would show a run that never ends

@@ -9,7 +9,7 @@ import pytest
 
 import arrowlens
 from arrowlens.benchmark import benchmark
-from arrowlens.cli.main import main
+from arrowlens.cli import main
 from arrowlens.errors import InputError
 
 MODELS = Path(arrowlens.__file__).parent / "demo" / "models"

@@ -182,7 +182,7 @@ def test_a_moved_file_of_an_old_library_costs_no_encoding(old, folder):
     write_sound(folder / "new.wav", 99)
     storage, provider = MultimodalStorage(old), SmallProvider()
     report = run(storage, provider, [folder])
-    assert (report.indexed, report.copied, report.removed) == (2, 1, 1)
+    assert (report.indexed, report.copied, report.moved, report.removed) == (2, 1, 1, 0)
     assert (provider.clip_engine.n_encoded, provider.audio_encoder.n_encoded) == (0, 1)
 
 

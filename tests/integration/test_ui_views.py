@@ -11,8 +11,10 @@ from streamlit.testing.v1 import AppTest
 
 import arrowlens
 from arrowlens import Library
-from arrowlens.ui.session import close_library
+from arrowlens.ui.runs import runs_of
+from arrowlens.ui.session import close_library, shared_library
 from tests.folders import write_picture
+from tests.processes import within
 
 UI = Path(arrowlens.__file__).parent / "ui"
 N_GROUPS = 13  # one more than a page shows
@@ -112,3 +114,28 @@ def test_filters_count_what_the_others_leave(opened, library_path):
     assert app.button_group(key="kind").options == [f"All {N_GROUPS}", f"Pictures {N_GROUPS}", "Sounds 0"]
     assert app.selectbox(key="folder").options == [f"All folders ({2 * N_GROUPS})", f"again ({N_GROUPS})"]
     assert app.selectbox(key="filter-size").options == ["Any", f"under 100 KB ({N_GROUPS})"]
+
+
+def test_files_that_are_gone_are_removed_once_somebody_confirms_their_number(monkeypatch, tmp_path):
+    (tmp_path / "in").mkdir()
+    paths = [write_picture(tmp_path / "in" / f"{seed:02d}.png", seed, (16, 16)) for seed in range(22)]
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        library.ingest(tmp_path / "in", workers=1)
+    for path in paths[:21]:
+        path.unlink()
+    monkeypatch.setenv("ARROWLENS_LIBRARY", str(tmp_path / "a.lens"))
+    app = AppTest.from_file(str(UI / "views/library.py"), default_timeout=60).run()
+    button(app, "Look for changes").click().run()
+    try:
+        within(60, lambda: runs_of(shared_library()).latest.is_over)
+        app.run()
+        assert not app.exception
+        assert any("21 files are gone" in warning.value for warning in app.warning)
+        assert shared_library().status().images == 22
+        button(app, "Remove 21 files").click().run()
+        within(60, lambda: (report := runs_of(shared_library()).latest.report) is not None and report.removed == 21)
+        app.run()
+        assert not app.warning
+        assert shared_library().status().images == 1
+    finally:
+        close_library()

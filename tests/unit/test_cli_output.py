@@ -106,7 +106,7 @@ def test_a_terminal_without_the_characters_still_gets_the_line(monkeypatch, tmp_
     assert b"b\\xfcro" in raw.getvalue()
 
 
-def test_the_first_interrupt_asks_and_the_second_insists(capsys):
+def test_the_first_interrupt_asks_and_the_second_insists(capfd):
     import signal
 
     before = signal.getsignal(signal.SIGINT)
@@ -117,7 +117,7 @@ def test_the_first_interrupt_asks_and_the_second_insists(capsys):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
-    assert "stopping" in capsys.readouterr().err
+    assert "stopping" in capfd.readouterr().err
 
 
 def test_reasons_are_counted_by_their_cause():

@@ -57,7 +57,7 @@ def test_defaults():
     options = build_parser().parse_args(["search", "x"])
     assert (options.k, options.json, options.device, options.precision) == (20, False, None, "auto")
     options = build_parser().parse_args(["ingest", "x"])
-    assert (options.models, options.workers, options.prune) == (None, None, True)
+    assert (options.models, options.workers, options.prune) == (None, None, None)
     options = build_parser().parse_args(["ui"])
     assert (options.host, options.port) == ("127.0.0.1", 8501)
     assert (options.allowed_host, options.password_file, options.no_auth) == ([], None, False)

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from arrowlens.cli.main import main
+from arrowlens.cli import main
 from arrowlens.errors import InputError
 from arrowlens.passwords import checked_hash, hash_password, is_password, read_hash, write_hash
 

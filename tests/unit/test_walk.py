@@ -139,6 +139,19 @@ def test_folders_given(library, tmp_path, monkeypatch):
         resolve_folders([], library, ())
 
 
+@pytest.mark.parametrize("left", ["y.jpg", ".keep", "deep/er/z.jpg"])
+def test_a_place_whose_disk_is_not_mounted_is_refused_whatever_lies_in_it(library, tmp_path, left):
+    disk = tmp_path / "in" / "disk"
+    touch(disk / left, tmp_path / "in" / "x.jpg")
+    result = seen(library, tmp_path / "in", mounts=[str(disk)])
+    assert names(result, tmp_path / "in") == ["x.jpg"]
+    assert not result.covers(os.fsencode(disk / "y.jpg"))
+    assert "not mounted now" in result.unread[os.fsencode(disk)]
+    for scope in (disk, (disk / left).parent):
+        with pytest.raises(FolderError, match="not mounted now"):
+            seen(library, scope, mounts=[str(disk)])
+
+
 def test_an_unmounted_disk_is_not_an_empty_folder(library, tmp_path):
     disk = tmp_path / "in" / "disk"
     disk.mkdir(parents=True)
@@ -152,8 +165,6 @@ def test_an_unmounted_disk_is_not_an_empty_folder(library, tmp_path):
         seen(library, disk, mounts=[str(disk)])
     disk.rmdir()  # what automounters do
     assert not seen(library, tmp_path / "in", mounts=[str(disk)]).covers(file)
-    touch(disk / "z.jpg")  # the place was taken by an ordinary folder
-    assert seen(library, tmp_path / "in", mounts=[str(disk)]).covers(file)
 
 
 def test_mount_points_are_remembered(library, tmp_path):

@@ -47,6 +47,8 @@ def show_run(runs: Runs) -> None:
         st.rerun()
     if run.is_over:
         show_end(run)
+        if run.report is not None and run.report.held_back:
+            show_held_back(runs, run.folders, run.report.held_back)
         return
     st.progress(share(run), text=plain(progress_text(run)))
     if run.is_stopping:
@@ -98,6 +100,20 @@ def show_end(run: Run) -> None:
         st.success(plain(f"Done. {told}."))
 
 
+def show_held_back(runs: Runs, folders: tuple[Path, ...], held_back: dict[str, int]) -> None:
+    """Ask before so many files are removed; whoever may add folders may confirm it."""
+    n_files = sum(held_back.values())
+    places = ", ".join(printable(folder) for folder in held_back)
+    st.warning(
+        plain(
+            f"{counted(n_files, 'file is', 'files are')} gone from {places}, and nothing was removed from the library. "
+            "Look whether a disk or a folder is missing."
+        )
+    )
+    if may_ingest() and st.button(f"Remove {counted(n_files, 'file', 'files')}", key="prune"):
+        start(runs, folders=folders, prune=True)
+
+
 def show_start(runs: Runs, status: LibraryStatus) -> None:
     """Widgets that start a run."""
     if not may_ingest():
@@ -112,10 +128,17 @@ def show_start(runs: Runs, status: LibraryStatus) -> None:
         start(runs, folders=status.folders)
 
 
-def start(runs: Runs, *, text: str = "", folders: tuple[Path, ...] = (), retry: bool = False) -> None:
+def start(
+    runs: Runs,
+    *,
+    text: str = "",
+    folders: tuple[Path, ...] = (),
+    retry: bool = False,
+    prune: bool | None = None,
+) -> None:
     """Start a run over folders or over the one that was typed; why not, in a line."""
     try:
-        runs.start(folders or [folder_of(text)], retry=retry)
+        runs.start(folders or [folder_of(text)], retry=retry, prune=prune)
     except ArrowlensError as error:
         st.error(plain(str(error)))
     else:

@@ -10,24 +10,25 @@ import os
 import sys
 from collections.abc import Sequence
 
+from arrowlens.cli import signals
 from arrowlens.cli.parser import build_parser
 from arrowlens.errors import ArrowlensError
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
+DONE, FAILED = 0, 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line ``argv`` (default: this process's) and return its exit status."""
-    _accept_any_file_name()
-    options = build_parser().parse_args(argv)
+def run(argv: Sequence[str] | None) -> int:
+    """Run the command line ``argv``, None for this process's, and return its exit status."""
     try:
+        _accept_any_file_name()
+        options = build_parser().parse_args(argv)
         status = int(options.run(options))
         sys.stdout.flush()  # a closed pipe shows here, inside the try
     except ArrowlensError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        _fail("interrupted")
-        return INTERRUPTED
+        signals.say_interrupted()
+        return signals.INTERRUPTED
     except BrokenPipeError:
         # The reader has seen enough (`arrowlens search cat | head -1`); the interpreter's own flush must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("ARROWLENS_DEBUG"):
             raise
         return _fail(f"unexpected {type(error).__name__}: {error}; ARROWLENS_DEBUG=1 shows where")
+    finally:
+        signals.ended()
     return status
 
 
