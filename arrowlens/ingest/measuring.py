@@ -14,13 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
 _SCHEDULE = Path("/proc/thread-self/schedstat")
-_HIGH_WATER = "VmHWM:"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _FOOTPRINT_WORD = 9
 _LOOK_S = 0.05
@@ -50,28 +44,6 @@ class Spent:
             self.busy += busy
             # Without the system's word, time without a core cannot be told from time at the disk.
             self.idle += busy - computed if queued is not None else 0.0
-
-
-def peak_memory(pid: int | None = None) -> int:
-    """The most bytes that a process has held in memory so far; this process without ``pid``, 0 where nobody says.
-
-    Linux keeps the figure anew for each program; ``getrusage`` would give a worker the size of the process that started
-    it.
-    """
-    try:
-        lines = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return _peak_by_usage() if pid is None else 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(_HIGH_WATER)), 0)
-
-
-def forget_peak(pid: int) -> bool:
-    """Have ``peak_memory`` of another process start anew from what it holds now; whether the system does that."""
-    try:
-        Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return True
 
 
 def private_memory(pid: int) -> int:
@@ -164,10 +136,3 @@ def _seconds_queued() -> float | None:
             return int(file.read().split()[1]) * 1e-9
     except (OSError, IndexError, ValueError):
         return None
-
-
-def _peak_by_usage() -> int:
-    if resource is None:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -54,14 +54,14 @@ def _answer(step: Any, request: Any, replies: int) -> None:  # noqa: ANN401 - a 
         except MemoryError:
             kind = "out of memory"
     signal.setitimer(signal.ITIMER_REAL, 0)
-    send(replies, (kind, result, spent))
+    send(replies, (kind, result, spent), consume=True)
 
 
 def _limit_memory(max_bytes: int) -> None:
     """Have the system refuse memory far beyond the limit, at which the parent ends this process.
 
-    The parent looks at what is written to, every few milliseconds; this is for what is faster than that. It is counted
-    from what the process has reserved while idle, since libraries reserve more than they use.
+    The parent looks every few milliseconds at what is written to; this is for what is faster than that. The system
+    counts what is reserved, which is more: while idle, and where a long recording is put together, by as much again.
     """
     if sys.platform != "linux":
         return
@@ -71,7 +71,7 @@ def _limit_memory(max_bytes: int) -> None:
     except (OSError, StopIteration):
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = reserved + max_bytes
+    wanted = reserved + 2 * max_bytes
     soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,10 @@ from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.errors import AudioValidationError, ImageValidationError, InputError
 from arrowlens.ingest import Event, IngestOptions
 from arrowlens.ingest.ahead import MAX_BYTES, MAX_WAITING, ReadAhead
+from arrowlens.ingest.channel import receive, send
 from arrowlens.ingest.encode import Batcher, Batches, ModelFailure, Pending, encode_each
 from arrowlens.ingest.jobs import Progress
-from arrowlens.ingest.measuring import Spent, forget_peak, peak_memory
+from arrowlens.ingest.measuring import MemoryWatch, Spent, proportional_memory
 from arrowlens.ingest.prepare import Preparer
 from arrowlens.ingest.walk import Found, Walk
 from arrowlens.media import Limits
@@ -255,16 +257,34 @@ def test_time_at_work_and_time_at_the_disk_are_told_apart():
     assert computing.idle < 0.05
 
 
-def test_the_peak_of_memory_is_this_process_own():
-    before = peak_memory()
+def test_the_peak_of_memory_is_of_one_moment():
+    before = proportional_memory(os.getpid())
     assert before > 10_000_000
-    held = np.ones(before // 8 + 4_000_000)
-    assert peak_memory() >= held.nbytes
-    with_held = peak_memory()
-    del held
-    if forget_peak(os.getpid()):
-        assert peak_memory() < with_held - 30_000_000
-    assert peak_memory(2**22 + 1) == 0
+    with MemoryWatch(lambda: [os.getpid(), 2**22 + 1]) as memory:  # this process twice, and one that is not there
+        for _ in range(3):
+            held = np.ones(10_000_000)
+            time.sleep(0.2)
+            del held
+    assert 2 * (before + 60_000_000) < memory.peak < 2 * (before + 160_000_000)
+    assert proportional_memory(2**22 + 1) == 0
+
+
+def test_a_consumed_array_arrives_whole_and_its_memory_is_given_back():
+    reading, writing = os.pipe()
+    array = np.random.default_rng(0).random(20_000_000)
+    small = array[:1000].copy()
+    expected, before = array.sum(), proportional_memory(os.getpid())
+    received = []
+    reader = threading.Thread(target=lambda: received.append(receive(reading)))
+    reader.start()
+    send(writing, {"array": array, "small": small}, consume=True)
+    reader.join()
+    os.close(reading)
+    os.close(writing)
+    np.testing.assert_array_equal(received[0]["small"], received[0]["array"][:1000])
+    assert received[0]["array"].sum() == expected
+    if sys.platform == "linux":
+        assert proportional_memory(os.getpid()) < before + array.nbytes / 4
 
 
 def prepared(path, **changes):
