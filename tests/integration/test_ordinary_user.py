@@ -15,11 +15,13 @@ import arrowlens
 from tests.folders import write_picture
 
 USER = "65534"
+# A child of the user's, as decoding processes are: the first process is started with the rights of root.
+_PROBE = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import arrowlens'], check=True)"
 _COMMAND = "import sys; from arrowlens.cli import main; sys.exit(main())"
 
 
-def as_user(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", _COMMAND, *map(str, arguments)]
+def as_user(*arguments: str | Path, home: Path, code: str = _COMMAND) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", code, *map(str, arguments)]
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
             pytest.skip("setpriv is not installed, and the tests run as root")
@@ -40,8 +42,8 @@ def home():
         if os.geteuid() == 0:
             for path in (base, *base.rglob("*")):
                 os.chown(path, int(USER), int(USER))
-        if as_user("--version", home=base).returncode != 0:
-            pytest.skip("the interpreter or the package is not readable for an ordinary user")
+        if as_user(home=base, code=_PROBE).returncode != 0:
+            pytest.skip("the interpreter or the package lies where an ordinary user may not go")
         yield base
 
 
