@@ -24,6 +24,7 @@ from arrowlens.search.results import Modality
 from arrowlens.serving import Serving, bind, model_records, provider_of, remembered_models
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage, restored
+from arrowlens.store.opening import require_usable
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
@@ -85,6 +86,7 @@ class Library(LibraryContents):
         except LibraryNotFoundError:
             if models is None and not create:
                 raise
+            require_usable(Path(path).expanduser().absolute())  # before models are downloaded, or folders made
         remembered = remembered_models(storage.settings) if storage is not None else None
         # Models come first: when they cannot be had, no library is left behind.
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)

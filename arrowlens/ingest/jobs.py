@@ -114,8 +114,6 @@ class IngestReport:
     unchanged: int = 0
     skipped: int = 0
     removed: int = 0
-    moved: int = 0
-    held_back: dict[str, int] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     stopped: bool = False
     captions: int = 0
@@ -127,6 +125,8 @@ class IngestReport:
     rate: float = 0.0
     peak_memory: int = 0
     bound: Bound | None = None
+    moved: int = 0
+    held_back: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""

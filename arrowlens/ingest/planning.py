@@ -39,11 +39,11 @@ class IngestPlan:
     unchanged: int = 0
     unreadable: int = 0
     removed: int = 0
-    moved: int = 0
-    held_back: dict[str, int] = dataclasses.field(default_factory=dict)
     n_bytes: int = 0
     unread_folders: dict[str, str] = dataclasses.field(default_factory=dict)
     left_alone: dict[LeftAlone, int] = dataclasses.field(default_factory=dict)
+    moved: int = 0
+    held_back: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""

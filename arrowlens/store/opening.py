@@ -168,16 +168,7 @@ class OpenLibrary:
 
     def _created(self) -> Settings:
         """Make a library in a folder that is missing or empty; a killed attempt does not stand in the way."""
-        try:
-            strangers = [entry.name for entry in os.scandir(self.path) if not _is_ours(entry.name)]
-        except FileNotFoundError:
-            strangers = []
-        except OSError as error:
-            raise StorageError(f"{self.path} cannot be read ({error.strerror}); name a folder") from error
-        if strangers:
-            raise LibraryNotFoundError(
-                f"{self.path} holds other things ({min(strangers)!r}) and no library; name a new or an empty folder"
-            )
+        require_usable(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -204,6 +195,30 @@ class OpenLibrary:
         except OSError:
             return None
         return stat.st_ino, stat.st_mtime_ns
+
+
+def require_usable(path: Path) -> None:
+    """Check that a library can be made at an absolute path, without making anything.
+
+    Raises:
+        LibraryNotFoundError: the folder holds other things. StorageError: it cannot be made, read or written.
+    """
+    try:
+        strangers = [entry.name for entry in os.scandir(path) if not _is_ours(entry.name)]
+    except FileNotFoundError:
+        strangers = []
+    except OSError as error:
+        cause = f"cannot be made ({error.strerror})" if isinstance(error, PermissionError) else "cannot be read"
+        detail = "" if isinstance(error, PermissionError) else f" ({error.strerror})"
+        raise StorageError(f"{path} {cause}{detail}; name a folder that is yours to write to") from error
+    if strangers:
+        raise LibraryNotFoundError(
+            f"{path} holds other things ({min(strangers)!r}) and no library; name a new or an empty folder"
+        )
+    parent = next(place for place in (path, *path.parents) if place.exists() or place.is_symlink())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        cause = "it is a link to nothing" if not parent.exists() else "Permission denied"
+        raise StorageError(f"{path} cannot be made ({cause}); check the permissions of {parent}")
 
 
 def _is_ours(name: str) -> bool:
