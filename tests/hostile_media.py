@@ -31,6 +31,7 @@ def picture_bombs() -> dict[str, tuple[bytes, str]]:
         "canvas.heic": (_patched(heic, b"ispe", 8, struct.pack(">II", 60_000, 60_000)), "is over the limit"),
         "canvas.avif": (_patched(avif, b"ispe", 8, struct.pack(">II", 30_000, 30_000)), "is over the limit"),
         "canvas.jp2": (_patched(jp2, b"ihdr", 4, struct.pack(">II", 50_000, 50_000)), "is over the limit"),
+        "tiles.jp2": (jp2_of_tiles(jp2, 1, 1), "tiles, which"),
         "stream.j2k": (j2k_of_size(50_000, 50_000), "is over the limit"),
         "lying.heic": (_patched(heic, b"ispe", 8, struct.pack(">II", 9_000, 9_000)), "damaged or truncated"),
         "canvas.ppm": (b"P6\n80000 80000\n255\n" + bytes(100), "is over the limit"),
@@ -56,6 +57,21 @@ def picture_bombs() -> dict[str, tuple[bytes, str]]:
     }
 
 
+def jp2_of_tiles(jp2: bytes, width: int, height: int) -> bytes:
+    """A JPEG 2000 that states tiles of one size, and has one."""
+    return _patched(jp2, b"\xff\x4f\xff\x51", 24, struct.pack(">II", width, height))
+
+
+def run_of(n_samples: int) -> bytes:
+    """A table of a fragment that states a number of samples, and nothing of each."""
+    return _box(b"trun", struct.pack(">II", 0, n_samples))
+
+
+def fragment(n_samples: int) -> bytes:
+    """A fragment of a film with one such table."""
+    return _box(b"moof", _box(b"traf", run_of(n_samples)))
+
+
 def sound_bombs() -> dict[str, tuple[bytes, str]]:
     """Recordings and films that must be refused."""
     m4a, mkv, flac = film_bytes("m4a"), film_bytes("mkv"), sound_bytes("flac")
@@ -75,6 +91,9 @@ def sound_bombs() -> dict[str, tuple[bytes, str]]:
         "hours.mkv": (_patched(mkv, b"\x44\x89\x88", 3, struct.pack(">d", 12 * 3.6e6)), "12 hours is over the limit"),
         "parts.m4a": (_patched(m4a, b"stsz", 8, struct.pack(">II", 1, 2**31)), "claims 2,147,483,648 parts"),
         "fragment.mp4": (m4a + _box(b"moof", _box(b"traf", _box(b"trun", struct.pack(">II", 0, 2**30)))), "claims"),
+        "fragments.m4a": (m4a + fragment(len(m4a) // 2) * 100, "parts, which"),
+        "runs.m4a": (m4a + _box(b"moof", _box(b"traf", run_of(len(m4a) // 2) * 100)), "parts, which"),
+        "unlisted.m4a": (_patched(m4a, b"stsz", 8, struct.pack(">II", 0, 2**14)), "its table does not list"),
         "endless.mp4": (struct.pack(">I4sQ", 1, b"ftyp", 2**63 - 1) + m4a[16:], "truncated"),
         "tiny-box.mp4": (m4a[:28] + struct.pack(">I4s", 2, b"moov") + m4a[28:], "impossible length"),
         "nested.mp4": (m4a[:28] + nested(b"trak", 50_000), "no sound"),

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from arrowlens.errors import MediaError
 
 _MAX_BOXES = 100_000
-_MAX_SAMPLES = 4_000_000  # of fragments: two hours of AAC are 340,000, of film pictures at 60 a second 430,000
+_MOST_SAMPLES = 10_000_000  # with sizes of their own: a reader takes 24 bytes for each, and days of sound have fewer
 # Behind these some phones append parts of their own, which look like boxes of any length.
 _OUTER_BOXES = {
     *(b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"meta", b"free", b"skip", b"wide", b"uuid", b"sidx", b"mfra"),
@@ -39,10 +39,8 @@ def check_boxes(file: BinaryIO, size: int, needed: bytes | None = None) -> None:
     for kind, body, end in _boxes(file, size):
         found.add(kind)
         if kind in _BOXES_OF_BOXES:
-            n_samples += _n_claimed(file, body, end, size)
-        # A reader allocates some 24 bytes for each, over all fragments and tracks together.
-        if n_samples > min(size, _MAX_SAMPLES):
-            raise MediaError(f"damaged: it claims {n_samples:,} parts, which {size:,} bytes cannot hold")
+            n_samples += _check_tables(file, body, end, size)
+            _check_number(n_samples, min(size, _MOST_SAMPLES))
     if needed is not None and needed not in found:
         raise MediaError(f"truncated or damaged: the table of contents ({needed.decode()}) is missing")
 
@@ -100,18 +98,12 @@ def _box(file: BinaryIO, start: int, end: int) -> tuple[bytes, int, int]:
     return kind, body, start + length if length else end
 
 
-def _n_claimed(file: BinaryIO, start: int, end: int, size: int) -> int:
-    """The number of samples that the fragments in a box claim.
-
-    A table of samples of one size states only their number, for which a reader may allocate.
-
-    Raises:
-        MediaError: a table claims more bytes of samples than the file has.
-    """
+def _check_tables(file: BinaryIO, start: int, end: int, size: int) -> int:
+    """The number of samples that the fragments in a box claim; a reader allocates for each."""
     inner, total = [(start, end)], 0
     for _ in range(_MAX_BOXES):
         if not inner:
-            return total
+            break
         start, end = inner.pop()
         kind, body, stop = _box(file, start, end)
         if not kind or stop <= start:
@@ -120,13 +112,34 @@ def _n_claimed(file: BinaryIO, start: int, end: int, size: int) -> int:
         if kind in _BOXES_OF_BOXES:
             inner.append((body, min(stop, end)))
         elif kind in (b"stsz", b"trun"):
-            file.seek(body + 4)
-            first, second = (int.from_bytes(file.read(4)) for _ in range(2))
-            n_samples, least = (first, 1) if kind == b"trun" else (second, first)
-            if n_samples * least > size:
-                raise MediaError(f"damaged: it claims {n_samples:,} parts, which {size:,} bytes cannot hold")
-            total += n_samples if kind == b"trun" else 0  # of the other, a reader allocates for what is there
+            total += _fragment_samples(file, kind, body, min(stop, end), size)
+            _check_number(total, size)
     return total
+
+
+def _fragment_samples(file: BinaryIO, kind: bytes, body: int, end: int, size: int) -> int:
+    """The samples that a run of a fragment claims; 0 for a table of sizes, which is checked by itself.
+
+    Raises:
+        MediaError: the table states more sizes than it holds, than a recording has, or more bytes than the file.
+    """
+    file.seek(body + 4)
+    first, second = (int.from_bytes(file.read(4)) for _ in range(2))
+    if kind == b"trun":
+        return first
+    if first:
+        _check_number(first * second, size)
+        return 0
+    if 4 * second > end - body - 12:
+        raise MediaError(f"damaged: it claims {second:,} parts, which its table does not list")
+    if second > _MOST_SAMPLES:
+        raise MediaError(f"damaged: it claims {second:,} parts; no more than {_MOST_SAMPLES:,} are read")
+    return 0
+
+
+def _check_number(n_samples: int, size: int) -> None:
+    if n_samples > size:
+        raise MediaError(f"damaged: it claims {n_samples:,} parts, which {size:,} bytes cannot hold")
 
 
 def _element_number(head: bytes, keep_marker: bool) -> tuple[int, int]:
