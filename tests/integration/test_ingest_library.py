@@ -141,7 +141,7 @@ def test_a_file_that_moves_from_one_root_to_another_costs_no_encoding(storage, t
     (one / "sound 000.wav").rename(two / "moved.wav")
     shutil.move(one / "picture 001.jpg", two / "moved.jpg")
     report = run(storage, provider, [one, two])
-    assert (counts(report), report.copied) == ((2, 4, 0, 2), 2)
+    assert (counts(report), report.copied, report.moved) == ((2, 4, 0, 0), 2, 2)
     assert provider.n_encoded == n_encoded
     assert [len(storage.settings.roots), storage.media_under(two).num_rows] == [2, 3]
 

@@ -140,7 +140,7 @@ def test_files_come_change_and_go_while_it_is_half_done(own, folder, tmp_path):
     (folder / "picture 002.png").unlink()
     (folder / "picture 004.png").rename(folder / "moved.png")
     report = run(own, OLD, [folder], IngestOptions(workers=1))
-    assert (report.indexed, report.removed) == (3, 2)
+    assert (report.indexed, report.removed, report.moved) == (3, 1, 1)
     assert_serves(own, OLD)
     kept = {row["content_hash"] for row in own.all_media().to_pylist()}
     for name, rows in read(own.path).keys.items():
