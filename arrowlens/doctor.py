@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -164,10 +165,12 @@ class Doctor:
         with self._storage.writing():
             self._storage.repair()
             self._storage.rebuild_indexes()
-            thumbnails = {}
+            thumbnails: dict[str, bytes] = {}
             for content in self._storage.check_thumbnails().missing:
                 for row in self._storage.media_of(content).to_pylist():
-                    prepared = self._prepared(row, exact=False)
+                    prepared: Prepared | None = None
+                    with suppress(MediaError):  # another place of the same content may do
+                        prepared = self._prepared(row, exact=False)
                     if prepared is not None and prepared.decoded.thumbnail is not None:
                         thumbnails[content] = prepared.decoded.thumbnail
                         break
@@ -202,7 +205,7 @@ class Doctor:
 
     def _files(self, n: int, damaged: set[str]) -> Iterator[Finding]:
         """Encode files again, but for those of a damaged model, of which that was said."""
-        same, moved = [], []
+        same, moved, undecoded = [], [], []
         for row in self._storage.sample_media(n):
             role = _ROLE_OF[row["modality"]]
             path = os.fsdecode(row["absolute_path"])
@@ -211,7 +214,11 @@ class Doctor:
             stored = self._storage.vectors(role, self._storage.settings.models[role].digest, row["content_hash"])
             if not len(stored):
                 continue  # said as a file without vectors
-            cosine = self._cosine(row, stored)
+            try:
+                cosine = self._cosine(row, stored)
+            except MediaError as error:
+                undecoded.append(f"{path}: {error}")
+                continue
             if cosine is None:
                 moved.append(path)
             elif cosine > SAME:
@@ -227,9 +234,15 @@ class Doctor:
         if moved:
             cure = f"run {_INGEST}: {moved[0]}{f' and {len(moved) - 1} more' if len(moved) > 1 else ''}"
             yield Finding("files that changed or are gone from disk since they were stored", "notice", len(moved), cure)
+        if undecoded:
+            yield Finding("files that could not be decoded again", "notice", len(undecoded), undecoded[0])
 
     def _cosine(self, row: dict[str, Any], stored: np.ndarray) -> float | None:
-        """Lowest cosine of a file's vectors, encoded now, with the stored ones; None when it is another file now."""
+        """Lowest cosine of a file's vectors, encoded now, with the stored ones; None when it is another file now.
+
+        Raises:
+            MediaError: it is the same file, and cannot be decoded now.
+        """
         best = 0.0
         for exact in (False, True):  # `ingest --exact` decodes in full, and does not say so in the library
             prepared = self._prepared(row, exact)
@@ -241,6 +254,11 @@ class Doctor:
         return best
 
     def _prepared(self, row: dict[str, Any], exact: bool) -> Prepared | None:
+        """A file as it was ingested; None when it is another file now, or is gone.
+
+        Raises:
+            MediaError: it is the same file, and cannot be decoded now.
+        """
         path, file, settings = row["absolute_path"], ExactFile.of_row(row), self._storage.settings
         root = settings.root_of(os.fsdecode(path))
         try:  # in constant memory, before a decoder sees another file of the same size and time
@@ -254,12 +272,10 @@ class Doctor:
         found = Found(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
         processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
         preparer = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)
-        try:
-            prepared: Prepared = self._call(preparer, found)
-        except MediaError:
-            return None
-        is_same_file = prepared.decoded.reason is None and prepared.decoded.content_hash == row["content_hash"]
-        return prepared if is_same_file else None
+        prepared: Prepared = self._call(preparer, found)
+        if prepared.decoded.reason is not None:
+            raise MediaError(prepared.decoded.reason)
+        return prepared if prepared.decoded.content_hash == row["content_hash"] else None
 
     def _encoded(self, modality: str, prepared: Prepared) -> np.ndarray:
         inputs: Sequence[np.ndarray] = prepared.inputs

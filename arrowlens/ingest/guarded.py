@@ -19,6 +19,7 @@ from arrowlens.ingest.process import (
     started,
 )
 from arrowlens.media import Limits
+from arrowlens.media.decoded import MEMORY_REASON
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -103,10 +104,13 @@ class _Pool:
     def _answer(self, *request: object) -> tuple[Any, Any]:
         try:
             try:
-                return self._ask(request, ORDINARY_BYTES)
+                answer = self._ask(request, ORDINARY_BYTES)
+                if not _is_out_of_memory(answer):
+                    return answer
             except (CrashError, MemoryLimitError):  # a crash may have been while the process was idle
-                with self._room:
-                    return self._ask(request, _LARGE_BYTES)
+                pass
+            with self._room:
+                return self._ask(request, _LARGE_BYTES)
         except LostError as lost:
             raise MediaError(str(lost)) from lost
 
@@ -121,3 +125,10 @@ class _Pool:
             raise
         found: tuple[Any, Any] = answer
         return found
+
+
+def _is_out_of_memory(answer: tuple[Any, Any]) -> bool:
+    """Whether a function says that it had too little memory: in its error, or in what it decoded."""
+    result, error = answer
+    decoded = getattr(result, "decoded", result)  # of a file that was prepared for a model
+    return MEMORY_REASON in f"{error} {getattr(decoded, 'reason', None)}"

@@ -20,6 +20,7 @@ from arrowlens.ingest.measuring import Spent
 
 GRACE_S = 30.0  # beyond its limit, after which a worker that nobody ended ends itself
 _PR_SET_PDEATHSIG = 1
+_LEAST_RESERVED = 1_500_000_000  # bytes that a decoder may reserve, however few it may write to
 
 
 def main(parent: int) -> None:
@@ -61,7 +62,7 @@ def _limit_memory(max_bytes: int) -> None:
     """Have the system refuse memory far beyond the limit, at which the parent ends this process.
 
     The parent looks every few milliseconds at what is written to; this is for what is faster than that. The system
-    counts what is reserved, which is more: while idle, and where a long recording is put together, by as much again.
+    counts what is reserved, which is far more for some decoders, and those would call a healthy file damaged.
     """
     if sys.platform != "linux":
         return
@@ -71,7 +72,7 @@ def _limit_memory(max_bytes: int) -> None:
     except (OSError, StopIteration):
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = reserved + 2 * max_bytes
+    wanted = reserved + max(_LEAST_RESERVED, 2 * max_bytes)
     soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
