@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 import platformdirs
 from filelock import FileLock, Timeout
 
-from arrowlens.conversion.ctranslate2 import MODEL_NAME, is_ctranslate2, write_checkpoint
 from arrowlens.conversion.report import OnProgress, Progress
 from arrowlens.errors import ConversionError, DownloadError
 
@@ -47,7 +46,7 @@ WEIGHTS = (  # the first group of which a model has a file is taken
     ("model.safetensors.index.json", "model-*-of-*.safetensors"),
     ("pytorch_model.bin",),
     ("pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
-    (MODEL_NAME,),
+    ("model.bin",),  # CTranslate2's
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CURE = (
@@ -93,6 +92,8 @@ def open_source(model_name: str | Path, on_progress: OnProgress) -> Iterator[Sou
 
 @contextmanager
 def _as_checkpoint(source: Source) -> Iterator[Source]:
+    from arrowlens.conversion.ctranslate2 import is_ctranslate2, write_checkpoint  # deferred: torch, only to convert
+
     if not is_ctranslate2(source.directory):
         yield source
         return

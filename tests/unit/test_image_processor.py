@@ -89,7 +89,14 @@ def test_it_is_read_from_the_model_directory(tmp_path: Path) -> None:
     for name, content in {"good": settings, "bad": {"image_size": 56}, "odd": {**settings, "resample": "x"}}.items():
         (tmp_path / name).mkdir()
         files = {"preprocessor.json": json.dumps(content).encode()}
-        write_model(tmp_path / name, {"a": torch.ones(1)}, family="clip", dimensions={}, source="a test", files=files)
+        write_model(
+            tmp_path / name,
+            {"a": torch.ones(1)},
+            family="clip",
+            dimensions={"hidden_size": 8},
+            source="a test",
+            files=files,
+        )
     assert ImageProcessor.from_pretrained(tmp_path / "good") == ImageProcessor(image_size=56)
     for name, message in {"bad": "lacks or garbles 'mean'", "odd": "'x' is unknown"}.items():
         with pytest.raises(ModelLoadError, match=message):
