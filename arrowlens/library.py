@@ -16,7 +16,7 @@ from arrowlens import ingest
 from arrowlens.contents import LibraryContents, Original
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError
-from arrowlens.ingest.calling import directly
+from arrowlens.ingest.calling import Isolated, directly
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.models import resolve
 from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, listed, view_of
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
     from arrowlens.doctor import Finding
     from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
-    from arrowlens.ingest.guarded import Guard
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
@@ -46,7 +45,7 @@ class Library(LibraryContents):
     """
 
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, guarded: bool = True) -> None:
-        self._guard = _guard() if guarded else None
+        self._guard = Isolated() if guarded else None
         super().__init__(storage, self._guard or directly)
         self._serving = Serving(storage, provider, self._guard or directly)
 
@@ -396,9 +395,3 @@ class Library(LibraryContents):
         if isinstance(like, Example):
             return like
         return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)
-
-
-def _guard() -> Guard:
-    from arrowlens.ingest.guarded import Guard  # deferred: the command line needs none
-
-    return Guard()
