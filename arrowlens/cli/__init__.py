@@ -12,11 +12,10 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: this process's) and return its exit status."""
     if argv is None:
-        signals.take_over()
-    try:
-        from arrowlens.cli.entry import run  # after the signals, for importing takes longer than a Ctrl-C
-    except KeyboardInterrupt:
-        signals.say_interrupted()
-        return signals.left(signals.INTERRUPTED) if argv is None else signals.INTERRUPTED
+        signals.end_on_interrupt()
+    from arrowlens.cli.entry import run  # after the signals, for importing takes longer than a Ctrl-C
+
+    if argv is None:
+        signals.raise_on_interrupt()
     status = run(argv)
     return signals.left(status) if argv is None else status

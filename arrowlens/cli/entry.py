@@ -34,6 +34,9 @@ def run(argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:  # the last resort: no traceback for users
+        if signals.interrupted():  # a module that was being imported then makes an ImportError of it
+            signals.say_interrupted()
+            return signals.INTERRUPTED
         if os.environ.get("ARROWLENS_DEBUG"):
             raise
         return _fail(f"unexpected {type(error).__name__}: {error}; ARROWLENS_DEBUG=1 shows where")

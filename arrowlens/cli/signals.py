@@ -15,13 +15,24 @@ INTERRUPTED = 130
 _interrupts = 0
 
 
-def take_over() -> None:
-    """Let the first Ctrl-C raise ``KeyboardInterrupt``, and each further one end this process, wherever it is.
+def end_on_interrupt() -> None:
+    """Let a Ctrl-C end this process at once, which has nothing to clean up yet.
 
-    For a process that is a command: a library keeps off its program's signals.
+    For a process that is a command: a library keeps off its program's signals. While modules are imported nothing may
+    be raised: numpy turns it into an ``ImportError`` of its own.
     """
-    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGINT, _end_on_signal)
     sys.unraisablehook = _unraisable
+
+
+def raise_on_interrupt() -> None:
+    """Let the first Ctrl-C raise ``KeyboardInterrupt``, and each further one end this process, wherever it is."""
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def interrupted() -> bool:
+    """Whether ``KeyboardInterrupt`` was raised, whatever the code that it passed made of it."""
+    return _interrupts > 0
 
 
 def say_interrupted() -> None:

@@ -17,7 +17,7 @@ from tests.folders import write_folder
 _COMMAND = """
 import sys
 from arrowlens.cli import main, signals
-signals.take_over()
+signals.end_on_interrupt()
 print("ready", flush=True)
 sys.exit(main())
 """

@@ -275,7 +275,8 @@ def test_through_an_index_k_is_filled_and_nothing_else_is_found(crowded, n_selec
     storage, rows, widths = crowded
     table = storage._tables.table(f"audio_embeddings__{DIGEST[:8]}")
     if not table.list_indices():
-        table.create_index("embedding", config=IvfRq(distance_type="cosine", num_partitions=30))
+        # Eight bits, as the store has for so few dimensions; thirty partitions, so that some are not asked.
+        table.create_index("embedding", config=IvfRq(distance_type="cosine", num_partitions=30, num_bits=8))
     selection = storage.select(lowered(parse(f"width < {n_selected}")))
     common = total = 0
     for seed in range(5):
@@ -287,4 +288,4 @@ def test_through_an_index_k_is_filled_and_nothing_else_is_found(crowded, n_selec
         assert n_selected > EXACT or found == expected
         common += len(set(found) & set(expected))
         total += len(expected)
-    assert common / total >= 0.97
+    assert common / total >= 0.99

@@ -18,6 +18,7 @@ from arrowlens.ui.sign_in import SignIn
 from arrowlens.ui.sparing import SparingStream
 from arrowlens.ui.throttle import Attempts, Places, Turns
 from arrowlens.ui.tokens import SESSION_S, Devices, Sessions
+from tests.coroutines import run_coroutine
 
 PASSWORD = "correct horse"
 
@@ -85,7 +86,7 @@ def ask(gate, path="/", kind="http", method="GET", form=None, client="192.0.2.1"
     async def send(message):
         sent.append(message)
 
-    asyncio.run(gate(scope, receive, send))
+    run_coroutine(gate(scope, receive, send))
     if kind == "websocket":
         return sent[0]["type"]
     answer = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -437,7 +438,7 @@ def test_clients_take_turns_and_known_ones_come_first():
         await asyncio.wait_for(take("last"), 1)
         return order
 
-    assert asyncio.run(run()) == ["a", "known", "a", "b", "c", "last"]
+    assert run_coroutine(run()) == ["a", "known", "a", "b", "c", "last"]
 
 
 def test_places_are_shared_out():
