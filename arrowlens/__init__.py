@@ -8,8 +8,9 @@ The public names load on first use: importing ``arrowlens`` imports neither torc
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from arrowlens import errors
 from arrowlens.errors import ArrowlensError
@@ -22,18 +23,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["ArrowlensError", "Hit", "IngestReport", "Library", "Results", "__version__", "errors"]
 
-_HOMES = {
-    "Hit": "arrowlens.search",
-    "IngestReport": "arrowlens.ingest",
-    "Library": "arrowlens.library",
-    "Results": "arrowlens.search",
+_NAMES = {
+    "ingest": ["IngestReport"],
+    "library": ["Library"],
+    "search": ["Hit", "Results"],
 }
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'arrowlens' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)
 
 
 def __dir__() -> list[str]:

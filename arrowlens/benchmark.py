@@ -15,15 +15,15 @@ import numpy as np
 from PIL import Image
 
 from arrowlens.encoders import CLIPEngine, MultimodalEmbeddingProvider
-from arrowlens.encoders.limits import calls_per_second, matrix_rate, of_a_picture, of_a_recording
+from arrowlens.encoders.roofline import calls_per_second, matrix_rate, of_a_picture, of_a_recording
 from arrowlens.errors import InputError
-from arrowlens.ingest.measuring import n_cores
 from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
 from arrowlens.ingest.prepare import Preparer
-from arrowlens.ingest.walk import Found
+from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.models import resolve
 from arrowlens.store import Root
+from arrowlens.workers.resources import n_cores
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
@@ -195,7 +195,7 @@ def _outlook(rate: float, decoding: float, *, is_on_cpu: bool) -> Outlook:
     return Outlook(reached, decoding, encoding, "decoding" if is_decoding else "encoding")
 
 
-def _jpegs(folder: Path) -> Iterator[Found]:
+def _jpegs(folder: Path) -> Iterator[ScannedFile]:
     """Pictures with shapes, edges and some grain, as a camera makes them."""
     root, dice = Root.at(str(folder)), np.random.default_rng(0)
     for number in range(_N_JPEGS):
@@ -206,4 +206,4 @@ def _jpegs(folder: Path) -> Iterator[Found]:
         path = folder / f"{number}.jpg"
         Image.fromarray(np.clip(np.asarray(shapes) + grain, 0, 255).astype(np.uint8)).save(path, quality=88)
         status = path.stat()
-        yield Found(os.fsencode(path), root, os.fsencode(path.name), "image", status.st_size, status.st_mtime_ns)
+        yield ScannedFile(os.fsencode(path), root, os.fsencode(path.name), "image", status.st_size, status.st_mtime_ns)

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 import numpy as np
 
 from arrowlens.errors import InputError, MediaError
-from arrowlens.ingest.calling import Call, directly
 from arrowlens.media.files import ExactFile, open_regular, read_regular
 from arrowlens.search import (
     KINDS,
-    Atlas,
     DuplicateGroup,
     DuplicateKind,
+    EmbeddingMap,
     Hit,
     Member,
     Results,
@@ -26,11 +25,12 @@ from arrowlens.search import (
     draw_map,
     find_duplicates,
     listing,
+    make_view,
     parse,
-    view_of,
 )
-from arrowlens.search.filters import Where, lowered
 from arrowlens.search.results import Modality
+from arrowlens.search.where import Where, to_store_filters
+from arrowlens.workers.calling import Call, directly
 
 if TYPE_CHECKING:
     from arrowlens.store import Facets, MultimodalStorage
@@ -103,7 +103,7 @@ class LibraryContents:
         if unknown := sorted(set(chosen or {}) - set(FACETS)):
             raise InputError(f"{unknown[0]!r} is nothing to filter by here; there are {', '.join(FACETS)}")
         conditions = {"": parse(where), **{by: parse(each) for by, each in (chosen or {}).items()}}
-        selected = {by: self._storage.select(lowered(each)) for by, each in conditions.items() if each}
+        selected = {by: self._storage.select(to_store_filters(each)) for by, each in conditions.items() if each}
         return self._storage.facets(selected.pop("", None), selected)
 
     def newest(self, k: int = 20, modality: Modality | None = None, **view: Unpack[ViewOptions]) -> Results:
@@ -112,7 +112,7 @@ class LibraryContents:
         Raises:
             InputError: ``k`` or a condition is unusable. StorageError: the database refused.
         """
-        return listing.newest(self._storage, view_of(k, **view), modality)
+        return listing.newest(self._storage, make_view(k, **view), modality)
 
     def hits(self, media_ids: Sequence[str]) -> list[Hit]:
         """Files by id, in that order, without scores; what the library does not hold is left out."""
@@ -130,7 +130,7 @@ class LibraryContents:
         rows = self._storage.media_of(content_hash).to_pylist()
         return sorted(self.hits([row["media_id"] for row in rows]), key=lambda hit: hit.path)
 
-    def map(self, modality: Modality | None = None) -> Atlas:
+    def map(self, modality: Modality | None = None) -> EmbeddingMap:
         """Files as points in a plane, near what is like them; of more than 20,000 files, a sample.
 
         Args:
@@ -186,9 +186,9 @@ class LibraryContents:
             FileChangedError: it is not the file that was indexed.
             MediaError: the library holds no such recording, or it cannot be decoded.
         """
-        from arrowlens.media import outlines  # deferred: decoders, which a search needs none of
+        from arrowlens.media import waveform  # deferred: decoders, which a search needs none of
 
-        return self._drawn(media_id, outlines.waveform, n_columns)
+        return self._drawn(media_id, waveform.waveform, n_columns)
 
     def spectrogram(self, media_id: str, n_columns: int = 600) -> np.ndarray:
         """The power of a recording in bands from 0 to 8 kHz, (bands, n_columns) float32 in dB, from -80 to 0.
@@ -196,9 +196,9 @@ class LibraryContents:
         Raises:
             FileChangedError, MediaError: as ``waveform``.
         """
-        from arrowlens.media import outlines
+        from arrowlens.media import waveform
 
-        return self._drawn(media_id, outlines.spectrogram, n_columns)
+        return self._drawn(media_id, waveform.spectrogram, n_columns)
 
     def _drawn(self, media_id: str, draw: Callable[[ExactFile, float, int], np.ndarray], n_columns: int) -> np.ndarray:
         file, name, row = self._readable(media_id)

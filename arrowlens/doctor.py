@@ -13,13 +13,13 @@ import numpy as np
 
 from arrowlens.encoders import WeightLoader
 from arrowlens.errors import MediaError, ModelLoadError, StorageError
-from arrowlens.ingest.calling import Call, directly
 from arrowlens.ingest.prepare import Prepared, Preparer
-from arrowlens.ingest.walk import Found
+from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.media.files import ExactFile, hash_file
 from arrowlens.store.index import max_unindexed
-from arrowlens.store.upkeep import MAX_FRAGMENTS, Shape
+from arrowlens.store.maintenance import MAX_FRAGMENTS, TableStats
+from arrowlens.workers.calling import Call, directly
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -269,7 +269,7 @@ class Doctor:
         if root is None:
             return None
         stamp = row["size"], row["modified_ns"]
-        found = Found(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
+        found = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
         processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
         preparer = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)
         prepared: Prepared = self._call(preparer, found)
@@ -304,7 +304,7 @@ def _of_index(name: str, check: Callable[[], tuple[int, int]]) -> Finding:
     return Finding(what, "ok" if is_whole else "problem", n_found, "" if is_whole else _REPAIR)
 
 
-def _table(name: str, shape: Shape) -> Iterator[Finding]:
+def _table(name: str, shape: TableStats) -> Iterator[Finding]:
     level: Level = "notice" if shape.n_fragments > MAX_FRAGMENTS else "ok"
     cure = f"{_OPTIMIZE} joins them" if level == "notice" else ""
     yield Finding(f"{name}: fragments", level, shape.n_fragments, cure)

@@ -11,9 +11,9 @@ from PIL import Image, ImageOps
 from arrowlens import media
 from arrowlens.encoders import AudioProcessor, ImageProcessor, MultimodalEmbeddingProvider
 from arrowlens.errors import AudioValidationError, InputError, MediaError
-from arrowlens.ingest.calling import Call, directly
 from arrowlens.search import Example, Hit
 from arrowlens.store import MultimodalStorage
+from arrowlens.workers.calling import Call, directly
 
 SAMPLE_RATE = 16_000  # Hz, of everything that is encoded
 

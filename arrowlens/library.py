@@ -16,20 +16,20 @@ from arrowlens import ingest
 from arrowlens.contents import LibraryContents, Original
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError
-from arrowlens.ingest.calling import Isolated, directly
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.models import resolve
-from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, listed, view_of
+from arrowlens.query_engine import Serving, bind, model_records, provider_of, remembered_models
+from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, as_tuple, make_view
 from arrowlens.search.results import Modality
-from arrowlens.serving import Serving, bind, model_records, provider_of, remembered_models
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage, restored
-from arrowlens.store.opening import require_usable
+from arrowlens.store.folder import require_usable
+from arrowlens.workers.calling import Isolated, directly
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
     from arrowlens.doctor import Finding
-    from arrowlens.ingest import Event, IngestPlan, IngestReport, MigrationReport
+    from arrowlens.ingest import IngestEvent, IngestPlan, IngestReport, MigrationReport
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
@@ -154,10 +154,11 @@ class Library(LibraryContents):
             MediaError: a file cannot be decoded. ModelLoadError: the library has no CLIP model.
         """
         near, far = (
-            tuple(map(self._example, listed(examples, name))) for examples, name in ((like, "like"), (unlike, "unlike"))
+            tuple(map(self._example, as_tuple(examples, name)))
+            for examples, name in ((like, "like"), (unlike, "unlike"))
         )
-        query = Query(text, listed(plus, "plus"), listed(minus, "minus"), near, weights or {}, modality, mode, far)
-        return self._serving.asked(lambda: self._serving.searcher.search(query, view_of(k, **view)))
+        query = Query(text, as_tuple(plus, "plus"), as_tuple(minus, "minus"), near, weights or {}, modality, mode, far)
+        return self._serving.asked(lambda: self._serving.searcher.search(query, make_view(k, **view)))
 
     def search_many(
         self,
@@ -179,7 +180,7 @@ class Library(LibraryContents):
         if isinstance(texts, str):
             raise InputError("search_many takes several texts; search takes one")
         queries = [Query(text, modality=modality, mode=mode) for text in texts]
-        return self._serving.asked(lambda: self._serving.searcher.search_many(queries, view_of(k, **view)))
+        return self._serving.asked(lambda: self._serving.searcher.search_many(queries, make_view(k, **view)))
 
     def similar(self, path: StrPath, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files that look or sound most like a file, of the same kind as it; ``view`` as for ``search``.
@@ -192,7 +193,7 @@ class Library(LibraryContents):
             MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no model for that kind.
         """
-        return self._serving.similar(lambda examples: examples.file(path), view_of(k, **view))
+        return self._serving.similar(lambda examples: examples.file(path), make_view(k, **view))
 
     def search_by_upload(self, data: bytes, name: str, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """As ``similar``, for a file's bytes. ``name`` is only for messages; nothing is stored.
@@ -200,7 +201,7 @@ class Library(LibraryContents):
         Raises:
             MediaError: the bytes cannot be decoded; says why. InputError, ModelLoadError: as ``similar``.
         """
-        return self._serving.similar(lambda examples: examples.upload(data, name), view_of(k, **view))
+        return self._serving.similar(lambda examples: examples.upload(data, name), make_view(k, **view))
 
     def similar_to(self, hit: Hit | Example, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
@@ -210,7 +211,7 @@ class Library(LibraryContents):
         Raises:
             InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
         """
-        return self._serving.similar(lambda _: self._example(hit), view_of(k, **view))
+        return self._serving.similar(lambda _: self._example(hit), make_view(k, **view))
 
     def example(self, data: bytes, name: str) -> Example:
         """A file's bytes as a part of questions, encoded once; ``name`` is for messages and weights. Nothing is stored.
@@ -227,7 +228,7 @@ class Library(LibraryContents):
             InputError: ``k`` or ``view`` is unusable, or no PIL image. MediaError: pixels that are not finite.
             ModelLoadError: the library has no CLIP model.
         """
-        return self._serving.similar(lambda examples: examples.picture(image), view_of(k, **view))
+        return self._serving.similar(lambda examples: examples.picture(image), make_view(k, **view))
 
     def search_by_audio(self, samples: np.ndarray, rate: int, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
         """The ``k`` recordings nearest to a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length.
@@ -236,14 +237,14 @@ class Library(LibraryContents):
             AudioValidationError: unusable samples or rate. InputError: ``k`` or ``view`` is unusable.
             ModelLoadError: the library has no audio model.
         """
-        return self._serving.similar(lambda examples: examples.samples(samples, rate), view_of(k, **view))
+        return self._serving.similar(lambda examples: examples.samples(samples, rate), make_view(k, **view))
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
     def ingest(
         self,
         *folders: StrPath,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Callable[[IngestEvent], None] | None = None,
         stop: StopEvent | None = None,
         workers: int | None = None,
         prune: bool | None = None,
@@ -284,7 +285,7 @@ class Library(LibraryContents):
     def migrate(
         self,
         models: str,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Callable[[IngestEvent], None] | None = None,
         stop: StopEvent | None = None,
         *,
         workers: int | None = None,
@@ -345,7 +346,7 @@ class Library(LibraryContents):
             InputError: the library knows nothing at one of the paths; nothing is forgotten then.
             LibraryBusyError, StorageError: another process is writing; the database refused.
         """
-        return self._storage.forget([Path(path).expanduser() for path in listed(paths, "paths")])
+        return self._storage.forget([Path(path).expanduser() for path in as_tuple(paths, "paths")])
 
     def optimize(self) -> None:
         """Compact the library's files and drop what is no longer used; ingesting does this by itself when it pays.

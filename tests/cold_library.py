@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from arrowlens.models import resolve
-from arrowlens.serving import model_records, provider_of
+from arrowlens.query_engine import model_records, provider_of
 from arrowlens.store import MultimodalStorage, VectorRow, media_id_of
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from arrowlens.encoders import AudioEncoder, CLIPEngine
 from arrowlens.media import decode, windows
 from arrowlens.models import resolve
-from arrowlens.search.closeness import Close, stars
-from arrowlens.search.fingerprints import Fingerprints
-from arrowlens.search.resemblance import Pictures, Recordings
+from arrowlens.search.clustering import Close, stars
+from arrowlens.search.perceptual_hash import Fingerprints
+from arrowlens.search.similarity import Pictures, Recordings
 from tests import duplicate_cases, duplicate_recordings
 
 _COPIES = (

@@ -14,7 +14,7 @@ from PIL import Image
 
 from arrowlens.encoders import ImageProcessor
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.walk import Found
+from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded
 
 CRASH, STOP, SLEEP, LEAVE, STARVE, RAISE, IMPORTS = (
@@ -74,10 +74,10 @@ class LargeStep:
     def __init__(self, journal: Path, n_samples: int = 1) -> None:
         self.journal, self.n_samples = journal, n_samples
 
-    def __call__(self, found: Found) -> Prepared:
+    def __call__(self, found: ScannedFile) -> Prepared:
         return Prepared(found, Decoded("image", "large"), needs_room=True)
 
-    def alone(self, found: Found) -> Prepared:
+    def alone(self, found: ScannedFile) -> Prepared:
         self._say("begin")
         time.sleep(0.05)
         self._say("end")
@@ -85,7 +85,7 @@ class LargeStep:
             os.kill(os.getpid(), signal.SIGKILL)
         return Prepared(found, Decoded("audio", None, "hash"), np.zeros(self.n_samples, np.float32))
 
-    def content(self, found: Found) -> str | None:
+    def content(self, found: ScannedFile) -> str | None:
         return "hash"
 
     def _say(self, word: str) -> None:
@@ -96,5 +96,5 @@ class LargeStep:
 class LongStep:
     """A step whose results are larger than any pipe."""
 
-    def __call__(self, found: Found) -> Prepared:
+    def __call__(self, found: ScannedFile) -> Prepared:
         return Prepared(found, Decoded("audio", None, "hash"), np.arange(50_000_000, dtype=np.float32))

@@ -16,7 +16,7 @@ def workers_of(parent: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             ppid = int((path / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-            if ppid == parent and b"arrowlens.ingest.worker" in (path / "cmdline").read_bytes():
+            if ppid == parent and b"arrowlens.workers.worker" in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
         except OSError:  # it has ended
             continue

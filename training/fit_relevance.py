@@ -1,6 +1,6 @@
 """Fit the numbers of relevance on one half of the meanings, and measure them on the other.
 
-    python training/fit_relevance.py --npm FOLDER            fit, write arrowlens/search/relevance_weights.py, measure
+    python training/fit_relevance.py --npm FOLDER            fit, write arrowlens/search/relevance/weights.py, measure
     python training/fit_relevance.py --npm FOLDER --measure  measure what is there
     python training/fit_relevance.py --npm FOLDER --shares   compare values of OWN_SHARE on the half to fit on
 
@@ -26,12 +26,13 @@ from relevance_trials import ROUTES, Found, Size, Trial, Trials
 
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.examples import ExampleReader
-from arrowlens.search import relevance, relevance_weights
-from arrowlens.search.bank import Bank
-from arrowlens.search.relevance import MATCHING, Kind, Weights, Yardstick
+from arrowlens.search import relevance
+from arrowlens.search.relevance import MATCHING, Kind, ScoreCalibration, Weights
+from arrowlens.search.relevance import weights as relevance_weights
+from arrowlens.search.relevance.background import Bank
 from arrowlens.store import MultimodalStorage
 
-WRITTEN = HERE.parent / "arrowlens/search/relevance_weights.py"
+WRITTEN = HERE.parent / "arrowlens/search/relevance/weights.py"
 TEXT_ROUTES, LIKE_ROUTES = tuple(ROUTES)[:2], tuple(ROUTES)[2:]
 SIZES = (
     Size(5, 80, 20), Size(20, 25, 30), Size(50, 15, 40), Size(150, 6, 120), Size(300, 5, 120), Size(1000, 3, 120),
@@ -171,10 +172,10 @@ def report(trials: Sequence[Trial], world: World) -> None:
     mixed(trials, int(world.clips.shown[:, 0].min()))
 
 
-def yardsticks(vectors: Mapping[Kind, Vectors]) -> dict[str, Yardstick]:
+def yardsticks(vectors: Mapping[Kind, Vectors]) -> dict[str, ScoreCalibration]:
     """By route; `vectors` are the bank's."""
     return {
-        name: Yardstick.measured(vectors[asked], vectors[found], same=asked == found)
+        name: ScoreCalibration.measured(vectors[asked], vectors[found], same=asked == found)
         for name, (asked, found) in ROUTES.items()
     }
 
@@ -199,7 +200,7 @@ def shares(bank: Bank, known: World) -> None:
             print(f"{title}, OWN_SHARE {share:4}: {_told_apart(yardsticks(by_kind), there)}", flush=True)
 
 
-def _told_apart(by_route: dict[str, Yardstick], known: World) -> str:
+def _told_apart(by_route: dict[str, ScoreCalibration], known: World) -> str:
     trials = list(Trials(known, by_route, 0, FITTED_WITH).run(SIZES))
     relevance_weights.WEIGHTS.update({route: fit(trials, route) for route in ROUTES})
     areas = []

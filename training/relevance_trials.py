@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from relevance_data import Items, Vectors, World
 
-from arrowlens.search.relevance import Kind, Yardstick
+from arrowlens.search.relevance import Kind, ScoreCalibration
 from arrowlens.search.results import Modality
 
 K = 20
@@ -71,7 +71,7 @@ class Trial:
 class Trials:
     """Asks libraries of one half of the meanings with questions of the same half."""
 
-    def __init__(self, world: World, yardsticks: Mapping[str, Yardstick], half: int, seed: int) -> None:
+    def __init__(self, world: World, yardsticks: Mapping[str, ScoreCalibration], half: int, seed: int) -> None:
         self.world, self.yardsticks, self.half = world, yardsticks, half
         self.rng = random.Random(seed)
         self.equal: dict[int, set[int]] = {meaning: {meaning} for meaning in range(len(world.names))}

@@ -46,7 +46,7 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def _fail(message: str) -> int:
-    from arrowlens.search.display import printable  # deferred: numpy comes with it, and --version needs none
+    from arrowlens.search.sanitize import printable  # deferred: numpy comes with it, and --version needs none
 
     print(f"arrowlens: {printable(' '.join(message.split()))}", file=sys.stderr)
     return FAILED

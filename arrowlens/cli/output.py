@@ -67,7 +67,7 @@ def results_table(hits: Sequence[Hit]) -> str:
         "relevance": ["" if hit.relevance is None else f"{hit.relevance:.0%}" for hit in hits],
         "kind": [hit.modality for hit in hits],
         "time": [time_range(hit.start, hit.end) for hit in hits],
-        "alike": [str(hit.n_alike) if any(other.n_alike > 1 for other in hits) else "" for hit in hits],
+        "alike": [str(hit.cluster_size) if any(other.cluster_size > 1 for other in hits) else "" for hit in hits],
         "words": [_WORDS[hit.found_by] for hit in hits],
         "path": [shown_path(hit.path) for hit in hits],
     }

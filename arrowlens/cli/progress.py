@@ -12,7 +12,7 @@ from arrowlens.search import printable
 
 if TYPE_CHECKING:
     from arrowlens.conversion import Progress
-    from arrowlens.ingest import Event
+    from arrowlens.ingest import IngestEvent
 
 
 class _Bar:
@@ -69,7 +69,7 @@ class ModelProgress(_Bar):
 class IngestProgress(_Bar):
     """Files dealt with, of all that were found, with the rate, the time left, and what the run waits for most."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: IngestEvent) -> None:
         """Show one event."""
         if event.phase == "index":
             self._show(event.done, event.total, desc="indexing", unit="file")

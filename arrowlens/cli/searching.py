@@ -64,12 +64,17 @@ def _show(
     groups = grouped(results, options.group) if options.group else [Group(None, tuple(results))]
     if options.json:
         hits = [_record(hit, group, options) for group in groups for hit in group.hits]
-        answer = {"hits": hits, "matches": results.matches, "took_ms": results.took_ms}
+        answer = {
+            "hits": hits,
+            "has_match": results.has_match,
+            "matches": results.has_match,
+            "took_ms": results.took_ms,
+        }
         write_json({**answer, "query": query, "notices": results.notices})
     elif results:
         print(_grouped_tables(groups) if options.group else results_table(results))
         note(f"{amount(len(results), 'result')} in {results.took_ms:.0f} ms")
-        if results.matches is False:
+        if results.has_match is False:
             note("nothing here really matches; these are the nearest there are")
     else:
         note(_why_nothing(library, options))
@@ -78,7 +83,7 @@ def _show(
 def _record(hit: arrowlens.Hit, group: Group, options: argparse.Namespace) -> dict[str, Any]:
     record = hit_record(hit)
     if options.collapse:
-        record["n_alike"] = hit.n_alike
+        record["cluster_size"] = record["n_alike"] = hit.cluster_size  # the latter as before 0.2
     if options.group:
         record["group"] = None if group.key is None else str(group.key)
     return record

@@ -22,8 +22,8 @@ from arrowlens.conversion.family import Family, Prepared, Vectors
 from arrowlens.conversion.hub import open_source
 from arrowlens.conversion.renaming import DTYPES
 from arrowlens.conversion.report import ConversionReport, OnProgress, Progress, Verified, silent
-from arrowlens.encoders.agreement import validate_embedding_precision
 from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo
+from arrowlens.encoders.verification import validate_embedding_precision
 from arrowlens.encoders.weights import WeightLoader, write_model
 from arrowlens.errors import ConversionError, ModelLoadError
 

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from arrowlens.conversion.checkpoint import Checkpoint
-from arrowlens.encoders.core import ACTIVATIONS
+from arrowlens.encoders.transformer import ACTIVATIONS
 from arrowlens.errors import ConversionError
 
 TOKENIZER_NAME, PREPROCESSOR_NAME = "tokenizer.json", "preprocessor.json"

@@ -17,8 +17,8 @@ from arrowlens.encoders.audio_processor import (
     MelSpectrogramProcessor,
     pad_to_30_seconds,
 )
-from arrowlens.encoders.core import InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
+from arrowlens.encoders.transformer import InferenceCore, LayerNorm, LazyParameters
 from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import AudioValidationError
@@ -27,7 +27,7 @@ CONTEXTS = ("padded", "clip")
 MIN_SAMPLES = 400  # 25 ms, one window of the spectrum: shorter clips are padded to it with silence
 
 
-class Convolution(Loaded):
+class Convolution(LazyParameters):
     """A convolution over time, three frames wide."""
 
     weight: torch.Tensor
@@ -42,7 +42,7 @@ class Convolution(Loaded):
         return functional.conv1d(frames, self.weight, self.bias, stride=self.stride, padding=1)
 
 
-class Projector(Loaded):
+class Projector(LazyParameters):
     """x W^T + b in float32: once a recording, so that its precision costs nothing."""
 
     weight: torch.Tensor
@@ -56,7 +56,7 @@ class Projector(Loaded):
         return functional.linear(pooled, self.weight.float(), self.bias.float())
 
 
-class AudioTower(Loaded):
+class AudioTower(LazyParameters):
     """The network alone: log-mel frames in, the mean over time out, projected where the model has a projector."""
 
     position_embedding: torch.Tensor

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from arrowlens.encoders.core import Embedding, InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.image_processor import ImageProcessor
 from arrowlens.encoders.runtime import Encoder, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
+from arrowlens.encoders.transformer import Embedding, InferenceCore, LayerNorm, LazyParameters
 from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import ImageValidationError, InputError, TextValidationError
@@ -44,7 +44,7 @@ class ClipTextConfig:
     pooling: str = "argmax"
 
 
-class ClipTextTower(Loaded):
+class ClipTextTower(LazyParameters):
     """The network alone: token ids in, the end-of-text token's state out."""
 
     position_embedding: torch.Tensor

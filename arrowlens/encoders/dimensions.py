@@ -6,8 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
-from arrowlens.encoders.core import ACTIVATIONS
 from arrowlens.encoders.model_directory import MAX_DIMENSION
+from arrowlens.encoders.transformer import ACTIVATIONS
 
 _MAX_LAYERS = 512
 _WORDS = {"activation": ACTIVATIONS, "pooling": ("argmax", "eos")}

@@ -11,9 +11,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from arrowlens.encoders.core import Embedding, InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
+from arrowlens.encoders.transformer import Embedding, InferenceCore, LayerNorm, LazyParameters
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import TextValidationError
 
@@ -35,7 +35,7 @@ class TextConfig:
     pad_token_id: int = 0
 
 
-class TextTower(Loaded):
+class TextTower(LazyParameters):
     """The network alone: token ids in, the mean over real tokens out."""
 
     position_embedding: torch.Tensor

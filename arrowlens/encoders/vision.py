@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from arrowlens.encoders.core import InferenceCore, LayerNorm, Loaded
 from arrowlens.encoders.image_processor import PREPROCESSOR_NAME, ImageProcessor
 from arrowlens.encoders.model_directory import CURE
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
+from arrowlens.encoders.transformer import InferenceCore, LayerNorm, LazyParameters
 from arrowlens.encoders.validation import validate_image_input
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import ImageValidationError, ModelLoadError
@@ -40,7 +40,7 @@ class VisionConfig:
         return (self.image_size // self.patch_size) ** 2
 
 
-class Kernel(Loaded):
+class Kernel(LazyParameters):
     """The weights of a convolution without bias."""
 
     weight: torch.Tensor
@@ -62,7 +62,7 @@ class PatchEmbedding(nn.Module):
         return patches.flatten(2).transpose(1, 2)
 
 
-class VisionTower(Loaded):
+class VisionTower(LazyParameters):
     """The network alone: normalised pictures in, the pooled class token out."""
 
     class_embedding: torch.Tensor

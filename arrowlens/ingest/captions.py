@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from arrowlens.ingest.encode import Provider, is_usable
+from arrowlens.ingest.batching import Provider, is_usable
 from arrowlens.store import CAPTION_ROLE, MultimodalStorage
 
 _TEXTS_AT_ONCE = 128

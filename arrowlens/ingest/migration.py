@@ -17,14 +17,14 @@ from typing import Any
 import pyarrow.compute as pc
 
 from arrowlens.errors import FolderError, ModelMismatchError
+from arrowlens.ingest.batching import Provider
 from arrowlens.ingest.captions import keep_captions
-from arrowlens.ingest.commit import Gathering
-from arrowlens.ingest.compare import ROLE_OF, Plan
-from arrowlens.ingest.encode import Provider
-from arrowlens.ingest.jobs import Event, IngestOptions, Progress
+from arrowlens.ingest.diff import ROLE_OF, Plan
 from arrowlens.ingest.pipeline import Stream
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.walk import Found, Walk, resolve_folders, unmounted
+from arrowlens.ingest.progress import IngestEvent, IngestOptions, Progress
+from arrowlens.ingest.walk import ScannedFile, Walk, resolve_folders, unmounted
+from arrowlens.ingest.writer import Gathering
 from arrowlens.media import Decoded
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
@@ -64,7 +64,7 @@ def migrate(
     provider: Provider,
     models: Mapping[str, ModelRecord],
     options: IngestOptions | None = None,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[IngestEvent], None] | None = None,
     stop: threading.Event | None = None,
 ) -> MigrationReport:
     """Let ``models`` serve, once everything in the library has vectors of theirs; the old ones serve until then.
@@ -116,21 +116,21 @@ class _Migration:
         self._progress.total = len(rows)
         for _ in plan.unchanged:
             self._progress.count("unchanged")
-        self._progress.tell("index")
+        self._progress.emit("index")
         if plan.to_read and not self._stop.is_set():
             Stream(self._new, self._provider, self._options, self._progress, rewriter, plan).run(self._stop)
         rewriter.commit()
         n_captions = keep_captions(self._new, self._provider, self._stop)
         if self._stop.is_set():
             return self._report(n_captions, rewriter)
-        self._progress.tell("optimize")
+        self._progress.emit("optimize")
         self._storage.optimize(thorough=False)  # with the indexes of the new vectors
         self._lose(rewriter.lost)
         self._storage.finish_change()
         if rewriter.lost:
             self._storage.repair()
             self._storage.optimize(thorough=False)
-        self._progress.tell("done")
+        self._progress.emit("done")
         return self._report(n_captions, rewriter, switched=True)
 
     def _plan(self, rows: list[_Row]) -> tuple[Plan, Rewriter]:
@@ -188,7 +188,7 @@ class Rewriter(Gathering):
         """There are none: only files without vectors are read."""
         raise AssertionError("unreachable")
 
-    def skip(self, found: Found, reason: str, decoded: Decoded | None = None) -> None:
+    def skip(self, found: ScannedFile, reason: str, decoded: Decoded | None = None) -> None:
         """A file that the new models get nothing from."""
         content = decoded.content_hash if decoded is not None else None
         if content is not None and content != self._contents[found.media_id]:
@@ -196,7 +196,7 @@ class Rewriter(Gathering):
         self.lost[found.media_id] = (reason, content)
         self._progress.count("skipped", found.path, reason)
 
-    def not_read(self, found: Found, reason: str) -> None:
+    def not_read(self, found: ScannedFile, reason: str) -> None:
         """A file of whose content nothing is known now."""
         self.skip(found, reason)
 
@@ -229,12 +229,12 @@ class _Row:
     real_path: bytes | None
     file_id: str | None
 
-    def found(self, root: Root) -> Found:
+    def found(self, root: Root) -> ScannedFile:
         """The file as it is on disk now, at the place where it was read; decoding says what is wrong with it."""
         path = root.absolute(self.path_bytes)
         # A row of an earlier layout does not say where its file really lay. Its content is compared, whatever it is.
         real = self.real_path or (path if self.file_id is not None else os.path.realpath(path))
-        found = Found(path, root, self.path_bytes, self.modality, 0, 0, real_path=real)
+        found = ScannedFile(path, root, self.path_bytes, self.modality, 0, 0, real_path=real)
         try:
             status = os.lstat(real)
         except OSError:

@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
-from arrowlens.ingest.ahead import ReadAhead
+from arrowlens.ingest.batching import Batcher, Batches, Pending, Provider
 from arrowlens.ingest.captions import keep_captions
-from arrowlens.ingest.commit import Committer, Gathering
-from arrowlens.ingest.compare import ROLE_OF, Plan, compare, former_mounts
-from arrowlens.ingest.encode import Batcher, Batches, Pending, Provider
-from arrowlens.ingest.jobs import Event, IngestOptions, IngestReport, Progress
-from arrowlens.ingest.measuring import MemoryWatch, n_cores, proportional_memory, trim_memory
+from arrowlens.ingest.diff import ROLE_OF, Plan, compare, former_mounts
 from arrowlens.ingest.prepare import Prepared, Preparer
-from arrowlens.ingest.process import large_bytes
+from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
 from arrowlens.ingest.pruning import content_of, pair, prune
-from arrowlens.ingest.walk import Found, resolve_folders, walk
-from arrowlens.ingest.workers import Workers
+from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
+from arrowlens.ingest.writer import Committer, Gathering
 from arrowlens.store import ModelRecord, MultimodalStorage
+from arrowlens.workers.pool import Workers
+from arrowlens.workers.prefetch import ReadAhead
+from arrowlens.workers.process import large_bytes
+from arrowlens.workers.resources import MemoryWatch, n_cores, proportional_memory, trim_memory
 
 BATCH = 32
 BATCH_OF_A_CORE = 8  # what stays in its cache: a ViT-B/16 takes 10 % longer for an item with 32
@@ -34,7 +34,7 @@ def run(
     provider: Provider,
     folders: Sequence[str | os.PathLike[str]],
     options: IngestOptions | None = None,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[IngestEvent], None] | None = None,
     stop: threading.Event | None = None,
 ) -> IngestReport:
     """Bring the library up to date with folders.
@@ -78,7 +78,7 @@ class _Run:
         self._progress, self._stop = progress, stop
 
     def run(self, scopes: tuple[str, ...]) -> IngestReport:
-        self._progress.tell("walk")
+        self._progress.emit("walk")
         started = time.perf_counter()
         n_repaired = self._storage.repair()
         seen = walk(scopes, self._storage.settings, self._storage.path)
@@ -94,10 +94,10 @@ class _Run:
             self._storage.repair()  # vectors of contents that were replaced
         self._progress.counts["captions"] = keep_captions(self._storage, self._provider, self._stop)
         if has_written or removed or n_repaired or self._storage.needs_optimizing():
-            self._progress.tell("optimize")
+            self._progress.emit("optimize")
             self._storage.optimize(thorough=False)
         self._progress.peak_memory = max(self._progress.peak_memory, proportional_memory(os.getpid()))
-        self._progress.tell("done")
+        self._progress.emit("done")
         return self._progress.report(stopped, seen)
 
     def _prune(self, plan: Plan, committer: Committer) -> bool:
@@ -112,7 +112,7 @@ class _Run:
         pruning = prune(plan, self._storage.settings.roots, self._options.prune, moved, superseded)
         leaving = [*pruning.removed, *pruning.moved]
         if leaving:
-            self._progress.tell("prune")
+            self._progress.emit("prune")
             self._storage.delete_media(leaving)
         self._progress.counts["removed"], self._progress.counts["moved"] = len(pruning.removed), len(pruning.moved)
         self._progress.held_back = pruning.held_back
@@ -129,7 +129,7 @@ class _Run:
             self._progress.count("skipped", reason=reason)
         for found, reason in plan.refused:
             committer.not_read(found, reason)
-        self._progress.tell("index")
+        self._progress.emit("index")
         if plan.to_read and not self._stop.is_set():
             Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
         committer.commit()
@@ -162,7 +162,9 @@ class Stream:
         limits = self._options.limits
         max_bytes = large_bytes(limits, exact=self._options.exact)
         workers = Workers(self._preparer(), limits.max_decode_s, progress.decoding, max_bytes)
-        ahead = ReadAhead[Found, Prepared](workers.open, files, n_workers, lambda prepared: prepared.n_bytes, stop)
+        ahead = ReadAhead[ScannedFile, Prepared](
+            workers.open, files, n_workers, lambda prepared: prepared.n_bytes, stop
+        )
         with MemoryWatch(lambda: workers.pids) as memory, encoding_threads(self._device()) as threads:
             progress.start_reading()
             progress.n_encoding = threads.n
@@ -187,7 +189,7 @@ class Stream:
     def _preparer(self) -> Preparer:
         processor = self._provider.clip_engine.image_processor if "clip" in self._models else None
         options, settings = self._options, self._settings
-        return Preparer(processor, options.limits, options.exact, settings.window_s, settings.hop_s, in_company=True)
+        return Preparer(processor, options.limits, options.exact, settings.window_s, settings.hop_s, concurrent=True)
 
     def _device(self) -> str:
         return self._provider.clip_engine.device if "clip" in self._models else self._provider.audio_encoder.device

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryNotFoundError
-from arrowlens.ingest.compare import compare, former_mounts
+from arrowlens.ingest.diff import compare, former_mounts
 from arrowlens.ingest.pruning import pair, stamp_of
 from arrowlens.ingest.pruning import prune as decide
 from arrowlens.ingest.walk import LeftAlone, Walk, resolve_folders, walk

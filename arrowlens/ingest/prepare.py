@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arrowlens.errors import MediaError
-from arrowlens.ingest.walk import Found
+from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded, Limits, Window, decode, hash_file, read_caption, windows
 from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, SECOND_BYTES
 from arrowlens.media.files import ExactFile, bounded_ns, file_id_of
@@ -37,7 +37,7 @@ class Prepared:
         needs_room: it was left alone, since it takes much memory; ``Preparer.alone`` takes it.
     """
 
-    found: Found
+    found: ScannedFile
     decoded: Decoded
     content: np.ndarray | None = None
     windows: tuple[Window, ...] = ()
@@ -80,11 +80,11 @@ class Preparer:
     exact: bool
     window_s: float
     hop_s: float
-    in_company: bool = False
+    concurrent: bool = False
 
-    def __call__(self, found: Found) -> Prepared:
+    def __call__(self, found: ScannedFile) -> Prepared:
         """Decode a file and prepare what it holds."""
-        if not self.in_company:
+        if not self.concurrent:
             return self.alone(found)
         limits = self.limits
         left = max(0, COMPANY_BYTES - (found.size or 0))  # a picture's file is held beside its pixels
@@ -99,11 +99,11 @@ class Preparer:
         has_room = company.max_pixels < limits.max_pixels if is_picture else company.max_seconds < limits.max_seconds
         return dataclasses.replace(prepared, needs_room=prepared.decoded.too_large and has_room)
 
-    def alone(self, found: Found) -> Prepared:
+    def alone(self, found: ScannedFile) -> Prepared:
         """The same for a file that needs room."""
         return self._prepare(found, self.limits)
 
-    def content(self, found: Found) -> str | None:
+    def content(self, found: ScannedFile) -> str | None:
         """The content hash of a file that is as the walk saw it; None when it cannot be read, or is too large."""
         try:
             content = hash_file(_as_it_is(found)[1], self.limits)
@@ -111,7 +111,7 @@ class Preparer:
             return None
         return None if self._has_changed(found) else content
 
-    def _prepare(self, found: Found, limits: Limits) -> Prepared:
+    def _prepare(self, found: ScannedFile, limits: Limits) -> Prepared:
         processor = self.image_processor
         min_side = None if processor is None or self.exact else processor.image_size
         found, file = _as_it_is(found)
@@ -127,7 +127,7 @@ class Preparer:
             reason = f"cannot be prepared for the model: {type(error).__name__}{f': {cause}' if cause else ''}"
             return Prepared(found, dataclasses.replace(bare, reason=reason, thumbnail=None))
 
-    def _contents(self, found: Found, decoded: Decoded, bare: Decoded) -> Prepared:
+    def _contents(self, found: ScannedFile, decoded: Decoded, bare: Decoded) -> Prepared:
         if decoded.pixels is not None and self.image_processor is not None:
             return Prepared(found, bare, self.image_processor(decoded.pixels, normalize=False, box=decoded.box))
         if decoded.samples is not None:
@@ -135,26 +135,26 @@ class Preparer:
             return Prepared(found, bare, decoded.samples, cuts)
         return Prepared(found, bare)
 
-    def _is_unread(self, found: Found, decoded: Decoded) -> bool:
+    def _is_unread(self, found: ScannedFile, decoded: Decoded) -> bool:
         """Whether the reason says nothing of the content: the system refused, or the file is being written."""
         if self._has_changed(found):
             return True
         # Without a hash the bytes were not read: because of the system, or because they are too many.
         return decoded.content_hash is None and not self._is_too_large(found)
 
-    def _has_changed(self, found: Found) -> bool:
+    def _has_changed(self, found: ScannedFile) -> bool:
         try:
             status = os.stat(found.path)  # noqa: PTH116 - bytes
         except OSError:
             return True
         return (status.st_size, bounded_ns(status.st_mtime_ns)) != found.stamp
 
-    def _is_too_large(self, found: Found) -> bool:
+    def _is_too_large(self, found: ScannedFile) -> bool:
         limit = self.limits.max_image_bytes if found.modality == "image" else self.limits.max_file_bytes
         return found.size is not None and found.size > limit
 
 
-def _as_it_is(found: Found) -> tuple[Found, bytes | ExactFile]:
+def _as_it_is(found: ScannedFile) -> tuple[ScannedFile, bytes | ExactFile]:
     """A file with its identity as of now, and what to open: this very file at its real path, whatever the walk saw."""
     if found.size is None:  # nothing is known of it; opening it finds the words for that
         return found, found.path
@@ -169,7 +169,7 @@ def _as_it_is(found: Found) -> tuple[Found, bytes | ExactFile]:
     return dataclasses.replace(found, file_id=file.file_id), file
 
 
-def _caption(found: Found) -> dict[str, Any]:
+def _caption(found: ScannedFile) -> dict[str, Any]:
     """The fields of ``Prepared`` that tell of the text file beside it."""
     try:
         return {"caption": None if found.sidecar is None else read_caption(ExactFile(found.sidecar))}

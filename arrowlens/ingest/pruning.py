@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from arrowlens.ingest.compare import Known, Plan
-from arrowlens.ingest.walk import Found
+from arrowlens.ingest.diff import Known, Plan
+from arrowlens.ingest.walk import ScannedFile
 from arrowlens.store import Root
 
 # A run that would remove more of a root needs a word first: a share together with a number, or a number alone.
@@ -72,7 +72,7 @@ def content_of(known: Known) -> Hashable:
     return known.content_hash
 
 
-def stamp_of(file: Known | Found) -> Hashable:
+def stamp_of(file: Known | ScannedFile) -> Hashable:
     """What is the same of a file that was only moved, as far as can be told without reading it."""
     return file.size, file.modified_ns
 

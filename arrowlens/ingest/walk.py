@@ -27,7 +27,7 @@ _NOT_MOUNTED = "the disk that was mounted there is not mounted now"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ScannedFile:
     """A media file on disk.
 
     Attributes:
@@ -82,7 +82,7 @@ class Walk:
     """
 
     scopes: tuple[str, ...]
-    files: list[Found] = field(default_factory=list)
+    files: list[ScannedFile] = field(default_factory=list)
     ignored: set[bytes] = field(default_factory=set)
     unread: dict[bytes, str] = field(default_factory=dict)
     lost_links: set[bytes] = field(default_factory=set)
@@ -304,7 +304,9 @@ class _Walker:
         size = status.st_size if status is not None else None
         modified_ns = bounded_ns(status.st_mtime_ns) if status is not None else None
         real = _real_path(entry, here)
-        found = Found(entry.path, here.root, relative, modality, size, modified_ns, *self._sidecar(entry.name, here))
+        found = ScannedFile(
+            entry.path, here.root, relative, modality, size, modified_ns, *self._sidecar(entry.name, here)
+        )
         self._walk.files.append(
             replace(
                 found,

@@ -10,8 +10,9 @@ use: a search needs no decoders.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from arrowlens.media.captions import read_caption
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
     from arrowlens.media.formats import MEDIA_SUFFIXES, modality_of
     from arrowlens.media.windowing import Window, windows
 
-_HOMES = {
-    "MEDIA_SUFFIXES": "formats",
-    "Decoded": "decoded",
-    "Limits": "decoded",
-    "Window": "windowing",
-    "decode": "decoder",
-    "hash_file": "files",
-    "modality_of": "formats",
-    "read_caption": "captions",
-    "windows": "windowing",
-}
 
 __all__ = [
     "MEDIA_SUFFIXES",
@@ -45,12 +35,12 @@ __all__ = [
     "windows",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'arrowlens.media' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"arrowlens.media.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+_NAMES = {
+    "captions": ["read_caption"],
+    "decoded": ["Decoded", "Limits"],
+    "decoder": ["decode"],
+    "files": ["hash_file"],
+    "formats": ["MEDIA_SUFFIXES", "modality_of"],
+    "windowing": ["Window", "windows"],
+}
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

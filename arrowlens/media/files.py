@@ -213,7 +213,7 @@ def explain_os_error(error: OSError, path: object = None) -> str:
     return f"cannot be read: {error.strerror or error}"
 
 
-class Tape:
+class NativeFileAdapter:
     """A file for a native reader that calls back: an error is kept for later instead of being lost in foreign code.
 
     Seeking before the start or an input error would otherwise print a traceback from inside the callback, and Ctrl-C

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from arrowlens.errors import MediaError
 from arrowlens.media.containers import check_boxes
 from arrowlens.media.decoded import Limits, TooLargeError
-from arrowlens.media.directories import is_plausible
+from arrowlens.media.tiff_ifd import is_plausible
 
 _MAX_SEGMENTS = 10_000  # of a JPEG, before its pixels
 _MAX_SCANS = 500  # of a JPEG, each of which costs a pass over the whole: there are no more than 30

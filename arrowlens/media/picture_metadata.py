@@ -11,11 +11,11 @@ from typing import Any
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-from arrowlens.media.about import About, camera_name, place, read_day
-from arrowlens.media.directories import is_plausible
 from arrowlens.media.heif import HeifPicture
+from arrowlens.media.metadata import About, camera_name, place, read_day
 from arrowlens.media.pnm import ScaledPnm
 from arrowlens.media.tags import clean_text
+from arrowlens.media.tiff_ifd import is_plausible
 
 # What cameras write into every description; as a description it would say something of the picture.
 _BOILERPLATE = re.compile(r"(\w+ )?(digital (still )?camera|dsc|camera pictures)", re.IGNORECASE)

@@ -23,16 +23,16 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from arrowlens.errors import MediaError
-from arrowlens.media.about import About
 from arrowlens.media.colour_codes import nclx_of, profile_for
 from arrowlens.media.colours import ToRgb
 from arrowlens.media.decoded import Limits, TooLargeError
+from arrowlens.media.downscale import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_for, make_thumbnail, unpack
 from arrowlens.media.heif import HeifPicture
+from arrowlens.media.metadata import About
 from arrowlens.media.picture_headers import check_picture_header, check_size, say_megapixels
 from arrowlens.media.picture_metadata import about_picture, orientation, read_exif
 from arrowlens.media.png import without_damaged_chunks, without_texts
 from arrowlens.media.pnm import ScaledPnm, open_pnm
-from arrowlens.media.unpacking import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_for, make_thumbnail, unpack
 
 SMALLEST_SIDE = 8  # pixels: what is smaller shows nothing
 _TRUNCATED = ("truncated", "unexpected end", "not enough image data")  # in Pillow's words

@@ -10,11 +10,11 @@ import numpy as np
 import soxr
 
 from arrowlens.errors import MediaError
-from arrowlens.media.about import About, about_recording
 from arrowlens.media.decoded import SAMPLE_RATE, Limits, TooLargeError
-from arrowlens.media.files import Tape
-from arrowlens.media.lengths import check_length, say_length
+from arrowlens.media.files import NativeFileAdapter
+from arrowlens.media.metadata import About, about_recording
 from arrowlens.media.sounds import Sound, open_sound
+from arrowlens.media.truncation import check_length, say_length
 
 SILENCE_SPREAD = 2e-4  # of full scale 1: -74 dB between the lowest and the highest sample
 MAX_PEAK = 65536.0  # float files scaled to 16-bit integers exist; beyond that it is no sound
@@ -49,7 +49,7 @@ def read_recording(file: BinaryIO, size: int, file_format: str, limits: Limits) 
     """
     stated = check_length(file, size, file_format)
     file.seek(0)
-    with closing(open_sound(Tape(file), file_format)) as sound:
+    with closing(open_sound(NativeFileAdapter(file), file_format)) as sound:
         if not RATES[0] <= sound.rate <= RATES[1]:
             raise MediaError(f"a sample rate of {sound.rate:,} Hz is not between {RATES[0]:,} and {RATES[1]:,} Hz")
         _check_seconds(sound.promised or 0.0, limits)

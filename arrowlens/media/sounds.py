@@ -11,8 +11,8 @@ import numpy as np
 import soundfile
 
 from arrowlens.errors import MediaError
-from arrowlens.media.files import Tape
-from arrowlens.media.lengths import TRUNCATION_TOLERANCE, say_length
+from arrowlens.media.files import NativeFileAdapter
+from arrowlens.media.truncation import TRUNCATION_TOLERANCE, say_length
 
 _VALUES_AT_ONCE = 1 << 19  # frames times channels of a block, 2 MB
 _UNKNOWN_FRAMES = 1 << 62
@@ -48,19 +48,19 @@ class Sound(Protocol):
         """Let go of the decoder."""
 
 
-def open_sound(tape: Tape, file_format: str) -> Sound:
+def open_sound(tape: NativeFileAdapter, file_format: str) -> Sound:
     """Open a recording with the decoder that reads its format.
 
     Raises:
         MediaError: damaged, or without sound; one line for a user.
     """
-    return FilmSound(tape, file_format) if file_format in _DEMUXERS else PlainSound(tape, file_format)
+    return AVReader(tape, file_format) if file_format in _DEMUXERS else PlainSound(tape, file_format)
 
 
 class PlainSound:
     """A recording that libsndfile reads: WAV, FLAC, MP3, OGG, Opus."""
 
-    def __init__(self, tape: Tape, file_format: str) -> None:
+    def __init__(self, tape: NativeFileAdapter, file_format: str) -> None:
         try:
             self._sound = soundfile.SoundFile(tape)
         except soundfile.LibsndfileError as error:
@@ -101,14 +101,14 @@ class PlainSound:
         self._sound.close()
 
 
-class FilmSound:
+class AVReader:
     """The sound of a container that ffmpeg reads: of several, the one that ffmpeg holds for the main one.
 
     Encoder delay is left out as the container states it. Sound is taken as one piece: gaps between its parts, and a
     start later than the picture's, are not filled.
     """
 
-    def __init__(self, tape: Tape, file_format: str) -> None:
+    def __init__(self, tape: NativeFileAdapter, file_format: str) -> None:
         options = {"codec_whitelist": ",".join(sorted(_CODECS))}
         try:
             self._container = av.open(

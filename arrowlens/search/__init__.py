@@ -9,22 +9,23 @@ name safe to show. ``relevance`` says what a score is worth. ``find_duplicates``
 
 from __future__ import annotations
 
-from arrowlens.search.arrange import Group, by_date, grouped
-from arrowlens.search.atlas import Atlas, Point, draw_map
-from arrowlens.search.display import byte_size, printable
+from arrowlens.deprecation import with_renamed_names
 from arrowlens.search.duplicates import KINDS, DuplicateGroup, DuplicateKind, Member, find_duplicates
-from arrowlens.search.filters import FILTER_COLUMNS, Condition, parse
-from arrowlens.search.query import Example, Mode, Query, View, ViewOptions, listed, view_of
+from arrowlens.search.grouping import Group, by_date, grouped
+from arrowlens.search.projection import EmbeddingMap, Point, draw_map
+from arrowlens.search.query import Example, Mode, Query, View, ViewOptions, as_tuple, make_view
 from arrowlens.search.results import Hit, Results, result_schema
+from arrowlens.search.sanitize import byte_size, printable
 from arrowlens.search.searcher import Searcher
+from arrowlens.search.where import FILTER_COLUMNS, Condition, parse
 
 __all__ = [
     "FILTER_COLUMNS",
     "KINDS",
-    "Atlas",
     "Condition",
     "DuplicateGroup",
     "DuplicateKind",
+    "EmbeddingMap",
     "Example",
     "Group",
     "Hit",
@@ -36,14 +37,17 @@ __all__ = [
     "Searcher",
     "View",
     "ViewOptions",
+    "as_tuple",
     "by_date",
     "byte_size",
     "draw_map",
     "find_duplicates",
     "grouped",
-    "listed",
+    "make_view",
     "parse",
     "printable",
     "result_schema",
-    "view_of",
 ]
+
+_RENAMED = {"Atlas": "EmbeddingMap", "listed": "as_tuple", "view_of": "make_view"}
+__getattr__ = with_renamed_names(__name__, _RENAMED)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from arrowlens.errors import InputError
-from arrowlens.search.closeness import stars
-from arrowlens.search.fingerprints import Fingerprints
-from arrowlens.search.resemblance import Pictures, Recordings
+from arrowlens.search.clustering import stars
+from arrowlens.search.perceptual_hash import Fingerprints
 from arrowlens.search.results import Modality
+from arrowlens.search.similarity import Pictures, Recordings
 
 if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage

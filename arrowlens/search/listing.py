@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arrowlens.search.filters import lowered
-from arrowlens.search.fusion import Match
+from arrowlens.search.hybrid import Match
 from arrowlens.search.query import View
 from arrowlens.search.results import Hit, Modality, Results
+from arrowlens.search.where import to_store_filters
 
 if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage
@@ -63,11 +63,11 @@ def newest(storage: MultimodalStorage, view: View, modality: Modality | None = N
     """The files that were taken last, newest first, without scores; loads no model."""
     started = time.perf_counter()
     while True:  # each further round takes a file that was removed meanwhile, which the next one cannot list
-        among = storage.select(lowered(view.where)) if view.where else None
+        among = storage.select(to_store_filters(view.where)) if view.where else None
         ids = storage.newest(view.offset + view.k, modality, among)[view.offset :]
-        listed = hits(storage, ids)
-        if len(listed) == len(ids):
-            return Results(listed, (time.perf_counter() - started) * 1e3)
+        as_tuple = hits(storage, ids)
+        if len(as_tuple) == len(ids):
+            return Results(as_tuple, (time.perf_counter() - started) * 1e3)
 
 
 def hits(storage: MultimodalStorage, media_ids: Sequence[str]) -> list[Hit]:

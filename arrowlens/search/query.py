@@ -11,9 +11,9 @@ from typing import Literal, SupportsIndex, TypedDict, TypeVar, get_args
 import numpy as np
 
 from arrowlens.errors import InputError, TextValidationError
-from arrowlens.search.display import as_stored
-from arrowlens.search.filters import Condition, Where, parse
 from arrowlens.search.results import Modality
+from arrowlens.search.sanitize import as_stored
+from arrowlens.search.where import Condition, Where, parse
 
 Mode = Literal["auto", "vector", "keyword"]
 Sort = Literal["relevance", "date"]
@@ -78,7 +78,7 @@ class Query:
     encoded: Mapping[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        plus, minus = listed(self.plus, "plus"), listed(self.minus, "minus")
+        plus, minus = as_tuple(self.plus, "plus"), as_tuple(self.minus, "minus")
         n_parts = (self.text is not None) + len(plus) + len(minus) + len(self.like) + len(self.unlike)
         if n_parts > MAX_PARTS:
             raise InputError(f"the question has {n_parts:,} parts; leave out some, {MAX_PARTS} are allowed")
@@ -111,7 +111,7 @@ class View:
     Attributes:
         k: how many results, from 1 on. offset: how many to pass over. Pages are asked for with one ``k``.
         where: conditions that files must satisfy.
-        collapse: show what looks or sounds the same once, as its best (``Hit.n_alike``).
+        collapse: show what looks or sounds the same once, as its best (``Hit.cluster_size``).
         sort: "relevance" best first; "date" the best ``DATED``, or ``k`` if that is more, newest first: ``k`` and
             ``offset`` count in that order, and after them nothing follows.
 
@@ -141,7 +141,7 @@ class ViewOptions(TypedDict, total=False):
     sort: Sort
 
 
-def view_of(k: int, *, where: Where = (), offset: int = 0, collapse: bool = False, sort: Sort = "relevance") -> View:
+def make_view(k: int, *, where: Where = (), offset: int = 0, collapse: bool = False, sort: Sort = "relevance") -> View:
     """A view with its conditions parsed.
 
     Raises:
@@ -150,7 +150,7 @@ def view_of(k: int, *, where: Where = (), offset: int = 0, collapse: bool = Fals
     return View(k, offset, parse(where), collapse, sort)
 
 
-def listed(values: Iterable[_Item], name: str) -> tuple[_Item, ...]:
+def as_tuple(values: Iterable[_Item], name: str) -> tuple[_Item, ...]:
     """Several things; one text is not as many as it has letters.
 
     Raises:

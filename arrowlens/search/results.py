@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from arrowlens.search.display import as_stored, printable
+from arrowlens.deprecation import renamed_property
+from arrowlens.search.sanitize import as_stored, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,7 @@ class Hit:
         content_hash: 32 hex characters; equal for equal bytes.
         found_by: "meaning" (what it shows or sounds like), "words" (of its name, folder, caption or tags), "caption"
             (what that means), "both" for several of these, or "name": the text is its name.
-        n_alike: how many files the hit stands for, where what looks or sounds the same was asked for once.
+        cluster_size: how many files the hit stands for, where what looks or sounds the same was asked for once.
         metadata: further tags of the file, as text.
     """
 
@@ -75,8 +76,10 @@ class Hit:
     album: str | None = None
     content_hash: str | None = None
     found_by: FoundBy = "meaning"
-    n_alike: int = 1
+    cluster_size: int = 1
     metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+
+    n_alike = renamed_property("n_alike", "cluster_size")
 
 
 class Results(Sequence[Hit]):
@@ -84,22 +87,22 @@ class Results(Sequence[Hit]):
 
     Slicing gives ``Results`` again. ``took_ms`` is the time from the question to the hits in milliseconds, encoding of
     the query included (and on a first search, the loading of the model). ``notices`` are remarks for the user, a line
-    each. ``matches`` goes with the whole answer, of which these may be a part.
+    each. ``has_match`` goes with the whole answer, of which these may be a part.
     """
 
-    __slots__ = ("_hits", "_matches", "_notices", "_took_ms")
+    __slots__ = ("_has_match", "_hits", "_notices", "_took_ms")
 
     def __init__(
         self,
         hits: Iterable[Hit] = (),
         took_ms: float = 0.0,
         notices: Iterable[str] = (),
-        matches: bool | None = None,
+        has_match: bool | None = None,
     ) -> None:
         self._hits = tuple(hits)
         self._took_ms = float(took_ms)
         self._notices = tuple(notices)
-        self._matches = matches
+        self._has_match = has_match
 
     @property
     def took_ms(self) -> float:
@@ -112,13 +115,15 @@ class Results(Sequence[Hit]):
         return self._notices
 
     @property
-    def matches(self) -> bool | None:
+    def has_match(self) -> bool | None:
         """Whether anything in the library matches the question at all, or only comes nearest; None if not known.
 
         Something does when a hit has the question's words in its name, caption or tags, or a relevance of 0.5. Where no
         hit of a composed question has, it is not known: what is right for several things at once is often below that.
         """
-        return self._matches
+        return self._has_match
+
+    matches = renamed_property("matches", "has_match")
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -126,7 +131,7 @@ class Results(Sequence[Hit]):
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> Hit | Results:
         if isinstance(index, slice):
-            return Results(self._hits[index], self._took_ms, self._notices, self._matches)
+            return Results(self._hits[index], self._took_ms, self._notices, self._has_match)
         return self._hits[index]
 
     def __len__(self) -> int:
@@ -141,7 +146,7 @@ class Results(Sequence[Hit]):
 
     def __repr__(self) -> str:
         best = f", best {self._hits[0].score:.3f} {printable(self._hits[0].path.name)!r}" if self._hits else ""
-        nothing = ", nothing matches" if self._matches is False else ""
+        nothing = ", nothing matches" if self._has_match is False else ""
         return f"<Results: {len(self)} hits{best}{nothing}, {self._took_ms:.0f} ms>"
 
     def to_arrow(self) -> pa.Table:
@@ -156,7 +161,7 @@ class Results(Sequence[Hit]):
         for row in rows:
             row["path"] = as_stored(str(row["path"]))
             row["metadata"] = list(row["metadata"].items())
-        known = {} if self._matches is None else {"matches": str(self._matches).lower()}
+        known = {} if self._has_match is None else {"matches": str(self._has_match).lower()}
         return pa.Table.from_pylist(rows, schema=result_schema().with_metadata(known or None))
 
     def to_pandas(self) -> pd.DataFrame:
@@ -196,7 +201,7 @@ def result_schema() -> pa.Schema:
         "album": pa.utf8(),
         "content_hash": pa.utf8(),
         "found_by": pa.utf8(),
-        "n_alike": pa.int64(),
+        "cluster_size": pa.int64(),
         "metadata": pa.map_(pa.utf8(), pa.utf8()),
     }
     return pa.schema(list(columns.items()))

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrowlens.errors import InputError
-from arrowlens.search.arrange import by_date, classes_by_vectors, stacked
-from arrowlens.search.bank import weights_of
 from arrowlens.search.captions import CAPTION_ROLE, LEAST_CAPTION, caption_vector, encoded_together
 from arrowlens.search.composition import (
     MINUS_WEIGHT,
@@ -23,19 +21,21 @@ from arrowlens.search.composition import (
     mean_vector,
     reached,
 )
-from arrowlens.search.display import as_stored
 from arrowlens.search.encoding import MAX_QUERY_WINDOWS, encoded, spread
-from arrowlens.search.filters import lowered
-from arrowlens.search.fusion import FUSED, Match, fused
+from arrowlens.search.grouping import by_date, classes_by_vectors, stacked
+from arrowlens.search.hybrid import FUSED, Match, fused
 from arrowlens.search.listing import VanishedError, hit_of
 from arrowlens.search.paging import page, ranking
 from arrowlens.search.query import DATED, Example, Query, View
 from arrowlens.search.relevance import MATCHING, Kind, relevance
+from arrowlens.search.relevance.background import weights_of
 from arrowlens.search.results import Hit, Modality, Results
+from arrowlens.search.sanitize import as_stored
+from arrowlens.search.where import to_store_filters
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
-    from arrowlens.search.bank import Bank
+    from arrowlens.search.relevance.background import Bank
     from arrowlens.store import MultimodalStorage, Selection
 
 __all__ = ["MAX_QUERY_WINDOWS", "Searcher"]
@@ -219,7 +219,7 @@ class Searcher:
         meanwhile. A selection that is not the newest leaves no place empty, so that is tried a few times only.
         """
         for attempt in count():
-            selection = self._storage.select(lowered(view.where)) if view.where else None
+            selection = self._storage.select(to_store_filters(view.where)) if view.where else None
             try:
                 answer = self._hits_in(question, view, selection)
             except VanishedError:
@@ -249,7 +249,7 @@ class Searcher:
         shown = stacks[view.offset : view.offset + view.k]
         places = self._storage.places([hit.content_hash for stack in shown for hit in stack.hits if hit.content_hash])
         n_files = [sum(places.get(hit.content_hash or "", 1) for hit in stack.hits) for stack in shown]
-        return [dataclasses.replace(stack.best, n_alike=n) for stack, n in zip(shown, n_files, strict=True)]
+        return [dataclasses.replace(stack.best, cluster_size=n) for stack, n in zip(shown, n_files, strict=True)]
 
     def _best(self, question: _Question, selection: Selection | None) -> _Best:
         """n -> the best n by meaning; where files have the question's words, by both."""

@@ -50,9 +50,8 @@ from __future__ import annotations
 
 from arrowlens.store.captions import CAPTION_ROLE, Caption
 from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets
-from arrowlens.store.filtered import Selection
+from arrowlens.store.folder import restored
 from arrowlens.store.index import IndexState
-from arrowlens.store.opening import restored
 from arrowlens.store.schema import (
     AUDIO_EMBEDDING_SCHEMA,
     CLIP_EMBEDDING_SCHEMA,
@@ -70,6 +69,7 @@ from arrowlens.store.schema import (
     thumbnail_schema,
     vision_embedding_schema,
 )
+from arrowlens.store.selection import Selection
 from arrowlens.store.settings import ModelRecord, Root, Settings, relative_to
 from arrowlens.store.statistics import Statistics
 from arrowlens.store.storage import MultimodalStorage

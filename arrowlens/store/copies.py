@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from arrowlens.store.durable import sync_folder
+from arrowlens.store.fsync import sync_folder
 
 COPIES = "copies"
 _PARTIAL = ".partial"

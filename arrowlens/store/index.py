@@ -54,10 +54,10 @@ def nearest(
     if exact:
         search = search.bypass_vector_index()
     search = search.select([*columns, "_distance"])
-    return at_most(table, limit, lambda most: search.limit(most).to_arrow())
+    return cap_limit(table, limit, lambda most: search.limit(most).to_arrow())
 
 
-def at_most(table: LanceTable, limit: int, ask: Callable[[int], pa.Table]) -> pa.Table:
+def cap_limit(table: LanceTable, limit: int, ask: Callable[[int], pa.Table]) -> pa.Table:
     """What ``ask`` finds with a limit of hardly more than there are rows.
 
     Memory is taken for as many as the limit says, and for ten times that to refine. Rows that are added between the

@@ -67,7 +67,7 @@ def first_limit(k: int) -> int:
     return 2 * k + 12
 
 
-def vouched(media_ids: pa.ChunkedArray, content_hashes: pa.ChunkedArray, media: pa.Table) -> np.ndarray:
+def is_live(media_ids: pa.ChunkedArray, content_hashes: pa.ChunkedArray, media: pa.Table) -> np.ndarray:
     """Which pairs of id and content are among the rows of ``media``, (n,) bool."""
     pairs = pc.binary_join_element_wise(media_ids, content_hashes, "-")
     known = pc.binary_join_element_wise(media["media_id"], media["content_hash"], "-")

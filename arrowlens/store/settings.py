@@ -11,7 +11,7 @@ from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
 from arrowlens.store.copies import COPIES, keep_copy
-from arrowlens.store.durable import sync_folder
+from arrowlens.store.fsync import sync_folder
 from arrowlens.store.schema import (
     ROLES,
     SCHEMA_VERSION,

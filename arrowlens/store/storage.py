@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
-from arrowlens.store.checkup import LibraryExaminer
-from arrowlens.store.named import query_named, store_named
-from arrowlens.store.ranking import vouched
+from arrowlens.store.health import LibraryExaminer
+from arrowlens.store.ranking import is_live
 from arrowlens.store.schema import (
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
@@ -23,6 +22,7 @@ from arrowlens.store.schema import (
     thumbnail_schema,
 )
 from arrowlens.store.settings import relative_to
+from arrowlens.store.standalone import query_named, store_named
 from arrowlens.store.vectors import VectorRow, vector_table
 from arrowlens.store.words import WORDS, words_of
 
@@ -157,7 +157,7 @@ class MultimodalStorage(LibraryExaminer):
             for name, (role, record) in self.settings.vector_tables.items():
                 schema = stored_embedding_schema(role, record.dimension)
                 rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
-                stale = rows.filter(pa.array(~vouched(rows[source_column(role)], rows["content_hash"], media)))
+                stale = rows.filter(pa.array(~is_live(rows[source_column(role)], rows["content_hash"], media)))
                 self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
                 n_deleted += stale.num_rows
             hashes = self._tables.rows(THUMBNAIL_TABLE, ["content_hash"], thumbnail_schema())["content_hash"]

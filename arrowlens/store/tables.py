@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from arrowlens.errors import StorageError
 from arrowlens.store.copies import COPIES, keep_copy, write_durably
-from arrowlens.store.durable import Durable, sync_folder
+from arrowlens.store.fsync import Durable, sync_folder
 from arrowlens.store.index import MIN_ROWS
+from arrowlens.store.maintenance import TableStats, Upkeep, manifest_of, shape_of
 from arrowlens.store.schema import is_table_name
-from arrowlens.store.upkeep import Shape, Upkeep, manifest_of, shape_of
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class Tables:
                 self.retried(upkeep.during_run)
                 self._secure(name)
 
-    def shape(self, name: str) -> Shape | None:
+    def shape(self, name: str) -> TableStats | None:
         """How a table lies on disk, None for a missing one.
 
         Raises:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from arrowlens.ui import look, panels
+from arrowlens.ui import components, html
 from arrowlens.ui.session import is_signed_in
 from arrowlens.ui.sign_in import LOGOUT
 
-st.set_page_config(page_title="Arrowlens", page_icon=look.ICON, layout="wide")
-st.html(look.STYLE)
-st.html(panels.STYLE)
+st.set_page_config(page_title="Arrowlens", page_icon=html.ICON, layout="wide")
+st.html(html.STYLE)
+st.html(components.STYLE)
 page = st.navigation(
     [
         st.Page("views/search.py", title="Search", default=True),

@@ -9,10 +9,10 @@ from pathlib import Path
 import streamlit as st
 
 from arrowlens.search import Group, Hit, grouped
-from arrowlens.ui.drawings import spectrogram_url, waveform_url
-from arrowlens.ui.look import counted, group_title, hit_caption, picture, plain, player
+from arrowlens.ui.html import counted, group_title, hit_caption, picture, plain, player
 from arrowlens.ui.media import original_url, thumbnail_url
-from arrowlens.ui.question import Grouping, Role
+from arrowlens.ui.search_state import Grouping, Role
+from arrowlens.ui.waveform_routes import spectrogram_url, waveform_url
 
 Refine = Callable[[Role, Hit], None]
 """Takes up a file as an example to come close to, or to keep away from."""

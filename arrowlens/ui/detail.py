@@ -7,7 +7,7 @@ import streamlit as st
 from arrowlens.library import Library
 from arrowlens.search import Hit, printable
 from arrowlens.ui.cards import Refine, hit_body
-from arrowlens.ui.look import about, download_link, large_picture, plain, relevance_bar
+from arrowlens.ui.html import about, download_link, large_picture, plain, relevance_bar
 from arrowlens.ui.media import original_url, thumbnail_url
 
 SHOWN_BY_BROWSERS = ("jpeg", "png", "webp", "gif", "bmp", "avif")

@@ -13,8 +13,8 @@ import streamlit as st
 from arrowlens.library import Library
 from arrowlens.search import byte_size, printable
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES, Facets, root_id_of
-from arrowlens.ui.look import clock, plain
-from arrowlens.ui.question import Question
+from arrowlens.ui.html import clock, plain
+from arrowlens.ui.search_state import Question
 
 _ANY = -1  # a widget takes no None among its options
 

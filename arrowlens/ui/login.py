@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from urllib.parse import quote
 
-from arrowlens.ui.look import ICON
+from arrowlens.ui.html import ICON
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1f2430; --back: #f6f7f9; --card: #fff; --line: #c5cad3; --accent: #3b5bdb;

@@ -19,16 +19,16 @@ from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
 from arrowlens.ui.connections import BACKLOG, limited_protocol
-from arrowlens.ui.drawings import drawing_routes
 from arrowlens.ui.framework import MAX_MESSAGE, configure, inline_scripts
 from arrowlens.ui.gate import Gate
+from arrowlens.ui.ingest_jobs import close_runs
 from arrowlens.ui.media import media_routes
-from arrowlens.ui.runs import close_runs
 from arrowlens.ui.senders import Hosts, Senders
 from arrowlens.ui.session import SIGNED_IN_VARIABLE, close_library, shared_library
 from arrowlens.ui.sign_in import SignIn
 from arrowlens.ui.sparing import SparingStream
 from arrowlens.ui.uploads import UploadLimits
+from arrowlens.ui.waveform_routes import drawing_routes
 
 HOST_VARIABLE = "ARROWLENS_HOST"
 PORT_VARIABLE = "ARROWLENS_PORT"

@@ -12,7 +12,7 @@ import streamlit as st
 
 from arrowlens.errors import ArrowlensError
 from arrowlens.library import Library
-from arrowlens.ui.look import plain
+from arrowlens.ui.html import plain
 
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
 DEVICE_VARIABLE = "ARROWLENS_DEVICE"

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 import arrowlens
 from arrowlens import Library
-from arrowlens.ui.asking import PAGE_SIZE
+from arrowlens.ui.search_service import PAGE_SIZE
 from arrowlens.ui.session import close_library
 from tests.browser.conftest import SAMPLES
 

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 import arrowlens
 from arrowlens import Library
 from arrowlens.errors import InputError, LibraryBusyError
-from arrowlens.ui.runs import Runs, folder_of
+from arrowlens.ui.ingest_jobs import Runs, folder_of
 from arrowlens.ui.session import close_library
 from tests.browser.conftest import SAMPLES
 

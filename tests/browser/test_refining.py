@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from arrowlens import Library
 from arrowlens.search import grouped, printable
 from arrowlens.search.query import DATED
-from arrowlens.ui.asking import PAGE_SIZE
+from arrowlens.ui.search_service import PAGE_SIZE
 from tests.browser.conftest import CHROMIUM, HOSTILE_CAPTION, HOSTILE_NAME, SAMPLES, serving, watched
 from tests.browser.steps import CARDS, ask, leave_screenshot, names, settle
 

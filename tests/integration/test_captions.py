@@ -13,7 +13,7 @@ from arrowlens.ingest import IngestOptions, migrate, run
 from arrowlens.models import DEMO
 from arrowlens.search import Query, Searcher
 from arrowlens.search.captions import LEAST_CAPTION
-from arrowlens.search.fusion import Match, fused
+from arrowlens.search.hybrid import Match, fused
 from arrowlens.store import Caption, MultimodalStorage
 from tests.caption_pairs import PAIRS, UNRELATED
 from tests.folders import write_picture, write_sound

@@ -28,7 +28,7 @@ NOT_WANTED = {
     "torch._inductor",
     "transformers",
     "arrowlens.ingest.pipeline",
-    "arrowlens.ingest.process",
+    "arrowlens.workers.process",
     "arrowlens.media.decoder",
 }
 PROGRAM = """

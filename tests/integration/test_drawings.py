@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 
 from arrowlens import Library
 from arrowlens.errors import MediaError
-from arrowlens.ui.drawings import drawing_routes, spectrogram_url, waveform_url
 from arrowlens.ui.media import media_routes
+from arrowlens.ui.waveform_routes import drawing_routes, spectrogram_url, waveform_url
 from tests.coroutines import run_coroutine
 from tests.folders import write_picture, write_sound
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arrowlens.search import Example, Query, Searcher, View
-from arrowlens.search.filters import parse
+from arrowlens.search.where import parse
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
 from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, filled_storage
 
@@ -108,5 +108,5 @@ def test_what_looks_the_same_is_shown_once_with_its_number(alike, k):
     assert [hit.media_id for hit in shown] == list(best_of.values())
     assert all(len(part) == k for part in pages[: 12 // k])
     if k >= 12:  # all of them were looked at
-        assert {hit.media_id[:2]: hit.n_alike for hit in shown} == {f"{n:02d}": 7 + n % 2 for n in range(12)}
-    assert {hit.n_alike for hit in plain} == {1}
+        assert {hit.media_id[:2]: hit.cluster_size for hit in shown} == {f"{n:02d}": 7 + n % 2 for n in range(12)}
+    assert {hit.cluster_size for hit in plain} == {1}

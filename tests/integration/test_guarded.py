@@ -16,9 +16,9 @@ import soundfile
 
 from arrowlens import Library
 from arrowlens.errors import MediaError, WorkerError
-from arrowlens.ingest.guarded import Guard
-from arrowlens.media import decode, outlines
+from arrowlens.media import decode, waveform
 from arrowlens.ui.session import close_library, shared_library
+from arrowlens.workers.guarded import Guard
 from tests.folders import write_sound
 from tests.processes import is_alive, within, workers_of
 
@@ -81,10 +81,10 @@ def test_what_happens_to_a_decoder_is_said_and_the_next_file_is_decoded(guard, s
 
 
 def test_results_and_refusals_are_those_of_the_function(guard, sound, tmp_path):
-    assert (guard(outlines.waveform, sound, 2.0, n_columns=7) == outlines.waveform(sound, 2.0, n_columns=7)).all()
+    assert (guard(waveform.waveform, sound, 2.0, n_columns=7) == waveform.waveform(sound, 2.0, n_columns=7)).all()
     (tmp_path / "b.wav").write_bytes(b"not a sound")
     with pytest.raises(MediaError, match="not a recording"):
-        guard(outlines.waveform, tmp_path / "b.wav", 2.0)
+        guard(waveform.waveform, tmp_path / "b.wav", 2.0)
     with pytest.raises(WorkerError, match="ZeroDivisionError"):
         guard(divmod, 1, 0)
     assert guard(divmod, 7, 2) == (3, 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from arrowlens.errors import FolderError, ModelMismatchError
-from arrowlens.ingest import Event, IngestOptions, run
+from arrowlens.ingest import IngestEvent, IngestOptions, run
 from arrowlens.store import ModelRecord, MultimodalStorage
 from tests.folders import write_folder, write_odd_names, write_picture, write_sound
 from tests.media_factory import make_good_folder, make_hostile_folder
@@ -277,7 +277,7 @@ def test_retry_opens_bad_files_again(storage, tmp_path, provider):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad.png").write_bytes(b"bad")
     run(storage, provider, [tmp_path / "in"])
-    events: list[Event] = []
+    events: list[IngestEvent] = []
     run(storage, provider, [tmp_path / "in"], on_event=events.append)
     assert not any(event.path for event in events), "not opened"
     report = run(storage, provider, [tmp_path / "in"], IngestOptions(retry=True), events.append)

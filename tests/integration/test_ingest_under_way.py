@@ -9,7 +9,7 @@ import threading
 import numpy as np
 
 from arrowlens.errors import LibraryBusyError
-from arrowlens.ingest import Event, IngestOptions, run
+from arrowlens.ingest import IngestEvent, IngestOptions, run
 from arrowlens.store import ModelRecord, MultimodalStorage
 from tests.folders import write_folder, write_picture
 from tests.small_models import CLIP_DIGEST, SmallProvider
@@ -45,7 +45,7 @@ def test_a_stopped_run_removes_nothing(storage, folder, provider):
 
 
 def test_events_lead_from_the_walk_to_the_end(storage, folder, provider):
-    events: list[Event] = []
+    events: list[IngestEvent] = []
     (folder / "bad.png").write_bytes(b"bad")
     run(storage, provider, [folder], on_event=events.append)
     phases = list(dict.fromkeys(event.phase for event in events))

@@ -16,12 +16,12 @@ import pytest
 
 from arrowlens.errors import WorkerError
 from arrowlens.ingest import IngestOptions, run
-from arrowlens.ingest.ahead import ReadAhead
-from arrowlens.ingest.measuring import Spent
-from arrowlens.ingest.walk import Found
-from arrowlens.ingest.workers import Workers
+from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.store import Root
+from arrowlens.workers.pool import Workers
+from arrowlens.workers.prefetch import ReadAhead
+from arrowlens.workers.resources import Spent
 from tests import hostile_steps
 from tests.folders import write_folder, write_picture
 from tests.hostile_steps import (
@@ -141,7 +141,7 @@ def test_what_takes_much_memory_is_decoded_alone(tmp_path):
     """Also where the one before it took its worker along."""
     root = Root.at(str(tmp_path))
     names = [b"crash" if number == 3 else b"%d" % number for number in range(12)]
-    files = [Found(bytes(tmp_path) + b"/" + name, root, name, "image", 1, 1) for name in names]
+    files = [ScannedFile(bytes(tmp_path) + b"/" + name, root, name, "image", 1, 1) for name in names]
     workers = Workers(LargeStep(tmp_path / "journal"), 30.0, Spent())
     with ReadAhead(workers.open, files, 4, lambda _: 1, threading.Event()) as results:
         reasons = {prepared.found.relative: prepared.decoded.reason for prepared in results}
@@ -152,7 +152,7 @@ def test_what_takes_much_memory_is_decoded_alone(tmp_path):
 
 
 def test_fetching_a_long_result_is_no_decoding():
-    found = Found(b"/x", Root.at("/"), b"x", "audio", 1, 1)
+    found = ScannedFile(b"/x", Root.at("/"), b"x", "audio", 1, 1)
     with Workers(LongStep(), 30.0, Spent()).open() as decoder:
         content = decoder(found).content
     assert content is not None
@@ -162,7 +162,7 @@ def test_fetching_a_long_result_is_no_decoding():
 def test_long_recordings_come_one_after_the_other(tmp_path):
     """The next one is decoded once the one before it has been used."""
     root = Root.at(str(tmp_path))
-    files = [Found(b"/x", root, b"%d" % number, "audio", 1, 1) for number in range(3)]
+    files = [ScannedFile(b"/x", root, b"%d" % number, "audio", 1, 1) for number in range(3)]
     workers = Workers(LargeStep(tmp_path / "journal", n_samples=20_000_000), 30.0, Spent())
     with ReadAhead(workers.open, files, 3, lambda _: 1, threading.Event()) as results:
         for n_begun in (1, 2, 3):

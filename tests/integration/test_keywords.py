@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrowlens.search import Example, Query, Searcher, View
-from arrowlens.search.filters import lowered, parse
-from arrowlens.search.fusion import Match, fused
+from arrowlens.search.hybrid import Match, fused
+from arrowlens.search.where import parse, to_store_filters
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of, media_schema
 from arrowlens.store.words import asked_words, words_of
 from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, vector
@@ -107,7 +107,7 @@ def test_a_name_comes_first(library):
 
 def test_kinds_and_selections_keep_files(library):
     assert found(library, "jpg", modality="audio") == []
-    selection = library.select(lowered(parse("folder = a")))
+    selection = library.select(to_store_filters(parse("folder = a")))
     assert set(found(library, "red bicycle", among=selection)) == {"a/redBicycle2.jpg"}
 
 
@@ -134,7 +134,7 @@ def test_a_name_of_any_kind_wins(tmp_path):
             for text in (name, f"{folder}{name}"):
                 best = storage.find_words(text, 1)
                 assert (best["media_id"][0].as_py(), best["is_name"][0].as_py()) == (f"{number:032x}", True), text
-        where = storage.select(lowered(parse("folder = 1")))
+        where = storage.select(to_store_filters(parse("folder = 1")))
         assert storage.find_words("É.JPG", 1)["is_name"].to_pylist()[:1] == [True]
         assert storage.find_words(many_words, 1, among=where).num_rows == 0
         assert storage.find_words(many_words + " w41", 1).num_rows == 0

@@ -16,14 +16,14 @@ from PIL import Image
 
 from arrowlens import Library
 from arrowlens.errors import MediaError
-from arrowlens.ingest.guarded import Guard
-from arrowlens.ingest.measuring import Spent, private_memory, proportional_memory
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.process import ORDINARY_BYTES, large_bytes
-from arrowlens.ingest.walk import Found
-from arrowlens.ingest.workers import Workers
+from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded, Limits, decode
 from arrowlens.store import Root
+from arrowlens.workers.guarded import Guard
+from arrowlens.workers.pool import Workers
+from arrowlens.workers.process import ORDINARY_BYTES, large_bytes
+from arrowlens.workers.resources import Spent, private_memory, proportional_memory
 from tests.film_factory import film_bytes
 from tests.folders import write_picture, write_sound
 from tests.soak.commands import command, counts, start
@@ -68,16 +68,16 @@ def test_the_samples_of_all_fragments_are_summed() -> None:
 class HungryStep:
     """Takes memory as its file's name says, as a decoder of an unknown kind of file would."""
 
-    def __call__(self, found: Found) -> Prepared:
+    def __call__(self, found: ScannedFile) -> Prepared:
         return self._eat(found, found.relative)
 
-    def alone(self, found: Found) -> Prepared:
+    def alone(self, found: ScannedFile) -> Prepared:
         return self._eat(found, found.relative)
 
-    def content(self, found: Found) -> str | None:
+    def content(self, found: ScannedFile) -> str | None:
         return "0" * 32
 
-    def _eat(self, found: Found, name: bytes) -> Prepared:
+    def _eat(self, found: ScannedFile, name: bytes) -> Prepared:
         held = []
         if name == b"slowly":
             for _ in range(400):
@@ -97,7 +97,7 @@ class HungryStep:
 
 @pytest.mark.parametrize("name", ["slowly", "at once", "natively"])
 def test_a_worker_that_takes_too_much_is_ended_and_its_file_named(name: str) -> None:
-    found = Found(b"/x", Root.at("/"), name.encode(), "image", 1, 1)
+    found = ScannedFile(b"/x", Root.at("/"), name.encode(), "image", 1, 1)
     workers = Workers(HungryStep(), 60.0, Spent())
     largest, over = [0], threading.Event()
 
@@ -110,7 +110,7 @@ def test_a_worker_that_takes_too_much_is_ended_and_its_file_named(name: str) -> 
     try:
         with workers.open() as decoder:
             reason = decoder(found).decoded.reason
-            after = decoder(Found(b"/x", Root.at("/"), b"ordinary", "image", 1, 1))
+            after = decoder(ScannedFile(b"/x", Root.at("/"), b"ordinary", "image", 1, 1))
     finally:
         over.set()
         watcher.join()
@@ -121,7 +121,7 @@ def test_a_worker_that_takes_too_much_is_ended_and_its_file_named(name: str) -> 
 
 
 def test_a_file_that_needs_more_than_its_share_gets_it_alone() -> None:
-    found = Found(b"/x", Root.at("/"), b"large", "image", 1, 1)
+    found = ScannedFile(b"/x", Root.at("/"), b"large", "image", 1, 1)
     assert 400 * MEGABYTE > ORDINARY_BYTES
     with Workers(HungryStep(), 60.0, Spent()).open() as decoder:
         assert decoder(found).decoded.reason is None

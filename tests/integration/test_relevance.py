@@ -55,7 +55,7 @@ def test_it_tells_what_is_there_better_than_any_cosine_does(held):
     right = [name in names for name in answers]
     ours = area([results[0].relevance for results in answers.values()], right)
     cosine = area([max(hit.score for hit in results) for results in answers.values()], right)
-    said = np.array([results.matches for results in answers.values()])
+    said = np.array([results.has_match for results in answers.values()])
     print(f"{len(said)} questions: area {ours:.3f}, by cosine {cosine:.3f}; right {np.mean(said == right):.2f}")
     assert len(said) > 120
     assert ours >= 0.9
@@ -74,13 +74,13 @@ def test_a_library_of_five_files(tmp_path, capsys):
     with Library.open(base) as library:
         for text, name in (("a lion", "lion"), ("grapes", "grapes"), ("a dog barking", "dog-02")):
             results = library.search(text, mode="vector")
-            assert results.matches, text
+            assert results.has_match, text
             assert len(results) == 5
             assert results[0].path.name.startswith(name)
             assert all(0 <= hit.relevance <= 1 for hit in results)
             assert results == library.search(text, mode="vector")
-        assert library.search("a submarine", mode="vector").matches is False
-        assert library.similar(SAMPLES / "sounds" / "dog-01.ogg").matches is not None
+        assert library.search("a submarine", mode="vector").has_match is False
+        assert library.similar(SAMPLES / "sounds" / "dog-01.ogg").has_match is not None
     capsys.readouterr()
     assert main(["search", "a submarine", "--library", str(base)]) == 0
     shown = capsys.readouterr()

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from arrowlens.search.filters import Condition, lowered, parse
 from arrowlens.search.values import Moment, moment
+from arrowlens.search.where import Condition, parse, to_store_filters
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
-from arrowlens.store.filtered import EXACT
+from arrowlens.store.selection import EXACT
 
 DIGEST, D = "c" * 64, 8
 
@@ -149,7 +149,7 @@ def test_exactly_what_holds_is_selected(varied, wanted):
     ]
     event(f"{min(len(expected), 3)}{'+' if len(expected) > 3 else ''} rows")
     event(wanted[0].op)
-    selection = storage.select(lowered(wanted))
+    selection = storage.select(to_store_filters(wanted))
     assert selection.files["media_id"].to_pylist() == expected
     assert selection.n_files == len(rows)
 
@@ -178,23 +178,23 @@ def test_exactly_what_holds_is_selected(varied, wanted):
 def test_names_with_marks_of_every_kind(varied, where, names):
     storage, rows = varied
     names_of = {row["media_id"]: row["path"].rpartition("/")[2] for row in rows}
-    found = storage.select(lowered(parse(where))).files["media_id"].to_pylist()
+    found = storage.select(to_store_filters(parse(where))).files["media_id"].to_pylist()
     assert {names_of[media_id] for media_id in found} == names
     assert storage.all_media().num_rows == len(rows)
 
 
 def test_a_library_without_files_has_nothing_to_select(tmp_path):
     with MultimodalStorage(tmp_path / "library") as storage:
-        assert len(storage.select(lowered(parse("width >= 1")))) == 0
+        assert len(storage.select(to_store_filters(parse("width >= 1")))) == 0
 
 
 def test_columns_that_a_table_of_an_older_layout_lacks_are_without_value(tmp_path):
     with MultimodalStorage(tmp_path / "library") as storage:
         storage.upsert_media([{"media_id": "a", "content_hash": "a", "state": "indexed", "path": "a", "width": 5}])
         storage._tables.table("media").drop_columns(["camera", "taken"])
-        assert len(storage.select(lowered(parse("width = 5 and camera != Canon and taken != 2024")))) == 1
+        assert len(storage.select(to_store_filters(parse("width = 5 and camera != Canon and taken != 2024")))) == 1
         for where in ("camera = Canon", "camera like '%'", "taken >= 2024", "taken != 2024 and camera = Canon"):
-            assert len(storage.select(lowered(parse(where)))) == 0
+            assert len(storage.select(to_store_filters(parse(where)))) == 0
 
 
 # -- the nearest among them ------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def nearest(rows, query, keep, k):
 @pytest.mark.parametrize("k", [1, 20, 500])
 def test_the_nearest_of_the_selected_are_found_and_k_is_filled(crowded, n_selected, k):
     storage, rows, widths = crowded
-    selection = storage.select(lowered(parse(f"width < {n_selected}")))
+    selection = storage.select(to_store_filters(parse(f"width < {n_selected}")))
     assert len(selection) == n_selected
     query = np.random.default_rng(n_selected).standard_normal(D)
     found = storage.search("audio", DIGEST, query, k, among=selection)
@@ -256,14 +256,14 @@ def test_the_nearest_of_the_selected_are_found_and_k_is_filled(crowded, n_select
 
 def test_an_empty_selection_finds_nothing(crowded):
     storage, _, _ = crowded
-    selection = storage.select(lowered(parse("width < 0")))
+    selection = storage.select(to_store_filters(parse("width < 0")))
     assert storage.search("audio", DIGEST, np.ones(D), 5, among=selection).num_rows == 0
 
 
 def test_kinds_and_selections_go_together(crowded):
     storage, _, _ = crowded
     for n in (100, 11_000):
-        selection = storage.select(lowered(parse(f"width < {n}")))
+        selection = storage.select(to_store_filters(parse(f"width < {n}")))
         assert storage.search("audio", DIGEST, np.ones(D), 5, "audio", selection).num_rows == 5
         assert storage.search("audio", DIGEST, np.ones(D), 5, "image", selection).num_rows == 0
 
@@ -277,7 +277,7 @@ def test_through_an_index_k_is_filled_and_nothing_else_is_found(crowded, n_selec
     if not table.list_indices():
         # Eight bits, as the store has for so few dimensions; thirty partitions, so that some are not asked.
         table.create_index("embedding", config=IvfRq(distance_type="cosine", num_partitions=30, num_bits=8))
-    selection = storage.select(lowered(parse(f"width < {n_selected}")))
+    selection = storage.select(to_store_filters(parse(f"width < {n_selected}")))
     common = total = 0
     for seed in range(5):
         query = np.random.default_rng(seed).standard_normal(D)

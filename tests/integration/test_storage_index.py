@@ -11,7 +11,7 @@ import pytest
 from arrowlens.search.paging import page, ranking
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
 from arrowlens.store.index import index_state, is_index_used, max_unindexed
-from arrowlens.store.upkeep import MAX_FRAGMENTS
+from arrowlens.store.maintenance import MAX_FRAGMENTS
 
 DIGEST, D = "c" * 64, 32
 INDEX_FROM = 2_000

@@ -14,7 +14,7 @@ import pytest
 
 from arrowlens.errors import StorageError
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
-from arrowlens.store.upkeep import MAX_FRAGMENTS, MAX_FRAGMENTS_MEANWHILE, shape_of
+from arrowlens.store.maintenance import MAX_FRAGMENTS, MAX_FRAGMENTS_MEANWHILE, shape_of
 from tests.store_process import DIGEST, THUMBNAIL_BYTES, D, bytes_of, commit, thumbnail_of, vector_of
 
 TABLES = (f"clip_embeddings__{DIGEST[:8]}", "thumbnails", "media")

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import arrowlens
 from arrowlens import Library
-from arrowlens.ui.runs import runs_of
+from arrowlens.ui.ingest_jobs import runs_of
 from arrowlens.ui.session import close_library, shared_library
 from tests.folders import write_picture
 from tests.processes import within

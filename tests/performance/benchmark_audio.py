@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from arrowlens.conversion import convert_whisper_model
 from arrowlens.encoders import AudioEncoder
-from arrowlens.encoders.limits import of_a_recording, products
+from arrowlens.encoders.roofline import of_a_recording, products
 from tests.performance.measure import converted, full_size_whisper, header, medians, report, share
 from tests.reference import WhisperReference, cosines
 

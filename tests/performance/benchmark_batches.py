@@ -18,7 +18,7 @@ import transformers
 
 from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import VisionEncoder, choose_runtime
-from arrowlens.encoders.limits import calls_per_second, matrix_rate, of_a_picture
+from arrowlens.encoders.roofline import calls_per_second, matrix_rate, of_a_picture
 from tests.performance.measure import converted, full_size_clip, header
 from tests.reference import pictures
 

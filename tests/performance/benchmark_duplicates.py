@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import Library
-from arrowlens.search.closeness import Close
+from arrowlens.search.clustering import Close
 from arrowlens.store import MultimodalStorage, VectorRow, media_id_of
 from tests import duplicate_cases, duplicate_recordings
 from tests.duplicate_measures import Labels, families, found_by, grouped, of_one, prepared_pictures, prepared_recordings

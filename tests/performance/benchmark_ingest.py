@@ -24,14 +24,14 @@ from arrowlens import IngestReport, Library
 from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import CLIPEngine
 from arrowlens.encoders.runtime import encoding_threads
-from arrowlens.ingest.ahead import ReadAhead
-from arrowlens.ingest.measuring import Spent, n_cores
 from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
 from arrowlens.ingest.prepare import Prepared, Preparer
-from arrowlens.ingest.walk import Found
-from arrowlens.ingest.workers import Workers
+from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.store import Root
+from arrowlens.workers.pool import Workers
+from arrowlens.workers.prefetch import ReadAhead
+from arrowlens.workers.resources import Spent, n_cores
 from tests.performance.measure import CACHE, converted, full_size_clip, header
 from tests.reference import cosines
 
@@ -89,7 +89,7 @@ def core_seconds_of_decoding(engine: CLIPEngine, folder: Path) -> tuple[float, l
     files = []
     for path in sorted(folder.iterdir()):
         status = path.stat()
-        files.append(Found(bytes(path), root, path.name.encode(), "image", status.st_size, status.st_mtime_ns))
+        files.append(ScannedFile(bytes(path), root, path.name.encode(), "image", status.st_size, status.st_mtime_ns))
     workers = Workers(Preparer(engine.image_processor, Limits(), False, 10.0, 5.0), 100.0, Spent())
     with ReadAhead(workers.open, files, n_cores(), lambda _: 1, threading.Event()) as results:
         prepared = list(results)

@@ -24,7 +24,7 @@ from PIL import Image
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
 from arrowlens import Library
-from arrowlens.ui.asking import PAGE_SIZE
+from arrowlens.ui.search_service import PAGE_SIZE
 from tests.browser.conftest import CHROMIUM, serving
 from tests.performance.encodings import rendered, texts
 from tests.performance.measure import header

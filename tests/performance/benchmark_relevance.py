@@ -13,7 +13,7 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.examples import ExampleReader
 from arrowlens.models import resolve
 from arrowlens.search import Query, Searcher, View
-from arrowlens.search.bank import Bank
+from arrowlens.search.relevance.background import Bank
 from arrowlens.store import MultimodalStorage
 from tests.performance.benchmark_duplicates import build
 from tests.performance.measure import header, medians

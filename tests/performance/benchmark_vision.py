@@ -21,7 +21,7 @@ import transformers
 
 from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import VisionEncoder, choose_runtime
-from arrowlens.encoders.limits import of_a_picture, products
+from arrowlens.encoders.roofline import of_a_picture, products
 from tests.performance.measure import converted, full_size_clip, header, medians, report, share
 from tests.reference import ClipReference, cosines, pictures
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arrowlens.encoders import model_info
 from arrowlens.errors import LibraryError, ModelLoadError
-from arrowlens.search.bank import Bank
+from arrowlens.search.relevance.background import Bank
 from arrowlens.store import ModelRecord, MultimodalStorage
 
 DIGEST = "c" * 64

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from arrowlens.errors import InputError
 from arrowlens.search import Hit, Results
-from arrowlens.search.arrange import Group, by_date, classes_by_vectors, grouped, stacked
+from arrowlens.search.grouping import Group, by_date, classes_by_vectors, grouped, stacked
 
 DAY = dt.datetime(2024, 5, 1)
 

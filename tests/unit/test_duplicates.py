@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arrowlens.search import closeness
-from arrowlens.search.closeness import products_above, stars
-from arrowlens.search.fingerprints import Fingerprints
-from arrowlens.search.resemblance import (
+from arrowlens.search import clustering
+from arrowlens.search.clustering import products_above, stars
+from arrowlens.search.perceptual_hash import Fingerprints
+from arrowlens.search.similarity import (
     COPY_BITS,
     COPY_COLOURS,
     LEAST_ORDINARY,
@@ -57,7 +57,7 @@ def test_stars_are_what_their_definition_says_however_the_work_is_cut(n, share, 
     matrix = upper | upper.T
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL_BLOCKS.items():
-            patch.setattr(closeness, name, value)
+            patch.setattr(clustering, name, value)
         found = [group.tolist() for group in stars(np.arange(n), close_by(matrix))]
     assert found == plain_stars(matrix)
 

@@ -9,8 +9,8 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from arrowlens.errors import InputError
-from arrowlens.search.filters import FILTER_COLUMNS, MAX_CONDITIONS, Condition, lowered, parse
 from arrowlens.search.values import Moment, moment
+from arrowlens.search.where import FILTER_COLUMNS, MAX_CONDITIONS, Condition, parse, to_store_filters
 
 DAY = dt.datetime(2024, 5, 1)
 
@@ -176,20 +176,20 @@ def test_moments_stand_for_all_of_their_length():
         ">=": [("taken", ">=", DAY)],
     }
     for op, meaning in meanings.items():
-        assert lowered(parse(f"taken {op} 2024-05")) == meaning
+        assert to_store_filters(parse(f"taken {op} 2024-05")) == meaning
     both = ((DAY, june), (dt.datetime(2023, 12, 31), dt.datetime(2024, 1, 1)))
-    assert lowered(parse("captured_at in (2024-05, 2023-12-31)")) == [("captured_at", "within", both)]
+    assert to_store_filters(parse("captured_at in (2024-05, 2023-12-31)")) == [("captured_at", "within", both)]
 
 
 def test_file_times_are_by_the_clock_of_the_machine():
-    (_, _, start), (_, _, end) = lowered(parse("modified >= 2024-05-01 and modified < 0001"))
+    (_, _, start), (_, _, end) = to_store_filters(parse("modified >= 2024-05-01 and modified < 0001"))
     assert start == DAY.astimezone()
     assert start.tzinfo is dt.UTC
     assert end == dt.datetime(1, 1, 1, tzinfo=dt.UTC)
 
 
 def test_the_store_knows_kinds_as_modality():
-    assert lowered(parse("kind = image")) == [("modality", "=", "image")]
+    assert to_store_filters(parse("kind = image")) == [("modality", "=", "image")]
 
 
 def test_the_table_of_examples_is_right():

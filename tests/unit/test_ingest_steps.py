@@ -16,16 +16,16 @@ from PIL import Image
 from arrowlens.encoders import ImageProcessor
 from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.errors import AudioValidationError, ImageValidationError, InputError
-from arrowlens.ingest import Event, IngestOptions
-from arrowlens.ingest.ahead import MAX_BYTES, MAX_WAITING, ReadAhead
-from arrowlens.ingest.channel import receive, send
-from arrowlens.ingest.encode import Batcher, Batches, ModelFailure, Pending, encode_each
-from arrowlens.ingest.jobs import Progress
-from arrowlens.ingest.measuring import MemoryWatch, Spent, proportional_memory
+from arrowlens.ingest import IngestEvent, IngestOptions
+from arrowlens.ingest.batching import Batcher, Batches, ModelFailure, Pending, encode_each
 from arrowlens.ingest.prepare import Preparer
-from arrowlens.ingest.walk import Found, Walk
+from arrowlens.ingest.progress import Progress
+from arrowlens.ingest.walk import ScannedFile, Walk
 from arrowlens.media import Limits
 from arrowlens.store import Root
+from arrowlens.workers.channel import receive, send
+from arrowlens.workers.prefetch import MAX_BYTES, MAX_WAITING, ReadAhead
+from arrowlens.workers.resources import MemoryWatch, Spent, proportional_memory
 from tests.folders import write_picture, write_sound
 
 
@@ -292,7 +292,7 @@ def prepared(path, **changes):
     preparer = Preparer(**{**options, **changes}, window_s=10.0, hop_s=5.0)
     status = path.stat() if path.exists() else path.parent.stat()
     size, modified_ns = status.st_size, status.st_mtime_ns
-    found = Found(bytes(path), Root.at(str(path.parent)), path.name.encode(), "image", size, modified_ns)
+    found = ScannedFile(bytes(path), Root.at(str(path.parent)), path.name.encode(), "image", size, modified_ns)
     return pickle.loads(pickle.dumps(preparer))(found)
 
 
@@ -315,22 +315,22 @@ def test_a_recording_becomes_windows(tmp_path):
 def test_a_large_picture_waits_until_it_has_room(tmp_path):
     path = tmp_path / "large.png"
     Image.new("1", (6000, 4500)).save(path)
-    waiting = prepared(path, in_company=True)
+    waiting = prepared(path, concurrent=True)
     assert waiting.needs_room
     assert waiting.content is None
     alone = prepared(path)
     assert (alone.needs_room, alone.decoded.reason) == (False, None)
     assert alone.content.shape == (32, 32, 3)
     write_picture(path, 1)
-    assert not prepared(path, in_company=True).needs_room
-    refused = prepared(path, in_company=True, limits=Limits(max_pixels=10))
+    assert not prepared(path, concurrent=True).needs_room
+    refused = prepared(path, concurrent=True, limits=Limits(max_pixels=10))
     assert (refused.needs_room, refused.decoded.too_large) == (False, True), "room would not help"
 
 
 def test_the_text_beside_a_file_comes_along(tmp_path):
     path = write_picture(tmp_path / "x.png", 1)
     (tmp_path / "x.txt").write_text("a bicycle\n", encoding="utf-8")
-    found = Found(bytes(path), Root.at(str(tmp_path)), b"x.png", "image", 1, 1, bytes(tmp_path / "x.txt"), "10:1")
+    found = ScannedFile(bytes(path), Root.at(str(tmp_path)), b"x.png", "image", 1, 1, bytes(tmp_path / "x.txt"), "10:1")
     preparer = Preparer(None, Limits(), exact=False, window_s=10.0, hop_s=5.0)
     assert preparer(found).caption == "a bicycle"
     (tmp_path / "x.txt").unlink()
@@ -356,7 +356,7 @@ def test_a_file_that_changes_meanwhile_is_not_judged(tmp_path):
     path.write_bytes(write_picture(tmp_path / "whole.png", 1).read_bytes()[:200])
     assert not prepared(path).unread, "truncated, and that is that"
     preparer = Preparer(ImageProcessor(image_size=32), Limits(), exact=False, window_s=10.0, hop_s=5.0)
-    found = Found(bytes(path), Root.at(str(tmp_path)), b"x.png", "image", 100, path.stat().st_mtime_ns)
+    found = ScannedFile(bytes(path), Root.at(str(tmp_path)), b"x.png", "image", 100, path.stat().st_mtime_ns)
     result = preparer(found)
     assert result.decoded.reason is not None
     assert result.unread, "it was shorter when the walk saw it: somebody is writing it"
@@ -377,7 +377,7 @@ def test_options_are_checked(name):
 
 
 def test_progress_tells_counts_rate_and_time_left():
-    events: list[Event] = []
+    events: list[IngestEvent] = []
     progress = Progress(events.append)
     progress.total = 4
     progress.count("unchanged")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES
-from arrowlens.ui.question import MAX_WEIGHT, Part, Question
+from arrowlens.ui.search_state import MAX_WEIGHT, Part, Question
 
 TEXTS = st.text(min_size=1).filter(str.strip)
 WEIGHTS = st.integers(1, round(MAX_WEIGHT * 1000)).map(lambda n: n / 1000)

@@ -7,7 +7,7 @@ import pytest
 from arrowlens.cli import main
 from arrowlens.errors import InputError, TextValidationError
 from arrowlens.search.query import MAX_PARTS, MAX_TEXT, Query
-from arrowlens.ui.question import Question
+from arrowlens.ui.search_state import Question
 
 
 @pytest.mark.parametrize("name", ["text", "plus", "minus"])

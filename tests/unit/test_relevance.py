@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from arrowlens.encoders.model_directory import model_info
 from arrowlens.models import resolve
 from arrowlens.search import Example, Query, Searcher, View
-from arrowlens.search.bank import Bank, bundled, weights_of
-from arrowlens.search.relevance import MATCHING, Yardstick, relevance
-from arrowlens.search.relevance_questions import questions
-from arrowlens.search.relevance_weights import FITTED_WITH, WEIGHTS
+from arrowlens.search.relevance import MATCHING, ScoreCalibration, relevance
+from arrowlens.search.relevance.background import Bank, bundled, weights_of
+from arrowlens.search.relevance.questions import questions
+from arrowlens.search.relevance.weights import FITTED_WITH, WEIGHTS
 from tests.small_library import Provider, filled_storage
 
 KINDS = ("text", "image", "audio")
@@ -62,7 +62,7 @@ def some(n: int, seed: int, d: int = 8) -> np.ndarray:
 )
 @settings(max_examples=200, deadline=None)
 def test_it_lies_in_0_to_1_and_rises_with_the_score(route, seed, scores, n_compared, composed):
-    yardstick = Yardstick.measured(some(20, seed), some(30, seed + 1))
+    yardstick = ScoreCalibration.measured(some(20, seed), some(30, seed + 1))
     standing = yardstick.standing(some(2, seed + 2), np.sort(np.array(scores, np.float32)), composed=composed)
     found = relevance(standing, n_compared, WEIGHTS[route])
     assert np.isfinite(found).all()
@@ -77,12 +77,12 @@ def test_it_lies_in_0_to_1_and_rises_with_the_score(route, seed, scores, n_compa
 def test_a_space_whose_scores_are_moved_and_stretched_gives_the_same(shift):
     """A direction that all vectors share turns each cosine c into (c + s * s) / (1 + s * s)."""
     texts, files, question, hits = some(40, 0), some(30, 1), some(1, 2), some(10, 3)
-    plain = Yardstick.measured(texts, files).standing(question, hits @ question[0])
+    plain = ScoreCalibration.measured(texts, files).standing(question, hits @ question[0])
 
     def moved(rows: np.ndarray) -> np.ndarray:
         return unit(np.pad(rows, ((0, 0), (0, 1)), constant_values=shift))
 
-    other = Yardstick.measured(moved(texts), moved(files))
+    other = ScoreCalibration.measured(moved(texts), moved(files))
     scores = moved(hits) @ moved(question)[0]
     assert np.ptp(scores) < np.ptp(hits @ question[0])
     np.testing.assert_allclose(other.standing(moved(question), scores), plain, atol=1e-9)
@@ -90,14 +90,14 @@ def test_a_space_whose_scores_are_moved_and_stretched_gives_the_same(shift):
 
 def test_files_are_not_compared_with_themselves():
     files = some(30, 1)
-    with_itself, without = Yardstick.measured(files, files), Yardstick.measured(files, files, same=True)
+    with_itself, without = ScoreCalibration.measured(files, files), ScoreCalibration.measured(files, files, same=True)
     products = files @ files.T
     assert without.middle == pytest.approx(products[~np.eye(30, dtype=bool)].mean())
     assert with_itself.middle > without.middle
 
 
 def test_a_question_that_everything_resembles_is_worth_less():
-    yardstick = Yardstick.measured(some(40, 0), some(30, 1))
+    yardstick = ScoreCalibration.measured(some(40, 0), some(30, 1))
     middling = unit(yardstick.mean)[None]
     score = np.array([0.8])
     assert yardstick.standing(middling, score) < yardstick.standing(-middling, score)
@@ -174,13 +174,13 @@ def test_it_does_not_depend_on_k_or_the_page(searcher, query):
     for k, offset in ((1, 0), (7, 0), (7, 14), (50, 30)):
         page = searcher.search(query, View(k, offset=offset))
         assert {hit.media_id: hit.relevance for hit in page}.items() <= whole.items()
-        assert page.matches == everything.matches
-    assert everything.matches is (True if values[0] >= MATCHING else False if query is QUESTIONS["text"] else None)
+        assert page.has_match == everything.has_match
+    assert everything.has_match is (True if values[0] >= MATCHING else False if query is QUESTIONS["text"] else None)
 
 
 def test_of_a_composed_question_it_is_never_said_that_nothing_matches(searcher):
     said = [searcher.search(Query(f"thing {number}", plus=("a cat",)), View(5)) for number in range(30)]
-    assert {results.matches for results in said} <= {True, None}
+    assert {results.has_match for results in said} <= {True, None}
     assert any(max(hit.relevance for hit in results) < MATCHING for results in said)
 
 
@@ -194,7 +194,7 @@ def test_files_asked_with_their_like(searcher, modality):
     assert len(hits) == 40
     assert [hit.relevance for hit in hits] == sorted((hit.relevance for hit in hits), reverse=True)
     first = searcher.similar(Example("itself", modality, hits[0].content_hash), View(3))
-    assert first.matches
+    assert first.has_match
     assert first[0].relevance > 10 * first[2].relevance
 
 
@@ -204,23 +204,23 @@ def test_what_words_find_has_the_relevance_of_its_meaning(searcher):
     found = [hit for hit in both if hit.found_by != "meaning"]
     assert found
     assert [hit.relevance for hit in found] == [by_meaning[hit.media_id].relevance for hit in found]
-    assert both.matches  # the words are there
+    assert both.has_match  # the words are there
     only_words = searcher.search(Query("7", mode="keyword"), View(20))
-    assert only_words.matches
+    assert only_words.has_match
     assert {hit.relevance for hit in only_words} == {None}
 
 
 def test_without_a_bank_nothing_is_claimed(storage):
     results = Searcher(storage, Provider()).search(Query("a red bicycle", mode="vector"), View(5))
     assert {hit.relevance for hit in results} == {None}
-    assert results.matches is None
+    assert results.has_match is None
 
 
 def test_nothing_matches_where_nothing_is_found(searcher):
     results = searcher.search(Query("a red bicycle", mode="vector"), View(5, offset=1000))
     assert len(results) == 0
-    assert results.matches is False
-    assert results[:0].matches is False
+    assert results.has_match is False
+    assert results[:0].has_match is False
 
 
 def test_results_say_whether_anything_matches(searcher):
@@ -229,6 +229,6 @@ def test_results_say_whether_anything_matches(searcher):
         b"matches": b"true"
     }
     nothing = searcher.search(Query("x", mode="vector"), View(5))
-    assert nothing.matches is False
-    assert nothing[:2].matches is False
+    assert nothing.has_match is False
+    assert nothing[:2].has_match is False
     assert "nothing matches" in repr(nothing)

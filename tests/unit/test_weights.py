@@ -13,7 +13,7 @@ import torch
 
 from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import WeightLoader, load_model_with_validation, model_info, write_model
-from arrowlens.encoders.core import Linear, Loaded
+from arrowlens.encoders.transformer import LazyParameters, Linear
 from arrowlens.encoders.weights import ALIGNMENT
 from arrowlens.errors import InputError, ModelLoadError
 from tests.checkpoints import clip_checkpoint
@@ -66,7 +66,7 @@ def test_tensors_lie_inside_the_mapping_on_multiples_of_64(directory: Path) -> N
 
 
 def test_a_module_gets_the_mapped_memory_itself(directory: Path) -> None:
-    module = Loaded(weight=(3, 5))
+    module = LazyParameters(weight=(3, 5))
     loader = WeightLoader(directory)
     loader.load_into(module, "a.")
     assert module.weight.data_ptr() == loader.tensor("a.weight").data_ptr()

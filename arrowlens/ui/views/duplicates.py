@@ -9,8 +9,8 @@ import streamlit as st
 
 from arrowlens.library import Library
 from arrowlens.search import KINDS, DuplicateGroup, DuplicateKind, byte_size
-from arrowlens.ui.look import counted, empty_state, heading
-from arrowlens.ui.panels import MEANINGS, duplicate_group
+from arrowlens.ui.components import MEANINGS, duplicate_group
+from arrowlens.ui.html import counted, empty_state, heading
 from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 PAGE_SIZE = 12  # groups

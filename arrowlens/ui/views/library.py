@@ -10,9 +10,9 @@ import streamlit as st
 from arrowlens.errors import ArrowlensError
 from arrowlens.library import Library, LibraryStatus, SkippedFile
 from arrowlens.search import byte_size, printable
-from arrowlens.ui.look import clock, counted, heading, plain
-from arrowlens.ui.panels import numbers, rows
-from arrowlens.ui.runs import Run, Runs, folder_of, runs_of
+from arrowlens.ui.components import numbers, rows
+from arrowlens.ui.html import clock, counted, heading, plain
+from arrowlens.ui.ingest_jobs import Run, Runs, folder_of, runs_of
 from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
 
 MOST_ROWS = 200

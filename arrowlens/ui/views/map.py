@@ -11,10 +11,10 @@ import pandas as pd
 import streamlit as st
 
 from arrowlens.library import Library
-from arrowlens.search import Atlas, Point, printable
+from arrowlens.search import EmbeddingMap, Point, printable
 from arrowlens.search.results import Modality
-from arrowlens.ui.look import counted, empty_state, heading
-from arrowlens.ui.panels import tiles
+from arrowlens.ui.components import tiles
+from arrowlens.ui.html import counted, empty_state, heading
 from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 MOST_TILES = 60
@@ -24,13 +24,13 @@ COLOURS = ("Group", "Folder", "Date")
 
 
 @st.cache_resource(max_entries=6, show_spinner="Drawing the map…")
-def atlas_of(_library: Library, path: str, version: str, modality: Modality | None) -> Atlas:
+def atlas_of(_library: Library, path: str, version: str, modality: Modality | None) -> EmbeddingMap:
     """The map; drawn once for each version of a library."""
     return _library.map(modality)
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def table_of(_atlas: Atlas, path: str, version: str, modality: Modality | None) -> pd.DataFrame:
+def table_of(_atlas: EmbeddingMap, path: str, version: str, modality: Modality | None) -> pd.DataFrame:
     """The points as the chart takes them."""
     return pd.DataFrame(
         {

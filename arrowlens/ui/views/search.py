@@ -13,12 +13,12 @@ from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.search import Example, Hit, printable
 from arrowlens.search.query import DATED, MAX_TEXT
 from arrowlens.store import Facets
-from arrowlens.ui.asking import Answer, Examples, answer, is_asked
 from arrowlens.ui.cards import show_groups
 from arrowlens.ui.detail import show_large
 from arrowlens.ui.filters import facets, show_filters
-from arrowlens.ui.look import counted, empty_state, heading, plain, said_of
-from arrowlens.ui.question import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
+from arrowlens.ui.html import counted, empty_state, heading, plain, said_of
+from arrowlens.ui.search_service import Answer, Examples, answer, is_asked
+from arrowlens.ui.search_state import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
 from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
 from arrowlens.ui.uploads import drop_upload
 
@@ -197,7 +197,7 @@ def show_answer(library: Library, question: Question, found: Answer, asked: bool
     """A line about the results, the results, and a way to the next ones."""
     results = found.results
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        nothing_matches = asked and results.matches is False
+        nothing_matches = asked and results.has_match is False
         st.html(said_of(summary(found, question, asked), nothing_matches=nothing_matches), width="content")
         show_arrangement(question, asked)
     for notice in found.notices:

@@ -1,0 +1,275 @@
+"""Inputs of many files -> vectors, in batches; an input that cannot be encoded costs only its own file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from arrowlens.errors import InputError
+from arrowlens.ingest.prepare import Prepared
+from arrowlens.workers.resources import Spent
+
+if TYPE_CHECKING:
+    from arrowlens.encoders import ImageProcessor
+
+Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
+_BATCHES_A_THREAD = 2  # under way, so that a thread finds the next one when it is done
+_NO_DIRECTION = "the model gives it a vector without direction"
+
+
+class ModelFailure(str):
+    """A reason that lies with the model or the machine, memory that ran out for one, and says nothing of the file."""
+
+    __slots__ = ()
+
+
+class ImageEncoder(Protocol):
+    """What ingest needs of a CLIP engine; several threads use it at once."""
+
+    @property
+    def device(self) -> str:
+        """Name of the torch device that it runs on."""
+
+    @property
+    def image_processor(self) -> ImageProcessor:
+        """Prepares pictures for ``encode_image``."""
+
+    def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
+        """(n, S, S, 3) uint8 -> (n, d)."""
+
+
+class SoundEncoder(Protocol):
+    """What ingest needs of an audio encoder; several threads use it at once."""
+
+    @property
+    def device(self) -> str:
+        """Name of the torch device that it runs on."""
+
+    def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
+        """n arrays (n_samples,) -> (n, d)."""
+
+
+class CaptionEncoder(Protocol):
+    """What ingest needs of a text encoder."""
+
+    def encode(self, texts: list[str], normalize: bool = True) -> np.ndarray:
+        """n texts -> (n, d)."""
+
+
+class Provider(Protocol):
+    """What ingest needs of a model set: ``MultimodalEmbeddingProvider`` has it."""
+
+    @property
+    def clip_engine(self) -> ImageEncoder:
+        """Loaded when first asked for."""
+
+    @property
+    def audio_encoder(self) -> SoundEncoder:
+        """Loaded when first asked for."""
+
+    @property
+    def text_encoder(self) -> CaptionEncoder:
+        """Loaded when first asked for."""
+
+    def has(self, role: str) -> bool:
+        """Whether there is a model for a role."""
+
+    def digest(self, role: str) -> str:
+        """64 hex characters."""
+
+    def dimension(self, role: str) -> int:
+        """Length of the role's vectors."""
+
+    def space(self, role: str) -> str | None:
+        """Name of the space that the role shares with others."""
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """A readable file on its way to the store.
+
+    Attributes:
+        prepared: the file; its inputs are dropped once they are encoded.
+        vectors: (d,) for each input, filled in by the batches. failure: why one of them is missing; a
+            ``ModelFailure`` unless some input of the file was refused for what it holds.
+        copies: further files of the same content, which take its vectors.
+    """
+
+    prepared: Prepared
+    vectors: list[np.ndarray | None]
+    failure: str | None = None
+    copies: list[Prepared] = field(default_factory=list)
+
+    n_missing: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_missing = len(self.vectors)
+
+    def take(self, index: int, result: np.ndarray | str) -> None:
+        """The vector of an input, or the reason why it has none."""
+        self.n_missing -= 1
+        if not isinstance(result, str):
+            self.vectors[index] = result
+        elif self.failure is None or not isinstance(result, ModelFailure):
+            self.failure = result
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing remains to encode."""
+        return self.n_missing == 0
+
+
+_Batch = list[tuple[Pending, int, np.ndarray]]
+_Results = list["np.ndarray | str"]
+
+
+class Batches:
+    """Batches under way in threads. Everything but the encoding itself happens in the thread that calls.
+
+    Attributes:
+        spent: seconds of all threads in the model; the caller's, who reads it meanwhile.
+    """
+
+    def __init__(self, threads: Executor, n_threads: int, spent: Spent) -> None:
+        self.spent = spent
+        self._threads, self._most = threads, _BATCHES_A_THREAD * n_threads
+        self._under_way: dict[Future[tuple[_Results, Spent]], list[tuple[Pending, int]]] = {}
+        self._complete: list[Pending] = []
+
+    def encode(self, encode: Encode, batch: _Batch) -> None:
+        """Begin a batch, once there are not too many."""
+        while len(self._under_way) >= self._most:
+            self._collect(wait(self._under_way, return_when=FIRST_COMPLETED).done)
+        future = self._threads.submit(_encode_timed, encode, [value for _, _, value in batch])
+        self._under_way[future] = [(pending, index) for pending, index, _ in batch]  # the inputs go when they are done
+
+    def complete(self) -> list[Pending]:
+        """Files that have become complete since the last call; does not wait.
+
+        Raises:
+            RuntimeError: the model does not work.
+        """
+        self._collect({future for future in self._under_way if future.done()})
+        complete, self._complete = self._complete, []
+        return complete
+
+    def finish(self) -> None:
+        """Wait for all that is under way."""
+        self._collect(wait(self._under_way).done)
+
+    def _collect(self, futures: set[Future[tuple[_Results, Spent]]]) -> None:
+        for future in futures:
+            batch = self._under_way.pop(future)
+            results, spent = future.result()
+            self.spent.busy += spent.busy
+            self.spent.idle += spent.idle
+            for (pending, index), result in zip(batch, results, strict=True):
+                pending.take(index, result)
+            touched = {id(pending): pending for pending, _ in batch}
+            self._complete.extend(pending for pending in touched.values() if pending.is_complete)
+
+
+class Batcher:
+    """Collects inputs over files for one model; begins a batch when there are ``size(n)`` of them.
+
+    ``n`` is how many more inputs of the same file there are.
+    """
+
+    def __init__(self, batches: Batches, encode: Encode, size: Callable[[int], int]) -> None:
+        self._batches, self._encode, self._size = batches, encode, size
+        self._waiting: _Batch = []
+
+    def add(self, pending: Pending, inputs: Sequence[np.ndarray]) -> None:
+        """Take a file's inputs; may wait for earlier batches."""
+        for index, value in enumerate(inputs):
+            self._waiting.append((pending, index, value))
+            if len(self._waiting) >= self._size(len(inputs) - index - 1):
+                self.flush()
+        if len(inputs) > 1:  # a few windows that wait must not keep a long recording in memory
+            self._waiting = [
+                (owner, index, value.copy() if owner is pending else value) for owner, index, value in self._waiting
+            ]
+
+    def flush(self) -> None:
+        """Begin a batch of what is waiting."""
+        batch, self._waiting = self._waiting, []
+        if batch:
+            self._batches.encode(self._encode, batch)
+
+
+def _encode_timed(encode: Encode, inputs: Sequence[np.ndarray]) -> tuple[_Results, Spent]:
+    spent = Spent()
+    with spent.timed():
+        results = encode_each(encode, inputs)
+    return results, spent
+
+
+def encode_each(encode: Encode, inputs: Sequence[np.ndarray]) -> list[np.ndarray | str]:
+    """A vector for each input, or the reason why it has none: a ``ModelFailure`` where the model itself failed.
+
+    The batch is tried whole; if that fails or gives an unusable vector, the inputs are encoded one by one. One on which
+    the model breaks twice, and not for want of memory, while it works on others is to blame itself.
+
+    Raises:
+        RuntimeError: the model works on none of several inputs, and on noise neither: no file should be blamed.
+    """
+    if (whole := _try(encode, inputs)) is not None:
+        return whole
+    results = [_one(encode, value) for value in inputs]
+    errors = [result for result in results if isinstance(result, RuntimeError)]
+    if errors and len(errors) == len(inputs) and isinstance(_one(encode, _noise_like(inputs[0])), RuntimeError):
+        if len(inputs) > 1:
+            raise errors[0]
+        return [_model_failure(errors[0])]
+    pairs = zip(inputs, results, strict=True)
+    return [_second_time(encode, value) if isinstance(result, RuntimeError) else result for value, result in pairs]
+
+
+def _one(encode: Encode, value: np.ndarray) -> np.ndarray | str | RuntimeError:
+    try:
+        vector = np.asarray(encode([value]))[0]
+    except InputError as error:
+        return f"cannot be encoded: {error}"
+    except RuntimeError as error:  # torch's, out of memory included
+        return error
+    return vector if is_usable(vector) else _NO_DIRECTION
+
+
+def _second_time(encode: Encode, value: np.ndarray) -> np.ndarray | str:
+    result = _one(encode, value)
+    if not isinstance(result, RuntimeError):
+        return result
+    if "memory" in str(result).lower():
+        return _model_failure(result)
+    return f"the model cannot encode it: {_first_line(result)}"
+
+
+def _model_failure(error: RuntimeError) -> ModelFailure:
+    return ModelFailure(f"the model failed, the next run tries again: {_first_line(error)}")
+
+
+def _first_line(error: RuntimeError) -> str:
+    return str(error).splitlines()[0] if str(error) else "no reason given"
+
+
+def _noise_like(value: np.ndarray) -> np.ndarray:
+    """An input of the same shape that no model has trouble with."""
+    noise = np.random.default_rng(0).random(value.shape)
+    return (255 * noise if value.dtype == np.uint8 else 0.1 * (noise - 0.5)).astype(value.dtype)
+
+
+def is_usable(vector: np.ndarray) -> bool:
+    """Whether a vector is finite and has a direction."""
+    return bool(np.isfinite(vector).all() and np.abs(vector).max(initial=0.0) > 1e-12)
+
+
+def _try(encode: Encode, inputs: Sequence[np.ndarray]) -> list[np.ndarray | str] | None:
+    try:
+        vectors = np.asarray(encode(inputs))
+    except (InputError, RuntimeError):
+        return None  # found out below, one by one
+    return list(vectors) if all(is_usable(vector) for vector in vectors) else None

@@ -1,0 +1,249 @@
+"""What a walk saw against what the library holds: which files have to be read, and which are gone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from arrowlens.ingest.walk import ScannedFile, Walk, unmounted
+from arrowlens.media.files import bounded_ns
+from arrowlens.store import INDEXED, SCHEMA_VERSION, MultimodalStorage, Root, Settings, media_id_of, relative_to
+
+ROLE_OF = {"image": "clip", "audio": "audio"}
+_COLUMNS = [
+    "media_id",
+    "root_id",
+    "path_bytes",
+    "size",
+    "modified_ns",
+    "content_hash",
+    "modality",
+    "state",
+    "reason",
+    "caption_stamp",
+    "layout",
+    "real_path",
+    "file_id",
+]
+# Rows from this layout on lack nothing that only the file itself can tell.
+_COMPLETE_SINCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the library holds of a place.
+
+    Attributes:
+        indexed: searchable, with vectors that are really there.
+        layout: schema version that the row was written in; None before there was such a column.
+        real_path, file_id: of the file that was read, as of ``ScannedFile``; None in rows of an earlier layout.
+    """
+
+    root_id: str
+    path_bytes: bytes
+    size: int | None
+    modified_ns: int | None
+    content_hash: str | None
+    reason: str | None
+    indexed: bool
+    caption_stamp: str | None = None
+    layout: int | None = None
+    real_path: bytes | None = None
+    file_id: str | None = None
+
+    def is_same_file(self, found: ScannedFile) -> bool:
+        """Whether size and time say that the content is what it was."""
+        return found.size is not None and (self.size, self.modified_ns) == found.stamp
+
+    def is_current(self, found: ScannedFile) -> bool:
+        """Whether there is nothing to read: searchable, with the file and its caption as they were.
+
+        Device numbers change when a system starts anew, and some file systems number files afresh each time. A file
+        that has another name, by a link of either kind, is read: whoever may write into a folder must not pass another
+        file off as one that was read, by giving a file of their own its size and time first.
+        """
+        return (
+            self.indexed
+            and self.reason is None
+            and (self.layout or 0) >= _COMPLETE_SINCE
+            and self.caption_stamp == found.caption_stamp
+            and self.is_same_file(found)
+            and self.real_path == found.real_path
+            and (self._has_same_inode(found) or not (found.is_linked or found.real_path))
+        )
+
+    def is_recorded(self, found: ScannedFile) -> bool:
+        """Whether the row of a current file says all that the walk saw."""
+        return self.layout == SCHEMA_VERSION and self.file_id == found.file_id
+
+    def _has_same_inode(self, found: ScannedFile) -> bool:
+        return self.file_id is not None and self.file_id.split(":")[1:] == (found.file_id or "").split(":")[1:]
+
+    @property
+    def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
+        """What is recorded of a file that could not be read."""
+        return self.size, self.modified_ns, self.content_hash, self.reason
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do.
+
+    Attributes:
+        to_read: files to open. refused: files with the reason why there is no point in opening them.
+        unchanged, still_bad: files that are as the library has them, readable or not.
+        moved_disk: unchanged ones too, but for the numbers that the system has for them, which are to be recorded.
+        gone: ids of files that are no longer on disk. ignored: of files that an ignore file names.
+        superseded: of files below a link to a folder whose files are indexed by their real place; the value is the id
+            there.
+        known: what the library holds, by id. contents: contents that have vectors, and of which kind.
+    """
+
+    to_read: list[ScannedFile] = field(default_factory=list)
+    refused: list[tuple[ScannedFile, str]] = field(default_factory=list)
+    unchanged: list[ScannedFile] = field(default_factory=list)
+    moved_disk: list[ScannedFile] = field(default_factory=list)
+    still_bad: list[tuple[ScannedFile, str]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    superseded: dict[str, str] = field(default_factory=dict)
+    known: dict[str, Known] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
+
+
+def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
+    """Sort the files of a walk; ``retry`` has the unreadable ones opened again.
+
+    Raises:
+        StorageError: the database refused.
+    """
+    models = storage.settings.models
+    known, contents = _read_known(storage)
+    plan = Plan(known=known, contents=contents)
+    seen = set()
+    for found in walk.files:
+        media_id = found.media_id
+        seen.add(media_id)
+        before = known.get(media_id)
+        if before is not None and before.is_current(found):
+            (plan.unchanged if before.is_recorded(found) else plan.moved_disk).append(found)
+        elif ROLE_OF[found.modality] not in models:
+            plan.refused.append((found, f"the library has no model for {found.modality} files"))
+        elif not retry and before is not None and _is_still_bad(before, found):
+            plan.still_bad.append((found, before.reason or ""))
+        else:
+            plan.to_read.append(found)
+    _sort_missing(storage.settings, walk, plan, [media_id for media_id in known if media_id not in seen])
+    return plan
+
+
+def former_mounts(storage: MultimodalStorage, settings: Settings) -> tuple[str, ...]:
+    """Places where a disk was mounted and is not, but where a file of the library lies as it was recorded.
+
+    Such a place was given its files back without the disk, by a copy or in another container. A folder that merely
+    holds something does not say so.
+    """
+    away = unmounted(settings.mounts)
+    if not away:
+        return ()
+    columns = storage.all_media(["root_id", "path_bytes", "size", "modified_ns"]).to_pylist()
+    roots = {root.root_id: root for root in settings.roots}
+    rows = [(roots[row["root_id"]].absolute(row["path_bytes"]), row) for row in columns if row["root_id"] in roots]
+    return tuple(
+        mount
+        for mount in away
+        if any(relative_to(mount, os.fsdecode(path)) is not None and _is_there(path, row) for path, row in rows)
+    )
+
+
+def _is_there(path: bytes, row: Mapping[str, Any]) -> bool:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - bytes
+    except OSError:
+        return False
+    return (status.st_size, bounded_ns(status.st_mtime_ns)) == (row["size"], row["modified_ns"])
+
+
+def _read_known(storage: MultimodalStorage) -> tuple[dict[str, Known], dict[str, str]]:
+    vectors = {role: storage.vector_keys(role) for role in storage.settings.models if role in ROLE_OF.values()}
+    known, contents = {}, {}
+    columns = storage.all_media(_COLUMNS)
+    for values in zip(*(columns[name].to_pylist() for name in _COLUMNS), strict=True):
+        row = dict(zip(_COLUMNS, values, strict=True))
+        media_id, modality, state = (row.pop(name) for name in ("media_id", "modality", "state"))
+        role, content_hash = ROLE_OF.get(modality, ""), row["content_hash"]
+        indexed = state == INDEXED and (media_id, content_hash) in vectors.get(role, ())
+        known[media_id] = Known(**row, indexed=indexed)
+        if indexed:
+            contents[content_hash] = modality
+    return known, contents
+
+
+def _is_still_bad(before: Known, found: ScannedFile) -> bool:
+    """A file whose bytes were read and not understood will not be understood now; one that was not read may be."""
+    return (
+        not before.indexed
+        and before.content_hash is not None
+        and before.reason is not None
+        and before.is_same_file(found)
+    )
+
+
+def _sort_missing(settings: Settings, walk: Walk, plan: Plan, missing: list[str]) -> None:
+    """Known places that the walk did not meet: those it ignores, those that have another name, those that are gone."""
+    roots = {root.root_id: root for root in settings.roots}
+    renamed = _renamed_roots(settings, walk)
+    places = {found.path: found.media_id for found in walk.files}
+    seen = set(places.values())
+    for media_id in sorted(missing):
+        known = plan.known[media_id]
+        if known.root_id not in roots:
+            continue
+        path = roots[known.root_id].absolute(known.path_bytes)
+        real = walk.real_place(path)
+        there = _id_at(settings, real) if real is not None else None
+        if real is None and known.root_id in renamed:
+            there = places.get(renamed[known.root_id].absolute(known.path_bytes))
+        elif real is None and known.real_path is not None and not os.path.islink(path):  # noqa: PTH114 - bytes
+            there = places.get(known.real_path)
+        if walk.ignores(path):
+            plan.ignored.append(media_id)
+        elif there is not None and (there in plan.known or there in seen):
+            plan.superseded[media_id] = there
+        elif walk.covers(path) and _is_absent(path):
+            plan.gone.append(media_id)
+
+
+def _id_at(settings: Settings, path: bytes) -> str:
+    """The id that a file has by an absolute path below a root."""
+    text = os.fsdecode(path)
+    root = settings.root_of(text)
+    relative = root.relative(text) if root is not None else None
+    return media_id_of(root.root_id, relative) if root is not None and relative is not None else ""
+
+
+def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
+    """Roots whose path has become a link into the folders walked, by their ids; each as it would be by its real path.
+
+    One on a disk of its own is left out: asking for it could wait for a disk that does not answer.
+    """
+    renamed = {}
+    for root in settings.roots:
+        if not any(relative_to(mount, root.path) is not None for mount in settings.mounts):
+            real = os.path.realpath(root.path)
+            if real != root.path and any(relative_to(scope, real) is not None for scope in walk.scopes):
+                renamed[root.root_id] = Root.at(real)
+    return renamed
+
+
+def _is_absent(path: bytes) -> bool:
+    """Whether there is no file any more; a folder of its name is none."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # not knowing is not gone

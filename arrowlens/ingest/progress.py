@@ -1,0 +1,223 @@
+"""A run seen from outside: its options, what it tells while it works, and what it reports in the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from arrowlens.errors import InputError
+from arrowlens.ingest.walk import LeftAlone, Walk
+from arrowlens.media import Limits
+from arrowlens.workers.resources import Spent, n_cores
+
+Phase = Literal["walk", "index", "prune", "optimize", "done"]
+Bound = Literal["reading", "decoding", "encoding", "writing"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """How a run works. None of it changes what is stored, but for ``exact`` and ``limits``.
+
+    Attributes:
+        workers: processes that decode, from 1 on; None takes one a core.
+        prune: whether files that are gone from disk are removed from the library. None removes them, but nothing of a
+            root of which more than half and at least 20, or more than 1,000, would go; True removes them all, and takes
+            a place where a disk was mounted as it is, if files of the library lie there; False removes nothing.
+        batch_size: items that the model encodes at once at most, from 1 on; fewer towards the end of a run. None takes
+            8 for each core of a CPU, which is also fastest there, and 32 on other devices.
+        commit_every: files between two commits at most, from 1 on; a killed run loses these, or those of some seconds.
+        exact: decode pictures in full instead of at twice the size that the model takes: slower, vectors barely differ.
+        retry: read files again that could not be decoded, though they have not changed.
+        limits: what a file may be at most.
+    """
+
+    workers: int | None = None
+    prune: bool | None = None
+    batch_size: int | None = None
+    commit_every: int = 4096
+    exact: bool = False
+    retry: bool = False
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch_size", "commit_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1")
+
+    @property
+    def n_workers(self) -> int:
+        """The number of processes that decode."""
+        return n_cores() if self.workers is None else self.workers
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IngestEvent:
+    """How far a run is.
+
+    Attributes:
+        phase: "walk", "index", "prune", "optimize", and in the end "done".
+        done, total: files dealt with, of all that were found; 0 of 0 while walking.
+        indexed, unchanged, skipped, removed: counts of files so far.
+        rate: files read per second since reading began, 0 before.
+        seconds_left: at that rate; None when unknown.
+        path: the file just dealt with, absolute; odd bytes of its name are surrogates.
+        reason: why that file was skipped.
+        bound: what the run waits for most: the disk (reading), decoding, the model (encoding) or the library (writing);
+            None before there is anything to tell by.
+    """
+
+    phase: Phase
+    done: int = 0
+    total: int = 0
+    indexed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    removed: int = 0
+    rate: float = 0.0
+    seconds_left: float | None = None
+    path: str | None = None
+    reason: str | None = None
+    bound: Bound | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What a run did, in counts of files: each one found is indexed, unchanged or skipped.
+
+    Attributes:
+        indexed: written with new vectors. unchanged: as the library had them.
+        skipped: could not be read, now or in an earlier run since which they have not changed.
+        removed: gone from disk or ignored now, and so gone from the library.
+        moved: left their place too, but their content was found at a new one, or they are reached by another name.
+        held_back: how many files are gone from disk and were not removed, by the root that they belong to: more than
+            ``prune=None`` removes, so that nothing of that root was.
+        seconds: from start to end.
+        stopped: whether the run was asked to stop; what it had not reached is left for the next one.
+        captions: captions encoded, new and changed ones; none without a text model.
+        copied: of ``indexed``, how many took the vectors of equal content and were not encoded.
+        reasons: how many files were skipped for which reason, the most frequent first.
+        unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
+        left_alone: how many files and folders were passed over, by "hidden", "ignored" and "other", as of ``Walk``.
+        timings: seconds spent walking, waiting for decoded files and writing; and of all processes and threads
+            together, reading (waiting for the disk), decoding and encoding.
+        rate: files read per second, from the first to the last.
+        peak_memory: bytes that this process and its workers held at most at one moment, what they share counted once
+            (proportional set sizes); looked at each 50 ms while files are read, and once in the end.
+        bound: what the run waited for most, as of ``IngestEvent``.
+    """
+
+    indexed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    removed: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    captions: int = 0
+    copied: int = 0
+    reasons: dict[str, int] = dataclasses.field(default_factory=dict)
+    unread_folders: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_alone: dict[LeftAlone, int] = dataclasses.field(default_factory=dict)
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    rate: float = 0.0
+    peak_memory: int = 0
+    bound: Bound | None = None
+    moved: int = 0
+    held_back: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+class Progress:
+    """The counts of a run as it goes, told to ``on_event``."""
+
+    def __init__(self, on_event: Callable[[IngestEvent], None] | None) -> None:
+        self._on_event = on_event
+        self._started = time.perf_counter()
+        self._reading_since: float | None = None
+        self._already_done = 0
+        self.total = 0
+        self.counts = {"indexed": 0, "unchanged": 0, "skipped": 0, "removed": 0, "moved": 0, "copied": 0, "captions": 0}
+        self.reasons: dict[str, int] = {}
+        self.held_back: dict[str, int] = {}
+        self.timings = {"walking": 0.0, "waiting": 0.0, "writing": 0.0}
+        self.decoding, self.encoding = Spent(), Spent()
+        self.n_decoding = self.n_encoding = 1  # of them at a time, on cores of their own
+        self.peak_memory = 0
+        self._rate_in_the_end = 0.0
+
+    @property
+    def n_done(self) -> int:
+        """Files dealt with."""
+        return self.counts["indexed"] + self.counts["unchanged"] + self.counts["skipped"]
+
+    def start_reading(self) -> None:
+        """From here on the rate counts."""
+        self._reading_since, self._already_done = time.perf_counter(), self.n_done
+
+    def stop_reading(self) -> None:
+        """From here on it does not."""
+        self._rate_in_the_end, self._reading_since = self._rate(), None
+
+    def count(self, kind: str, path: bytes | None = None, reason: str | None = None) -> None:
+        """One file more of a kind; told as an event when its path is given."""
+        self.counts[kind] += 1
+        if reason is not None:
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if path is not None:
+            self.emit("index", path, reason)
+
+    def emit(self, phase: Phase, path: bytes | None = None, reason: str | None = None) -> None:
+        """Send an event."""
+        if self._on_event is None:
+            return
+        rate = self._rate()
+        left = (self.total - self.n_done) / rate if rate else None
+        counts = {kind: n for kind, n in self.counts.items() if kind not in ("copied", "captions", "moved")}
+        place = os.fsdecode(path) if path is not None else None
+        told = {"rate": rate, "seconds_left": left, "path": place, "reason": reason, "bound": self.bound}
+        self._on_event(IngestEvent(phase, self.n_done, self.total, **counts, **told))  # type: ignore[arg-type]
+
+    @property
+    def bound(self) -> Bound | None:
+        """The stage that would take longest if it had the machine to itself."""
+        decoding, encoding = self.decoding, self.encoding
+        seconds: dict[Bound, float] = {
+            "reading": decoding.idle / self.n_decoding,
+            "decoding": (decoding.busy - decoding.idle) / self.n_decoding,
+            "encoding": encoding.busy / self.n_encoding,
+            "writing": self.timings["writing"],
+        }
+        most = max(seconds, key=lambda stage: seconds[stage])
+        return most if seconds[most] > 0 else None
+
+    def report(self, stopped: bool, seen: Walk) -> IngestReport:
+        """The end."""
+        return IngestReport(
+            **self.counts,
+            seconds=time.perf_counter() - self._started,
+            held_back=self.held_back,
+            stopped=stopped,
+            reasons=dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))),
+            unread_folders=seen.unread_folders(),
+            left_alone=seen.passed_over(),
+            timings={
+                **self.timings,
+                "reading": self.decoding.idle,
+                "decoding": self.decoding.busy - self.decoding.idle,
+                "encoding": self.encoding.busy,
+            },
+            rate=self._rate_in_the_end,
+            peak_memory=self.peak_memory,
+            bound=self.bound,
+        )
+
+    def _rate(self) -> float:
+        if self._reading_since is None:
+            return 0.0
+        return (self.n_done - self._already_done) / max(1e-6, time.perf_counter() - self._reading_since)

@@ -1,0 +1,128 @@
+"""The models that a library works with: a set's encoders, what is remembered of it, and how they are replaced."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeVar
+
+from arrowlens.conversion.hub import cache_directory
+from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.errors import ArrowlensError, ModelMismatchError
+from arrowlens.examples import ExampleReader
+from arrowlens.models import ModelSet, resolve
+from arrowlens.search import Example, Results, Searcher, View
+from arrowlens.search.relevance.background import Bank
+from arrowlens.search.results import Modality
+from arrowlens.store import ModelRecord, MultimodalStorage, Settings
+from arrowlens.workers.calling import Call, directly
+
+_T = TypeVar("_T")
+
+
+class Serving:
+    """What questions are asked with; replaced as a whole when the library changes its models.
+
+    Attributes:
+        provider: the encoders. examples: reads files that are asked with.
+        searcher: asks the store. bank: what relevance is measured by.
+    """
+
+    def __init__(
+        self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, call: Call = directly
+    ) -> None:
+        self._storage = storage
+        self._call = call
+        self._lock = threading.Lock()  # held while the models are replaced
+        self._use(provider)
+
+    def _use(self, provider: MultimodalEmbeddingProvider) -> None:
+        self.provider = provider
+        self.examples = ExampleReader(self._storage, provider, self._call)
+        self.bank = Bank(provider, self.examples.file, cache_directory() / "relevance")
+        self.searcher = Searcher(self._storage, provider, self.bank)
+
+    def replace(self, provider: MultimodalEmbeddingProvider) -> None:
+        """Ask with other models from now on."""
+        with self._lock:
+            self._use(provider)
+
+    def asked(self, ask: Callable[[], _T]) -> _T:
+        """``ask()`` with the models that serve, which another process may have changed a moment ago."""
+        try:
+            return ask()
+        except ModelMismatchError:
+            self._follow()
+            return ask()
+
+    def similar(self, example: Callable[[ExampleReader], Example], view: View) -> Results:
+        """The files nearest to what ``example`` reads."""
+        return self.asked(lambda: self.searcher.similar(example(self.examples), view))
+
+    def prepare_bank(self) -> None:
+        """Make what relevance is measured by while the models are warm, so that no search has to."""
+        status = self._storage.statistics()
+        held: dict[Modality, int] = {"image": status.images, "audio": status.audio}
+        with suppress(ArrowlensError):  # the search that needs it makes it, or says why it cannot
+            self.bank.prepare([kind for kind, n_files in held.items() if n_files])
+
+    def _follow(self) -> None:
+        with self._lock:
+            settings, provider = self._storage.settings, self.provider
+            roles = settings.models.items()
+            remembered = remembered_models(settings)
+            if remembered and not all(provider.has(role) and provider.digest(role) == r.digest for role, r in roles):
+                self._use(provider_of(resolve(remembered), provider.device, provider.precision))
+
+
+def provider_of(model_set: ModelSet, device: str | None, precision: str) -> MultimodalEmbeddingProvider:
+    """The encoders of a set; none is loaded yet.
+
+    Raises:
+        ModelLoadError: a directory has no readable header.
+    """
+    return MultimodalEmbeddingProvider(
+        text_model_path=model_set.text,
+        audio_model_path=model_set.audio,
+        clip_model_path=model_set.clip,
+        device=device,
+        precision=precision,
+    )
+
+
+def model_records(model_set: ModelSet, provider: MultimodalEmbeddingProvider) -> dict[str, ModelRecord]:
+    """What a library remembers: a set by its name, other models by their directories."""
+    named = model_set.name if "=" not in model_set.name else None
+    return {
+        role: ModelRecord(provider.digest(role), provider.dimension(role), named or str(path), provider.space(role))
+        for role, path in model_set.directories().items()
+    }
+
+
+def bind(storage: MultimodalStorage, records: Mapping[str, ModelRecord], *, named: bool) -> None:
+    """Have a library remember its models, or check them.
+
+    Where they are not ``named`` but remembered, and the set of that name is another one by now, nothing happens:
+    questions and runs say so, and ``Library.migrate`` changes to it.
+
+    Raises:
+        ModelMismatchError: it was made with other models than those named. StorageError: the disk refused.
+    """
+    try:
+        storage.bind_models(records)
+    except ModelMismatchError:
+        if named:
+            raise
+
+
+def remembered_models(settings: Settings) -> str | None:
+    """The SET that finds a library's models again; None while it has none, or where they came from nowhere."""
+    sources = {role: record.source for role, record in settings.models.items()}
+    names = set(sources.values())
+    if len(names) == 1 and not any(os.sep in name for name in names):
+        return names.pop() or None
+    sets = {name: resolve(name).directories() for name in names if os.sep not in name}
+    directories = {role: sets[source][role] if source in sets else source for role, source in sources.items()}
+    return ",".join(f"{role}={directory}" for role, directory in directories.items()) or None

@@ -1,0 +1,197 @@
+"""When two pictures, or two recordings, are copies of one another, and when they are nearly the same.
+
+Thresholds were measured on generated cases (``tests/performance/benchmark_duplicates.py``; the figures are in
+docs/performance.md). Those of the perceptual hash hold for every model. How far apart a model puts two vectors does
+not: one spreads ordinary pictures over the whole sphere, another over a narrow cone. Distances of vectors (1 - cosine)
+are therefore counted in units of the library's own ordinary distance, the one that nine of ten random pairs stay below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from arrowlens.search.clustering import Pairs, by_parts, products_above
+from arrowlens.search.perceptual_hash import N_BITS, N_COARSE_BITS, Fingerprints
+
+COPY_BITS = 40  # of 256 may differ between copies; 128 do between unrelated pictures
+COPY_COLOURS = 0.5  # as ``Fingerprints.colour_distance`` counts
+COPY_DISTANCE = 0.3  # of the ordinary distance: the vectors need only not contradict
+NEAR_BITS = 80
+NEAR_DISTANCE = 0.25
+RECORDING_COPY_DISTANCE = 0.008  # on average over the windows
+RECORDING_COPY_FARTHEST = 0.05  # of any of them
+RECORDING_NEAR_DISTANCE = 0.04  # on average
+COPY_SECONDS, COPY_SECONDS_SHARE = 0.15, 0.002  # by which lengths of copies may differ: what codecs add
+NEAR_SECONDS_SHARE = 0.2
+
+LEAST_ORDINARY = 0.2  # also of a library with too few files, or only one subject, to tell what is ordinary
+_ORDINARY_QUANTILE = 0.9
+_SAMPLED_PAIRS = 20_000
+_COARSE_MARGIN = 16  # of the 64 lowest frequencies: unlike by more, copies would differ in most of them
+_ROUNDING = 1e-3  # of a product, which is summed in another order for every block
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What is compared of n pictures.
+
+    Attributes:
+        fingerprints: of all. vectors: (n, d) float16 of length one; zero for a picture that has none.
+    """
+
+    fingerprints: Fingerprints
+    vectors: np.ndarray
+
+    @cached_property
+    def ordinary(self) -> float:
+        """The distance that nine of ten pairs stay below."""
+        return ordinary_distance(self.vectors[self._known])
+
+    def copies(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
+        """Pairs that show the same picture: by the hash and the colours, unless the vectors contradict."""
+        coarse = self.fingerprints.signs[:, :N_COARSE_BITS]
+        left, right = products_above(
+            coarse[rows].astype(np.float32), coarse[columns].astype(np.float32), N_COARSE_BITS - 2 * _COARSE_MARGIN
+        )
+        left, right = _kept(rows[left], columns[right], self.fingerprints.differing_bits, COPY_BITS)
+        left, right = _kept(left, right, self.fingerprints.colour_distance, COPY_COLOURS)
+        far = self.distance(left, right) > COPY_DISTANCE * self.ordinary
+        kept = ~(far & self._known[left] & self._known[right])
+        return left[kept], right[kept]
+
+    def near(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
+        """Pairs that are nearly the same: by the vectors, unless the hash contradicts."""
+        most = NEAR_DISTANCE * self.ordinary
+        left, right = _candidates(self.vectors, rows, columns, most)
+        left, right = _kept(left, right, self.fingerprints.differing_bits, NEAR_BITS)
+        return _kept(left, right, self.distance, most)
+
+    def distance(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """1 - cosine of pairs, (m,) float32; 1 where one has no vector."""
+        return by_parts(lambda a, b: _distances(self.vectors, a, b), left, right)
+
+    def similarities(self, group: np.ndarray) -> list[float]:
+        """Of each picture of a group to its first: the cosine, or without vectors the hashes' correlation."""
+        first = np.full(len(group), group[0])
+        cosines = 1.0 - self.distance(first, group)
+        agreeing = 1.0 - 2.0 * self.fingerprints.differing_bits(first, group) / N_BITS
+        return _similarities(np.where(self._known[first] & self._known[group], cosines, agreeing))
+
+    @cached_property
+    def _known(self) -> np.ndarray:
+        """Which ones have a vector, (n,) bool."""
+        known: np.ndarray = np.any(self.vectors != 0, axis=1)
+        return known
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """What is compared of n recordings.
+
+    Attributes:
+        first: (n + 1,) int64: recording i has the windows from ``first[i]`` up to ``first[i + 1]``, one at least.
+        windows: (m, d) float16 of length one. seconds: (n,) float64, their lengths.
+    """
+
+    first: np.ndarray
+    windows: np.ndarray
+    seconds: np.ndarray
+
+    @cached_property
+    def ordinary(self) -> float:
+        """The distance that nine of ten pairs stay below, by the means of their windows."""
+        return ordinary_distance(self._means)
+
+    def copies(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
+        """Pairs that are the same recording: of one length, and each window alike."""
+        most = RECORDING_COPY_DISTANCE * self.ordinary
+        # The means of the windows are hardly ever farther apart than the windows are on average.
+        left, right = _candidates(self._means, rows, columns, 2 * most)
+        a, b = self.seconds[left], self.seconds[right]
+        kept = np.abs(a - b) <= COPY_SECONDS + COPY_SECONDS_SHARE * np.maximum(a, b)
+        left, right = left[kept], right[kept]
+        farthest, average = self.distances(left, right)
+        kept = (average <= most) & (farthest <= RECORDING_COPY_FARTHEST * self.ordinary)
+        return left[kept], right[kept]
+
+    def near(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
+        """Pairs that are nearly the same: of similar length, and their windows alike on average."""
+        most = RECORDING_NEAR_DISTANCE * self.ordinary
+        left, right = _candidates(self._means, rows, columns, 2 * most)
+        a, b = self.seconds[left], self.seconds[right]
+        kept = np.abs(a - b) <= NEAR_SECONDS_SHARE * np.maximum(a, b)
+        return _kept(left[kept], right[kept], lambda a, b: self.distances(a, b)[1], most)
+
+    def distances(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of pairs: the largest and the mean distance of their windows, one after the other, (m,) each.
+
+        Windows beyond the end of the shorter one do not count.
+        """
+        n_windows = np.minimum(np.diff(self.first)[left], np.diff(self.first)[right])
+        ends = np.cumsum(n_windows)
+        starts = ends - n_windows
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(starts, n_windows)
+        a = np.repeat(self.first[left], n_windows) + within
+        b = np.repeat(self.first[right], n_windows) + within
+        found = by_parts(lambda a, b: _distances(self.windows, a, b), a, b)
+        if not len(ends):
+            return found, found
+        return np.maximum.reduceat(found, starts), np.add.reduceat(found, starts) / n_windows
+
+    def similarities(self, group: np.ndarray) -> list[float]:
+        """Of each recording of a group to its first: the mean cosine of their windows, one after the other."""
+        return _similarities(1.0 - self.distances(np.full(len(group), group[0]), group)[1])
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        """(n, d) float32 of length one; zero where windows cancel out."""
+        sums = np.add.reduceat(self.windows, self.first[:-1], axis=0, dtype=np.float32)
+        means: np.ndarray = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
+        return means
+
+
+def ordinary_distance(vectors: np.ndarray) -> float:
+    """The distance (1 - cosine) that nine of ten pairs of (n, d) vectors stay below; a sample of them, always the same.
+
+    At least ``LEAST_ORDINARY``, so that in a library of one subject not everything seems far apart.
+    """
+    n = len(vectors)
+    if n < 2:
+        return LEAST_ORDINARY
+    if n * (n - 1) // 2 <= _SAMPLED_PAIRS:
+        left, right = np.triu_indices(n, 1)
+    else:
+        left, right = np.random.default_rng(0).integers(0, n, (2, _SAMPLED_PAIRS))
+        left, right = left[left != right], right[left != right]
+    found = by_parts(lambda a, b: _distances(vectors, a, b), left, right)
+    return max(LEAST_ORDINARY, float(np.quantile(found, _ORDINARY_QUANTILE)))
+
+
+def _candidates(vectors: np.ndarray, rows: np.ndarray, columns: np.ndarray, most: float) -> Pairs:
+    """Pairs no farther apart than ``most``, and some that are a little."""
+    a, b = vectors[rows].astype(np.float32), vectors[columns].astype(np.float32)
+    left, right = products_above(a, b, 1.0 - most - _ROUNDING)
+    return rows[left], columns[right]
+
+
+def _distances(vectors: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    products = vectors[left].astype(np.float32) * vectors[right]
+    distances: np.ndarray = 1.0 - products.sum(axis=1)
+    return distances
+
+
+def _kept(
+    left: np.ndarray, right: np.ndarray, measure: Callable[[np.ndarray, np.ndarray], np.ndarray], most: float
+) -> Pairs:
+    kept = measure(left, right) <= most
+    return left[kept], right[kept]
+
+
+def _similarities(values: np.ndarray) -> list[float]:
+    """At most 1, and 1 for the first of the group."""
+    found: list[float] = np.minimum(values.astype(np.float64), 1.0).tolist()
+    return [1.0, *found[1:]]

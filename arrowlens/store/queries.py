@@ -1,0 +1,365 @@
+"""Questions to a library: nearest files, rows, thumbnails, vectors, counts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from arrowlens.errors import InputError
+from arrowlens.store.bulk_read import VectorScanner
+from arrowlens.store.captions import CAPTION_COLUMNS, Caption
+from arrowlens.store.facets import FACET_COLUMNS, Facets, facets_of
+from arrowlens.store.filters import Condition
+from arrowlens.store.fulltext import FOUND, find
+from arrowlens.store.index import IndexState, index_state, nearest
+from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, is_live
+from arrowlens.store.schema import (
+    INDEXED,
+    MEDIA_TABLE,
+    THUMBNAIL_TABLE,
+    media_id_of,
+    media_schema,
+    source_column,
+    stored_embedding_schema,
+    thumbnail_schema,
+    vector_table_name,
+)
+from arrowlens.store.selection import KEYS, FetchPlan, Selection, select
+from arrowlens.store.settings import ModelRecord, relative_path, relative_to
+from arrowlens.store.statistics import Statistics, collect
+from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
+
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+
+_ATTEMPTS = 20  # to search while nobody writes; a second one is rare
+_MANY = 2_000  # files above which reading all ids is faster than asking for theirs
+
+
+class LibraryReader(VectorScanner):
+    """Everything that needs no lock. Each answer is of the newest version, whoever wrote it."""
+
+    def search(
+        self,
+        role: str,
+        digest: str,
+        query: np.ndarray,
+        k: int,
+        modality: str | None = None,
+        among: Selection | None = None,
+        *,
+        exact: bool = False,
+    ) -> pa.Table:
+        """The ``k`` files nearest to a vector of a role's model.
+
+        Args:
+            role: "clip", "audio", ...
+            digest: of the model that the query comes from.
+            query: (d,) of any float type.
+            k: from 1 on. modality: "image" or "audio" keeps one kind.
+            among: keeps these files; what ``select`` gives.
+            exact: compare all vectors, past any index.
+
+        Returns:
+            ``media_id, score`` (exact cosine, float32, falling, ties by id)``, start, end`` (seconds of the best
+            window, null for pictures)``, content_hash``: the best row of each file, equal content once, ``k`` rows
+            whenever so many files match.
+
+        Raises:
+            InputError: the query is unusable or ``k`` is below 1.
+            ModelMismatchError: the library's model for the role is another one. StorageError: the database refused.
+        """
+        if k < 1:
+            raise InputError(f"k is {k}; it is the number of results, from 1 on")
+        record = self.settings.record_of(role, digest)
+        if record is None or (among is not None and not among):
+            return RESULT_SCHEMA.empty_table()
+        query = checked_query(query, record.dimension)
+        name, source = self._vector_table(role, record), source_column(role)
+        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
+        aim = FetchPlan.at(source, k, among)
+        empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
+        empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
+
+        def nearest_rows(limit: int, where: Expr | None) -> pa.Table:
+            past_index = exact or aim.exact
+            rows = self._tables.read(
+                name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
+            )
+            return rows.rename_columns({source: "media_id"})
+
+        def fetch(limit: int) -> pa.Table:
+            rows = nearest_rows(limit, aim.where)
+            # Mostly a table holds one kind of files only, and a condition that all rows satisfy costs a scan.
+            if modality is None or not pc.any(pc.not_equal(rows["modality"], modality)).as_py():
+                return rows
+            return nearest_rows(limit, aim.kept_to(modality).where)
+
+        for _ in range(_ATTEMPTS):
+            # Vectors and media are read one after the other: a commit in between could hide a file that is there.
+            version = self._tables.version(MEDIA_TABLE)
+            alive = self._alive if among is None else among.holds
+            best = best_files(fetch, alive, query, k, aim.limit, few_alive=among is not None)
+            if among is not None or self._tables.version(MEDIA_TABLE) == version:
+                break
+        self.settings.record_of(role, digest)  # another model may serve by now, and these vectors be deleted
+        return best
+
+    def n_vectors(self, role: str, digest: str) -> int:
+        """How many vectors of a role's model there are.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self._tables.read(vector_table_name(role, digest), lambda table: int(table.count_rows()), 0)
+
+    def select(self, conditions: Sequence[Condition]) -> Selection:
+        """The searchable files that satisfy all conditions, for ``search(among=...)``; see ``store.conditions``.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return select(self._tables, conditions)
+
+    def find_words(self, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
+        """At least ``n`` files that have all words of a text in their names, folders, captions and tags, or all.
+
+        Returns:
+            ``media_id, content_hash, modality, is_name`` (whether the text is the file's name or path), those first,
+            then by BM25 falling, equal ones by id; equal content once. A path may be given as the system knows it.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        if os.sep in text:
+            place = self.media_by_path(os.path.abspath(text.strip()))  # noqa: PTH100 - resolve() would follow links
+            text = text if place is None else place["path"]
+        return self._tables.read(MEDIA_TABLE, lambda table: find(table, text, n, modality, among), FOUND.empty_table())
+
+    def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:
+        """The files of these pairs, for ``search(among=...)``."""
+        files = pa.table([pa.array(media_id, pa.string()), pa.array(content_hash, pa.string())], schema=KEYS)
+        return Selection(files.sort_by("media_id"), self._tables.read(MEDIA_TABLE, lambda table: table.count_rows(), 0))
+
+    @property
+    def version(self) -> str:
+        """Another text after every change of the settings or of any table.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
+        return hashlib.sha256(repr((self.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    def is_current(self, selection: Selection) -> bool:
+        """Whether nobody has written media since files were selected."""
+        return self._tables.version(MEDIA_TABLE) == selection.version
+
+    def places(self, content_hashes: Sequence[str]) -> dict[str, int]:
+        """In how many searchable places contents lie, by content hash.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        hashes, schema = sorted(set(content_hashes)), media_schema()
+        rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", hashes, ["content_hash", "state"], schema)
+        return Counter(rows.filter(pc.equal(rows["state"], INDEXED))["content_hash"].to_pylist())
+
+    def media(self, media_ids: Sequence[str]) -> pa.Table:
+        """Rows of ``media`` by id, ordered by id, with ``absolute_path`` (binary; ``os.fsdecode`` gives the path).
+
+        Raises:
+            StorageError: the database refused.
+        """
+        schema = media_schema()
+        return self._placed(self._tables.rows_with(MEDIA_TABLE, "media_id", media_ids, schema.names, schema))
+
+    def media_by_path(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
+        """The row of one file by its absolute path, as ``media`` gives it; None when the library does not know it."""
+        text = os.fsdecode(path)
+        root = self.settings.root_of(text)
+        relative = root.relative(text) if root is not None else None
+        if root is None or relative is None:
+            return None
+        rows: list[dict[str, Any]] = self.media([media_id_of(root.root_id, relative)]).to_pylist()
+        return rows[0] if rows else None
+
+    def media_under(self, path: str | os.PathLike[str]) -> pa.Table:
+        """Rows of a file, or of everything below a folder, by absolute path; ordered by id, as ``media`` gives them."""
+        text = os.fsdecode(path)
+        rows = self._placed(self._tables.rows(MEDIA_TABLE, media_schema().names, media_schema()))
+        inside = [relative_to(text, os.fsdecode(place)) is not None for place in rows["absolute_path"].to_pylist()]
+        return rows.filter(pa.array(inside, pa.bool_()))
+
+    def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every row of ``media``, ordered by id; some columns or all."""
+        schema = media_schema()
+        wanted = list(columns or schema.names)
+        rows = self._tables.rows(MEDIA_TABLE, list(dict.fromkeys(["media_id", *wanted])), schema)
+        return rows.sort_by("media_id").select(wanted)
+
+    def skipped(self) -> pa.Table:
+        """``absolute_path, reason, media_id, state`` of every file that could not be read, ordered by path.
+
+        A file in state "indexed" is one that is still found with its earlier content.
+        """
+        rows = self._placed(self.all_media())
+        rows = rows.filter(pc.is_valid(rows["reason"]))
+        return rows.select(["absolute_path", "reason", "media_id", "state"]).sort_by("absolute_path")
+
+    def thumbnails(self, content_hashes: Sequence[str]) -> dict[str, bytes]:
+        """JPEGs by content hash; what has none is left out."""
+        schema = thumbnail_schema()
+        rows = self._tables.rows_with(THUMBNAIL_TABLE, "content_hash", content_hashes, schema.names, schema)
+        return dict(zip(rows["content_hash"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
+
+    def vectors(self, role: str, digest: str, content_hash: str) -> np.ndarray:
+        """Vectors of a content, (n_windows, d) float32 in the order of their starts; n is 0 for an unknown content."""
+        record = self.settings.record_of(role, digest)
+        rows = self._vector_rows(role, record, [content_hash]).get(content_hash, []) if record is not None else []
+        self.settings.record_of(role, digest)  # as in ``search``
+        if not rows:
+            return np.empty((0, record.dimension if record else 0), dtype=np.float32)
+        return np.stack([row.embedding for row in rows])
+
+    def vector_rows(self, role: str, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
+        """The stored vectors of contents, each as it lies at one of its places, in the order of windows.
+
+        Whether a ``media`` row vouches for them does not matter: a content's vectors are written all at once.
+        """
+        return self._vector_rows(role, self._model(role), content_hashes)
+
+    def _vector_rows(self, role: str, record: ModelRecord, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
+        schema, source = stored_embedding_schema(role, record.dimension), source_column(role)
+        name, hashes = self._vector_table(role, record), sorted(set(content_hashes))
+        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
+        table = self._tables.rows_with(name, "content_hash", hashes, columns, schema)
+        table = table.sort_by([("content_hash", "ascending"), (source, "ascending"), ("start", "ascending")])
+        matrix = embedding_matrix(table["embedding"])
+        found: dict[str, list[VectorRow]] = {}
+        for row, values in enumerate(table.drop_columns(["embedding"]).to_pylist()):
+            rows = found.setdefault(values["content_hash"], [])
+            if not rows or rows[0].media_id == values[source]:
+                place = {"media_id": values.pop(source), "embedding": matrix[row], "index": len(rows)}
+                rows.append(VectorRow(**values, **place))
+        return found
+
+    def has_vectors(self, role: str) -> bool:
+        """Whether anything was ever encoded by a role's model."""
+        record = self.models.get(role)
+        return record is not None and self._tables.version(self._vector_table(role, record)) > 0
+
+    def vector_ids(self, role: str) -> set[str]:
+        """Ids of all vectors of a role."""
+        record = self._model(role)
+        schema = stored_embedding_schema(role, record.dimension)
+        rows = self._tables.rows(self._vector_table(role, record), ["embedding_id"], schema)
+        return set(rows["embedding_id"].to_pylist())
+
+    def captions(self) -> Iterator[Caption]:
+        """What searchable files are said to show."""
+        columns = ["media_id", "content_hash", "modality", "state", *CAPTION_COLUMNS]
+        rows = self._tables.rows(MEDIA_TABLE, columns, media_schema())
+        for row in rows.filter(pc.equal(rows["state"], INDEXED)).to_pylist():
+            if (caption := Caption.of(row)) is not None:
+                yield caption
+
+    def vector_keys(self, role: str) -> set[tuple[str, str]]:
+        """(media_id, content_hash) of everything that has vectors of a role."""
+        record = self._model(role)
+        columns = [source_column(role), "content_hash"]
+        schema = stored_embedding_schema(role, record.dimension)
+        rows = self._tables.rows(self._vector_table(role, record), columns, schema)
+        return set(zip(rows[columns[0]].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
+
+    def facets(self, among: Selection | None = None, chosen: Mapping[str, Selection] | None = None) -> Facets:
+        """What searchable files, or some of them, can be filtered by, with counts.
+
+        Args:
+            among: the files that are counted. chosen: more of them, by the one of ``FACETS`` that is not to count them.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        rows = self.all_media(FACET_COLUMNS)
+        selections = {**(chosen or {}), **({"": among} if among is not None else {})}
+        kept = {by: pc.is_in(rows["media_id"], value_set=each.files["media_id"]) for by, each in selections.items()}
+        return facets_of(rows, kept)
+
+    def newest(self, n: int, modality: str | None = None, among: Selection | None = None) -> list[str]:
+        """Ids of the ``n`` searchable files that were taken last, newest first; equal content once.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        rows = self.all_media(["media_id", "content_hash", "modality", "taken", "state"])
+        rows = rows.filter(pc.equal(rows["state"], INDEXED))
+        if modality is not None:
+            rows = rows.filter(pc.equal(rows["modality"], modality))
+        if among is not None:
+            rows = rows.filter(pc.is_in(rows["media_id"], value_set=among.files["media_id"]))
+        ordered = rows.sort_by([("taken", "descending"), ("media_id", "ascending")])
+        first = ordered.append_column("place", pa.array(range(len(ordered)), pa.int64()))
+        places = first.group_by("content_hash").aggregate([("place", "min")])["place_min"].sort().slice(0, n)
+        ids: list[str] = ordered["media_id"].take(places).to_pylist()
+        return ids
+
+    def media_of(self, content_hash: str) -> pa.Table:
+        """Rows of the searchable places of a content, as ``media`` gives them.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        schema = media_schema()
+        rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", [content_hash], schema.names, schema)
+        return self._placed(rows.filter(pc.equal(rows["state"], INDEXED)))
+
+    def statistics(self) -> Statistics:
+        """Counts, bytes on disk and the state of the vector tables."""
+        return collect(self.all_media(["modality", "state", "reason", "trivial"]), self.path, self.index_states())
+
+    def index_states(self) -> dict[str, IndexState]:
+        """How each vector table of the library's models is stored, by role."""
+        states = {}
+        for role, record in self.models.items():
+            name = self._vector_table(role, record)
+            states[role] = self._tables.read(name, index_state, IndexState(n_rows=0, n_fragments=0))
+        return states
+
+    def _model(self, role: str) -> ModelRecord:
+        record = self.models.get(role)
+        if record is None:
+            held = ", ".join(self.models) or "none"
+            raise InputError(f"the library has no {role} model (it has {held}); open it with one")
+        return record
+
+    def _indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
+        """``media_id, content_hash`` of what is searchable, of all media or of some."""
+        columns, schema = ["media_id", "content_hash", "state"], media_schema()
+        if media_ids is None or len(media_ids) > _MANY:
+            rows = self._tables.rows(MEDIA_TABLE, columns, schema)
+        else:
+            rows = self._tables.rows_with(MEDIA_TABLE, "media_id", media_ids, columns, schema)
+        return rows.filter(pc.equal(rows["state"], INDEXED))
+
+    def _alive(self, rows: pa.Table) -> np.ndarray:
+        """Which of vector rows (media_id, content_hash) a ``media`` row vouches for."""
+        media = self._indexed(rows["media_id"].unique().to_pylist())
+        return is_live(rows["media_id"], rows["content_hash"], media)
+
+    def _placed(self, media: pa.Table) -> pa.Table:
+        """``media`` rows ordered by id, with their absolute paths."""
+        media = media.sort_by("media_id")
+        roots = {root.root_id: root for root in self.settings.roots}
+        places = [
+            roots[root_id].absolute(path) if root_id in roots else relative_path(path)
+            for root_id, path in zip(media["root_id"].to_pylist(), media["path_bytes"].to_pylist(), strict=True)
+        ]
+        return media.append_column("absolute_path", pa.array(places, pa.binary()))

@@ -1,0 +1,86 @@
+"""A question of the search page -> results: which of the library's ways of asking it is for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from arrowlens.library import Library
+from arrowlens.search import Example, Hit, Results
+from arrowlens.ui.search_state import Question
+
+PAGE_SIZE = 48  # fills rows of 2, 3, 4, 6 and 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examples:
+    """Files that a question is made of.
+
+    Attributes:
+        held: those of the library that it names, by ``media_id``; what is gone is missing.
+        upload: one that the library does not hold.
+    """
+
+    held: Mapping[str, Hit]
+    upload: Example | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """One page of results.
+
+    Attributes:
+        results: at most ``PAGE_SIZE``. has_more: whether there is a next page.
+        notices: what the user should know, a line each.
+    """
+
+    results: Results
+    has_more: bool
+    notices: tuple[str, ...] = ()
+
+
+def is_asked(question: Question, examples: Examples) -> bool:
+    """Whether anything is looked for; files can be listed without."""
+    return bool(question.text.strip() or question.parts or examples.upload)
+
+
+def answer(library: Library, question: Question, examples: Examples) -> Answer:
+    """The results of a question; without one, the newest files.
+
+    Raises:
+        ArrowlensError: as ``Library.search``.
+    """
+    here = tuple(part for part in question.parts if not part.is_example or part.value in examples.held)
+    lost = len(question.parts) - len(here)
+    notices = [f"{lost} of the examples in this address are no longer in the library"] if lost else []
+    question = dataclasses.replace(question, parts=here)
+    offset, k = (question.page - 1) * PAGE_SIZE, PAGE_SIZE + 1  # one more tells whether there are more
+    if not is_asked(question, examples):
+        results = library.newest(k, question.modality, where=question.conditions(), offset=offset)
+    else:
+        results = _asked(library, question, examples, k, offset)
+    return Answer(results[:PAGE_SIZE], len(results) > PAGE_SIZE, (*notices, *results.notices))
+
+
+def _asked(library: Library, question: Question, examples: Examples, k: int, offset: int) -> Results:
+    text, parts, held = question.text.strip() or None, question.parts, examples.held
+    where, sort = question.conditions(), question.sort
+    near: list[Hit | Example] = [held[part.value] for part in parts if part.role == "like"]
+    near += [examples.upload] if examples.upload is not None else []
+    n_parts = len(parts) + (examples.upload is not None)
+    if text is None and len(near) == n_parts == 1 and question.modality in (None, near[0].modality):
+        # Alone, a recording is compared by each of its moments, not by their mean.
+        return library.similar_to(near[0], k, where=where, offset=offset, sort=sort)
+    return library.search(
+        text,
+        k,
+        question.modality,
+        plus=[part.value for part in parts if part.role == "more"],
+        minus=[part.value for part in parts if part.role == "less"],
+        like=near,
+        unlike=[held[part.value] for part in parts if part.role == "unlike"],
+        weights={str(held[part.value].path) if part.is_example else part.value: part.weight for part in parts},
+        where=where,
+        offset=offset,
+        sort=sort,
+    )

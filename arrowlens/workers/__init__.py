@@ -1,0 +1,1 @@
+"""Isolated processes with limits of time and memory, and what runs in them."""

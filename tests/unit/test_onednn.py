@@ -1,0 +1,89 @@
+"""Packed weights give what plain ones give, and only weights that are cast are packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from arrowlens.conversion import convert_clip_model
+from arrowlens.encoders import CLIPEngine, onednn
+from arrowlens.encoders.transformer import Linear
+from tests.checkpoints import clip_checkpoint
+from tests.reference import cosines, pictures
+
+CPU = torch.device("cpu")
+TEXTS = ["the cat", "a dog on the sea", "the"]
+
+
+def places(linear: Linear, dtype: torch.dtype) -> Linear:
+    """A linear layer with random float16 weights, for computing in ``dtype``."""
+    generator = torch.Generator().manual_seed(0)
+    for name, shape in linear.shapes.items():
+        linear.place(name, (torch.randn(shape, generator=generator) / 4).half(), CPU, dtype)
+    return linear
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    if not onednn.available(request.param):
+        pytest.skip(f"no operators for {request.param} on this processor")
+    return request.param
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu", "silu", "relu"])
+@pytest.mark.parametrize("rows", [1, 11, 197])
+def test_a_packed_product_is_the_plain_one(dtype: torch.dtype, activation: str, rows: int) -> None:
+    linear = places(Linear(96, 64, scale=1.7, bias_scale=0.6, activation=activation), dtype)
+    assert linear.packed is not None
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = ((torch.randn(shape, generator=generator) / 4).half().float() for shape in ((64, 96), (64,)))
+    hidden, residual = torch.randn(rows, 96).to(dtype), torch.randn(rows, 64).to(dtype)
+    plain = 1.7 * functional.linear(hidden.float(), weight) + 0.6 * bias
+    activated = {"none": plain, "gelu": functional.gelu(plain), "silu": functional.silu(plain), "relu": plain.relu()}
+    close = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.1}
+    torch.testing.assert_close(linear.into(torch.empty(0), hidden).float(), activated[activation], **close)
+    torch.testing.assert_close(linear.add_to(residual.clone(), hidden).float(), plain + residual.float(), **close)
+    rounded = functional.linear(hidden, weight.to(dtype), bias.to(dtype))
+    unscaled = places(Linear(96, 64), dtype).into(torch.empty(0), hidden)
+    assert dtype == torch.float32 or torch.equal(unscaled, rounded), "oneDNN makes the same layout by itself"
+
+
+def test_rows_do_not_change_one_another(dtype: torch.dtype) -> None:
+    linear, hidden = places(Linear(96, 64, activation="gelu"), dtype), torch.randn(40, 96).to(dtype)
+    together = linear.into(torch.empty(0), hidden)
+    alone = torch.cat([linear.into(torch.empty(0), row[None]) for row in hidden])
+    torch.testing.assert_close(together.float(), alone.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_weight_of_the_file_s_own_type_stays_in_the_mapping() -> None:
+    stored = torch.randn(64, 96)
+    linear = Linear(96, 64)
+    linear.place("weight", stored, CPU, torch.float32)
+    assert linear.packed is None
+    assert linear.weight.data_ptr() == stored.data_ptr()
+
+
+def test_a_packed_weight_is_held_once(dtype: torch.dtype) -> None:
+    linear = places(Linear(96, 64), dtype)
+    assert [name for name, _ in linear.named_parameters()] == ["bias"]
+
+
+def test_without_the_operators_the_public_ones_do_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    convert_clip_model(clip_checkpoint(tmp_path / "checkpoint"), tmp_path / "half", dtype="float16", verify=False)
+    packed = CLIPEngine(tmp_path / "half", precision="float32")
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.ops.mkldnn, "_reorder_linear_weight", _refuses, raising=False)
+        onednn.available.cache_clear()
+        plain = CLIPEngine(tmp_path / "half", precision="float32")
+    onednn.available.cache_clear()
+    layers = [engine.text_tower.transformer.layers[0].mlp.fc1.packed is not None for engine in (packed, plain)]
+    assert layers == [onednn.available(torch.float32), False]
+    assert cosines(packed.encode_text(TEXTS), plain.encode_text(TEXTS)).min() > 0.999999
+    assert cosines(packed.encode_image(pictures(32)), plain.encode_image(pictures(32))).min() > 0.999999
+
+
+def _refuses(*_: object) -> None:
+    raise RuntimeError("mkldnn_reorder: this build has none")
