@@ -61,7 +61,7 @@ def test_all_names_are_there_sorted_and_once(name):
 
 def test_the_front_door_shows_its_names_and_no_others():
     assert dir(arrowlens) == sorted(arrowlens.__all__)
-    with pytest.raises(AttributeError, match="attribute '?nonsense"):
+    with pytest.raises(AttributeError, match=r"attribute '?nonsense"):
         arrowlens.nonsense  # noqa: B018 - the access is the test
 
 
