@@ -167,10 +167,15 @@ class Question:
             return params[name][-1] if params.get(name) else ""
 
         read = [Part.read(role, written) for role in get_args(Role) for written in params.get(role, ())]
-        unique = {(part.is_example, part.value): part for part in read if part is not None}
+        parts: dict[tuple[bool, str], Part] = {}
+        for part in read:
+            if part is not None:
+                same = (part.is_example, part.value)
+                parts.pop(same, None)  # the last one counts and keeps its place, so that parts stay in order of roles
+                parts[same] = part
         return cls(
             text=last("q"),
-            parts=tuple(unique.values()),
+            parts=tuple(parts.values()),
             kind=_word(last("kind"), get_args(Kind)),
             root=last("root"),
             folder=last("folder").strip("/"),

@@ -7,7 +7,7 @@ import datetime as dt
 from urllib.parse import parse_qs, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES
@@ -76,6 +76,7 @@ def test_an_address_gives_the_question_back(question):
         st.lists(st.text(), max_size=3),
     )
 )
+@example({"more": ["0", "00"], "less": ["0"]})
 def test_any_address_is_some_question(params):
     question = Question.from_params(params)
     assert Question.from_params(question.to_params()) == question
