@@ -18,6 +18,17 @@ def renamed_property(old: str, new: str) -> property:
     return property(read, doc=f"Deprecated: use ``{new}``.")
 
 
+def renamed_method(old: str, new: str) -> Callable[..., Any]:
+    """A method ``old`` that calls the method ``new``."""
+
+    def call(self: object, *args: object, **options: object) -> Any:  # noqa: ANN401 - the type of the new method
+        _warn(f"{type(self).__name__}.{old}", new)
+        return getattr(self, new)(*args, **options)
+
+    call.__doc__ = f"Deprecated: use ``{new}``."
+    return call
+
+
 def with_renamed_names(
     module: str, names: Mapping[str, str], get: Callable[[str], object] | None = None
 ) -> Callable[[str], object]:

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
-from arrowlens.contents import LibraryContents, Original
+from arrowlens.deprecation import renamed_method, renamed_property
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, LibraryNotFoundError
+from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
+from arrowlens.media.files import ExactFile, open_regular, read_regular
 from arrowlens.models import resolve
-from arrowlens.query_engine import Serving, bind, model_records, provider_of, remembered_models
-from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, as_tuple, make_view
+from arrowlens.query_engine import QueryEngine, bind, model_records, provider_of, remembered_models
+from arrowlens.search import (
+    KINDS,
+    DuplicateGroup,
+    DuplicateKind,
+    EmbeddingMap,
+    Example,
+    Hit,
+    Member,
+    Mode,
+    Query,
+    Results,
+    View,
+    as_tuple,
+    draw_map,
+    find_duplicates,
+    listing,
+    parse,
+)
+from arrowlens.search.query import Sort
 from arrowlens.search.results import Modality
-from arrowlens.status import LibraryStatus, SkippedFile
+from arrowlens.search.where import Where, to_store_filters
 from arrowlens.store import MultimodalStorage, restored
 from arrowlens.store.folder import require_usable
 from arrowlens.workers.calling import Isolated, directly
@@ -29,25 +50,116 @@ from arrowlens.workers.calling import Isolated, directly
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
     from arrowlens.doctor import Finding
+    from arrowlens.encoders import Runtime
     from arrowlens.ingest import IngestEvent, IngestPlan, IngestReport, MigrationReport
+    from arrowlens.store import Facets, IndexState, ModelRecord, Settings, Statistics
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
 
 StrPath = str | os.PathLike[str]
+ExampleLike = StrPath | bytes | Image.Image | tuple[np.ndarray, int] | Hit | Example
 
 
-class Library(LibraryContents):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Original:
+    """A file of the library, open for reading.
+
+    Attributes:
+        file: at its start. name: without its folder; bytes that are not UTF-8 are surrogates.
+        format: "jpeg", "wav", ...: what the library knows its content to be.
+        size: bytes. modified_ns: of the file as it is now, in nanoseconds since 1970.
+    """
+
+    file: BinaryIO
+    name: str
+    format: str
+    size: int
+    modified_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LibraryStatus:
+    """What a library holds and how it works.
+
+    Attributes:
+        images, audio: files that can be found. skipped: files that could not be read.
+        n_bytes: of everything in the library's folder.
+        models: by role; each with digest, dimension, source and space.
+        next_models: those that the library is changing to, empty when it is not.
+        text_reaches_audio: whether ``search`` finds recordings.
+        device, precision, precision_reason: where models run, in which numbers, and why in those.
+        indexes: by role; how the vectors are stored, and whether an index (``kind``) or an exact scan (None) answers.
+        folders: that were ingested.
+        window_s, hop_s: recordings are compared in windows of so many seconds, one every so many.
+    """
+
+    path: Path
+    images: int
+    audio: int
+    skipped: int
+    n_bytes: int
+    models: Mapping[str, ModelRecord]
+    text_reaches_audio: bool
+    device: str
+    precision: str
+    precision_reason: str
+    indexes: Mapping[str, IndexState]
+    folders: tuple[Path, ...]
+    window_s: float
+    hop_s: float
+    next_models: Mapping[str, ModelRecord]
+
+    @classmethod
+    def of(cls, path: Path, settings: Settings, statistics: Statistics, runtime: Runtime) -> Self:
+        """Put together from what the store and the encoders say."""
+        return cls(
+            path=path,
+            images=statistics.images,
+            audio=statistics.audio,
+            skipped=statistics.skipped,
+            n_bytes=statistics.n_bytes,
+            models=settings.models,
+            text_reaches_audio=settings.text_reaches_audio,
+            device=str(runtime.device),
+            precision=runtime.precision,
+            precision_reason=runtime.reason,
+            indexes=statistics.indexes,
+            folders=tuple(Path(root.path) for root in settings.roots),
+            window_s=settings.window_s,
+            hop_s=settings.hop_s,
+            next_models=settings.next_models,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that could not be read. ``still_found``: its earlier content is in the library."""
+
+    path: Path
+    reason: str
+    still_found: bool = False
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """From a row of ``MultimodalStorage.skipped``."""
+        return cls(Path(os.fsdecode(row["absolute_path"])), row["reason"], row["state"] == "indexed")
+
+
+class Library:
     """A folder on disk that remembers pictures and recordings, and finds them again. Open one with ``Library.open``.
 
     Safe to share between threads: any number may search while one ingests. A context manager.
     """
 
-    def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, guarded: bool = True) -> None:
-        self._guard = Isolated() if guarded else None
-        super().__init__(storage, self._guard or directly)
-        self._serving = Serving(storage, provider, self._guard or directly)
+    def __init__(
+        self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, isolate_decoding: bool = True
+    ) -> None:
+        self._storage = storage
+        self._isolated = Isolated() if isolate_decoding else None
+        self._decode = self._isolated or directly
+        self._engine = QueryEngine(storage, provider, self._decode)
 
     @classmethod
     def open(
@@ -58,7 +170,7 @@ class Library(LibraryContents):
         device: str | None = None,
         precision: str = "auto",
         *,
-        guarded: bool = True,
+        isolate_decoding: bool = True,
         on_progress: OnProgress | None = None,
     ) -> Self:
         """Open a library; make it where there is none, if ``models`` is given or ``create`` is true.
@@ -70,9 +182,9 @@ class Library(LibraryContents):
             create: whether to make a library where there is none.
             device: torch device; None takes CUDA when there, else the CPU.
             precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; no part of a library's identity.
-            guarded: decode examples, waveforms and spectrograms as ``ingest`` decodes, in processes of their own with
-                limits of time and memory, which start with the first such file and end with ``close``. False decodes
-                in this process, which a damaged file can then end.
+            isolate_decoding: decode examples, waveforms and spectrograms as ``ingest`` decodes files, in processes of
+                their own with limits of time and memory. They start with the first such file and end with ``close``.
+                False decodes in this process, which a damaged file can then end.
             on_progress: called with each step of downloading and converting ``base`` models.
 
         Raises:
@@ -92,7 +204,7 @@ class Library(LibraryContents):
         provider = provider_of(model_set, device, precision)
         storage = storage or MultimodalStorage(path, create=True)
         bind(storage, model_records(model_set, provider), named=models is not None)
-        return cls(storage, provider, guarded)
+        return cls(storage, provider, isolate_decoding)
 
     def __enter__(self) -> Self:
         return self
@@ -104,8 +216,8 @@ class Library(LibraryContents):
 
     def close(self) -> None:
         """Let go of the files and processes; a library that is used again opens and starts them again."""
-        if self._guard is not None:
-            self._guard.close()
+        if self._isolated is not None:
+            self._isolated.close()
         self._storage.close()
 
     @property
@@ -118,7 +230,7 @@ class Library(LibraryContents):
         """Whether ``search`` finds recordings too: the models hold texts and sounds in one space."""
         return self._storage.settings.text_reaches_audio
 
-    # -- asking ---------------------------------------------------------------------------------------------------
+    # -- searching ------------------------------------------------------------------------------------------------
 
     def search(
         self,
@@ -128,37 +240,47 @@ class Library(LibraryContents):
         *,
         plus: Sequence[str] = (),
         minus: Sequence[str] = (),
-        like: Sequence[StrPath | Hit | Example] = (),
-        unlike: Sequence[StrPath | Hit | Example] = (),
+        like: Sequence[ExampleLike] = (),
+        unlike: Sequence[ExampleLike] = (),
         weights: Mapping[str, float] | None = None,
         mode: Mode = "auto",
-        **view: Unpack[ViewOptions],
+        where: Where = (),
+        offset: int = 0,
+        collapse: bool = False,
+        sort: Sort = "relevance",
     ) -> Results:
-        """The ``k`` files nearest to a text: pictures, and recordings where ``text_reaches_audio``.
+        """Return the ``k`` files nearest to a text: pictures, and recordings where ``text_reaches_audio``.
 
         Args:
-            text: in the language the models know; the demo and base models know English. May be left out where there
-                is something else to look for.
-            k: how many, from 1 on.
-            modality: "image" or "audio" keeps one kind.
-            plus: texts to look for as well. minus: texts to keep away from.
-            like: files, hits and uploads (``example``) to come close to: pictures, or recordings where they share the
-                texts' space. unlike: such to keep away from.
-            weights: of parts of the question, by text, path or name; others weigh 1, ``minus`` and ``unlike`` 0.5.
-            mode: "vector", "keyword" or "auto", which is both.
-            view: ``where`` (conditions such as "width >= 1000", one or several), ``offset`` (results to pass over),
-                ``collapse`` (what looks the same once), ``sort`` ("relevance", "date"); see ``arrowlens.search.View``.
+            text: in a language that the models know; the demo and base models know English. It may be left out where
+                there is something else to look for. One example alone is looked for as ``similar`` does.
+            k: number of results, from 1 on.
+            modality: "image" or "audio" keeps only these.
+            plus: further texts to look for.
+            minus: texts to keep away from.
+            like: examples to come close to, each as ``similar`` takes one: pictures, or recordings where they share the
+                texts' space.
+            unlike: examples to keep away from.
+            weights: of parts of the question, by text, path or name. The default is 1, and 0.5 for ``minus`` and
+                ``unlike``.
+            mode: "vector" compares meanings, "keyword" looks for the words, "auto" does both.
+            where: one or several conditions that files must satisfy, such as "width >= 1000".
+            offset: number of results to pass over.
+            collapse: show files that look or sound the same once, as the best of them.
+            sort: "relevance", or "date" for the newest first.
 
         Raises:
-            InputError: ``k``, the text, a condition or a weight is unusable, or parts do not meet in one space.
-            MediaError: a file cannot be decoded. ModelLoadError: the library has no CLIP model.
+            InputError: ``k``, the text, a condition or a weight is unusable, or parts use different embedding spaces.
+            MediaError: a file cannot be decoded.
+            ModelLoadError: the library has no CLIP model.
         """
         near, far = (
             tuple(map(self._example, as_tuple(examples, name)))
             for examples, name in ((like, "like"), (unlike, "unlike"))
         )
         query = Query(text, as_tuple(plus, "plus"), as_tuple(minus, "minus"), near, weights or {}, modality, mode, far)
-        return self._serving.asked(lambda: self._serving.searcher.search(query, make_view(k, **view)))
+        view = View(k, offset, parse(where), collapse, sort)
+        return self._engine.retry_on_model_change(lambda: self._engine.searcher.search(query, view))
 
     def search_many(
         self,
@@ -167,11 +289,25 @@ class Library(LibraryContents):
         modality: Modality | None = None,
         *,
         mode: Mode = "auto",
-        **view: Unpack[ViewOptions],
+        where: Where = (),
+        offset: int = 0,
+        collapse: bool = False,
+        sort: Sort = "relevance",
     ) -> list[Results]:
-        """``search`` for each of many texts, in their order: faster, since the model takes all of them at once.
+        """Search for each of many texts, as ``search`` does: faster, since all are encoded together.
 
-        ``took_ms`` of each is without that. Half precision may order near-equal files differently than ``search``.
+        ``took_ms`` of each does not contain the encoding. Half precision may order near-equal files differently than
+        ``search``.
+
+        Args:
+            texts: one question each.
+            k: number of results, from 1 on.
+            modality: "image" or "audio" keeps only these.
+            mode: as for ``search``.
+            where: as for ``search``.
+            offset: as for ``search``.
+            collapse: as for ``search``.
+            sort: as for ``search``.
 
         Raises:
             InputError: as ``search``, for any of them; or one text was given instead of several.
@@ -180,64 +316,116 @@ class Library(LibraryContents):
         if isinstance(texts, str):
             raise InputError("search_many takes several texts; search takes one")
         queries = [Query(text, modality=modality, mode=mode) for text in texts]
-        return self._serving.asked(lambda: self._serving.searcher.search_many(queries, make_view(k, **view)))
+        view = View(k, offset, parse(where), collapse, sort)
+        return self._engine.retry_on_model_change(lambda: self._engine.searcher.search_many(queries, view))
 
-    def similar(self, path: StrPath, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
-        """The ``k`` files that look or sound most like a file, of the same kind as it; ``view`` as for ``search``.
+    def similar(
+        self,
+        example: ExampleLike,
+        k: int = 20,
+        *,
+        where: Where = (),
+        offset: int = 0,
+        collapse: bool = False,
+        sort: Sort = "relevance",
+    ) -> Results:
+        """Return the ``k`` files of the same modality that look or sound most like an example.
 
-        The file need not be in the library; where its content is, it comes first with a score of 1 within float16's
-        precision. Recordings longer than a window are compared window by window (at most 32 of the
-        query, evenly spread); the best pair counts.
+        The example need not be in the library; where its content is, it comes first with a score of 1 within float16's
+        precision. Recordings longer than a window are compared window by window (at most 32 of the example, evenly
+        spaced); the best pair counts. A hit is compared by its stored vectors, without reading the file.
+
+        Args:
+            example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 (n,) mono samples and a rate
+                in Hz, a ``Hit``, or an ``Example`` as ``example`` returns it.
+            k: number of results, from 1 on.
+            where: as for ``search``.
+            offset: as for ``search``.
+            collapse: as for ``search``.
+            sort: as for ``search``.
+
+        Returns:
+            Nothing where the example is a hit that the library no longer holds.
 
         Raises:
-            MediaError: the file is missing or cannot be decoded; says why. InputError: ``k`` or ``view`` is unusable.
-            ModelLoadError: the library has no model for that kind.
+            MediaError: a file or its bytes cannot be decoded.
+            AudioValidationError: unusable samples or rate.
+            InputError: no such example, or an option is unusable.
+            ModelLoadError: the library has no model for that modality.
         """
-        return self._serving.similar(lambda examples: examples.file(path), make_view(k, **view))
+        return self._similar(lambda: self._example(example), View(k, offset, parse(where), collapse, sort))
 
-    def search_by_upload(self, data: bytes, name: str, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
-        """As ``similar``, for a file's bytes. ``name`` is only for messages; nothing is stored.
+    def similar_to(
+        self,
+        hit: Hit | Example,
+        k: int = 20,
+        *,
+        where: Where = (),
+        offset: int = 0,
+        collapse: bool = False,
+        sort: Sort = "relevance",
+    ) -> Results:
+        """As ``similar``."""
+        return self.similar(hit, k, where=where, offset=offset, collapse=collapse, sort=sort)
 
-        Raises:
-            MediaError: the bytes cannot be decoded; says why. InputError, ModelLoadError: as ``similar``.
-        """
-        return self._serving.similar(lambda examples: examples.upload(data, name), make_view(k, **view))
+    def search_by_upload(
+        self,
+        data: bytes,
+        name: str,
+        k: int = 20,
+        *,
+        where: Where = (),
+        offset: int = 0,
+        collapse: bool = False,
+        sort: Sort = "relevance",
+    ) -> Results:
+        """As ``similar``, for a file's bytes. ``name`` is for messages only; nothing is stored."""
+        view = View(k, offset, parse(where), collapse, sort)
+        return self._similar(lambda: self._engine.examples.upload(data, name), view)
 
-    def similar_to(self, hit: Hit | Example, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
-        """The ``k`` files most like one that was found, itself first; by its stored vectors, without reading it.
+    def search_by_image(
+        self,
+        image: Image.Image,
+        k: int = 20,
+        *,
+        where: Where = (),
+        offset: int = 0,
+        collapse: bool = False,
+        sort: Sort = "relevance",
+    ) -> Results:
+        """As ``similar``, for a picture in memory, of any mode and size; turned upright, over white."""
+        view = View(k, offset, parse(where), collapse, sort)
+        return self._similar(lambda: self._engine.examples.picture(image), view)
 
-        Empty when the library no longer holds it. Also takes what ``example`` gives.
-
-        Raises:
-            InputError: ``k`` or ``view`` is unusable, or the hit carries no content hash.
-        """
-        return self._serving.similar(lambda _: self._example(hit), make_view(k, **view))
+    def search_by_audio(
+        self,
+        samples: np.ndarray,
+        rate: int,
+        k: int = 20,
+        *,
+        where: Where = (),
+        offset: int = 0,
+        collapse: bool = False,
+        sort: Sort = "relevance",
+    ) -> Results:
+        """As ``similar``, for a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length."""
+        view = View(k, offset, parse(where), collapse, sort)
+        return self._similar(lambda: self._engine.examples.samples(samples, rate), view)
 
     def example(self, data: bytes, name: str) -> Example:
-        """A file's bytes as a part of questions, encoded once; ``name`` is for messages and weights. Nothing is stored.
+        """Return a file's bytes as a part of questions, encoded once. Nothing is stored.
+
+        Args:
+            data: the file.
+            name: for messages and weights.
 
         Raises:
-            MediaError: the bytes cannot be decoded; says why. ModelLoadError: there is no model for that kind.
+            MediaError: the bytes cannot be decoded.
+            ModelLoadError: the library has no model for that modality.
         """
-        return self._serving.asked(lambda: self._serving.searcher.encode(self._serving.examples.upload(data, name)))
-
-    def search_by_image(self, image: Image.Image, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
-        """The ``k`` pictures nearest to a picture in memory, of any mode and size; turned upright, over white.
-
-        Raises:
-            InputError: ``k`` or ``view`` is unusable, or no PIL image. MediaError: pixels that are not finite.
-            ModelLoadError: the library has no CLIP model.
-        """
-        return self._serving.similar(lambda examples: examples.picture(image), make_view(k, **view))
-
-    def search_by_audio(self, samples: np.ndarray, rate: int, k: int = 20, **view: Unpack[ViewOptions]) -> Results:
-        """The ``k`` recordings nearest to a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length.
-
-        Raises:
-            AudioValidationError: unusable samples or rate. InputError: ``k`` or ``view`` is unusable.
-            ModelLoadError: the library has no audio model.
-        """
-        return self._serving.similar(lambda examples: examples.samples(samples, rate), make_view(k, **view))
+        return self._engine.retry_on_model_change(
+            lambda: self._engine.searcher.encode(self._engine.examples.upload(data, name))
+        )
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
@@ -275,11 +463,11 @@ class Library(LibraryContents):
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
         )
         paths = [Path(folder).expanduser() for folder in folders]
-        report = self._serving.asked(
-            lambda: ingest.run(self._storage, self._serving.provider, paths, options, on_event, stop)
+        report = self._engine.retry_on_model_change(
+            lambda: ingest.run(self._storage, self._engine.provider, paths, options, on_event, stop)
         )
         if report.indexed and not (stop is not None and stop.is_set()):
-            self._serving.prepare_bank()
+            self._engine.prepare_bank()
         return report
 
     def migrate(
@@ -310,13 +498,13 @@ class Library(LibraryContents):
             writing. StorageError: the disk or the database refused. WorkerError: as ``ingest``.
         """
         model_set = resolve(models, on_progress)
-        provider = provider_of(model_set, self._serving.provider.device, self._serving.provider.precision)
+        provider = provider_of(model_set, self._engine.provider.device, self._engine.provider.precision)
         options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)
         report = ingest.migrate(self._storage, provider, records, options, on_event, stop)
         if report.switched:
-            self._serving.replace(provider)
-            self._serving.prepare_bank()
+            self._engine.replace(provider)
+            self._engine.prepare_bank()
         return report
 
     def plan(self, *folders: StrPath, prune: bool | None = None, retry: bool = False) -> IngestPlan:
@@ -330,7 +518,7 @@ class Library(LibraryContents):
     def status(self) -> LibraryStatus:
         """What the library holds and how it works; loads no model."""
         return LibraryStatus.of(
-            self.path, self._storage.settings, self._storage.statistics(), self._serving.provider.runtime
+            self.path, self._storage.settings, self._storage.statistics(), self._engine.provider.runtime
         )
 
     def skipped(self) -> list[SkippedFile]:
@@ -370,7 +558,7 @@ class Library(LibraryContents):
 
         if min(n_vectors, n_files) < 1:
             raise InputError(f"n_vectors is {n_vectors} and n_files {n_files}; each is a number from 1 on")
-        return list(Doctor(self._storage, self._serving.provider, self._guard or directly).findings(n_vectors, n_files))
+        return list(Doctor(self._storage, self._engine.provider, self._decode).findings(n_vectors, n_files))
 
     @staticmethod
     def restore_settings(path: StrPath) -> bool:
@@ -390,9 +578,198 @@ class Library(LibraryContents):
         """
         from arrowlens.doctor import Doctor  # deferred: searches need none
 
-        Doctor(self._storage, self._serving.provider, self._guard or directly).repair()
+        Doctor(self._storage, self._engine.provider, self._decode).repair()
 
-    def _example(self, like: StrPath | Hit | Example) -> Example:
-        if isinstance(like, Example):
-            return like
-        return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)
+    # -- what is stored -------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> str:
+        """Another text after every change of what the library holds, by whichever process; for caches.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self._storage.version
+
+    def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
+        """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
+
+        Args:
+            kinds: "identical", "copy", "near"; none for all. See ``arrowlens.search.DuplicateGroup``.
+
+        Returns:
+            By kind, then by the bytes that could be saved, most first.
+
+        Raises:
+            InputError: an unknown kind. StorageError: the database refused.
+        """
+        return find_duplicates(self._storage, kinds or KINDS)
+
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that were ingested."""
+        return tuple(Path(root.path) for root in self._storage.settings.roots)
+
+    def facets(self, where: Where = (), chosen: Mapping[str, Where] | None = None) -> Facets:
+        """What files can be filtered by, with counts: kinds, formats, folders, sizes, lengths, the span of days.
+
+        Args:
+            where: conditions that the counted files satisfy.
+            chosen: further ones by what they filter by: "kind", "format", "folder", "size", "duration" or "taken". Each
+                of these is counted as if nothing were chosen by it: its counts say what another choice would leave.
+
+        Raises:
+            InputError: a condition is unusable. StorageError: the database refused.
+        """
+        from arrowlens.store import FACETS  # deferred: the database, which reading a condition needs none of
+
+        if unknown := sorted(set(chosen or {}) - set(FACETS)):
+            raise InputError(f"{unknown[0]!r} is nothing to filter by here; there are {', '.join(FACETS)}")
+        conditions = {"": parse(where), **{by: parse(each) for by, each in (chosen or {}).items()}}
+        selected = {by: self._storage.select(to_store_filters(each)) for by, each in conditions.items() if each}
+        return self._storage.facets(selected.pop("", None), selected)
+
+    def newest(self, k: int = 20, modality: Modality | None = None, *, where: Where = (), offset: int = 0) -> Results:
+        """The ``k`` files that were taken last, newest first; ``where`` and ``offset`` as for ``search``.
+
+        Raises:
+            InputError: ``k`` or a condition is unusable. StorageError: the database refused.
+        """
+        return listing.newest(self._storage, View(k, offset, parse(where)), modality)
+
+    def hits(self, media_ids: Sequence[str]) -> list[Hit]:
+        """Files by id, in that order, without scores; what the library does not hold is left out."""
+        return listing.hits(self._storage, media_ids)
+
+    def paths(self, hit: Hit) -> list[Path]:
+        """Where the content of a file lies, by path; the file itself included."""
+        if hit.content_hash is None:
+            return [hit.path]
+        rows = self._storage.media_of(hit.content_hash).to_pylist()
+        return sorted(Path(os.fsdecode(row["absolute_path"])) for row in rows)
+
+    def find_by_hash(self, content_hash: str) -> list[Hit]:
+        """The files that have a content, by path, without scores."""
+        rows = self._storage.media_of(content_hash).to_pylist()
+        return sorted(self.hits([row["media_id"] for row in rows]), key=lambda hit: hit.path)
+
+    version = renamed_property("version", "revision")
+    places = renamed_method("places", "paths")
+    holding = renamed_method("holding", "find_by_hash")
+
+    def map(self, modality: Modality | None = None) -> EmbeddingMap:
+        """Files as points in a plane, near what is like them; of more than 20,000 files, a sample.
+
+        Args:
+            modality: "image" or "audio"; None for both, where ``text_reaches_audio``.
+
+        Raises:
+            InputError: both are asked for, and have spaces of their own. StorageError: the database refused.
+        """
+        return draw_map(self._storage, modality)
+
+    def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
+        """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
+        hashes = {hit.media_id: hit.content_hash for hit in hits if hit.content_hash is not None}
+        stored = self._storage.thumbnails(sorted(set(hashes.values())))
+        return {media_id: stored[content] for media_id, content in hashes.items() if content in stored}
+
+    def thumbnail(self, content_hash: str) -> bytes | None:
+        """The JPEG of at most 320 pixels of a content; None for recordings, and for what the library does not hold.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self._storage.thumbnails([content_hash]).get(content_hash)
+
+    def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
+        """The bytes of a file that the library holds.
+
+        Raises:
+            FileChangedError: it is not the file that was indexed. MediaError: the library does not hold it as a picture
+            or recording, it cannot be read, or it has more than ``max_bytes``.
+        """
+        file, name, _ = self._readable(media_id)
+        with _naming(name):
+            return read_regular(file, max_bytes)
+
+    @contextmanager
+    def open_original(self, media_id: str) -> Iterator[Original]:
+        """A file that the library holds, open for as long as the context lasts.
+
+        Raises:
+            FileChangedError: it is not the file that was indexed. MediaError: the library does not hold it as a picture
+            or recording, or it cannot be read.
+        """
+        exact, name, row = self._readable(media_id)
+        with _naming(name), open_regular(exact) as file:
+            now = os.fstat(file.fileno())
+            yield Original(file, name, row["format"], now.st_size, now.st_mtime_ns)
+
+    def waveform(self, media_id: str, n_columns: int = 600) -> np.ndarray:
+        """The largest amplitude in each of ``n_columns`` equal parts of a recording, (n_columns,) float32, 1 at most.
+
+        Raises:
+            FileChangedError: it is not the file that was indexed.
+            MediaError: the library holds no such recording, or it cannot be decoded.
+        """
+        from arrowlens.media import waveform  # deferred: decoders, which a search needs none of
+
+        return self._drawn(media_id, waveform.waveform, n_columns)
+
+    def spectrogram(self, media_id: str, n_columns: int = 600) -> np.ndarray:
+        """The power of a recording in bands from 0 to 8 kHz, (bands, n_columns) float32 in dB, from -80 to 0.
+
+        Raises:
+            FileChangedError, MediaError: as ``waveform``.
+        """
+        from arrowlens.media import waveform
+
+        return self._drawn(media_id, waveform.spectrogram, n_columns)
+
+    def _drawn(self, media_id: str, draw: Callable[[ExactFile, float, int], np.ndarray], n_columns: int) -> np.ndarray:
+        file, name, row = self._readable(media_id)
+        with _naming(name):
+            return self._decode(draw, file, row["duration"] or 0.0, n_columns)
+
+    def _readable(self, media_id: str) -> tuple[ExactFile, str, dict[str, Any]]:
+        """A file that was read as a picture or recording: what to open, its name, and its row."""
+        rows = self._storage.media([media_id]).to_pylist()
+        if not rows:
+            raise MediaError(f"the library holds no file {media_id!r}; search again")
+        row = rows[0]
+        name = Path(os.fsdecode(row["absolute_path"])).name
+        if row["format"] is None:
+            raise MediaError(f"{name}: it could not be read when it was ingested; `arrowlens skipped` says why")
+        return ExactFile.of_row(row), name, row
+
+    def _similar(self, read: Callable[[], Example], view: View) -> Results:
+        return self._engine.retry_on_model_change(lambda: self._engine.searcher.similar(read(), view))
+
+    def _example(self, example: ExampleLike) -> Example:
+        examples = self._engine.examples
+        match example:
+            case Example():
+                return example
+            case Hit():
+                return examples.hit(example)
+            case bytes():
+                return examples.upload(example, "the upload")
+            case Image.Image():
+                return examples.picture(example)
+            case (samples, rate):
+                return examples.samples(samples, rate)
+            case str() | os.PathLike():
+                return examples.file(example)
+        raise InputError(
+            f"the example is a {type(example).__name__}; "
+            "it is a path, bytes, a PIL image, (samples, rate), a Hit or an Example"
+        )
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors of a file with its name in front."""
+    try:
+        yield
+    except MediaError as error:
+        raise type(error)(f"{name}: {error}") from error

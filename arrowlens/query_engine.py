@@ -13,7 +13,7 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import ArrowlensError, ModelMismatchError
 from arrowlens.examples import ExampleReader
 from arrowlens.models import ModelSet, resolve
-from arrowlens.search import Example, Results, Searcher, View
+from arrowlens.search import Searcher
 from arrowlens.search.relevance.background import Bank
 from arrowlens.search.results import Modality
 from arrowlens.store import ModelRecord, MultimodalStorage, Settings
@@ -22,7 +22,7 @@ from arrowlens.workers.calling import Call, directly
 _T = TypeVar("_T")
 
 
-class Serving:
+class QueryEngine:
     """What questions are asked with; replaced as a whole when the library changes its models.
 
     Attributes:
@@ -49,17 +49,13 @@ class Serving:
         with self._lock:
             self._use(provider)
 
-    def asked(self, ask: Callable[[], _T]) -> _T:
-        """``ask()`` with the models that serve, which another process may have changed a moment ago."""
+    def retry_on_model_change(self, ask: Callable[[], _T]) -> _T:
+        """Return ``ask()``; once more with the library's new models if another process has just changed them."""
         try:
             return ask()
         except ModelMismatchError:
             self._follow()
             return ask()
-
-    def similar(self, example: Callable[[ExampleReader], Example], view: View) -> Results:
-        """The files nearest to what ``example`` reads."""
-        return self.asked(lambda: self.searcher.similar(example(self.examples), view))
 
     def prepare_bank(self) -> None:
         """Make what relevance is measured by while the models are warm, so that no search has to."""

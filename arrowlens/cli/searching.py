@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import arrowlens
 from arrowlens.cli.output import amount, hit_record, note, results_table, shown_path, write_json
 from arrowlens.search import Group, grouped, parse, printable
-
-if TYPE_CHECKING:
-    from arrowlens.search import ViewOptions
 
 
 def open_library(options: argparse.Namespace) -> arrowlens.Library:
@@ -24,7 +21,7 @@ def search(options: argparse.Namespace) -> int:
     text = " ".join(options.text) or None
     if not (text or options.plus or options.minus or options.like or options.unlike):
         options.wrong_usage("say what to look for: TEXT, --plus, --minus, --like or --unlike")
-    view = _view(options)  # a mistyped condition ends here, before models are looked for
+    where = parse(options.where)  # a mistyped condition ends here, before models are looked for
     with open_library(options) as library:
         results = library.search(
             text,
@@ -36,7 +33,10 @@ def search(options: argparse.Namespace) -> int:
             unlike=options.unlike,
             weights=dict(options.weight),
             mode=options.mode,
-            **view,
+            where=where,
+            offset=_offset(options),
+            collapse=options.collapse,
+            sort=options.sort,
         )
         _show(library, results, options, text)
     return 0
@@ -44,16 +44,22 @@ def search(options: argparse.Namespace) -> int:
 
 def similar(options: argparse.Namespace) -> int:
     """Find what is like a file."""
-    view = _view(options)
+    where = parse(options.where)
     with open_library(options) as library:
-        results = library.similar(options.file, k=options.k, **view)
+        results = library.similar(
+            options.file,
+            options.k,
+            where=where,
+            offset=_offset(options),
+            collapse=options.collapse,
+            sort=options.sort,
+        )
         _show(library, results, options, str(options.file))
     return 0
 
 
-def _view(options: argparse.Namespace) -> ViewOptions:
-    offset = (options.page - 1) * options.k if options.page else options.offset
-    return {"where": parse(options.where), "offset": offset, "collapse": options.collapse, "sort": options.sort}
+def _offset(options: argparse.Namespace) -> int:
+    return int((options.page - 1) * options.k if options.page else options.offset)
 
 
 def _show(

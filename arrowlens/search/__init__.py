@@ -13,7 +13,7 @@ from arrowlens.deprecation import with_renamed_names
 from arrowlens.search.duplicates import KINDS, DuplicateGroup, DuplicateKind, Member, find_duplicates
 from arrowlens.search.grouping import Group, by_date, grouped
 from arrowlens.search.projection import EmbeddingMap, Point, draw_map
-from arrowlens.search.query import Example, Mode, Query, View, ViewOptions, as_tuple, make_view
+from arrowlens.search.query import Example, Mode, Query, View, as_tuple
 from arrowlens.search.results import Hit, Results, result_schema
 from arrowlens.search.sanitize import byte_size, printable
 from arrowlens.search.searcher import Searcher
@@ -36,18 +36,16 @@ __all__ = [
     "Results",
     "Searcher",
     "View",
-    "ViewOptions",
     "as_tuple",
     "by_date",
     "byte_size",
     "draw_map",
     "find_duplicates",
     "grouped",
-    "make_view",
     "parse",
     "printable",
     "result_schema",
 ]
 
-_RENAMED = {"Atlas": "EmbeddingMap", "listed": "as_tuple", "view_of": "make_view"}
+_RENAMED = {"Atlas": "EmbeddingMap", "listed": "as_tuple"}
 __getattr__ = with_renamed_names(__name__, _RENAMED)

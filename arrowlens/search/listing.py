@@ -65,9 +65,9 @@ def newest(storage: MultimodalStorage, view: View, modality: Modality | None = N
     while True:  # each further round takes a file that was removed meanwhile, which the next one cannot list
         among = storage.select(to_store_filters(view.where)) if view.where else None
         ids = storage.newest(view.offset + view.k, modality, among)[view.offset :]
-        as_tuple = hits(storage, ids)
-        if len(as_tuple) == len(ids):
-            return Results(as_tuple, (time.perf_counter() - started) * 1e3)
+        newest_hits = hits(storage, ids)
+        if len(newest_hits) == len(ids):
+            return Results(newest_hits, (time.perf_counter() - started) * 1e3)
 
 
 def hits(storage: MultimodalStorage, media_ids: Sequence[str]) -> list[Hit]:

@@ -6,14 +6,14 @@ import dataclasses
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, SupportsIndex, TypedDict, TypeVar, get_args
+from typing import Literal, SupportsIndex, TypeVar, get_args
 
 import numpy as np
 
 from arrowlens.errors import InputError, TextValidationError
 from arrowlens.search.results import Modality
 from arrowlens.search.sanitize import as_stored
-from arrowlens.search.where import Condition, Where, parse
+from arrowlens.search.where import Condition
 
 Mode = Literal["auto", "vector", "keyword"]
 Sort = Literal["relevance", "date"]
@@ -99,6 +99,13 @@ class Query:
         return (*([self.text] if self.text is not None else []), *self.plus, *self.minus)
 
     @property
+    def only_example(self) -> Example | None:
+        """The example to come close to, where nothing else is asked for but its own modality."""
+        if self.text is not None or self.plus or self.minus or self.unlike or len(self.like) != 1:
+            return None
+        return self.like[0] if self.modality in (None, self.like[0].modality) else None
+
+    @property
     def is_composed(self) -> bool:
         """Whether there is more than a text."""
         return bool(self.plus or self.minus or self.like or self.unlike)
@@ -130,24 +137,6 @@ class View:
             raise InputError(f"the order is {self.sort!r}; it is one of {', '.join(get_args(Sort))}")
         object.__setattr__(self, "k", _whole(self.k, 1, "k", "it is the number of results"))
         object.__setattr__(self, "offset", _whole(self.offset, 0, "offset", "it is how many results to pass over"))
-
-
-class ViewOptions(TypedDict, total=False):
-    """The fields of ``View`` but ``k``, as ``Library`` takes them: ``where`` also as text."""
-
-    where: Where
-    offset: int
-    collapse: bool
-    sort: Sort
-
-
-def make_view(k: int, *, where: Where = (), offset: int = 0, collapse: bool = False, sort: Sort = "relevance") -> View:
-    """A view with its conditions parsed.
-
-    Raises:
-        InputError: as ``View`` and ``filters.parse``.
-    """
-    return View(k, offset, parse(where), collapse, sort)
 
 
 def as_tuple(values: Iterable[_Item], name: str) -> tuple[_Item, ...]:

@@ -94,20 +94,24 @@ class Searcher:
 
         Pictures and recordings share one ranking where they share one space; recordings that a text cannot reach are
         found by their words only. A single text is looked for by meaning and by its words
-        (``Query.mode``), and both rankings are fused by rank; files of which it is the name come first.
+        (``Query.mode``), and both rankings are fused by rank; files of which it is the name come first. An example
+        alone is looked for as ``similar`` does: a recording is compared by each of its windows, not by their mean.
 
         Raises:
-            InputError: parts that do not meet in one space or cancel out, a weight of nothing.
+            InputError: parts use different embedding spaces or cancel out, or a weight is 0.
             ImageValidationError, AudioValidationError: an unusable example. ModelLoadError: a model is missing.
         """
+        weights = _weights(query)
         started = time.perf_counter()
+        if (example := query.only_example) is not None:
+            return self._answer(self._question_of(example, self._needed_vectors(example)), view, started)
         notices: list[str] = []
         words = query.text if query.mode != "vector" and not query.is_composed else None
         vectors: dict[Modality, np.ndarray] = {}
         kinds: list[Kind] = []
         is_composed = False
         if query.mode != "keyword" and (words is None or self._provider.has("clip")):
-            parts, one_space = list(self._parts(query, notices)), self._provider.text_reaches_audio
+            parts, one_space = list(self._parts(query, weights, notices)), self._provider.text_reaches_audio
             vectors = dict.fromkeys(reached(parts, one_space, query.modality), composed(parts, one_space)[None])
             kinds = [part.kind for part in parts]
             is_composed = len(parts) > 1 or parts[0].weight < 0
@@ -137,9 +141,7 @@ class Searcher:
             ModelLoadError: the library has no model for that kind.
         """
         started = time.perf_counter()
-        kind = example.modality
-        question = _Question({kind: self._vectors(example)}, kinds=[kind], content=example.content_hash)
-        return self._answer(question, view, started)
+        return self._answer(self._question_of(example, self._vectors(example)), view, started)
 
     def encode(self, example: Example) -> Example:
         """The example with its vectors, and only as much else as it takes to make them again with other models.
@@ -155,19 +157,15 @@ class Searcher:
 
     # -- from a question to vectors -------------------------------------------------------------------------------
 
-    def _parts(self, query: Query, notices: list[str]) -> Iterator[Part]:
+    def _parts(self, query: Query, weights: Mapping[str, float], notices: list[str]) -> Iterator[Part]:
         texts = [*([query.text] if query.text is not None else []), *query.plus]
         examples = [*((example, 1.0) for example in query.like), *((example, -1.0) for example in query.unlike)]
-        names = [*texts, *query.minus, *(as_stored(example.name) for example, _ in examples)]
-        weights = checked_weights({as_stored(str(name)): weight for name, weight in query.weights.items()}, names)
         for text in texts:
             yield Part("text", self._text_vector(text, notices, query), weights.get(text, PLUS_WEIGHT))
         for text in query.minus:
             yield Part("text", self._text_vector(text, notices, query), -weights.get(text, MINUS_WEIGHT))
         for example, sign in examples:
-            vectors = self._vectors(example)
-            if not len(vectors):
-                raise InputError(f"{example.name}: the library no longer holds it; search again, or give its path")
+            vectors = self._needed_vectors(example)
             weight = weights.get(as_stored(example.name), PLUS_WEIGHT if sign > 0 else MINUS_WEIGHT)
             yield Part(example.modality, mean_vector(vectors), sign * weight)
 
@@ -191,6 +189,17 @@ class Searcher:
         if example.pixels is None and example.windows is None:
             return stored
         return encoded(self._provider, example)
+
+    def _needed_vectors(self, example: Example) -> np.ndarray:
+        vectors = self._vectors(example)
+        if not len(vectors):
+            raise InputError(f"{example.name}: the library no longer holds it; search again, or give its path")
+        return vectors
+
+    @staticmethod
+    def _question_of(example: Example, vectors: np.ndarray) -> _Question:
+        kind = example.modality
+        return _Question({kind: vectors}, kinds=[kind], content=example.content_hash)
 
     def _stored(self, role: str, content_hash: str | None) -> np.ndarray:
         digest = self._provider.digest(role)
@@ -349,6 +358,16 @@ class Searcher:
         if any(match.media_id not in rows for match in matches):
             raise VanishedError
         return [hit_of(match, rows[match.media_id]) for match in matches]
+
+
+def _weights(query: Query) -> dict[str, float]:
+    """The weights of a question's parts by text or name.
+
+    Raises:
+        InputError: as ``checked_weights``.
+    """
+    names = [*query.texts, *(as_stored(example.name) for example in (*query.like, *query.unlike))]
+    return checked_weights({as_stored(str(name)): weight for name, weight in query.weights.items()}, names)
 
 
 def _matches(best: Sequence[Match], question: _Question) -> bool | None:

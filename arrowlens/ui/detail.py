@@ -33,6 +33,6 @@ def _contents(library: Library, hit: Hit, refine: Refine | None) -> None:
                 refine("like" if role == "like" else "unlike", hit)
                 st.rerun()
     st.html(relevance_bar(hit) + about(hit))
-    places = library.places(hit) or [hit.path]
+    places = library.paths(hit) or [hit.path]
     st.caption("Where it lies" if len(places) == 1 else f"The same content lies in {len(places)} places")
     st.code("\n".join(printable(str(place)) for place in places), language=None, wrap_lines=True)

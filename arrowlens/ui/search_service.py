@@ -67,10 +67,6 @@ def _asked(library: Library, question: Question, examples: Examples, k: int, off
     where, sort = question.conditions(), question.sort
     near: list[Hit | Example] = [held[part.value] for part in parts if part.role == "like"]
     near += [examples.upload] if examples.upload is not None else []
-    n_parts = len(parts) + (examples.upload is not None)
-    if text is None and len(near) == n_parts == 1 and question.modality in (None, near[0].modality):
-        # Alone, a recording is compared by each of its moments, not by their mean.
-        return library.similar_to(near[0], k, where=where, offset=offset, sort=sort)
     return library.search(
         text,
         k,

@@ -72,4 +72,4 @@ def may_ingest() -> bool:
 
 @lru_cache(maxsize=4)
 def _open(path: str, device: str | None, precision: str) -> Library:
-    return Library.open(path, device=device, precision=precision, guarded=True)
+    return Library.open(path, device=device, precision=precision, isolate_decoding=True)

@@ -57,7 +57,7 @@ def library(media, tmp_path_factory):
 
 def test_the_store_answers_as_the_models_do(library):
     """Every score is the cosine of the text with a fresh encoding of the file, within float16's precision."""
-    provider = library._serving.provider
+    provider = library._engine.provider
     text = provider.clip_engine.encode_text(["a blue guitar"])[0]
     processor = provider.clip_engine.image_processor
     hits = library.search("a blue guitar", k=100, modality="image")
@@ -85,12 +85,17 @@ def test_every_way_to_ask_with_an_example_agrees(library, path):
     assert {hit.modality for hit in by_file} == {by_file[0].modality}
     assert library.search_by_upload(path.read_bytes(), "upload.bin", k=5) == by_file
     assert library.similar_to(by_file[0], k=5) == by_file
+    for example in (str(path), path.read_bytes(), by_file[0], library.example(path.read_bytes(), "upload.bin")):
+        assert library.similar(example, k=5) == by_file
+        assert library.search(like=[example], k=5) == by_file  # alone: by its best window, not by the mean of all
     if by_file[0].modality == "image":
         with Image.open(path) as image:
             in_memory = library.search_by_image(image, k=5)
+            assert library.similar(image, k=5) == in_memory
     else:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         in_memory = library.search_by_audio(samples.mean(axis=1), rate, k=5)
+        assert library.similar((samples.mean(axis=1), rate), k=5) == in_memory
     assert in_memory[0].media_id == by_file[0].media_id
     assert in_memory[0].score > 0.98
 

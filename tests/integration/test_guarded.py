@@ -119,7 +119,7 @@ def test_closing_ends_what_goes_on_and_what_waits(guard, workers):
 
 def test_a_served_library_survives_its_decoders(library_path, hostile_decoder, tmp_path, workers):
     new = write_sound(tmp_path / "new.wav", 2)
-    with Library.open(library_path, guarded=True) as library:
+    with Library.open(library_path, isolate_decoding=True) as library:
         (held,) = library.newest()
         for ask in (
             lambda: library.waveform(held.media_id),
@@ -146,7 +146,7 @@ def test_the_page_has_its_library_guarded_and_ends_the_processes(library_path, m
 
 
 def test_a_library_decodes_in_processes_unless_it_is_told_not_to(library_path, workers):
-    with Library.open(library_path, guarded=False) as library:
+    with Library.open(library_path, isolate_decoding=False) as library:
         library.waveform(library.newest()[0].media_id)
         assert workers() == []
     with Library.open(library_path) as library:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from arrowlens.search import Query, Searcher, View, make_view
+from arrowlens.search import Query, Searcher, View, parse
 from arrowlens.search.listing import newest
 from arrowlens.store import MultimodalStorage
 from tests.small_library import Provider, filled_storage
@@ -33,7 +33,7 @@ def library(tmp_path):
 
 @pytest.mark.parametrize("n_removed", [1, 6])
 @pytest.mark.parametrize(
-    "view", [View(20), View(20, collapse=True), View(20, offset=5), make_view(20, where="size > 0")]
+    "view", [View(20), View(20, collapse=True), View(20, offset=5), View(20, where=parse("size > 0"))]
 )
 def test_search_returns_k_hits_when_files_are_removed_before_their_rows_are_read(library, view, n_removed):
     library.n_left = n_removed

@@ -6,7 +6,8 @@ import datetime as dt
 
 import pytest
 
-from arrowlens.contents import LibraryContents
+from arrowlens import Library
+from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError
 from arrowlens.search import Condition
 from arrowlens.store import MultimodalStorage, media_id_of
@@ -37,7 +38,7 @@ def contents(tmp_path):
         rows.append({**rows[0], "media_id": media_id_of(root.root_id, b"copy.jpg"), "path": "copy.jpg"})
         rows[-1]["path_bytes"] = b"copy.jpg"
         storage.upsert_media(rows)
-        yield LibraryContents(storage)
+        yield Library(storage, MultimodalEmbeddingProvider())
 
 
 def test_files_are_counted_by_everything_they_can_be_filtered_by(contents):
@@ -96,9 +97,9 @@ def test_nothing_is_chosen_by_what_cannot_be(contents):
 
 def test_an_empty_library_counts_nothing(tmp_path):
     with MultimodalStorage(tmp_path / "a.lens") as storage:
-        facets = LibraryContents(storage).facets()
+        facets = Library(storage, MultimodalEmbeddingProvider()).facets()
         assert (facets.n_files, facets.sizes, facets.earliest) == (0, (0,) * 5, None)
-        assert len(LibraryContents(storage).newest()) == 0
+        assert len(Library(storage, MultimodalEmbeddingProvider()).newest()) == 0
 
 
 def names(results):
@@ -126,7 +127,17 @@ def test_files_are_found_by_the_folder_that_was_ingested(contents):
 
 def test_a_content_lies_in_all_its_places(contents):
     hit = next(hit for hit in contents.newest() if hit.format == "jpeg" and hit.size == 50_000)
-    assert [path.as_posix() for path in contents.places(hit)] == ["/media/2024/may/a.jpg", "/media/copy.jpg"]
-    assert [found.path.name for found in contents.holding(hit.content_hash)] == ["a.jpg", "copy.jpg"]
+    assert [path.as_posix() for path in contents.paths(hit)] == ["/media/2024/may/a.jpg", "/media/copy.jpg"]
+    assert [found.path.name for found in contents.find_by_hash(hit.content_hash)] == ["a.jpg", "copy.jpg"]
     assert contents.hits(["0" * 32, hit.media_id])[0].path == hit.path
     assert len(contents.hits(["0" * 32])) == 0
+
+
+def test_renamed_methods_keep_their_old_names_for_a_release(contents):
+    hit = contents.newest(1)[0]
+    for old, new in (("places", hit), ("holding", hit.content_hash)):
+        with pytest.warns(DeprecationWarning, match=f"Library.{old} is deprecated"):
+            old_result = getattr(contents, old)(new)
+        assert old_result == getattr(contents, {"places": "paths", "holding": "find_by_hash"}[old])(new)
+    with pytest.warns(DeprecationWarning, match="use revision"):
+        assert contents.version == contents.revision

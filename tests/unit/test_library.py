@@ -54,6 +54,10 @@ def test_other_things_than_samples_and_pictures_are_one_line(library):
         library.search_by_audio([0.0, 0.1], 16_000)
     with pytest.raises(InputError, match="PIL image, not ndarray"):
         library.search_by_image(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="the example is a ndarray; it is a path, bytes, a PIL image"):
+        library.similar(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="the example is a int"):
+        library.search(like=[7])
 
 
 def test_models_that_became_others_at_their_place_are_refused_until_the_library_changes_to_them(tmp_path):

@@ -63,7 +63,7 @@ def show_page(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None:
 
 library = library_or_stop()
 with errors_in_a_line():
-    found = groups_of(library, str(library.path), library.version)
+    found = groups_of(library, str(library.path), library.revision)
 saving = byte_size(sum(group.saving for group in found))
 st.html(heading("Duplicates", f"{counted(len(found), 'group', 'groups')} · {saving} beside the first of each"))
 if not found:

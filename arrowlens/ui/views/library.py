@@ -210,7 +210,7 @@ def folders_of(files: list[SkippedFile], status: LibraryStatus) -> tuple[Path, .
 
 library = library_or_stop()
 with errors_in_a_line():
-    overview = overview_of(library, str(library.path), library.version)
+    overview = overview_of(library, str(library.path), library.revision)
 st.html(heading("Library", printable(str(library.path))))
 runs = runs_of(library)
 is_going = runs.latest is not None and not runs.latest.is_over

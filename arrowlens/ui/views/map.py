@@ -104,7 +104,7 @@ def show_selected(library: Library, points: Sequence[Point]) -> None:
 
 def show(library: Library, kind: str) -> None:
     """The map of a kind of files, and what is selected of it."""
-    key = (str(library.path), library.version, KINDS[kind])
+    key = (str(library.path), library.revision, KINDS[kind])
     atlas = atlas_of(library, *key)
     if not atlas.points:
         st.html(empty_state("Nothing to draw yet", "Add a folder on the page Library."))

@@ -128,7 +128,7 @@ def uploaded(library: Library) -> Example | None:
         return known[1]
     with st.spinner("Looking at your example…"):
         example = library.example(file.getvalue(), file.name)
-    held = library.holding(example.content_hash) if example.content_hash else []
+    held = library.find_by_hash(example.content_hash) if example.content_hash else []
     if held:
         forget_upload()
         refine("like", held[0])
@@ -183,7 +183,7 @@ def answered(library: Library, question: Question, examples: Examples) -> Answer
     Raises:
         ArrowlensError: as ``Library.search``.
     """
-    key = (question, examples.upload and examples.upload.content_hash, library.version)
+    key = (question, examples.upload and examples.upload.content_hash, library.revision)
     known: tuple[object, Answer] | None = st.session_state.get("answer")
     if known is not None and known[0] == key:
         return known[1]
@@ -281,9 +281,9 @@ def main() -> None:
     """The page."""
     library = library_or_stop()
     question = asked_now()
-    everything = facets(library, str(library.path), library.version, {})
+    everything = facets(library, str(library.path), library.revision, {})
     chosen = {by: [str(condition) for condition in each] for by, each in question.chosen().items() if each}
-    counts = facets(library, str(library.path), library.version, chosen) if chosen else everything
+    counts = facets(library, str(library.path), library.revision, chosen) if chosen else everything
     pictures = counted(everything.kinds.get("image", 0), "picture", "pictures")
     sounds = counted(everything.kinds.get("audio", 0), "recording", "recordings")
     st.html(heading("Arrowlens", f"{pictures} · {sounds}"))
