@@ -23,7 +23,7 @@ from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, as
 from arrowlens.search.results import Modality
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage, restored
-from arrowlens.store.folder import require_usable
+from arrowlens.store.state import require_usable
 from arrowlens.workers.calling import Isolated, directly
 
 if TYPE_CHECKING:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.store.index import is_index_used
-from arrowlens.store.maintenance import TableStats
-from arrowlens.store.queries import LibraryReader
+from arrowlens.store.model_tables import ModelTables
+from arrowlens.store.queries import Queries, evenly_spaced
 from arrowlens.store.ranking import is_live
 from arrowlens.store.schema import (
     INDEXED,
@@ -23,6 +23,7 @@ from arrowlens.store.schema import (
     thumbnail_schema,
     vector_table_name,
 )
+from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import embedding_matrix
 from arrowlens.store.words import asked_words
 
@@ -72,8 +73,11 @@ class ThumbnailCheck:
     n_unused: int
 
 
-class LibraryExaminer(LibraryReader):
+class Health:
     """Measurements for ``arrowlens doctor``."""
+
+    def __init__(self, tables: Tables, queries: Queries, vectors: ModelTables) -> None:
+        self._tables, self._queries, self._vectors = tables, queries, vectors
 
     def check_search(self, role: str, n: int) -> SearchCheck | None:
         """Search for ``n`` stored vectors, spread evenly over the table; None where there is none.
@@ -81,7 +85,7 @@ class LibraryExaminer(LibraryReader):
         Raises:
             StorageError: the database refused.
         """
-        record = self._model(role)
+        record = self._vectors.model(role)
         name = vector_table_name(role, record.digest)
         sample = self._sample(name, role, record.dimension, n)
         usable = [row for row, vector in enumerate(embedding_matrix(sample["embedding"])) if _is_unit(vector)]
@@ -94,7 +98,7 @@ class LibraryExaminer(LibraryReader):
             found = {}
             for exact in (False, True):
                 started = time.perf_counter()
-                found[exact] = self.search(role, record.digest, vectors[row], K + 1, exact=exact)
+                found[exact] = self._queries.search(role, record.digest, vectors[row], K + 1, exact=exact)
                 times[exact].append(1e3 * (time.perf_counter() - started))
             recalls.append(_recall(found[False], found[True], hashes[row]))
         used = self._tables.read(name, lambda table: is_index_used(table, vectors[0]), False)
@@ -105,21 +109,8 @@ class LibraryExaminer(LibraryReader):
             ms=statistics.median(times[False]) if usable else 0.0,
             exact_ms=statistics.median(times[True]) if usable else 0.0,
             index_used=used,
-            index_expected=self.index_states()[role].kind is not None,
+            index_expected=self._vectors.index_states()[role].kind is not None,
         )
-
-    def shapes(self) -> dict[str, TableStats]:
-        """How each table lies on disk, by its name.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        found: dict[str, TableStats] = {}
-        for name in self._tables.names():
-            shape = self._tables.shape(name)
-            if shape is not None:
-                found[name] = shape
-        return found
 
     def check_agreement(self, role: str) -> Agreement:
         """Count files of the role's kind without vectors, and vectors without a file.
@@ -127,11 +118,11 @@ class LibraryExaminer(LibraryReader):
         Raises:
             StorageError: the database refused.
         """
-        record, source = self._model(role), source_column(role)
+        record, source = self._vectors.model(role), source_column(role)
         schema = stored_embedding_schema(role, record.dimension)
         rows = self._tables.rows(vector_table_name(role, record.digest), [source, "content_hash"], schema)
         rows = rows.rename_columns(["media_id", "content_hash"])
-        media = self.all_media(["media_id", "content_hash", "modality", "state"])
+        media = self._queries.all_media(["media_id", "content_hash", "modality", "state"])
         media = media.filter(pc.and_(pc.equal(media["state"], INDEXED), pc.equal(media["modality"], _MODALITY[role])))
         held = is_live(rows["media_id"], rows["content_hash"], media)
         without = ~is_live(media["media_id"], media["content_hash"], rows)
@@ -144,12 +135,12 @@ class LibraryExaminer(LibraryReader):
             StorageError: the database refused, as it does when the index is damaged.
         """
         n_asked = n_found = 0
-        for row in self.sample_media(n):
+        for row in self._queries.sample_media(n):
             words = asked_words(row["words"].split(" ", _FEW_WORDS)[0]) if row["words"] else None
             if words is None:
                 continue
             n_asked += 1
-            found = self.find_words(words, _MANY_FILES)
+            found = self._queries.find_words(words, _MANY_FILES)
             n_found += row["content_hash"] in found["content_hash"].to_pylist() or len(found) >= _MANY_FILES
         return n_asked, n_found
 
@@ -159,9 +150,9 @@ class LibraryExaminer(LibraryReader):
         Raises:
             StorageError: the database refused, as it does when the index is damaged.
         """
-        ids = self.all_media(["media_id"])["media_id"]
-        chosen = ids.take(pa.array(_spread(len(ids), n), pa.int64())).to_pylist()
-        return len(chosen), len(self.media(chosen))
+        ids = self._queries.all_media(["media_id"])["media_id"]
+        chosen = ids.take(pa.array(evenly_spaced(len(ids), n), pa.int64())).to_pylist()
+        return len(chosen), len(self._queries.media(chosen))
 
     def check_thumbnails(self) -> ThumbnailCheck:
         """Compare thumbnails with the pictures that are searchable.
@@ -169,7 +160,7 @@ class LibraryExaminer(LibraryReader):
         Raises:
             StorageError: the database refused.
         """
-        media = self.all_media(["content_hash", "modality", "state"])
+        media = self._queries.all_media(["content_hash", "modality", "state"])
         indexed = media.filter(pc.equal(media["state"], INDEXED))
         pictures = indexed.filter(pc.equal(indexed["modality"], "image"))["content_hash"].to_pylist()
         rows = self._tables.rows(THUMBNAIL_TABLE, ["content_hash", "thumbnail"], thumbnail_schema())
@@ -177,31 +168,14 @@ class LibraryExaminer(LibraryReader):
         missing = [content for content in dict.fromkeys(pictures) if not _is_jpeg(held.get(content))]
         return ThumbnailCheck(missing, len(held.keys() - set(indexed["content_hash"].to_pylist())))
 
-    def sample_media(self, n: int) -> list[dict[str, Any]]:
-        """Rows of ``n`` searchable files as ``media`` gives them, spread evenly over the ids.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        media = self.all_media(["media_id", "state"])
-        ids = media.filter(pc.equal(media["state"], INDEXED))["media_id"]
-        chosen = ids.take(pa.array(_spread(len(ids), n), pa.int64())).to_pylist()
-        rows: list[dict[str, Any]] = self.media(chosen).to_pylist()
-        return rows
-
     def _sample(self, name: str, role: str, dimension: int, n: int) -> pa.Table:
         columns = [source_column(role), "content_hash", "embedding"]
 
         def ask(table: LanceTable) -> pa.Table:
-            offsets = _spread(table.count_rows(), n)
+            offsets = evenly_spaced(table.count_rows(), n)
             return table.take_offsets(offsets).select(columns).to_arrow().select(columns)
 
         return self._tables.read(name, ask, stored_embedding_schema(role, dimension).empty_table().select(columns))
-
-
-def _spread(n_there: int, n: int) -> list[int]:
-    """At most ``n`` of ``n_there`` positions, evenly."""
-    return [int(position) for position in np.linspace(0, n_there - 1, min(n, n_there))] if n_there else []
 
 
 def _is_jpeg(data: bytes | None) -> bool:

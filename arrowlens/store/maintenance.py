@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arrowlens.store.fsync import Durable
 from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookup
+from arrowlens.store.state import LibraryState
+from arrowlens.store.tables import Tables, equals, manifest_of, manifests, translated
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -66,7 +70,7 @@ class TableStats:
         return self.n_fragments > limit
 
 
-def shape_of(table: LanceTable, folder: Path) -> TableStats:
+def table_stats(table: LanceTable, folder: Path) -> TableStats:
     """How the table in ``folder`` lies there."""
     stats: Any = table.stats()  # a dict, whatever lancedb's annotation says
     fragments = stats["fragment_stats"]
@@ -83,8 +87,102 @@ def shape_of(table: LanceTable, folder: Path) -> TableStats:
     )
 
 
+class Maintenance:
+    """Keeps the tables of a library small and quick.
+
+    Args:
+        tables: the library's tables. state: takes the writer lock.
+        index_from: rows of a vector table from which on it is indexed; smaller ones are scanned.
+    """
+
+    def __init__(self, tables: Tables, state: LibraryState, index_from: int) -> None:
+        self._tables, self._state, self._index_from = tables, state, index_from
+
+    def optimize(self, *, thorough: bool = True) -> None:
+        """Compact the tables, rebuild their indexes, drop old versions, and purge deleted rows.
+
+        Args:
+            thorough: False leaves alone what is in good shape, so that it costs little after each ingest.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing; the rows are what they were.
+        """
+        with self._state.writing():
+            for name in self._tables.names():
+                self.optimize_table(name, thorough=thorough)
+
+    def optimize_table(self, name: str, *, thorough: bool) -> None:
+        """``optimize`` for one table; the caller holds the writer lock."""
+        # A file of which all rows are deleted is gone from the newest version, not from the disk.
+        purge = name in self._tables.deleted_from
+        self._each(name, functools.partial(_Upkeep.after_run, thorough=thorough, purge=purge))
+        self._tables.deleted_from.discard(name)
+
+    def optimize_meanwhile(self) -> None:
+        """Index tables that have grown, and compact those in too many parts, during a run.
+
+        Cheap enough to call after each commit.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing; the rows are what they were.
+        """
+        with self._state.writing():
+            for name in self._tables.names():
+                self._each(name, _Upkeep.during_run)
+
+    def rebuild_indexes(self) -> None:
+        """Build the indexes of all tables anew from their rows, whatever state they are in.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self._state.writing():
+            for name in self._tables.names():
+                self._each(name, _Upkeep.rebuild_indexes, "indexing")
+                self._tables.forget(name)  # what the handle read of the indexes before
+
+    def needs_optimizing(self) -> bool:
+        """Return whether ``optimize(thorough=False)`` has something to do: an interrupted run leaves it behind.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        for name in self._tables.names():
+            with translated(f"{self._tables.folder}: reading {name}"):
+                upkeep = self._upkeep(name)
+                if upkeep is not None and upkeep.is_due:
+                    return True
+        return False
+
+    def stats(self) -> dict[str, TableStats]:
+        """Return how each table lies on disk, by its name.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        stats = {}
+        for name in self._tables.names():
+            ask = functools.partial(table_stats, folder=self._tables.path(name))
+            if (of_table := self._tables.read(name, ask, None)) is not None:
+                stats[name] = of_table
+        return stats
+
+    def _each(self, name: str, act: Callable[[_Upkeep], None], doing: str = "compacting") -> None:
+        with translated(f"{self._tables.folder}: {doing} {name}"):
+            upkeep = self._upkeep(name)
+            if upkeep is not None:
+                self._tables.retried(lambda: act(upkeep))
+                self._tables.secure(name)
+
+    def _upkeep(self, name: str) -> _Upkeep | None:
+        table = self._tables.table(name)
+        if table is None:
+            return None
+        return _Upkeep(table, self._tables.path(name), self._tables.durable, self._index_from)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Upkeep:
+class _Upkeep:
     """Keeps one table small and quick. Only the holder of the writer lock may do this.
 
     Attributes:
@@ -107,7 +205,7 @@ class Upkeep:
         self._keep_indexes(anew=thorough)
         if has_words:
             keep_words(self.table)
-        if thorough or purge or shape_of(self.table, self.folder).is_compaction_due:
+        if thorough or purge or table_stats(self.table, self.folder).is_compaction_due:
             has_words_of_deleted = has_words and _has_deleted(self.folder)
             self._compact()
             if _has_deleted(self.folder):
@@ -129,7 +227,7 @@ class Upkeep:
     def during_run(self) -> None:
         """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
         self._keep_indexes(during_run=True)
-        if shape_of(self.table, self.folder).is_compaction_due_meanwhile:
+        if table_stats(self.table, self.folder).is_compaction_due_meanwhile:
             self._compact()
 
     @property
@@ -137,7 +235,7 @@ class Upkeep:
         """Whether ``after_run`` has something to do."""
         has_vectors = VECTORS in self.table.schema.names
         is_index_due = has_vectors and index_due(self.table, self.index_from) is not None
-        return is_index_due or shape_of(self.table, self.folder).is_compaction_due
+        return is_index_due or table_stats(self.table, self.folder).is_compaction_due
 
     def _keep_indexes(self, *, anew: bool = False, during_run: bool = False) -> None:
         names, has_changed = self.table.schema.names, False
@@ -178,28 +276,11 @@ class Upkeep:
         """
         key, other = self.table.schema.names[:2]
         first = self.table.search().select([key]).limit(1).to_arrow()[key].to_pylist()
-        for where in (_is(key, first[0]) if first else None, None):
+        for where in (equals(key, first[0]) if first else None, None):
             self.table.update(where=where, values_sql={other: other})
             self._compact()
             if not _has_deleted(self.folder):
                 return
-
-
-def manifests(folder: Path) -> list[Path]:
-    """The manifests of a table's versions."""
-    return [path for path in (folder / "_versions").glob("*.manifest") if path.stem.isdecimal()]
-
-
-def manifest_of(folder: Path, version: int) -> Path | None:
-    """The manifest of a version, by either of the names that lance gives them; None where there is none."""
-    names = (f"{2**64 - 1 - version:020d}.manifest", f"{version}.manifest")
-    return next((path for name in names if (path := folder / "_versions" / name).exists()), None)
-
-
-def _is(column: str, value: str) -> Any:  # noqa: ANN401 - lancedb is not typed
-    from lancedb.expr import col, lit
-
-    return col(column) == lit(value)
 
 
 def _has_deleted(folder: Path) -> bool:

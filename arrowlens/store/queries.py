@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
-from arrowlens.store.bulk_read import VectorScanner
 from arrowlens.store.captions import CAPTION_COLUMNS, Caption
 from arrowlens.store.facets import FACET_COLUMNS, Facets, facets_of
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import FOUND, find
-from arrowlens.store.index import IndexState, index_state, nearest
+from arrowlens.store.index import nearest
+from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, is_live
 from arrowlens.store.schema import (
     INDEXED,
@@ -32,9 +32,11 @@ from arrowlens.store.schema import (
     vector_table_name,
 )
 from arrowlens.store.selection import KEYS, FetchPlan, Selection, select
-from arrowlens.store.settings import ModelRecord, relative_path, relative_to
+from arrowlens.store.settings import relative_path, relative_to
+from arrowlens.store.state import LibraryState
 from arrowlens.store.statistics import Statistics, collect
-from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
+from arrowlens.store.tables import Tables
+from arrowlens.store.vectors import checked_query
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -43,8 +45,11 @@ _ATTEMPTS = 20  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
 
-class LibraryReader(VectorScanner):
+class Queries:
     """Everything that needs no lock. Each answer is of the newest version, whoever wrote it."""
+
+    def __init__(self, tables: Tables, state: LibraryState, vectors: ModelTables) -> None:
+        self._tables, self._state, self._vectors = tables, state, vectors
 
     def search(
         self,
@@ -78,38 +83,38 @@ class LibraryReader(VectorScanner):
         """
         if k < 1:
             raise InputError(f"k is {k}; it is the number of results, from 1 on")
-        record = self.settings.record_of(role, digest)
+        record = self._vectors.model_with(role, digest)
         if record is None or (among is not None and not among):
             return RESULT_SCHEMA.empty_table()
         query = checked_query(query, record.dimension)
-        name, source = self._vector_table(role, record), source_column(role)
+        name, source = self._vectors.name(role, record), source_column(role)
         columns = [source, "content_hash", "modality", "start", "end", "embedding"]
-        aim = FetchPlan.at(source, k, among)
+        plan = FetchPlan.at(source, k, among)
         empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
         empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
         def nearest_rows(limit: int, where: Expr | None) -> pa.Table:
-            past_index = exact or aim.exact
+            past_index = exact or plan.exact
             rows = self._tables.read(
                 name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
             )
             return rows.rename_columns({source: "media_id"})
 
         def fetch(limit: int) -> pa.Table:
-            rows = nearest_rows(limit, aim.where)
+            rows = nearest_rows(limit, plan.where)
             # Mostly a table holds one kind of files only, and a condition that all rows satisfy costs a scan.
             if modality is None or not pc.any(pc.not_equal(rows["modality"], modality)).as_py():
                 return rows
-            return nearest_rows(limit, aim.kept_to(modality).where)
+            return nearest_rows(limit, plan.kept_to(modality).where)
 
         for _ in range(_ATTEMPTS):
             # Vectors and media are read one after the other: a commit in between could hide a file that is there.
             version = self._tables.version(MEDIA_TABLE)
             alive = self._alive if among is None else among.holds
-            best = best_files(fetch, alive, query, k, aim.limit, few_alive=among is not None)
+            best = best_files(fetch, alive, query, k, plan.limit, few_alive=among is not None)
             if among is not None or self._tables.version(MEDIA_TABLE) == version:
                 break
-        self.settings.record_of(role, digest)  # another model may serve by now, and these vectors be deleted
+        self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
         return best
 
     def n_vectors(self, role: str, digest: str) -> int:
@@ -156,7 +161,7 @@ class LibraryReader(VectorScanner):
             StorageError: the database refused.
         """
         tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
-        return hashlib.sha256(repr((self.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return hashlib.sha256(repr((self._state.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def is_current(self, selection: Selection) -> bool:
         """Whether nobody has written media since files were selected."""
@@ -184,7 +189,7 @@ class LibraryReader(VectorScanner):
     def media_by_path(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
         """The row of one file by its absolute path, as ``media`` gives it; None when the library does not know it."""
         text = os.fsdecode(path)
-        root = self.settings.root_of(text)
+        root = self._state.settings.root_of(text)
         relative = root.relative(text) if root is not None else None
         if root is None or relative is None:
             return None
@@ -220,49 +225,6 @@ class LibraryReader(VectorScanner):
         rows = self._tables.rows_with(THUMBNAIL_TABLE, "content_hash", content_hashes, schema.names, schema)
         return dict(zip(rows["content_hash"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
 
-    def vectors(self, role: str, digest: str, content_hash: str) -> np.ndarray:
-        """Vectors of a content, (n_windows, d) float32 in the order of their starts; n is 0 for an unknown content."""
-        record = self.settings.record_of(role, digest)
-        rows = self._vector_rows(role, record, [content_hash]).get(content_hash, []) if record is not None else []
-        self.settings.record_of(role, digest)  # as in ``search``
-        if not rows:
-            return np.empty((0, record.dimension if record else 0), dtype=np.float32)
-        return np.stack([row.embedding for row in rows])
-
-    def vector_rows(self, role: str, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
-        """The stored vectors of contents, each as it lies at one of its places, in the order of windows.
-
-        Whether a ``media`` row vouches for them does not matter: a content's vectors are written all at once.
-        """
-        return self._vector_rows(role, self._model(role), content_hashes)
-
-    def _vector_rows(self, role: str, record: ModelRecord, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
-        schema, source = stored_embedding_schema(role, record.dimension), source_column(role)
-        name, hashes = self._vector_table(role, record), sorted(set(content_hashes))
-        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
-        table = self._tables.rows_with(name, "content_hash", hashes, columns, schema)
-        table = table.sort_by([("content_hash", "ascending"), (source, "ascending"), ("start", "ascending")])
-        matrix = embedding_matrix(table["embedding"])
-        found: dict[str, list[VectorRow]] = {}
-        for row, values in enumerate(table.drop_columns(["embedding"]).to_pylist()):
-            rows = found.setdefault(values["content_hash"], [])
-            if not rows or rows[0].media_id == values[source]:
-                place = {"media_id": values.pop(source), "embedding": matrix[row], "index": len(rows)}
-                rows.append(VectorRow(**values, **place))
-        return found
-
-    def has_vectors(self, role: str) -> bool:
-        """Whether anything was ever encoded by a role's model."""
-        record = self.models.get(role)
-        return record is not None and self._tables.version(self._vector_table(role, record)) > 0
-
-    def vector_ids(self, role: str) -> set[str]:
-        """Ids of all vectors of a role."""
-        record = self._model(role)
-        schema = stored_embedding_schema(role, record.dimension)
-        rows = self._tables.rows(self._vector_table(role, record), ["embedding_id"], schema)
-        return set(rows["embedding_id"].to_pylist())
-
     def captions(self) -> Iterator[Caption]:
         """What searchable files are said to show."""
         columns = ["media_id", "content_hash", "modality", "state", *CAPTION_COLUMNS]
@@ -270,14 +232,6 @@ class LibraryReader(VectorScanner):
         for row in rows.filter(pc.equal(rows["state"], INDEXED)).to_pylist():
             if (caption := Caption.of(row)) is not None:
                 yield caption
-
-    def vector_keys(self, role: str) -> set[tuple[str, str]]:
-        """(media_id, content_hash) of everything that has vectors of a role."""
-        record = self._model(role)
-        columns = [source_column(role), "content_hash"]
-        schema = stored_embedding_schema(role, record.dimension)
-        rows = self._tables.rows(self._vector_table(role, record), columns, schema)
-        return set(zip(rows[columns[0]].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
 
     def facets(self, among: Selection | None = None, chosen: Mapping[str, Selection] | None = None) -> Facets:
         """What searchable files, or some of them, can be filtered by, with counts.
@@ -321,26 +275,25 @@ class LibraryReader(VectorScanner):
         rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", [content_hash], schema.names, schema)
         return self._placed(rows.filter(pc.equal(rows["state"], INDEXED)))
 
+    def sample_media(self, n: int) -> list[dict[str, Any]]:
+        """Rows of ``n`` searchable files as ``media`` gives them, spread evenly over the ids.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        media = self.all_media(["media_id", "state"])
+        ids = media.filter(pc.equal(media["state"], INDEXED))["media_id"]
+        chosen = ids.take(pa.array(evenly_spaced(len(ids), n), pa.int64())).to_pylist()
+        rows: list[dict[str, Any]] = self.media(chosen).to_pylist()
+        return rows
+
     def statistics(self) -> Statistics:
         """Counts, bytes on disk and the state of the vector tables."""
-        return collect(self.all_media(["modality", "state", "reason", "trivial"]), self.path, self.index_states())
+        return collect(
+            self.all_media(["modality", "state", "reason", "trivial"]), self._state.path, self._vectors.index_states()
+        )
 
-    def index_states(self) -> dict[str, IndexState]:
-        """How each vector table of the library's models is stored, by role."""
-        states = {}
-        for role, record in self.models.items():
-            name = self._vector_table(role, record)
-            states[role] = self._tables.read(name, index_state, IndexState(n_rows=0, n_fragments=0))
-        return states
-
-    def _model(self, role: str) -> ModelRecord:
-        record = self.models.get(role)
-        if record is None:
-            held = ", ".join(self.models) or "none"
-            raise InputError(f"the library has no {role} model (it has {held}); open it with one")
-        return record
-
-    def _indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
+    def indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
         """``media_id, content_hash`` of what is searchable, of all media or of some."""
         columns, schema = ["media_id", "content_hash", "state"], media_schema()
         if media_ids is None or len(media_ids) > _MANY:
@@ -351,15 +304,20 @@ class LibraryReader(VectorScanner):
 
     def _alive(self, rows: pa.Table) -> np.ndarray:
         """Which of vector rows (media_id, content_hash) a ``media`` row vouches for."""
-        media = self._indexed(rows["media_id"].unique().to_pylist())
+        media = self.indexed(rows["media_id"].unique().to_pylist())
         return is_live(rows["media_id"], rows["content_hash"], media)
 
     def _placed(self, media: pa.Table) -> pa.Table:
         """``media`` rows ordered by id, with their absolute paths."""
         media = media.sort_by("media_id")
-        roots = {root.root_id: root for root in self.settings.roots}
+        roots = {root.root_id: root for root in self._state.settings.roots}
         places = [
             roots[root_id].absolute(path) if root_id in roots else relative_path(path)
             for root_id, path in zip(media["root_id"].to_pylist(), media["path_bytes"].to_pylist(), strict=True)
         ]
         return media.append_column("absolute_path", pa.array(places, pa.binary()))
+
+
+def evenly_spaced(n_there: int, n: int) -> list[int]:
+    """Return at most ``n`` of ``n_there`` positions, evenly spaced."""
+    return [int(position) for position in np.linspace(0, n_there - 1, min(n, n_there))] if n_there else []

@@ -146,20 +146,6 @@ class Settings:
         added = {role: record for role, record in models.items() if role not in self.models}
         return dataclasses.replace(self, models={**self.models, **added}) if added else self
 
-    def record_of(self, role: str, digest: str) -> ModelRecord | None:
-        """The model of a role, None when the library has none.
-
-        Raises:
-            ModelMismatchError: it is not the one with that digest.
-        """
-        record = self.models.get(role)
-        if record is not None and record.digest != digest:
-            raise ModelMismatchError(
-                f"the library holds {role} vectors of model {record.digest[:8]}, the query is of {digest[:8]}; "
-                "open it with the models it was made with, or change it with `arrowlens models use SET`"
-            )
-        return record
-
     def with_root(self, path: str) -> Settings:
         """The same with a root for the folder ``path``, unless one holds it already."""
         if any(root.relative(path) is not None for root in self.roots):

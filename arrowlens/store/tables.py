@@ -20,8 +20,6 @@ import pyarrow as pa
 from arrowlens.errors import StorageError
 from arrowlens.store.copies import COPIES, keep_copy, write_durably
 from arrowlens.store.fsync import Durable, sync_folder
-from arrowlens.store.index import MIN_ROWS
-from arrowlens.store.maintenance import TableStats, Upkeep, manifest_of, shape_of
 from arrowlens.store.schema import is_table_name
 from arrowlens.store.words import WORDS, keep_words
 
@@ -52,25 +50,23 @@ class Tables:
 
     Args:
         folder: of the database.
-        index_from: rows from which on a vector table is indexed.
     """
 
-    def __init__(self, folder: Path, index_from: int = MIN_ROWS) -> None:
-        self._index_from = index_from
-        self._folder = folder.absolute()  # lancedb resolves relative paths against a later working directory
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()  # lancedb resolves relative paths against a later working directory
         self._lock = threading.Lock()
         self._database: Any = None
         self._open: dict[str, LanceTable] = {}
-        self._durable = Durable()
-        self._deleted_from: set[str] = set()
+        self.durable = Durable()
+        self.deleted_from: set[str] = set()  # tables with deleted rows that are not purged yet
 
     def names(self) -> list[str]:
         """The tables there are, sorted; found by their folders, without importing lancedb."""
         try:
-            names = [path.name.removesuffix(".lance") for path in self._folder.glob("*.lance")]
+            names = [path.name.removesuffix(".lance") for path in self.folder.glob("*.lance")]
             return sorted(name for name in names if is_table_name(name) and self._exists(name))
         except OSError as error:
-            raise StorageError(f"{self._folder} cannot be read ({error.strerror}); check the permissions") from error
+            raise StorageError(f"{self.folder} cannot be read ({error.strerror}); check the permissions") from error
 
     def read(self, name: str, ask: Callable[[LanceTable], _T], empty: _T) -> _T:
         """What ``ask`` gets from a table, or ``empty`` when there is no such table.
@@ -81,7 +77,7 @@ class Tables:
             StorageError: the database refused.
         """
         for attempt in range(_READ_ATTEMPTS):
-            with translated(f"{self._folder}: reading {name}"):
+            with translated(f"{self.folder}: reading {name}"):
                 try:
                     table = self.table(name)
                     return empty if table is None else ask(table)
@@ -127,7 +123,7 @@ class Tables:
         """
         if rows.num_rows == 0:
             return
-        with translated(f"{self._folder}: writing {name}"):
+        with translated(f"{self.folder}: writing {name}"):
             table = self.table(name)
             if table is None:
                 table = self._create(name, rows.schema)
@@ -135,7 +131,7 @@ class Tables:
             # An index on the key brings back duplicates under concurrent merges; the scan costs nothing.
             merge = merge.use_index(False)
             self.retried(lambda: merge.execute(rows))
-            self._secure(name)
+            self.secure(name)
 
     def add_columns(self, name: str, schema: pa.Schema) -> None:
         """Give a table the columns of ``schema`` that it lacks, null in every row; a missing table stays missing.
@@ -143,7 +139,7 @@ class Tables:
         Raises:
             StorageError: the database refused.
         """
-        with translated(f"{self._folder}: upgrading {name}"):
+        with translated(f"{self.folder}: upgrading {name}"):
             table = self.table(name)
             if table is None:
                 return
@@ -151,7 +147,7 @@ class Tables:
             missing = [field for field in schema if field.name not in held]
             if missing:
                 self.retried(lambda: table.add_columns(missing))
-                self._secure(name)
+                self.secure(name)
 
     def delete(self, name: str, column: str, values: Sequence[str]) -> None:
         """Delete the rows whose ``column`` is among ``values``.
@@ -159,13 +155,13 @@ class Tables:
         Raises:
             StorageError: the database refused.
         """
-        with translated(f"{self._folder}: deleting from {name}"):
+        with translated(f"{self.folder}: deleting from {name}"):
             table = self.table(name)
             for part in _parts(values) if table is not None else ():
                 assert table is not None
-                self._deleted_from.add(name)
+                self.deleted_from.add(name)
                 self._delete_part(table, column, part)
-            self._secure(name)
+            self.secure(name)
 
     def drop(self, name: str) -> None:
         """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been cut off.
@@ -173,76 +169,17 @@ class Tables:
         Raises:
             StorageError: the disk refused.
         """
-        folder, doomed = self._path(name), self._folder / f"{name}.dropped"
-        with translated(f"{self._folder}: deleting {name}"):
+        folder, doomed = self.path(name), self.folder / f"{name}.dropped"
+        with translated(f"{self.folder}: deleting {name}"):
             for _ in range(2):  # first what an earlier drop left behind
                 if doomed.exists():
                     shutil.rmtree(doomed)
                 if folder.exists():
                     folder.rename(doomed)
-            self._durable.forget(folder)
+            self.durable.forget(folder)
             shutil.rmtree(self._copies(name), ignore_errors=True)
-            sync_folder(self._folder)
+            sync_folder(self.folder)
         self.forget(name)
-
-    def keep_in_shape(self, name: str, *, thorough: bool) -> None:
-        """Index, compact and purge a table, if there is cause or if ``thorough``.
-
-        Raises:
-            StorageError: the database refused; the rows are what they were.
-        """
-        with translated(f"{self._folder}: compacting {name}"):
-            upkeep = self._upkeep(name)
-            if upkeep is not None:
-                # A file of which all rows are deleted is gone from the newest version, not from the disk.
-                is_purge_due = name in self._deleted_from
-                self.retried(lambda: upkeep.after_run(thorough=thorough, purge=is_purge_due))
-                self._deleted_from.discard(name)
-                self._secure(name)
-
-    def rebuild_indexes(self, name: str) -> None:
-        """Build the indexes of a table anew from its rows.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        with translated(f"{self._folder}: indexing {name}"):
-            upkeep = self._upkeep(name)
-            if upkeep is not None:
-                self.retried(upkeep.rebuild_indexes)
-                self._secure(name)
-                self.forget(name)  # what it read of the indexes before
-
-    def keep_in_shape_meanwhile(self, name: str) -> None:
-        """Index and compact a table that has grown, or fallen into too many parts, during a run.
-
-        Raises:
-            StorageError: the database refused; the rows are what they were.
-        """
-        with translated(f"{self._folder}: compacting {name}"):
-            upkeep = self._upkeep(name)
-            if upkeep is not None:
-                self.retried(upkeep.during_run)
-                self._secure(name)
-
-    def shape(self, name: str) -> TableStats | None:
-        """How a table lies on disk, None for a missing one.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        folder = self._path(name)
-        return self.read(name, lambda table: shape_of(table, folder), None)
-
-    def is_out_of_shape(self, name: str) -> bool:
-        """Whether ``keep_in_shape`` has something to do.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        with translated(f"{self._folder}: reading {name}"):
-            upkeep = self._upkeep(name)
-            return upkeep is not None and upkeep.is_due
 
     def recover(self, name: str) -> bool:
         """Mend the newest version of a table if it cannot be read: from the copy of its manifest, or else take it back.
@@ -258,7 +195,7 @@ class Tables:
         except StorageError:
             if self._restore_manifest(name):
                 return True
-            manifests = sorted((self._path(name) / "_versions").glob("*.manifest"))  # lance counts them down
+            manifests = sorted((self.path(name) / "_versions").glob("*.manifest"))  # lance counts them down
             if len(manifests) < 2:
                 raise
             aside = manifests[0].with_suffix(".damaged")
@@ -274,10 +211,10 @@ class Tables:
             return True
         return False
 
-    def _secure(self, name: str) -> None:
+    def secure(self, name: str) -> None:
         """Wait until a table is on the disk; then keep a copy of its newest manifest."""
-        folder = self._path(name)
-        self._durable.sync(folder)
+        folder = self.path(name)
+        self.durable.sync(folder)
         table = self.table(name)
         newest = None if table is None else manifest_of(folder, int(table.version))
         if newest is not None:
@@ -288,12 +225,12 @@ class Tables:
 
         A copy of an earlier version is no use here: files of that version may have been pruned since.
         """
-        versions = self._path(name) / "_versions"
+        versions = self.path(name) / "_versions"
         newest = min(versions.glob("*.manifest"), default=None)
         kept = next(self._copies(name).glob("*.manifest"), None)
         if kept is None or (newest is not None and kept.name > newest.name):
             return False
-        with translated(f"{self._folder}: restoring {name}"):
+        with translated(f"{self.folder}: restoring {name}"):
             found = newest.read_bytes() if newest is not None and newest.name == kept.name else None
             if found == kept.read_bytes():
                 return False
@@ -311,8 +248,8 @@ class Tables:
             return True
 
     def _copies(self, name: str) -> Path:
-        self._path(name)  # checks the name
-        return self._folder / COPIES / name
+        self.path(name)  # checks the name
+        return self.folder / COPIES / name
 
     def table(self, name: str) -> LanceTable | None:
         """The handle of a table, None when there is no such table yet."""
@@ -346,16 +283,17 @@ class Tables:
 
     def _exists(self, name: str) -> bool:
         """Whether a table has been committed; one that is just being made, or was cut off while it was, has not."""
-        return next((self._path(name) / "_versions").glob("*.manifest"), None) is not None
+        return next((self.path(name) / "_versions").glob("*.manifest"), None) is not None
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Return the folder of a table.
+
+        Raises:
+            StorageError: it is not the name of a table.
+        """
         if not is_table_name(name):  # a name may come from a file: it must not lead out of the folder
-            raise StorageError(f"{self._folder}: {name!r:.80} is not a table; restore library.json from a backup")
-        return self._folder / f"{name}.lance"
-
-    def _upkeep(self, name: str) -> Upkeep | None:
-        table = self.table(name)
-        return None if table is None else Upkeep(table, self._path(name), self._durable, self._index_from)
+            raise StorageError(f"{self.folder}: {name!r:.80} is not a table; restore library.json from a backup")
+        return self.folder / f"{name}.lance"
 
     def _delete_part(self, table: LanceTable, column: str, part: Sequence[str]) -> None:
         self.retried(lambda: table.delete(is_among(column, part)))
@@ -374,7 +312,7 @@ class Tables:
                 os.environ.setdefault(variable, value)
             import lancedb
 
-            self._database = lancedb.connect(str(self._folder), read_consistency_interval=dt.timedelta(0))
+            self._database = lancedb.connect(str(self.folder), read_consistency_interval=dt.timedelta(0))
         return self._database
 
 
@@ -395,6 +333,17 @@ def equals(column: str, value: str) -> Expr:
     from lancedb.expr import col, lit
 
     return col(column) == lit(value)
+
+
+def manifests(folder: Path) -> list[Path]:
+    """The manifests of a table's versions."""
+    return [path for path in (folder / "_versions").glob("*.manifest") if path.stem.isdecimal()]
+
+
+def manifest_of(folder: Path, version: int) -> Path | None:
+    """The manifest of a version, by either of the names that lance gives them; None where there is none."""
+    names = (f"{2**64 - 1 - version:020d}.manifest", f"{version}.manifest")
+    return next((path for name in names if (path := folder / "_versions" / name).exists()), None)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from arrowlens.store import ModelRecord, MultimodalStorage, upkeep
+from arrowlens.store import ModelRecord, MultimodalStorage, maintenance
 from tests.store_process import DIGEST, D, thumbnail_of, vector_of
 from tests.store_process import commit as commit_files
 
@@ -75,12 +75,12 @@ def test_nothing_of_a_removed_file_is_left_when_its_versions_are_of_the_future(t
     storage.delete_media([NAME])
     assert traces(path) == []
     assert storage.search("clip", DIGEST, vector_of("7"), 1)["media_id"].to_pylist() == ["7"]
-    assert {shape.n_versions for shape in storage.shapes().values()} == {1}
+    assert {shape.n_versions for shape in storage.table_stats().values()} == {1}
 
 
 def test_nothing_of_a_removed_file_is_left_when_every_version_is_too_young_to_prune(tmp_path, monkeypatch):
     """The same as lance sees it: nothing is old enough."""
-    monkeypatch.setattr(upkeep, "_AT_ONCE", dt.timedelta(days=1000))
+    monkeypatch.setattr(maintenance, "_AT_ONCE", dt.timedelta(days=1000))
     fill(tmp_path / "l")
     assert traces(tmp_path / "l")
     storage = MultimodalStorage(tmp_path / "l", create=False)

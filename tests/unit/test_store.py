@@ -75,6 +75,31 @@ def index(storage, name, content, vectors, role="clip", modality="image"):
     return row["media_id"]
 
 
+def test_a_storage_that_is_building_knows_the_next_models_only(storage):
+    new, d_new = "d" * 64, 4
+    media_id = index(storage, "a.png", "content", [unit(1)])
+    storage.begin_change({"clip": ModelRecord(new, d_new)})
+    building, query = storage.building(), np.array([0, 1, 0, 0], np.float32)
+    assert building.search("clip", new, query, 1).num_rows == 0
+    building.upsert_vectors("clip", [VectorRow(media_id, "content", "image", query)])
+    assert building.search("clip", new, query, 1)["media_id"].to_pylist() == [media_id]
+    np.testing.assert_array_equal(building.vectors("clip", new, "content"), [query])
+    assert building.scan_vectors("clip", {media_id: "content"}).vectors.shape == (1, d_new)
+    assert building.index_states()["clip"].n_rows == 1
+    for ask in (lambda: building.search("clip", CLIP, unit(1), 1), lambda: building.vectors("clip", CLIP, "content")):
+        with pytest.raises(ModelMismatchError, match=r"dddddddd.*cccccccc"):
+            ask()
+    with pytest.raises(InputError, match="no audio model"):
+        building.upsert_vectors("audio", [VectorRow(media_id, "content", "image", query)])
+    # The storage that it came from goes on with the models in use.
+    np.testing.assert_array_equal(storage.vectors("clip", CLIP, "content"), [unit(1)])
+    with pytest.raises(ModelMismatchError):
+        storage.search("clip", new, query, 1)
+    storage.finish_change()
+    assert storage.search("clip", new, query, 1)["media_id"].to_pylist() == [media_id]
+    assert dict(building.models) == {}
+
+
 def found(storage, query, k=10, role="clip", modality=None):
     return storage.search(role, {"clip": CLIP, "audio": AUDIO}[role], query, k, modality)
 

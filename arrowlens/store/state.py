@@ -1,4 +1,4 @@
-"""A library's folder: found, made or refused; its settings and its writer lock."""
+"""The settings of a library as they are on disk now, and every change to them under the writer lock."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
-from arrowlens.store.index import MIN_ROWS
 from arrowlens.store.lock import LOCK_NAME, WriterLock
 from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION, media_schema
 from arrowlens.store.settings import (
@@ -46,38 +43,31 @@ def restored(path: str | os.PathLike[str]) -> bool:
     raise LibraryNotFoundError(f"no library at {folder}; `arrowlens ingest FOLDER` makes one")
 
 
-class OpenLibrary:
-    """What reading and writing a library have in common. Safe to share between threads; a context manager."""
+class LibraryState:
+    """The settings of one library, shared by the parts of its storage. Safe to share between threads.
 
-    def __init__(
-        self, storage_path: str | os.PathLike[str], create: bool = True, *, index_from: int = MIN_ROWS
-    ) -> None:
-        self.path = Path(storage_path).expanduser().absolute()
-        settings = read_settings(self.path)
+    Args:
+        path: the library's folder, absolute.
+        tables: the library's tables, for upgrades and for dropping tables of earlier models.
+        create: make a library where there is none.
+
+    Raises:
+        LibraryNotFoundError, LibraryVersionError, StorageError: as ``MultimodalStorage``.
+    """
+
+    def __init__(self, path: Path, tables: Tables, create: bool) -> None:
+        self.path = path
+        settings = read_settings(path)
         if settings is None and not create:
-            raise LibraryNotFoundError(f"no library at {self.path}; `arrowlens ingest FOLDER` makes one")
-        self._lock = WriterLock(self.path)
-        self.index_from = index_from
-        self._tables = Tables(self.path, index_from)
-        self._checked: dict[str, dict[str, str]] = {}  # what vector tables say of themselves
+            raise LibraryNotFoundError(f"no library at {path}; `arrowlens ingest FOLDER` makes one")
+        self._lock = WriterLock(path)
+        self._tables = tables
         self._settings = settings or self._created()
         self._settings_stamp = self._stamp()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the tables; using the storage again opens them again."""
-        self._tables.close()
-
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """``with storage.writing():`` makes this thread the one writer, who first upgrades a library of an old layout.
+        """Make this thread the one writer for a block; a library of an earlier layout is upgraded first.
 
         Raises:
             LibraryBusyError: another thread or process holds it. StorageError: the disk or the database refused.
@@ -114,7 +104,7 @@ class OpenLibrary:
         """
         if self.settings.with_models(models) != self.settings:
             with self.writing():
-                self._save(self.settings.with_models(models))
+                self.save(self.settings.with_models(models))
 
     def add_root(self, folder: str | os.PathLike[str]) -> Root:
         """The root that holds an absolute folder; a new one unless a registered one contains it.
@@ -126,7 +116,7 @@ class OpenLibrary:
         if not os.path.isabs(path):  # noqa: PTH117 - a name that is not UTF-8 is no use to pathlib
             raise InputError(f"{path} is not an absolute path")
         with self.writing():
-            self._save(self.settings.with_root(path))
+            self.save(self.settings.with_root(path))
         root = self.settings.root_of(path)
         assert root is not None
         return root
@@ -139,7 +129,7 @@ class OpenLibrary:
         """
         with self.writing():
             mounts = tuple(sorted({*self.settings.mounts, *paths}))
-            self._save(dataclasses.replace(self.settings, mounts=mounts))
+            self.save(dataclasses.replace(self.settings, mounts=mounts))
 
     def forget_mounts(self, paths: Iterable[str]) -> None:
         """Forget places where disks were mounted: what lies there belongs to the folder around.
@@ -149,7 +139,7 @@ class OpenLibrary:
         """
         with self.writing():
             mounts = tuple(sorted({*self.settings.mounts} - {*paths}))
-            self._save(dataclasses.replace(self.settings, mounts=mounts))
+            self.save(dataclasses.replace(self.settings, mounts=mounts))
 
     def forget_roots(self, kept: Set[str]) -> None:
         """Forget the roots that are not among ``kept`` (ids), and mounted disks that no other root has to do with.
@@ -164,7 +154,41 @@ class OpenLibrary:
                 for mount in self.settings.mounts
                 if any(relative_to(mount, root.path) is not None or root.relative(mount) is not None for root in roots)
             )
-            self._save(dataclasses.replace(self.settings, roots=roots, mounts=mounts))
+            self.save(dataclasses.replace(self.settings, roots=roots, mounts=mounts))
+
+    def begin_change(self, models: Mapping[str, ModelRecord]) -> None:
+        """Start a migration to these models. Vectors of an interrupted migration to them are reused.
+
+        An empty mapping gives up a migration. Tables of other next models are dropped.
+
+        Raises:
+            ModelMismatchError: two models cannot be told apart. LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            self.save(self.settings.changing_to(models))
+            self.drop_retired()
+
+    def finish_change(self) -> None:
+        """Put the next models in use, for every reader at once; then drop the tables of the earlier ones.
+
+        Raises:
+            LibraryBusyError, StorageError: as for writing.
+        """
+        with self.writing():
+            assert self.settings.next_models, "nothing was begun"
+            self.save(self.settings.changed())
+            self.drop_retired()
+
+    def drop_retired(self) -> None:
+        """Drop the tables of earlier models, also those whose drop was interrupted; the caller holds the writer lock.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        if self.settings.retired:
+            for name in self.settings.retired:
+                self._tables.drop(name)
+            self.save(self.settings.without_retired())
 
     def _created(self) -> Settings:
         """Make a library in a folder that is missing or empty; a killed attempt does not stand in the way."""
@@ -182,9 +206,14 @@ class OpenLibrary:
         """From version 1 or 2: columns of ``media``. The settings come last: what is cut off is done again."""
         self._tables.recover(MEDIA_TABLE)
         self._tables.add_columns(MEDIA_TABLE, media_schema())
-        self._save(dataclasses.replace(self.settings, schema_version=SCHEMA_VERSION))
+        self.save(dataclasses.replace(self.settings, schema_version=SCHEMA_VERSION))
 
-    def _save(self, settings: Settings) -> None:
+    def save(self, settings: Settings) -> None:
+        """Replace the settings; the caller holds the writer lock.
+
+        Raises:
+            StorageError: the disk refused.
+        """
         if settings != self.settings:
             write_settings(self.path, settings)
             self._settings, self._settings_stamp = settings, self._stamp()
