@@ -11,13 +11,12 @@ import dataclasses
 import datetime as dt
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arrowlens.store.fsync import Durable
 from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookup
+from arrowlens.store.location import Location
 from arrowlens.store.state import LibraryState
-from arrowlens.store.tables import Tables, equals, manifest_of, manifests, translated
+from arrowlens.store.tables import Tables, equals, translated
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -70,20 +69,22 @@ class TableStats:
         return self.n_fragments > limit
 
 
-def table_stats(table: LanceTable, folder: Path) -> TableStats:
-    """How the table in ``folder`` lies there."""
+def table_stats(table: LanceTable, location: Location, name: str) -> TableStats:
+    """How the table of this name lies at a location."""
     stats: Any = table.stats()  # a dict, whatever lancedb's annotation says
     fragments = stats["fragment_stats"]
     needed = stats["total_bytes"]
-    on_disk = sum(_n_bytes(folder / part) for part in ("data", "_versions", "_transactions", "_deletions"))
+    parts = [location.sizes(f"{location.folder(name)}/{part}") for part in ("data", "_versions", "_transactions")]
+    deletions = _deletions(location, name)
+    on_disk = sum(sum(sizes.values()) for sizes in (*parts, deletions))
     return TableStats(
         n_rows=stats["num_rows"],
         n_fragments=fragments["num_fragments"],
         n_largest=fragments["lengths"]["max"],
         n_wasted=max(0, on_disk - needed),
         n_needed=needed,
-        has_deleted=_has_deleted(folder),
-        n_versions=len(manifests(folder)),
+        has_deleted=bool(deletions),
+        n_versions=len(_versions(location, name)),
     )
 
 
@@ -148,7 +149,7 @@ class Maintenance:
             StorageError: the database refused.
         """
         for name in self._tables.names():
-            with translated(f"{self._tables.folder}: reading {name}"):
+            with translated(f"{self._tables.location.uri}: reading {name}"):
                 upkeep = self._upkeep(name)
                 if upkeep is not None and upkeep.is_due:
                     return True
@@ -162,13 +163,13 @@ class Maintenance:
         """
         stats = {}
         for name in self._tables.names():
-            ask = functools.partial(table_stats, folder=self._tables.path(name))
+            ask = functools.partial(table_stats, location=self._tables.location, name=name)
             if (of_table := self._tables.read(name, ask, None)) is not None:
                 stats[name] = of_table
         return stats
 
     def _each(self, name: str, act: Callable[[_Upkeep], None], doing: str = "compacting") -> None:
-        with translated(f"{self._tables.folder}: {doing} {name}"):
+        with translated(f"{self._tables.location.uri}: {doing} {name}"):
             upkeep = self._upkeep(name)
             if upkeep is not None:
                 self._tables.retried(lambda: act(upkeep))
@@ -176,9 +177,7 @@ class Maintenance:
 
     def _upkeep(self, name: str) -> _Upkeep | None:
         table = self._tables.table(name)
-        if table is None:
-            return None
-        return _Upkeep(table, self._tables.path(name), self._tables.durable, self._index_from)
+        return None if table is None else _Upkeep(table, name, self._tables, self._index_from)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -186,13 +185,13 @@ class _Upkeep:
     """Keeps one table small and quick. Only the holder of the writer lock may do this.
 
     Attributes:
-        table: the table. folder: where it lies. durable: makes what is written safe.
+        table: the table. name: its name. tables: all tables of the library.
         index_from: rows from which on vectors are indexed.
     """
 
     table: LanceTable
-    folder: Path
-    durable: Durable
+    name: str
+    tables: Tables
     index_from: int
 
     def after_run(self, *, thorough: bool, purge: bool = False) -> None:
@@ -205,10 +204,10 @@ class _Upkeep:
         self._keep_indexes(anew=thorough)
         if has_words:
             keep_words(self.table)
-        if thorough or purge or table_stats(self.table, self.folder).is_compaction_due:
-            has_words_of_deleted = has_words and _has_deleted(self.folder)
+        if thorough or purge or self._stats().is_compaction_due:
+            has_words_of_deleted = has_words and self._has_deleted()
             self._compact()
-            if _has_deleted(self.folder):
+            if self._has_deleted():
                 self._purge()
                 self._keep_indexes()
             if has_words_of_deleted:
@@ -227,7 +226,7 @@ class _Upkeep:
     def during_run(self) -> None:
         """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
         self._keep_indexes(during_run=True)
-        if table_stats(self.table, self.folder).is_compaction_due_meanwhile:
+        if self._stats().is_compaction_due_meanwhile:
             self._compact()
 
     @property
@@ -235,7 +234,7 @@ class _Upkeep:
         """Whether ``after_run`` has something to do."""
         has_vectors = VECTORS in self.table.schema.names
         is_index_due = has_vectors and index_due(self.table, self.index_from) is not None
-        return is_index_due or table_stats(self.table, self.folder).is_compaction_due
+        return is_index_due or self._stats().is_compaction_due
 
     def _keep_indexes(self, *, anew: bool = False, during_run: bool = False) -> None:
         names, has_changed = self.table.schema.names, False
@@ -244,7 +243,7 @@ class _Upkeep:
         if WORDS in names:  # of media, whose rows every result is looked up in
             has_changed = keep_lookup(self.table, names[0], self.index_from)
         if has_changed:
-            self.durable.sync(self.folder)
+            self.tables.location.sync(self.name)
 
     def _compact(self) -> None:
         """Join fragments, extend indexes, drop every version but the newest.
@@ -253,7 +252,7 @@ class _Upkeep:
         power.
         """
         self.table.optimize(cleanup_older_than=_FOR_EVER)
-        self.durable.sync(self.folder)
+        self.tables.location.sync(self.name)
         self._forget_versions()
         self.table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
 
@@ -263,10 +262,10 @@ class _Upkeep:
         Lance prunes versions by their age, and would keep those that were written while the clock was ahead. Files of
         no version it deletes whatever their age.
         """
-        newest = manifest_of(self.folder, int(self.table.version))
-        for manifest in manifests(self.folder) if newest is not None else ():
+        newest = self.tables.manifest(self.name)
+        for manifest in _versions(self.tables.location, self.name) if newest is not None else ():
             if manifest != newest:
-                manifest.unlink()
+                self.tables.location.remove(manifest)
 
     def _purge(self) -> None:
         """Compact a table that lance leaves alone since few of its rows are deleted.
@@ -279,17 +278,21 @@ class _Upkeep:
         for where in (equals(key, first[0]) if first else None, None):
             self.table.update(where=where, values_sql={other: other})
             self._compact()
-            if not _has_deleted(self.folder):
+            if not self._has_deleted():
                 return
 
+    def _stats(self) -> TableStats:
+        return table_stats(self.table, self.tables.location, self.name)
 
-def _has_deleted(folder: Path) -> bool:
-    """Whether versions on disk note deleted rows; those of pruned versions are gone."""
-    return next((folder / "_deletions").glob("*"), None) is not None
+    def _has_deleted(self) -> bool:
+        return bool(_deletions(self.tables.location, self.name))
 
 
-def _n_bytes(folder: Path) -> int:
-    try:
-        return sum(path.stat().st_size for path in folder.iterdir())
-    except FileNotFoundError:
-        return 0
+def _versions(location: Location, table: str) -> list[str]:
+    """The manifests of a table's versions; lance may have others."""
+    return [name for name in location.manifests(table) if name.rpartition("/")[2].removesuffix(".manifest").isdecimal()]
+
+
+def _deletions(location: Location, table: str) -> dict[str, int]:
+    """The files of versions on disk that note deleted rows; those of pruned versions are gone."""
+    return location.sizes(f"{location.folder(table)}/_deletions")

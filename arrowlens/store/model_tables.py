@@ -100,8 +100,8 @@ class ModelTables:
             told = held.get(f"{_PREFIX}{key}".encode())
             if told is not None and told.decode() != value:
                 raise ModelMismatchError(
-                    f"{self._state.path}: the table {name} holds vectors of {key} {told.decode()[:16]}, the library "
-                    f"says {value[:16]}; restore library.json, or index into a new library"
+                    f"{self._state.location.uri}: the table {name} holds vectors of {key} {told.decode()[:16]}, the "
+                    f"library says {value[:16]}; restore library.json, or index into a new library"
                 )
         self._checked[name] = origin
         return name

@@ -289,9 +289,8 @@ class Queries:
 
     def statistics(self) -> Statistics:
         """Counts, bytes on disk and the state of the vector tables."""
-        return collect(
-            self.all_media(["modality", "state", "reason", "trivial"]), self._state.path, self._vectors.index_states()
-        )
+        media = self.all_media(["modality", "state", "reason", "trivial"])
+        return collect(media, sum(self._state.location.sizes().values()), self._vectors.index_states())
 
     def indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
         """``media_id, content_hash`` of what is searchable, of all media or of some."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
-from arrowlens.store.copies import COPIES, keep_copy
-from arrowlens.store.fsync import sync_folder
+from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
+from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.schema import (
     ROLES,
     SCHEMA_VERSION,
@@ -22,8 +22,6 @@ from arrowlens.store.schema import (
     vector_table_name,
 )
 
-SETTINGS_NAME = "library.json"
-_PARTIAL = ".partial"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _LARGEST = 10**6  # of any number in it
 DEFAULT_WINDOW_S = 10.0
@@ -177,27 +175,81 @@ def relative_to(folder: str, path: str) -> bytes | None:
     return os.fsencode(path[len(base) :]) if path.startswith(base) else None
 
 
-def read_settings(folder: Path) -> Settings | None:
-    """The settings of the library in ``folder``, None where there are none.
+def read_settings(location: Location) -> tuple[Settings, str] | None:
+    """Return the settings of a library and the tag of their file, None where there are none.
 
     Raises:
-        LibraryVersionError: a newer Arrowlens wrote them. StorageError: unreadable or damaged.
+        LibraryVersionError: a newer Arrowlens wrote them. StorageError: they are unreadable, damaged or lost.
     """
-    path = folder / SETTINGS_NAME
+    path = location.path / SETTINGS_NAME
     try:
-        return _parsed(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if copy_of_settings(folder).is_file():
-            raise StorageError(f"{path} is lost; {_way_back(folder)}") from error
-        return None
+        stored = location.read(SETTINGS_NAME)
+        if stored is not None:
+            return _parsed(path, stored[0]), stored[1]
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}); check the permissions") from error
     except _MALFORMED as error:
-        raise StorageError(f"{path} is damaged ({error}); {_way_back(folder)}") from error
+        raise StorageError(f"{path} is damaged ({error}); {_way_back(location)}") from error
+    if location.tag(_COPY) is not None:
+        raise StorageError(f"{path} is lost; {_way_back(location)}")
+    return None
 
 
-def _parsed(path: Path) -> Settings:
-    values = json.loads(path.read_text(encoding="ascii"))
+def write_settings(location: Location, settings: Settings, expected_tag: str | None) -> str | None:
+    """Replace the settings, and their copy, in one step each; return the new tag. The caller holds the writer lock.
+
+    Raises:
+        LibraryBusyError: the settings are not those with the expected tag. StorageError: the disk refused.
+    """
+    content = json.dumps(dataclasses.asdict(settings), indent=1)  # ASCII: surrogates of odd names come back
+    try:
+        tag = location.replace(SETTINGS_NAME, content.encode("ascii"), expected_tag)
+        location.keep_copy(SETTINGS_NAME)
+    except OSError as error:
+        path = location.path / SETTINGS_NAME
+        raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
+    return tag
+
+
+def has_copy(location: Location) -> bool:
+    """Return whether there is a copy of a library's settings; earlier versions of Arrowlens kept none."""
+    return location.tag(_COPY) is not None
+
+
+def restore_settings(location: Location) -> bool:
+    """Replace settings that are lost or damaged by their copy; return whether that was needed.
+
+    Raises:
+        LibraryVersionError: a newer Arrowlens wrote them. StorageError: the copy is damaged, too; the disk refused.
+    """
+    try:
+        read_settings(location)
+    except StorageError:
+        kept = location.read(_COPY)
+        try:
+            settings = None if kept is None else _parsed(location.path / _COPY, kept[0])
+        except _MALFORMED:
+            settings = None
+        if settings is None:
+            raise
+        write_settings(location, settings, location.tag(SETTINGS_NAME))
+        return True
+    return False
+
+
+def _way_back(location: Location) -> str:
+    try:
+        kept = location.read(_COPY)
+        if kept is not None:
+            _parsed(location.path / _COPY, kept[0])
+            return f"`arrowlens doctor --repair --library {location.path}` restores it from its copy"
+    except (OSError, *_MALFORMED):
+        pass
+    return "restore it from a backup"
+
+
+def _parsed(path: Path, content: bytes) -> Settings:
+    values = json.loads(content.decode("ascii"))
     version = int(values["schema_version"])
     if version > SCHEMA_VERSION:
         raise LibraryVersionError(
@@ -205,62 +257,6 @@ def _parsed(path: Path) -> Settings:
             "update with pip install --upgrade arrowlens"
         )
     return _from_json(values)
-
-
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Replace the settings in one step; what is cut off leaves the earlier ones.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    path = folder / SETTINGS_NAME
-    partial = folder / (SETTINGS_NAME + _PARTIAL)  # one writer at a time: the name needs nothing random
-    try:
-        with partial.open("w", encoding="ascii") as file:
-            json.dump(dataclasses.asdict(settings), file, indent=1)  # ASCII: surrogates of odd names come back
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(folder)
-        keep_copy(path, copy_of_settings(folder))
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
-
-
-def copy_of_settings(folder: Path) -> Path:
-    """Where the copy of a library's settings lies."""
-    return folder / COPIES / SETTINGS_NAME
-
-
-def restore_settings(folder: Path) -> bool:
-    """Put the copy of the settings in the place of settings that are lost or damaged; says whether it did so.
-
-    Raises:
-        LibraryVersionError: a newer Arrowlens wrote them. StorageError: the copy is damaged, too; the disk refused.
-    """
-    kept = copy_of_settings(folder)
-    try:
-        read_settings(folder)
-    except StorageError:
-        settings = _parsed(kept) if kept.is_file() else None
-        if settings is None:
-            raise
-        write_settings(folder, settings)
-        return True
-    return False
-
-
-def _way_back(folder: Path) -> str:
-    try:
-        _parsed(copy_of_settings(folder))
-    except (OSError, *_MALFORMED):
-        return "restore it from a backup"
-    return f"`arrowlens doctor --repair --library {folder}` restores it from its copy"
-
-
-def is_settings_file(name: str) -> bool:
-    """Whether ``name`` is a settings file, complete or cut off."""
-    return name in (SETTINGS_NAME, SETTINGS_NAME + _PARTIAL, COPIES)
 
 
 def _from_json(values: dict[str, Any]) -> Settings:

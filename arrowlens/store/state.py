@@ -6,18 +6,15 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from pathlib import Path
 
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
-from arrowlens.store.lock import LOCK_NAME, WriterLock
+from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION, media_schema
 from arrowlens.store.settings import (
-    SETTINGS_NAME,
     ModelRecord,
     Root,
     Settings,
-    copy_of_settings,
-    is_settings_file,
+    has_copy,
     read_settings,
     relative_to,
     restore_settings,
@@ -33,21 +30,21 @@ def restored(path: str | os.PathLike[str]) -> bool:
         LibraryNotFoundError: no library there. LibraryBusyError: somebody writes to it.
         StorageError: there is no copy, or the disk refused.
     """
-    folder = Path(path).expanduser().absolute()
+    location = Location(path)
     try:
-        if read_settings(folder) is not None:
+        if read_settings(location) is not None:
             return False
     except StorageError:
-        with WriterLock(folder)():
-            return restore_settings(folder)
-    raise LibraryNotFoundError(f"no library at {folder}; `arrowlens ingest FOLDER` makes one")
+        with location.writer():
+            return restore_settings(location)
+    raise LibraryNotFoundError(f"no library at {location.path}; `arrowlens ingest FOLDER` makes one")
 
 
 class LibraryState:
     """The settings of one library, shared by the parts of its storage. Safe to share between threads.
 
     Args:
-        path: the library's folder, absolute.
+        location: where the library lies.
         tables: the library's tables, for upgrades and for dropping tables of earlier models.
         create: make a library where there is none.
 
@@ -55,15 +52,12 @@ class LibraryState:
         LibraryNotFoundError, LibraryVersionError, StorageError: as ``MultimodalStorage``.
     """
 
-    def __init__(self, path: Path, tables: Tables, create: bool) -> None:
-        self.path = path
-        settings = read_settings(path)
-        if settings is None and not create:
-            raise LibraryNotFoundError(f"no library at {path}; `arrowlens ingest FOLDER` makes one")
-        self._lock = WriterLock(path)
-        self._tables = tables
-        self._settings = settings or self._created()
-        self._settings_stamp = self._stamp()
+    def __init__(self, location: Location, tables: Tables, create: bool) -> None:
+        self.location, self._tables = location, tables
+        stored = read_settings(location)
+        if stored is None and not create:
+            raise LibraryNotFoundError(f"no library at {location.path}; `arrowlens ingest FOLDER` makes one")
+        self._settings, self._tag = stored or self._created()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -72,11 +66,11 @@ class LibraryState:
         Raises:
             LibraryBusyError: another thread or process holds it. StorageError: the disk or the database refused.
         """
-        with self._lock():
+        with self.location.writer():
             if self.settings.schema_version < SCHEMA_VERSION:
                 self._upgrade()
-            if not copy_of_settings(self.path).exists():  # of a library that an earlier Arrowlens made
-                write_settings(self.path, self.settings)
+            if not has_copy(self.location):
+                self._tag = write_settings(self.location, self.settings, self._tag)
             yield
 
     @property
@@ -86,14 +80,13 @@ class LibraryState:
         Raises:
             LibraryVersionError, StorageError: another process has replaced or damaged them.
         """
-        stamp = self._stamp()
-        if stamp != self._settings_stamp:
-            settings = read_settings(self.path)
-            if settings is None:
-                raise StorageError(f"the library {self.path} is gone; open it again")
-            if settings.retired != self._settings.retired:
+        if self.location.tag(SETTINGS_NAME) != self._tag:
+            stored = read_settings(self.location)
+            if stored is None:
+                raise StorageError(f"the library {self.location.path} is gone; open it again")
+            if stored[0].retired != self._settings.retired:
                 self._tables.close()  # a table that comes again is another one
-            self._settings, self._settings_stamp = settings, stamp
+            self._settings, self._tag = stored
         return self._settings
 
     def bind_models(self, models: Mapping[str, ModelRecord]) -> None:
@@ -190,17 +183,13 @@ class LibraryState:
                 self._tables.drop(name)
             self.save(self.settings.without_retired())
 
-    def _created(self) -> Settings:
-        """Make a library in a folder that is missing or empty; a killed attempt does not stand in the way."""
-        require_usable(self.path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{self.path} cannot be made ({error.strerror}); check its parent folder") from error
-        with self._lock():
-            settings = read_settings(self.path) or Settings()  # another process may have been quicker
-            write_settings(self.path, settings)
-        return settings
+    def _created(self) -> tuple[Settings, str | None]:
+        """Make a library in a folder that is missing or empty; an interrupted attempt does not stand in the way."""
+        self.location.require_usable()
+        self.location.create()
+        with self.location.writer():
+            stored = read_settings(self.location)  # another process may have been quicker
+            return stored or (Settings(), write_settings(self.location, Settings(), None))
 
     def _upgrade(self) -> None:
         """From version 1 or 2: columns of ``media``. The settings come last: what is cut off is done again."""
@@ -215,40 +204,5 @@ class LibraryState:
             StorageError: the disk refused.
         """
         if settings != self.settings:
-            write_settings(self.path, settings)
-            self._settings, self._settings_stamp = settings, self._stamp()
-
-    def _stamp(self) -> tuple[int, int] | None:
-        try:
-            stat = (self.path / SETTINGS_NAME).stat()
-        except OSError:
-            return None
-        return stat.st_ino, stat.st_mtime_ns
-
-
-def require_usable(path: Path) -> None:
-    """Check that a library can be made at an absolute path, without making anything.
-
-    Raises:
-        LibraryNotFoundError: the folder holds other things. StorageError: it cannot be made, read or written.
-    """
-    try:
-        strangers = [entry.name for entry in os.scandir(path) if not _is_ours(entry.name)]
-    except FileNotFoundError:
-        strangers = []
-    except OSError as error:
-        cause = f"cannot be made ({error.strerror})" if isinstance(error, PermissionError) else "cannot be read"
-        detail = "" if isinstance(error, PermissionError) else f" ({error.strerror})"
-        raise StorageError(f"{path} {cause}{detail}; name a folder that is yours to write to") from error
-    if strangers:
-        raise LibraryNotFoundError(
-            f"{path} holds other things ({min(strangers)!r}) and no library; name a new or an empty folder"
-        )
-    parent = next(place for place in (path, *path.parents) if place.exists() or place.is_symlink())
-    if not os.access(parent, os.W_OK | os.X_OK):
-        cause = "it is a link to nothing" if not parent.exists() else "Permission denied"
-        raise StorageError(f"{path} cannot be made ({cause}); check the permissions of {parent}")
-
-
-def _is_ours(name: str) -> bool:
-    return name == LOCK_NAME or is_settings_file(name)
+            self._tag = write_settings(self.location, settings, self._tag)
+            self._settings = settings

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,7 +31,7 @@ class Statistics:
     indexes: Mapping[str, IndexState]
 
 
-def collect(media: pa.Table, folder: Path, indexes: Mapping[str, IndexState]) -> Statistics:
+def collect(media: pa.Table, n_bytes: int, indexes: Mapping[str, IndexState]) -> Statistics:
     """Count rows of ``media`` (modality, state, reason, trivial)."""
     indexed = media.filter(pc.equal(media["state"], INDEXED))
     return Statistics(
@@ -41,21 +39,10 @@ def collect(media: pa.Table, folder: Path, indexes: Mapping[str, IndexState]) ->
         audio=_count(pc.equal(indexed["modality"], "audio")),
         skipped=_count(pc.is_valid(media["reason"])),
         trivial=_count(indexed["trivial"]),
-        n_bytes=_bytes_below(folder),
+        n_bytes=n_bytes,
         indexes=indexes,
     )
 
 
 def _count(flags: pa.ChunkedArray) -> int:
     return int(pc.sum(flags).as_py() or 0)
-
-
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - thousands of files
-            except OSError:
-                continue  # a run at work has just replaced it
-    return total

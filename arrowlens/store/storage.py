@@ -6,7 +6,6 @@ import copy
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from arrowlens.store.facets import Facets
 from arrowlens.store.filters import Condition
 from arrowlens.store.health import Health
 from arrowlens.store.index import MIN_ROWS, IndexState
+from arrowlens.store.location import Location
 from arrowlens.store.maintenance import Maintenance, TableStats
 from arrowlens.store.model_tables import ModelTables, StoredVectors
 from arrowlens.store.queries import Queries
@@ -52,10 +52,11 @@ class MultimodalStorage:
     """
 
     def __init__(self, storage_path: StrPath, create: bool = True, *, index_from: int = MIN_ROWS) -> None:
-        self.path = Path(storage_path).expanduser().absolute()
+        self._location = Location(storage_path)
+        self.path = self._location.path
         self.index_from = index_from
-        self._tables = Tables(self.path)
-        self._state = LibraryState(self.path, self._tables, create)
+        self._tables = Tables(self._location)
+        self._state = LibraryState(self._location, self._tables, create)
         self._maintenance = Maintenance(self._tables, self._state, index_from)
         self._use_models(operator.attrgetter("models"))
 

@@ -8,19 +8,15 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
 from arrowlens.errors import StorageError
-from arrowlens.store.copies import COPIES, keep_copy, write_durably
-from arrowlens.store.fsync import Durable, sync_folder
-from arrowlens.store.schema import is_table_name
+from arrowlens.store.location import Location
 from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
@@ -44,29 +40,29 @@ _SOURCE_LINE = re.compile(r",? /\S+\.rs:\d+:\d+")  # where in lance's own source
 
 
 class Tables:
-    """The tables of one database folder; safe to share between threads.
+    """The tables of one library; safe to share between threads.
 
     A table comes into being with its first rows; before that it reads as empty.
 
     Args:
-        folder: of the database.
+        location: where the library lies.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()  # lancedb resolves relative paths against a later working directory
+    def __init__(self, location: Location) -> None:
+        self.location = location
         self._lock = threading.Lock()
         self._database: Any = None
         self._open: dict[str, LanceTable] = {}
-        self.durable = Durable()
         self.deleted_from: set[str] = set()  # tables with deleted rows that are not purged yet
 
     def names(self) -> list[str]:
         """The tables there are, sorted; found by their folders, without importing lancedb."""
         try:
-            names = [path.name.removesuffix(".lance") for path in self.folder.glob("*.lance")]
-            return sorted(name for name in names if is_table_name(name) and self._exists(name))
+            return self.location.tables()
         except OSError as error:
-            raise StorageError(f"{self.folder} cannot be read ({error.strerror}); check the permissions") from error
+            raise StorageError(
+                f"{self.location.uri} cannot be read ({error.strerror}); check the permissions"
+            ) from error
 
     def read(self, name: str, ask: Callable[[LanceTable], _T], empty: _T) -> _T:
         """What ``ask`` gets from a table, or ``empty`` when there is no such table.
@@ -77,7 +73,7 @@ class Tables:
             StorageError: the database refused.
         """
         for attempt in range(_READ_ATTEMPTS):
-            with translated(f"{self.folder}: reading {name}"):
+            with translated(f"{self.location.uri}: reading {name}"):
                 try:
                     table = self.table(name)
                     return empty if table is None else ask(table)
@@ -123,7 +119,7 @@ class Tables:
         """
         if rows.num_rows == 0:
             return
-        with translated(f"{self.folder}: writing {name}"):
+        with translated(f"{self.location.uri}: writing {name}"):
             table = self.table(name)
             if table is None:
                 table = self._create(name, rows.schema)
@@ -139,7 +135,7 @@ class Tables:
         Raises:
             StorageError: the database refused.
         """
-        with translated(f"{self.folder}: upgrading {name}"):
+        with translated(f"{self.location.uri}: upgrading {name}"):
             table = self.table(name)
             if table is None:
                 return
@@ -155,7 +151,7 @@ class Tables:
         Raises:
             StorageError: the database refused.
         """
-        with translated(f"{self.folder}: deleting from {name}"):
+        with translated(f"{self.location.uri}: deleting from {name}"):
             table = self.table(name)
             for part in _parts(values) if table is not None else ():
                 assert table is not None
@@ -169,16 +165,8 @@ class Tables:
         Raises:
             StorageError: the disk refused.
         """
-        folder, doomed = self.path(name), self.folder / f"{name}.dropped"
-        with translated(f"{self.folder}: deleting {name}"):
-            for _ in range(2):  # first what an earlier drop left behind
-                if doomed.exists():
-                    shutil.rmtree(doomed)
-                if folder.exists():
-                    folder.rename(doomed)
-            self.durable.forget(folder)
-            shutil.rmtree(self._copies(name), ignore_errors=True)
-            sync_folder(self.folder)
+        with translated(f"{self.location.uri}: deleting {name}"):
+            self.location.drop(name)
         self.forget(name)
 
     def recover(self, name: str) -> bool:
@@ -195,67 +183,76 @@ class Tables:
         except StorageError:
             if self._restore_manifest(name):
                 return True
-            manifests = sorted((self.path(name) / "_versions").glob("*.manifest"))  # lance counts them down
+            manifests = self.location.manifests(name)
             if len(manifests) < 2:
                 raise
-            aside = manifests[0].with_suffix(".damaged")
-            manifests[0].rename(aside)
+            newest = manifests[0]
+            aside = newest.removesuffix("manifest") + "damaged"
+            self.location.rename(newest, aside)
             self.forget(name)
             try:
                 self.read(name, _read_keys, 0)
             except StorageError:
-                aside.rename(manifests[0])
+                self.location.rename(aside, newest)
                 self.forget(name)
                 raise
-            aside.unlink()
+            self.location.remove(aside)
             return True
         return False
 
     def secure(self, name: str) -> None:
-        """Wait until a table is on the disk; then keep a copy of its newest manifest."""
-        folder = self.path(name)
-        self.durable.sync(folder)
-        table = self.table(name)
-        newest = None if table is None else manifest_of(folder, int(table.version))
+        """Wait until a table is on the disk; then keep a copy of its newest manifest.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self.location.sync(name)
+        newest = self.manifest(name)
         if newest is not None:
-            keep_copy(newest, self._copies(name) / newest.name)
+            self.location.keep_copy(newest)
+
+    def manifest(self, name: str) -> str | None:
+        """Return the name of the manifest of a table's newest version, None for a missing table."""
+        table = self.table(name)
+        if table is None:
+            return None
+        version = int(table.version)
+        files = {f"{2**64 - 1 - version:020d}.manifest", f"{version}.manifest"}  # either of the names that lance gives
+        return next((each for each in self.location.manifests(name) if each.rpartition("/")[2] in files), None)
 
     def _restore_manifest(self, name: str) -> bool:
-        """Put the copy of the newest manifest in its place; says whether the table can be read by it.
+        """Replace the newest manifest by its copy; return whether the table can be read by that.
 
         A copy of an earlier version is no use here: files of that version may have been pruned since.
         """
-        versions = self.path(name) / "_versions"
-        newest = min(versions.glob("*.manifest"), default=None)
-        kept = next(self._copies(name).glob("*.manifest"), None)
-        if kept is None or (newest is not None and kept.name > newest.name):
+        newest, kept = next(iter(self.location.manifests(name)), None), self.location.kept_manifest(name)
+        if kept is None:
             return False
-        with translated(f"{self.folder}: restoring {name}"):
-            found = newest.read_bytes() if newest is not None and newest.name == kept.name else None
-            if found == kept.read_bytes():
+        target = f"{self.location.folder(name)}/_versions/{kept.rpartition('/')[2]}"
+        if newest is not None and target > newest:
+            return False
+        with translated(f"{self.location.uri}: restoring {name}"):
+            damaged, copied = self.location.read(target), self.location.read(kept)
+            if copied is None or (damaged is not None and damaged[0] == copied[0]):
                 return False
-            write_durably(versions / kept.name, kept.read_bytes())
+            self.location.write(target, copied[0])
             self.forget(name)
             try:
                 self.read(name, _read_keys, 0)
             except StorageError:
-                if found is None:
-                    (versions / kept.name).unlink()
+                if damaged is None:
+                    self.location.remove(target)
                 else:
-                    write_durably(versions / kept.name, found)
+                    self.location.write(target, damaged[0])
                 self.forget(name)
                 return False
             return True
-
-    def _copies(self, name: str) -> Path:
-        self.path(name)  # checks the name
-        return self.folder / COPIES / name
 
     def table(self, name: str) -> LanceTable | None:
         """The handle of a table, None when there is no such table yet."""
         with self._lock:
             if name not in self._open:
-                if not self._exists(name):
+                if not self.location.manifests(name):
                     return None
                 self._open[name] = self._connected().open_table(name)
             return self._open[name]
@@ -281,20 +278,6 @@ class Tables:
             self._open.clear()
             self._database = None
 
-    def _exists(self, name: str) -> bool:
-        """Whether a table has been committed; one that is just being made, or was cut off while it was, has not."""
-        return next((self.path(name) / "_versions").glob("*.manifest"), None) is not None
-
-    def path(self, name: str) -> Path:
-        """Return the folder of a table.
-
-        Raises:
-            StorageError: it is not the name of a table.
-        """
-        if not is_table_name(name):  # a name may come from a file: it must not lead out of the folder
-            raise StorageError(f"{self.folder}: {name!r:.80} is not a table; restore library.json from a backup")
-        return self.folder / f"{name}.lance"
-
     def _delete_part(self, table: LanceTable, column: str, part: Sequence[str]) -> None:
         self.retried(lambda: table.delete(is_among(column, part)))
 
@@ -312,7 +295,7 @@ class Tables:
                 os.environ.setdefault(variable, value)
             import lancedb
 
-            self._database = lancedb.connect(str(self.folder), read_consistency_interval=dt.timedelta(0))
+            self._database = lancedb.connect(self.location.uri, read_consistency_interval=dt.timedelta(0))
         return self._database
 
 
@@ -333,17 +316,6 @@ def equals(column: str, value: str) -> Expr:
     from lancedb.expr import col, lit
 
     return col(column) == lit(value)
-
-
-def manifests(folder: Path) -> list[Path]:
-    """The manifests of a table's versions."""
-    return [path for path in (folder / "_versions").glob("*.manifest") if path.stem.isdecimal()]
-
-
-def manifest_of(folder: Path, version: int) -> Path | None:
-    """The manifest of a version, by either of the names that lance gives them; None where there is none."""
-    names = (f"{2**64 - 1 - version:020d}.manifest", f"{version}.manifest")
-    return next((path for name in names if (path := folder / "_versions" / name).exists()), None)
 
 
 @contextmanager
