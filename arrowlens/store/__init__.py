@@ -28,9 +28,9 @@ its content_hash: that row is the commit. ``repair()`` deletes what an interrupt
 
 from __future__ import annotations
 
-from arrowlens.store.captions import CAPTION_ROLE, Caption
 from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets
 from arrowlens.store.index import IndexState
+from arrowlens.store.records import CAPTION_ROLE, Caption, MediaRecord, media_schema
 from arrowlens.store.schema import (
     AUDIO_EMBEDDING_SCHEMA,
     CLIP_EMBEDDING_SCHEMA,
@@ -41,7 +41,6 @@ from arrowlens.store.schema import (
     audio_embedding_schema,
     clip_embedding_schema,
     media_id_of,
-    media_schema,
     root_id_of,
     stored_embedding_schema,
     text_embedding_schema,
@@ -69,6 +68,7 @@ __all__ = [
     "Caption",
     "Facets",
     "IndexState",
+    "MediaRecord",
     "ModelRecord",
     "MultimodalStorage",
     "Root",

@@ -13,19 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
-from arrowlens.store.captions import CAPTION_COLUMNS, Caption
 from arrowlens.store.facets import FACET_COLUMNS, Facets, facets_of
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import FOUND, find
 from arrowlens.store.index import nearest
 from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, is_live
+from arrowlens.store.records import CAPTION_COLUMNS, Caption, media_schema
 from arrowlens.store.schema import (
     INDEXED,
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
     media_id_of,
-    media_schema,
     source_column,
     stored_embedding_schema,
     thumbnail_schema,

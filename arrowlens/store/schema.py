@@ -22,65 +22,8 @@ INDEXED, SKIPPED = "indexed", "skipped"  # media.state
 
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 _SOURCE_COLUMNS = {"clip": "source_id", "audio": "audio_id", "text": "text_id", "vision": "image_id"}
-_UTC = pa.timestamp("us", tz="UTC")
 _DIGEST, _ROOT_ID = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")
 _VECTOR_TABLE = re.compile(rf"({'|'.join(ROLES)})_embeddings__[0-9a-f]{{8}}")
-
-
-def media_schema() -> pa.Schema:
-    """One row for each place of a file, readable or not.
-
-    ``path`` is relative to the root, for filters and for people (bytes that are not UTF-8 as ``\\xNN``);
-    ``path_bytes`` is the same as the file system has it. ``modified_ns`` is what the file system said, ``modified`` the
-    same to the microsecond. ``state`` is "indexed" or "skipped"; ``reason`` says why a file could not be read, also for
-    one that stays indexed with its earlier content. Durations are in seconds, sizes in bytes or pixels.
-
-    ``caption`` is the text of a file beside it, ``caption_stamp`` that file's size and time; ``description`` is what
-    its own tags say. ``latitude`` and ``longitude`` are degrees north and east. ``captured_at`` is by the clock of the
-    device, ``taken`` the same, or else the time of the last change by the clock of the machine that ingested it.
-    ``layout`` is the schema version that the row was written in: one of an earlier version lacks the columns that came
-    since. ``real_path`` is where the file that was read lies, free of links, null where that is its path below the
-    root; ``file_id`` is its device and inode, null in rows of a layout before 3. ``words`` is what the full-text index
-    holds of all the row's texts. Columns of later versions stand at the end, in the order in which libraries got them.
-    """
-    return pa.schema(
-        [
-            key_field("media_id"),
-            pa.field("root_id", pa.string()),
-            pa.field("path", pa.string()),
-            pa.field("path_bytes", pa.binary()),
-            pa.field("content_hash", pa.string()),
-            pa.field("size", pa.int64()),
-            pa.field("modified_ns", pa.int64()),
-            pa.field("modified", _UTC),
-            pa.field("modality", pa.string()),
-            pa.field("format", pa.string()),
-            pa.field("width", pa.int32()),
-            pa.field("height", pa.int32()),
-            pa.field("duration", pa.float64()),
-            pa.field("sample_rate", pa.int32()),
-            pa.field("channels", pa.int32()),
-            pa.field("captured_at", pa.timestamp("us")),
-            pa.field("metadata", pa.map_(pa.string(), pa.string())),
-            pa.field("trivial", pa.bool_()),
-            pa.field("state", pa.string()),
-            pa.field("reason", pa.string()),
-            pa.field("layout", pa.int32()),
-            pa.field("caption", pa.string()),
-            pa.field("caption_stamp", pa.string()),
-            pa.field("taken", pa.timestamp("us")),
-            pa.field("camera", pa.string()),
-            pa.field("latitude", pa.float64()),
-            pa.field("longitude", pa.float64()),
-            pa.field("title", pa.string()),
-            pa.field("artist", pa.string()),
-            pa.field("album", pa.string()),
-            pa.field("description", pa.string()),
-            pa.field("words", pa.string()),
-            pa.field("real_path", pa.binary()),
-            pa.field("file_id", pa.string()),
-        ]
-    )
 
 
 def thumbnail_schema() -> pa.Schema:

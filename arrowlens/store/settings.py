@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
@@ -181,7 +180,7 @@ def read_settings(location: Location) -> tuple[Settings, str] | None:
     Raises:
         LibraryVersionError: a newer Arrowlens wrote them. StorageError: they are unreadable, damaged or lost.
     """
-    path = location.path / SETTINGS_NAME
+    path = f"{location.uri}/{SETTINGS_NAME}"
     try:
         stored = location.read(SETTINGS_NAME)
         if stored is not None:
@@ -206,7 +205,7 @@ def write_settings(location: Location, settings: Settings, expected_tag: str | N
         tag = location.replace(SETTINGS_NAME, content.encode("ascii"), expected_tag)
         location.keep_copy(SETTINGS_NAME)
     except OSError as error:
-        path = location.path / SETTINGS_NAME
+        path = f"{location.uri}/{SETTINGS_NAME}"
         raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
     return tag
 
@@ -227,7 +226,7 @@ def restore_settings(location: Location) -> bool:
     except StorageError:
         kept = location.read(_COPY)
         try:
-            settings = None if kept is None else _parsed(location.path / _COPY, kept[0])
+            settings = None if kept is None else _parsed(f"{location.uri}/{_COPY}", kept[0])
         except _MALFORMED:
             settings = None
         if settings is None:
@@ -241,14 +240,14 @@ def _way_back(location: Location) -> str:
     try:
         kept = location.read(_COPY)
         if kept is not None:
-            _parsed(location.path / _COPY, kept[0])
-            return f"`arrowlens doctor --repair --library {location.path}` restores it from its copy"
+            _parsed(f"{location.uri}/{_COPY}", kept[0])
+            return f"`arrowlens doctor --repair --library {location.uri}` restores it from its copy"
     except (OSError, *_MALFORMED):
         pass
     return "restore it from a backup"
 
 
-def _parsed(path: Path, content: bytes) -> Settings:
+def _parsed(path: str, content: bytes) -> Settings:
     values = json.loads(content.decode("ascii"))
     version = int(values["schema_version"])
     if version > SCHEMA_VERSION:

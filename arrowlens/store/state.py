@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
 from arrowlens.store.location import SETTINGS_NAME, Location
-from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION, media_schema
+from arrowlens.store.records import media_schema
+from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION
 from arrowlens.store.settings import (
     ModelRecord,
     Root,

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from arrowlens.store.captions import Caption
 from arrowlens.store.facets import Facets
 from arrowlens.store.filters import Condition
 from arrowlens.store.health import Health
@@ -21,6 +20,7 @@ from arrowlens.store.location import Location
 from arrowlens.store.maintenance import Maintenance, TableStats
 from arrowlens.store.model_tables import ModelTables, StoredVectors
 from arrowlens.store.queries import Queries
+from arrowlens.store.records import Caption
 from arrowlens.store.selection import Selection
 from arrowlens.store.settings import ModelRecord, Root, Settings
 from arrowlens.store.standalone import query_named, store_named

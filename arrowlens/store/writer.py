@@ -13,10 +13,10 @@ from arrowlens.errors import InputError
 from arrowlens.store.maintenance import Maintenance
 from arrowlens.store.queries import Queries
 from arrowlens.store.ranking import is_live
+from arrowlens.store.records import media_schema
 from arrowlens.store.schema import (
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
-    media_schema,
     source_column,
     stored_embedding_schema,
     thumbnail_schema,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 
@@ -13,6 +14,7 @@ from arrowlens.store import (
     AUDIO_EMBEDDING_SCHEMA,
     CLIP_EMBEDDING_SCHEMA,
     VISION_EMBEDDING_SCHEMA,
+    MediaRecord,
     ModelRecord,
     MultimodalStorage,
     VectorRow,
@@ -73,6 +75,52 @@ def index(storage, name, content, vectors, role="clip", modality="image"):
     storage.upsert_vectors(role, rows)
     storage.upsert_media([row])
     return row["media_id"]
+
+
+def test_the_columns_of_media_are_those_that_libraries_have_on_disk():
+    text, time, utc = pa.string(), pa.timestamp("us"), pa.timestamp("us", tz="UTC")
+    texts = pa.map_(text, text)
+    columns = {
+        "media_id": text,
+        "root_id": text,
+        "path": text,
+        "path_bytes": pa.binary(),
+        "content_hash": text,
+        "size": pa.int64(),
+        "modified_ns": pa.int64(),
+        "modified": utc,
+        "modality": text,
+        "format": text,
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "duration": pa.float64(),
+        "sample_rate": pa.int32(),
+        "channels": pa.int32(),
+        "captured_at": time,
+        "metadata": texts,
+        "trivial": pa.bool_(),
+        "state": text,
+        "reason": text,
+        "layout": pa.int32(),
+        "caption": text,
+        "caption_stamp": text,
+        "taken": time,
+        "camera": text,
+        "latitude": pa.float64(),
+        "longitude": pa.float64(),
+        "title": text,
+        "artist": text,
+        "album": text,
+        "description": text,
+        "words": text,
+        "real_path": pa.binary(),
+        "file_id": text,
+    }
+    schema = media_schema()
+    assert list(zip(schema.names, schema.types, strict=True)) == list(columns.items())
+    assert [field.name for field in schema if not field.nullable] == ["media_id"]
+    assert schema.field("media_id").metadata == {b"lance-schema:unenforced-primary-key": b"true"}
+    assert [field.name for field in dataclasses.fields(MediaRecord)] == schema.names
 
 
 def test_a_storage_that_is_building_knows_the_next_models_only(storage):
