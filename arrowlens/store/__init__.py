@@ -28,7 +28,7 @@ its content_hash: that row is the commit. ``repair()`` deletes what an interrupt
 
 from __future__ import annotations
 
-from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets
+from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets, Statistics
 from arrowlens.store.index import IndexState
 from arrowlens.store.records import CAPTION_ROLE, Caption, MediaRecord, media_schema
 from arrowlens.store.schema import (
@@ -50,7 +50,6 @@ from arrowlens.store.schema import (
 from arrowlens.store.selection import Selection
 from arrowlens.store.settings import ModelRecord, Root, Settings, relative_to
 from arrowlens.store.state import restored
-from arrowlens.store.statistics import Statistics
 from arrowlens.store.storage import MultimodalStorage
 from arrowlens.store.vectors import VectorRow
 

@@ -1,4 +1,4 @@
-"""What searchable files can be filtered by, counted from the columns of ``media``."""
+"""What a library holds, counted from the columns of ``media``: for its status, and for filters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.store.index import IndexState
 from arrowlens.store.schema import INDEXED
 
 FACETS = ("kind", "format", "folder", "size", "duration", "taken")
@@ -20,6 +21,25 @@ FACET_COLUMNS = ("media_id", "root_id", "path", "modality", "format", "size", "d
 _KIB, _MIB = 1024, 1024**2
 SIZE_EDGES = (100 * _KIB, _MIB, 10 * _MIB, 100 * _MIB)  # bytes
 DURATION_EDGES = (10, 60, 600, 3600)  # seconds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts of files, and how they are stored.
+
+    Attributes:
+        images, audio: searchable files. skipped: files with a reason why they could not be read.
+        trivial: searchable files of one colour or of silence.
+        n_bytes: on disk, everything of the library.
+        indexes: state of the vector table by role.
+    """
+
+    images: int
+    audio: int
+    skipped: int
+    trivial: int
+    n_bytes: int
+    indexes: Mapping[str, IndexState]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +68,23 @@ class Facets:
     def n_files(self) -> int:
         """All of them."""
         return sum(self.kinds.values())
+
+
+def statistics_of(media: pa.Table, n_bytes: int, indexes: Mapping[str, IndexState]) -> Statistics:
+    """Count rows of ``media`` (modality, state, reason, trivial)."""
+    indexed = media.filter(pc.equal(media["state"], INDEXED))
+
+    def count(flags: pa.ChunkedArray) -> int:
+        return int(pc.sum(flags).as_py() or 0)
+
+    return Statistics(
+        images=count(pc.equal(indexed["modality"], "image")),
+        audio=count(pc.equal(indexed["modality"], "audio")),
+        skipped=count(pc.is_valid(media["reason"])),
+        trivial=count(indexed["trivial"]),
+        n_bytes=n_bytes,
+        indexes=indexes,
+    )
 
 
 def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray]) -> Facets:

@@ -28,6 +28,20 @@ _COMPARISONS = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
+def equals(column: str, value: str) -> Expr:
+    """Return the expression "``column`` is ``value``"."""
+    from lancedb.expr import col, lit
+
+    return col(column) == lit(value)
+
+
+def is_among(column: str, values: Sequence[str]) -> Expr:
+    """Return the expression "``column`` is one of ``values``"."""
+    from lancedb.expr import col
+
+    return col(column).isin(list(values))
+
+
 def expression(conditions: Sequence[Condition]) -> Expr | None:
     """What the database compares itself: exactly those conditions for which ``is_compared_later`` is false."""
     parts = [_expression(condition) for condition in conditions if not is_compared_later(condition)]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.store.fulltext import query_words
 from arrowlens.store.index import is_index_used
 from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.queries import Queries, evenly_spaced
@@ -25,7 +26,6 @@ from arrowlens.store.schema import (
 )
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import embedding_matrix
-from arrowlens.store.words import asked_words
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -136,7 +136,7 @@ class Health:
         """
         n_asked = n_found = 0
         for row in self._queries.sample_media(n):
-            words = asked_words(row["words"].split(" ", _FEW_WORDS)[0]) if row["words"] else None
+            words = query_words(row["words"].split(" ", _FEW_WORDS)[0]) if row["words"] else None
             if words is None:
                 continue
             n_asked += 1

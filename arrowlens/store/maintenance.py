@@ -13,11 +13,12 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from arrowlens.store.filters import equals
+from arrowlens.store.fulltext import WORDS, keep_words
 from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookup
 from arrowlens.store.location import Location
 from arrowlens.store.state import LibraryState
-from arrowlens.store.tables import Tables, equals, translated
-from arrowlens.store.words import WORDS, keep_words
+from arrowlens.store.tables import Tables, translated
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
-from arrowlens.store.facets import FACET_COLUMNS, Facets, facets_of
+from arrowlens.store.facets import FACET_COLUMNS, Facets, Statistics, facets_of, statistics_of
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import FOUND, find
 from arrowlens.store.index import nearest
@@ -30,10 +30,9 @@ from arrowlens.store.schema import (
     thumbnail_schema,
     vector_table_name,
 )
-from arrowlens.store.selection import KEYS, FetchPlan, Selection, select
+from arrowlens.store.selection import KEYS, NOTHING, FetchPlan, Selection, select
 from arrowlens.store.settings import relative_path, relative_to
 from arrowlens.store.state import LibraryState
-from arrowlens.store.statistics import Statistics, collect
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import checked_query
 
@@ -130,7 +129,7 @@ class Queries:
         Raises:
             StorageError: the database refused.
         """
-        return select(self._tables, conditions)
+        return self._tables.read(MEDIA_TABLE, lambda table: select(table, conditions), NOTHING)
 
     def find_words(self, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
         """At least ``n`` files that have all words of a text in their names, folders, captions and tags, or all.
@@ -289,7 +288,7 @@ class Queries:
     def statistics(self) -> Statistics:
         """Counts, bytes on disk and the state of the vector tables."""
         media = self.all_media(["modality", "state", "reason", "trivial"])
-        return collect(media, sum(self._state.location.sizes().values()), self._vectors.index_states())
+        return statistics_of(media, sum(self._state.location.sizes().values()), self._vectors.index_states())
 
     def indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
         """``media_id, content_hash`` of what is searchable, of all media or of some."""

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from arrowlens.store.filters import Condition, columns_of, expression, holds, is_compared_later
+from arrowlens.store.filters import Condition, columns_of, equals, expression, holds, is_among, is_compared_later
 from arrowlens.store.ranking import first_limit, is_live
-from arrowlens.store.schema import INDEXED, MEDIA_TABLE
-from arrowlens.store.tables import Tables, equals, is_among
+from arrowlens.store.schema import INDEXED
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -81,26 +80,20 @@ class FetchPlan:
         return cls(limit, where, exact)
 
 
-def select(tables: Tables, conditions: Sequence[Condition]) -> Selection:
-    """The searchable files that satisfy all conditions, (column, op, value) as ``store.conditions`` explains them.
+NOTHING = Selection(KEYS.empty_table(), 0)
 
-    Raises:
-        StorageError: the database refused.
-    """
-    empty = Selection(KEYS.empty_table(), 0)
 
-    def ask(table: LanceTable) -> Selection:
-        held = set(table.schema.names)
-        here = [condition for condition in conditions if held.issuperset(columns_of([condition]))]
-        missing = [condition for condition in conditions if condition not in here]  # null in a table of an older layout
-        if not all(op in ("!=", "without") for _, op, _ in missing):
-            return dataclasses.replace(empty, n_files=table.count_rows(), version=int(table.version))
-        version = int(table.version)  # before the rows: what is written meanwhile makes the selection an old one
-        wanted, later = expression(here), [condition for condition in here if is_compared_later(condition)]
-        where = equals("state", INDEXED) if wanted is None else equals("state", INDEXED) & wanted
-        rows = table.search().where(where).select([*KEYS.names, *columns_of(later)]).limit(None).to_arrow()
-        for condition in later:
-            rows = rows.filter(pa.array(holds(rows, condition)))
-        return Selection(rows.select(KEYS.names).sort_by("media_id"), table.count_rows(), version)
-
-    return tables.read(MEDIA_TABLE, ask, empty)
+def select(table: LanceTable, conditions: Sequence[Condition]) -> Selection:
+    """Return the searchable files of ``media`` that satisfy all conditions, as ``store.filters`` explains them."""
+    held = set(table.schema.names)
+    version, n_files = int(table.version), table.count_rows()  # before the rows: a write in between outdates them
+    here = [condition for condition in conditions if held.issuperset(columns_of([condition]))]
+    missing = [condition for condition in conditions if condition not in here]  # null in a table of an earlier layout
+    if not all(op in ("!=", "without") for _, op, _ in missing):
+        return dataclasses.replace(NOTHING, n_files=n_files, version=version)
+    wanted, later = expression(here), [condition for condition in here if is_compared_later(condition)]
+    where = equals("state", INDEXED) if wanted is None else equals("state", INDEXED) & wanted
+    rows = table.search().where(where).select([*KEYS.names, *columns_of(later)]).limit(None).to_arrow()
+    for condition in later:
+        rows = rows.filter(pa.array(holds(rows, condition)))
+    return Selection(rows.select(KEYS.names).sort_by("media_id"), n_files, version)

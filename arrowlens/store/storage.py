@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from arrowlens.store.facets import Facets
+from arrowlens.store.facets import Facets, Statistics
 from arrowlens.store.filters import Condition
 from arrowlens.store.health import Health
 from arrowlens.store.index import MIN_ROWS, IndexState
@@ -25,7 +25,6 @@ from arrowlens.store.selection import Selection
 from arrowlens.store.settings import ModelRecord, Root, Settings
 from arrowlens.store.standalone import query_named, store_named
 from arrowlens.store.state import LibraryState
-from arrowlens.store.statistics import Statistics
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import VectorRow
 from arrowlens.store.writer import StrPath, Writer

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from arrowlens.errors import StorageError
+from arrowlens.store.filters import is_among
+from arrowlens.store.fulltext import WORDS, keep_words
 from arrowlens.store.location import Location
-from arrowlens.store.words import WORDS, keep_words
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -302,20 +303,6 @@ class Tables:
 def _read_keys(table: LanceTable) -> int:
     """Opens every file of a table."""
     return int(table.search().select(table.schema.names[:1]).limit(None).to_arrow().num_rows)
-
-
-def is_among(column: str, values: Sequence[str]) -> Expr:
-    """The expression "``column`` is one of ``values``"; values are never spliced into SQL."""
-    from lancedb.expr import col
-
-    return col(column).isin(list(values))
-
-
-def equals(column: str, value: str) -> Expr:
-    """The expression "``column`` is ``value``"."""
-    from lancedb.expr import col, lit
-
-    return col(column) == lit(value)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
+from arrowlens.store.fulltext import WORDS, words_of
 from arrowlens.store.maintenance import Maintenance
 from arrowlens.store.queries import Queries
 from arrowlens.store.ranking import is_live
@@ -24,7 +25,6 @@ from arrowlens.store.schema import (
 from arrowlens.store.settings import relative_to
 from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables
-from arrowlens.store.words import WORDS, words_of
 
 StrPath = str | os.PathLike[str]
 
