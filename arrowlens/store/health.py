@@ -1,4 +1,4 @@
-"""How well a library's index finds what an exact scan finds, and how its tables lie on disk. Changes nothing."""
+"""Whether a library's indexes find what its rows hold, and whether its tables agree. Changes nothing."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 K = 10
-_FEW_WORDS = 1  # by which a file is looked for
 _MANY_FILES = 1_000  # with the same word: not all are asked for
-_EQUAL = 1e-6  # scores this close are equal: either file is a right answer
+_EQUAL = 1e-6  # scores this close are equal: either file is a correct answer
 _MODALITY = {"clip": "image", "audio": "audio"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SearchCheck:
-    """A role's searches for stored vectors, as they are answered and by an exact scan.
+    """Searches for stored vectors of a role, compared with exact scans.
 
     Attributes:
-        n_sampled: vectors that were searched for. n_unusable: those that are not finite or not of length one.
+        n_sampled: vectors that were searched for.
+        n_unusable: of them, vectors that are not finite or not of length one.
         recall: share of the ten nearest other files that was found, in [0, 1]; 1 for an exact scan.
-        ms, exact_ms: median of a search.
-        index_used: what the database's plan says. index_expected: there is an index.
+        ms, exact_ms: median milliseconds of a search.
+        index_used: whether the database's query plan uses an index.
+        index_expected: whether there is one.
     """
 
     n_sampled: int
@@ -59,7 +60,7 @@ class SearchCheck:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Agreement:
-    """Whether files and vectors belong together: files without vectors are not found, vectors without a file no use."""
+    """Number of files without vectors, which no search finds, and of vectors without a file, which are useless."""
 
     n_without_vectors: int
     n_without_file: int
@@ -67,24 +68,23 @@ class Agreement:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ThumbnailCheck:
-    """Content hashes: ``missing`` of pictures without a thumbnail or with one that is no JPEG; ``unused`` ones."""
+    """Content hashes of pictures without a whole JPEG as thumbnail, and the number of unused thumbnails."""
 
     missing: list[str]
     n_unused: int
 
 
 class Health:
-    """Measurements for ``arrowlens doctor``."""
+    """Measurements for ``arrowlens doctor``.
+
+    Each method raises StorageError when the database refuses, as it does when an index is damaged.
+    """
 
     def __init__(self, tables: Tables, queries: Queries, vectors: ModelTables) -> None:
         self._tables, self._queries, self._vectors = tables, queries, vectors
 
     def check_search(self, role: str, n: int) -> SearchCheck | None:
-        """Search for ``n`` stored vectors, spread evenly over the table; None where there is none.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Search for ``n`` stored vectors, evenly spaced over the table; return None when there are none."""
         record = self._vectors.model(role)
         name = vector_table_name(role, record.digest)
         sample = self._sample(name, role, record.dimension, n)
@@ -113,11 +113,7 @@ class Health:
         )
 
     def check_agreement(self, role: str) -> Agreement:
-        """Count files of the role's kind without vectors, and vectors without a file.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Count files of the role's modality without vectors, and vectors without a file."""
         record, source = self._vectors.model(role), source_column(role)
         schema = stored_embedding_schema(role, record.dimension)
         rows = self._tables.rows(vector_table_name(role, record.digest), [source, "content_hash"], schema)
@@ -129,14 +125,10 @@ class Health:
         return Agreement(int(without.sum()), int((~held).sum()))
 
     def check_words(self, n: int) -> tuple[int, int]:
-        """How many of ``n`` sampled files, whose words the table holds, the word index finds: (sampled, found).
-
-        Raises:
-            StorageError: the database refused, as it does when the index is damaged.
-        """
+        """Look up ``n`` files by a word of theirs in the word index; return (n_sampled, n_found)."""
         n_asked = n_found = 0
         for row in self._queries.sample_media(n):
-            words = query_words(row["words"].split(" ", _FEW_WORDS)[0]) if row["words"] else None
+            words = query_words(row["words"].split(" ", 1)[0]) if row["words"] else None
             if words is None:
                 continue
             n_asked += 1
@@ -145,21 +137,13 @@ class Health:
         return n_asked, n_found
 
     def check_lookup(self, n: int) -> tuple[int, int]:
-        """How many of ``n`` ids, which a scan gives, are found by the index of ids: (sampled, found).
-
-        Raises:
-            StorageError: the database refused, as it does when the index is damaged.
-        """
+        """Look up ``n`` ids from a scan in the index of ids; return (n_sampled, n_found)."""
         ids = self._queries.all_media(["media_id"])["media_id"]
         chosen = ids.take(pa.array(evenly_spaced(len(ids), n), pa.int64())).to_pylist()
         return len(chosen), len(self._queries.media(chosen))
 
     def check_thumbnails(self) -> ThumbnailCheck:
-        """Compare thumbnails with the pictures that are searchable.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Compare thumbnails with searchable pictures."""
         media = self._queries.all_media(["content_hash", "modality", "state"])
         indexed = media.filter(pc.equal(media["state"], INDEXED))
         pictures = indexed.filter(pc.equal(indexed["modality"], "image"))["content_hash"].to_pylist()
@@ -179,7 +163,7 @@ class Health:
 
 
 def _is_jpeg(data: bytes | None) -> bool:
-    """Whether it begins and ends as one: what is cut off or overwritten with zeros does not."""
+    """Whether it begins and ends like one, which truncated and zeroed files do not."""
     return data is not None and data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9")
 
 
@@ -188,7 +172,7 @@ def _is_unit(vector: np.ndarray) -> bool:
 
 
 def _recall(found: pa.Table, exact: pa.Table, own: str) -> float:
-    """Share of the best ``K`` other contents that was found; one that scores as the last of them is as good."""
+    """Share of the best ``K`` other contents that was found; any content that scores as the last of them counts."""
     right = [score for score, content in _others(exact, own)][:K]
     if not right:
         return 1.0

@@ -1,8 +1,8 @@
-"""Keeping a table small on disk and quick to read: when it is compacted, and how nothing can be lost by it.
+"""Keeps tables small on disk and quick to read: when they are compacted, and why nothing is lost.
 
-A merge leaves a fragment, a version and, for the keys that it inserted, some 70 kB beside them; a deletion leaves the
-row's bytes where they are and a note that it is gone. Compaction writes rows into few files without the deleted ones,
-pruning removes the files of earlier versions.
+Each merge adds a fragment, a version and some 70 kB for the keys that it inserted. A deletion only notes that a row is
+gone; its bytes stay. Compaction rewrites rows into few files without the deleted ones, and pruning removes the files of
+earlier versions.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 MAX_FRAGMENTS = 8  # each merge leaves one; every query visits them all
-MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which would else write everything again with every eighth merge
+MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which otherwise would rewrite everything with every eighth merge
 MAX_FRAGMENTS_EVER = 512
-_MAX_WASTE = 0.1  # of what the rows take
+_MAX_WASTE = 0.1  # of the bytes of the rows
 _SLACK = 64 * 1024  # bytes
 _FOR_EVER = dt.timedelta(days=36_500)
-# A search that reads an earlier version meanwhile finds its files gone, and reads the new one.
+# A search that is reading an earlier version finds its files gone, and reads the new version.
 _AT_ONCE = dt.timedelta(milliseconds=1)
 
 
@@ -38,10 +38,13 @@ class TableStats:
     """How a table lies on disk.
 
     Attributes:
-        n_rows: rows. n_fragments: files that a scan visits. n_largest: rows of the largest fragment.
-        n_wasted: bytes that the newest version does not need; its indexes are left out.
-        n_needed: bytes of its rows. has_deleted: whether deleted rows are still there.
-        n_versions: versions on disk; earlier ones may hold what was removed since.
+        n_rows: number of rows.
+        n_fragments: files that a scan visits.
+        n_largest: rows of the largest fragment.
+        n_wasted: bytes that the newest version does not need, indexes aside.
+        n_needed: bytes of its rows.
+        has_deleted: whether deleted rows are still on disk.
+        n_versions: versions on disk; earlier ones may hold rows that were deleted since.
     """
 
     n_rows: int
@@ -54,17 +57,17 @@ class TableStats:
 
     @property
     def is_wasteful(self) -> bool:
-        """Whether deleted rows are still there, or more bytes than a tenth of what the rows take."""
+        """Whether deleted rows are still on disk, or wasted bytes exceed a tenth of those of the rows."""
         return self.has_deleted or self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
 
     @property
     def is_compaction_due(self) -> bool:
-        """After a run: deleted rows go, and so does what would add up over many small runs."""
+        """After a run: when there is waste, or many small runs have left many fragments."""
         return self.is_wasteful or self.n_fragments > MAX_FRAGMENTS
 
     @property
     def is_compaction_due_meanwhile(self) -> bool:
-        """During a run: once the rows have doubled, so that each is written again a few times only."""
+        """During a run: only once the rows have doubled, so that each is rewritten a few times in all."""
         has_doubled = self.n_rows >= 2 * self.n_largest
         limit = MAX_FRAGMENTS_MEANWHILE if has_doubled else MAX_FRAGMENTS_EVER
         return self.n_fragments > limit
@@ -90,7 +93,9 @@ def table_stats(table: LanceTable, location: Location, name: str) -> TableStats:
 
 
 class Maintenance:
-    """Keeps the tables of a library small and quick.
+    """Keeps the tables of a library small and quick. No row changes, whatever fails.
+
+    Each method raises LibraryBusyError when somebody else writes, and StorageError when the disk or database refuses.
 
     Args:
         tables: the library's tables. state: takes the writer lock.
@@ -105,9 +110,6 @@ class Maintenance:
 
         Args:
             thorough: False leaves alone what is in good shape, so that it costs little after each ingest.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing; the rows are what they were.
         """
         with self._state.writing():
             for name in self._tables.names():
@@ -124,31 +126,20 @@ class Maintenance:
         """Index tables that have grown, and compact those in too many parts, during a run.
 
         Cheap enough to call after each commit.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing; the rows are what they were.
         """
         with self._state.writing():
             for name in self._tables.names():
                 self._each(name, _Upkeep.during_run)
 
     def rebuild_indexes(self) -> None:
-        """Build the indexes of all tables anew from their rows, whatever state they are in.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
+        """Build the indexes of all tables anew from their rows, whatever state they are in."""
         with self._state.writing():
             for name in self._tables.names():
                 self._each(name, _Upkeep.rebuild_indexes, "indexing")
                 self._tables.forget(name)  # what the handle read of the indexes before
 
     def needs_optimizing(self) -> bool:
-        """Return whether ``optimize(thorough=False)`` has something to do: an interrupted run leaves it behind.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return whether ``optimize(thorough=False)`` has something to do: an interrupted run leaves it behind."""
         for name in self._tables.names():
             with translated(f"{self._tables.location.uri}: reading {name}"):
                 upkeep = self._upkeep(name)
@@ -157,11 +148,7 @@ class Maintenance:
         return False
 
     def stats(self) -> dict[str, TableStats]:
-        """Return how each table lies on disk, by its name.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return how each table lies on disk, by its name."""
         stats = {}
         for name in self._tables.names():
             ask = functools.partial(table_stats, location=self._tables.location, name=name)
@@ -196,10 +183,11 @@ class _Upkeep:
     index_from: int
 
     def after_run(self, *, thorough: bool, purge: bool = False) -> None:
-        """Index and compact if there is cause; if ``thorough``, build the vector index anew and compact in any case.
+        """Index and compact where that is due.
 
         Args:
-            purge: rows were deleted: compact.
+            thorough: rebuild the vector index and compact in any case.
+            purge: rows were deleted; compact in any case.
         """
         has_words = WORDS in self.table.schema.names
         self._keep_indexes(anew=thorough)
@@ -216,7 +204,7 @@ class _Upkeep:
                 self._compact()
 
     def rebuild_indexes(self) -> None:
-        """Delete every index and build anew, from the rows, those that the table is to have."""
+        """Drop every index, and build those that the table should have from its rows."""
         for index in self.table.list_indices():
             self.table.drop_index(index.name)
         self._keep_indexes(anew=True)
@@ -225,7 +213,7 @@ class _Upkeep:
         self._compact()
 
     def during_run(self) -> None:
-        """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
+        """Index and compact what would make searches slow before a run of hours ends."""
         self._keep_indexes(during_run=True)
         if self._stats().is_compaction_due_meanwhile:
             self._compact()
@@ -247,10 +235,9 @@ class _Upkeep:
             self.tables.location.sync(self.name)
 
     def _compact(self) -> None:
-        """Join fragments, extend indexes, drop every version but the newest.
+        """Join fragments, extend indexes, and drop every version but the newest and the leftovers of killed runs.
 
-        Leftovers of killed runs are deleted too. Nothing is deleted before what replaces it is safe from a loss of
-        power.
+        Nothing is deleted before its replacement has reached the disk.
         """
         self.table.optimize(cleanup_older_than=_FOR_EVER)
         self.tables.location.sync(self.name)
@@ -258,10 +245,10 @@ class _Upkeep:
         self.table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
 
     def _forget_versions(self) -> None:
-        """Delete the manifests of all versions but the newest, so that what only they name belongs to no version.
+        """Delete the manifests of all versions but the newest, so that lance deletes the files of those versions.
 
-        Lance prunes versions by their age, and would keep those that were written while the clock was ahead. Files of
-        no version it deletes whatever their age.
+        Lance prunes versions by age, and would keep versions that were written while the clock was ahead. Files that
+        belong to no version are deleted whatever their age.
         """
         newest = self.tables.manifest(self.name)
         for manifest in _versions(self.tables.location, self.name) if newest is not None else ():
@@ -269,10 +256,10 @@ class _Upkeep:
                 self.tables.location.remove(manifest)
 
     def _purge(self) -> None:
-        """Compact a table that lance leaves alone since few of its rows are deleted.
+        """Compact a table that lance leaves alone because few of its rows are deleted.
 
-        It joins small fragments, deleted rows or not, but only several of them: writing one row anew makes a second
-        one. Where that is not enough (fragments of a million rows), all rows are written anew.
+        Lance joins small fragments in any case, but needs two of them: rewriting one row makes the second. If that is
+        not enough (fragments of a million rows), all rows are rewritten.
         """
         key, other = self.table.schema.names[:2]
         first = self.table.search().select([key]).limit(1).to_arrow()[key].to_pylist()

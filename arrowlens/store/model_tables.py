@@ -40,6 +40,9 @@ class StoredVectors(NamedTuple):
 class ModelTables:
     """Reads and writes the vectors of one set of models.
 
+    Each method raises StorageError when the disk or database refuses, and a writing one LibraryBusyError when somebody
+    else writes.
+
     Args:
         tables: the library's tables.
         state: the library's settings.
@@ -114,7 +117,6 @@ class ModelTables:
         Raises:
             InputError: there is no model for the role, or a vector is unusable; nothing is written.
             ModelMismatchError: the table holds vectors of another model.
-            LibraryBusyError, StorageError: as for writing.
         """
         if not rows:
             return
@@ -129,7 +131,7 @@ class ModelTables:
         """Delete vectors of a role's model by their ids.
 
         Raises:
-            InputError: there is no model for the role. LibraryBusyError, StorageError: as for writing.
+            InputError: there is no model for the role.
         """
         if embedding_ids:
             with self._state.writing():
@@ -139,7 +141,7 @@ class ModelTables:
         """Return the vectors of a content, (n_windows, d) float32, ordered by start; n is 0 for an unknown content.
 
         Raises:
-            ModelMismatchError: the model for the role has another digest. StorageError: the database refused.
+            ModelMismatchError: the model for the role has another digest.
         """
         record = self.model_with(role, digest)
         rows = self._rows(role, record, [content_hash]).get(content_hash, []) if record is not None else []
@@ -154,7 +156,7 @@ class ModelTables:
         They need not be searchable: a content's vectors are written all at once.
 
         Raises:
-            InputError: there is no model for the role. StorageError: the database refused.
+            InputError: there is no model for the role.
         """
         return self._rows(role, self.model(role), content_hashes)
 
@@ -182,7 +184,7 @@ class ModelTables:
             places: content hash by media id; ``owners`` are positions in it. Media without vectors are omitted.
 
         Raises:
-            ModelMismatchError: the library changed its models meanwhile; ask again. StorageError: the database refused.
+            ModelMismatchError: the library changed its models meanwhile; ask again.
         """
         record = self.models.get(role)
         nothing = (np.empty(0, np.int64), np.empty(0), np.empty((0, record.dimension if record else 0), np.float16))

@@ -1,4 +1,4 @@
-"""Questions to a library: nearest files, rows, thumbnails, vectors, counts."""
+"""Questions to a library: nearest files, files by words, rows, thumbnails, counts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ _MANY = 2_000  # files above which reading all ids is faster than asking for the
 
 
 class Queries:
-    """Everything that needs no lock. Each answer is of the newest version, whoever wrote it."""
+    """Reads a library, without a lock. Each answer is of the newest version, whoever wrote it.
+
+    Each method raises StorageError when the database refuses.
+    """
 
     def __init__(self, tables: Tables, state: LibraryState, vectors: ModelTables) -> None:
         self._tables, self._state, self._vectors = tables, state, vectors
@@ -60,24 +63,25 @@ class Queries:
         *,
         exact: bool = False,
     ) -> pa.Table:
-        """The ``k`` files nearest to a vector of a role's model.
+        """Return the ``k`` files nearest to a vector of a role's model.
 
         Args:
             role: "clip", "audio", ...
             digest: of the model that the query comes from.
             query: (d,) of any float type.
-            k: from 1 on. modality: "image" or "audio" keeps one kind.
-            among: keeps these files; what ``select`` gives.
-            exact: compare all vectors, past any index.
+            k: number of files, from 1 on.
+            modality: "image" or "audio" returns only files of that modality.
+            among: returns only these files; from ``select`` or ``selection``.
+            exact: compare all vectors, without an index.
 
         Returns:
-            ``media_id, score`` (exact cosine, float32, falling, ties by id)``, start, end`` (seconds of the best
-            window, null for pictures)``, content_hash``: the best row of each file, equal content once, ``k`` rows
-            whenever so many files match.
+            ``media_id``, ``score`` (exact cosine, float32), ``start``, ``end`` (seconds of the best window, null for
+            pictures), ``content_hash``; best first, equal scores by id. One row for each file, and one file for equal
+            content; ``k`` rows whenever so many files match.
 
         Raises:
             InputError: the query is unusable or ``k`` is below 1.
-            ModelMismatchError: the library's model for the role is another one. StorageError: the database refused.
+            ModelMismatchError: the model for the role has another digest.
         """
         if k < 1:
             raise InputError(f"k is {k}; it is the number of results, from 1 on")
@@ -100,13 +104,13 @@ class Queries:
 
         def fetch(limit: int) -> pa.Table:
             rows = nearest_rows(limit, plan.where)
-            # Mostly a table holds one kind of files only, and a condition that all rows satisfy costs a scan.
+            # Most tables hold one modality only, and a condition that all rows satisfy costs a scan.
             if modality is None or not pc.any(pc.not_equal(rows["modality"], modality)).as_py():
                 return rows
             return nearest_rows(limit, plan.kept_to(modality).where)
 
         for _ in range(_ATTEMPTS):
-            # Vectors and media are read one after the other: a commit in between could hide a file that is there.
+            # Vectors are read first, media second: a commit in between could hide a file. Then both are read again.
             version = self._tables.version(MEDIA_TABLE)
             alive = self._alive if among is None else among.holds
             best = best_files(fetch, alive, query, k, plan.limit, few_alive=among is not None)
@@ -116,30 +120,19 @@ class Queries:
         return best
 
     def n_vectors(self, role: str, digest: str) -> int:
-        """How many vectors of a role's model there are.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return the number of vectors of a role's model."""
         return self._tables.read(vector_table_name(role, digest), lambda table: int(table.count_rows()), 0)
 
     def select(self, conditions: Sequence[Condition]) -> Selection:
-        """The searchable files that satisfy all conditions, for ``search(among=...)``; see ``store.conditions``.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return the searchable files that satisfy all conditions (``store.filters``), for ``search(among=...)``."""
         return self._tables.read(MEDIA_TABLE, lambda table: select(table, conditions), NOTHING)
 
     def find_words(self, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
-        """At least ``n`` files that have all words of a text in their names, folders, captions and tags, or all.
+        """Return files that have all words of a text in their names, folders, captions and tags: ``n`` or more, if any.
 
         Returns:
-            ``media_id, content_hash, modality, is_name`` (whether the text is the file's name or path), those first,
-            then by BM25 falling, equal ones by id; equal content once. A path may be given as the system knows it.
-
-        Raises:
-            StorageError: the database refused.
+            ``media_id``, ``content_hash``, ``modality``, ``is_name`` (whether the text is the file's name or its path,
+            absolute or below the root). Those come first, then by BM25 falling, equal ones by id; equal content once.
         """
         if os.sep in text:
             place = self.media_by_path(os.path.abspath(text.strip()))  # noqa: PTH100 - resolve() would follow links
@@ -147,45 +140,33 @@ class Queries:
         return self._tables.read(MEDIA_TABLE, lambda table: find(table, text, n, modality, among), FOUND.empty_table())
 
     def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:
-        """The files of these pairs, for ``search(among=...)``."""
+        """Return the files of these pairs, for ``search(among=...)``."""
         files = pa.table([pa.array(media_id, pa.string()), pa.array(content_hash, pa.string())], schema=KEYS)
         return Selection(files.sort_by("media_id"), self._tables.read(MEDIA_TABLE, lambda table: table.count_rows(), 0))
 
     @property
     def version(self) -> str:
-        """Another text after every change of the settings or of any table.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """A text that differs after every change of the settings or of any table."""
         tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
         return hashlib.sha256(repr((self._state.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def is_current(self, selection: Selection) -> bool:
-        """Whether nobody has written media since files were selected."""
+        """Return whether no media were written since files were selected."""
         return self._tables.version(MEDIA_TABLE) == selection.version
 
     def places(self, content_hashes: Sequence[str]) -> dict[str, int]:
-        """In how many searchable places contents lie, by content hash.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return the number of searchable places of contents, by content hash."""
         hashes, schema = sorted(set(content_hashes)), media_schema()
         rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", hashes, ["content_hash", "state"], schema)
         return Counter(rows.filter(pc.equal(rows["state"], INDEXED))["content_hash"].to_pylist())
 
     def media(self, media_ids: Sequence[str]) -> pa.Table:
-        """Rows of ``media`` by id, ordered by id, with ``absolute_path`` (binary; ``os.fsdecode`` gives the path).
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return rows of ``media`` by id, ordered by id, with ``absolute_path`` (bytes for ``os.fsdecode``)."""
         schema = media_schema()
         return self._placed(self._tables.rows_with(MEDIA_TABLE, "media_id", media_ids, schema.names, schema))
 
     def media_by_path(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
-        """The row of one file by its absolute path, as ``media`` gives it; None when the library does not know it."""
+        """Return the row of one file by its absolute path, as ``media`` does; None for an unknown file."""
         text = os.fsdecode(path)
         root = self._state.settings.root_of(text)
         relative = root.relative(text) if root is not None else None
@@ -195,21 +176,21 @@ class Queries:
         return rows[0] if rows else None
 
     def media_under(self, path: str | os.PathLike[str]) -> pa.Table:
-        """Rows of a file, or of everything below a folder, by absolute path; ordered by id, as ``media`` gives them."""
+        """Return rows of a file, or of everything below a folder, by absolute path; as ``media`` does."""
         text = os.fsdecode(path)
         rows = self._placed(self._tables.rows(MEDIA_TABLE, media_schema().names, media_schema()))
         inside = [relative_to(text, os.fsdecode(place)) is not None for place in rows["absolute_path"].to_pylist()]
         return rows.filter(pa.array(inside, pa.bool_()))
 
     def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Every row of ``media``, ordered by id; some columns or all."""
+        """Return every row of ``media``, ordered by id; some columns or all."""
         schema = media_schema()
         wanted = list(columns or schema.names)
         rows = self._tables.rows(MEDIA_TABLE, list(dict.fromkeys(["media_id", *wanted])), schema)
         return rows.sort_by("media_id").select(wanted)
 
     def skipped(self) -> pa.Table:
-        """``absolute_path, reason, media_id, state`` of every file that could not be read, ordered by path.
+        """Return ``absolute_path, reason, media_id, state`` of every file that could not be read, ordered by path.
 
         A file in state "indexed" is one that is still found with its earlier content.
         """
@@ -218,13 +199,13 @@ class Queries:
         return rows.select(["absolute_path", "reason", "media_id", "state"]).sort_by("absolute_path")
 
     def thumbnails(self, content_hashes: Sequence[str]) -> dict[str, bytes]:
-        """JPEGs by content hash; what has none is left out."""
+        """Return JPEGs by content hash; contents without one are omitted."""
         schema = thumbnail_schema()
         rows = self._tables.rows_with(THUMBNAIL_TABLE, "content_hash", content_hashes, schema.names, schema)
         return dict(zip(rows["content_hash"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
 
     def captions(self) -> Iterator[Caption]:
-        """What searchable files are said to show."""
+        """Return the captions of searchable files that have one."""
         columns = ["media_id", "content_hash", "modality", "state", *CAPTION_COLUMNS]
         rows = self._tables.rows(MEDIA_TABLE, columns, media_schema())
         for row in rows.filter(pc.equal(rows["state"], INDEXED)).to_pylist():
@@ -232,13 +213,11 @@ class Queries:
                 yield caption
 
     def facets(self, among: Selection | None = None, chosen: Mapping[str, Selection] | None = None) -> Facets:
-        """What searchable files, or some of them, can be filtered by, with counts.
+        """Count searchable files, or some of them, by what they can be filtered by.
 
         Args:
-            among: the files that are counted. chosen: more of them, by the one of ``FACETS`` that is not to count them.
-
-        Raises:
-            StorageError: the database refused.
+            among: count these files only.
+            chosen: the files that a filter keeps, by its name in ``FACETS``; that facet is counted without the filter.
         """
         rows = self.all_media(FACET_COLUMNS)
         selections = {**(chosen or {}), **({"": among} if among is not None else {})}
@@ -246,11 +225,7 @@ class Queries:
         return facets_of(rows, kept)
 
     def newest(self, n: int, modality: str | None = None, among: Selection | None = None) -> list[str]:
-        """Ids of the ``n`` searchable files that were taken last, newest first; equal content once.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return the ids of the ``n`` searchable files that were taken last, newest first; equal content once."""
         rows = self.all_media(["media_id", "content_hash", "modality", "taken", "state"])
         rows = rows.filter(pc.equal(rows["state"], INDEXED))
         if modality is not None:
@@ -264,21 +239,13 @@ class Queries:
         return ids
 
     def media_of(self, content_hash: str) -> pa.Table:
-        """Rows of the searchable places of a content, as ``media`` gives them.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return rows of the searchable places of a content, as ``media`` does."""
         schema = media_schema()
         rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", [content_hash], schema.names, schema)
         return self._placed(rows.filter(pc.equal(rows["state"], INDEXED)))
 
     def sample_media(self, n: int) -> list[dict[str, Any]]:
-        """Rows of ``n`` searchable files as ``media`` gives them, spread evenly over the ids.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return rows of ``n`` searchable files, evenly spaced over the ids, as ``media`` does."""
         media = self.all_media(["media_id", "state"])
         ids = media.filter(pc.equal(media["state"], INDEXED))["media_id"]
         chosen = ids.take(pa.array(evenly_spaced(len(ids), n), pa.int64())).to_pylist()
@@ -286,12 +253,12 @@ class Queries:
         return rows
 
     def statistics(self) -> Statistics:
-        """Counts, bytes on disk and the state of the vector tables."""
+        """Count files, bytes on disk and the state of the vector tables."""
         media = self.all_media(["modality", "state", "reason", "trivial"])
         return statistics_of(media, sum(self._state.location.sizes().values()), self._vectors.index_states())
 
     def indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
-        """``media_id, content_hash`` of what is searchable, of all media or of some."""
+        """Return ``media_id, content_hash`` of searchable media, of all or of those with some ids."""
         columns, schema = ["media_id", "content_hash", "state"], media_schema()
         if media_ids is None or len(media_ids) > _MANY:
             rows = self._tables.rows(MEDIA_TABLE, columns, schema)
@@ -300,7 +267,7 @@ class Queries:
         return rows.filter(pc.equal(rows["state"], INDEXED))
 
     def _alive(self, rows: pa.Table) -> np.ndarray:
-        """Which of vector rows (media_id, content_hash) a ``media`` row vouches for."""
+        """Which vector rows (media_id, content_hash) have a ``media`` row, (n,) bool."""
         media = self.indexed(rows["media_id"].unique().to_pylist())
         return is_live(rows["media_id"], rows["content_hash"], media)
 

@@ -1,6 +1,6 @@
-"""What lies in a library: names, Arrow schemas, ids.
+"""Names, Arrow schemas and ids of a library's tables; ``records`` has the columns of ``media``.
 
-Every table has one id column, marked as LanceDB's unenforced primary key: merges from several processes then never
+Every table has one id column, marked as LanceDB's unenforced primary key, so that merges from several processes never
 write an id twice.
 """
 
@@ -27,33 +27,33 @@ _VECTOR_TABLE = re.compile(rf"({'|'.join(ROLES)})_embeddings__[0-9a-f]{{8}}")
 
 
 def thumbnail_schema() -> pa.Schema:
-    """One JPEG for each content, whatever number of places it lies in."""
+    """One JPEG for each content, in however many places it lies."""
     return pa.schema([key_field("content_hash"), pa.field("thumbnail", pa.binary())])
 
 
 def vision_embedding_schema(dimension: int = 768) -> pa.Schema:
-    """The seed's columns for pooled vision vectors of any dimension."""
+    """The specification's columns for pooled vision vectors of any dimension."""
     return _embedding_schema("vision", dimension)
 
 
 def audio_embedding_schema(dimension: int = 512) -> pa.Schema:
-    """The seed's columns for vectors of recordings of any dimension."""
+    """The specification's columns for vectors of recordings of any dimension."""
     return _embedding_schema("audio", dimension)
 
 
 def text_embedding_schema(dimension: int = 384) -> pa.Schema:
-    """The seed's columns for vectors of texts of any dimension."""
+    """The specification's columns for vectors of texts of any dimension."""
     return _embedding_schema("text", dimension)
 
 
 def clip_embedding_schema(dimension: int = 512) -> pa.Schema:
-    """The seed's columns for vectors of a space that texts and pictures share, of any dimension."""
+    """The specification's columns for vectors of a space that texts and pictures share, of any dimension."""
     schema = _embedding_schema("clip", dimension)
     return schema.insert(2, pa.field("modality", pa.string()))
 
 
 def stored_embedding_schema(role: str, dimension: int) -> pa.Schema:
-    """The seed's columns and the ones that results and filters need; what a vector table is made of.
+    """The columns of a vector table: the specification's, and those that results and filters need.
 
     ``start`` and ``end`` are seconds, null for pictures.
     """
@@ -70,55 +70,55 @@ def stored_embedding_schema(role: str, dimension: int) -> pa.Schema:
 
 
 def source_column(role: str) -> str:
-    """The column of a role's vector table that holds the media's id."""
+    """Return the column of a role's vector table that holds the media id."""
     return _SOURCE_COLUMNS[role]
 
 
 def vector_table_name(role: str, digest: str) -> str:
-    """``clip_embeddings__0123abcd``: one table for each role and model, so that spaces never mix."""
+    """Return ``clip_embeddings__0123abcd``: one table for each role and model, so that spaces never mix."""
     return f"{role}_embeddings__{digest[:8]}"
 
 
 def is_table_name(name: object) -> bool:
-    """Whether ``name`` is one that a table of a library can have: a plain file name, whatever file it was read from."""
+    """Return whether ``name`` is that of a table of a library, and so a plain file name."""
     return isinstance(name, str) and (name in (MEDIA_TABLE, THUMBNAIL_TABLE) or is_vector_table_name(name))
 
 
 def is_vector_table_name(name: object) -> bool:
-    """Whether ``vector_table_name`` can give ``name``."""
+    """Return whether ``name`` is one of ``vector_table_name``."""
     return isinstance(name, str) and _VECTOR_TABLE.fullmatch(name) is not None
 
 
 def is_digest(text: object) -> bool:
-    """Whether ``text`` is the SHA-256 of a model: 64 hex characters."""
+    """Return whether ``text`` is the SHA-256 of a model: 64 hex characters."""
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
 def is_root_id(text: object) -> bool:
-    """Whether ``root_id_of`` can give ``text``."""
+    """Return whether ``text`` is one of ``root_id_of``."""
     return isinstance(text, str) and _ROOT_ID.fullmatch(text) is not None
 
 
 def key_field(name: str) -> pa.Field:
-    """A text column that identifies its row."""
+    """Return a text column that identifies its row."""
     return pa.field(name, pa.string(), nullable=False, metadata=_KEY)
 
 
 def root_id_of(path: str) -> str:
-    """16 hex characters from an absolute folder path."""
+    """Return the id of a root, 16 hex characters, from its absolute path."""
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
 def media_id_of(root_id: str, path_bytes: bytes) -> str:
-    """32 hex characters from a root and a path relative to it."""
+    """Return the id of a file, 32 hex characters, from its root and its path below that."""
     return hashlib.sha256(root_id.encode("ascii") + b"\0" + path_bytes).hexdigest()[:32]
 
 
 def embedding_id_of(media_id: str, content_hash: str, index: int) -> str:
-    """Names window ``index`` of a content at a place.
+    """Return the id of the vector of window ``index`` of a content at a place.
 
-    The content is part of it, so that the vectors of a changed file lie beside the earlier ones until the media row
-    switches over.
+    The content is part of the id, so that the vectors of a changed file are stored beside the earlier ones until its
+    ``media`` row is replaced.
     """
     return f"{media_id}-{content_hash[:8]}-{index}"
 

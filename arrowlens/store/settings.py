@@ -1,4 +1,4 @@
-"""What a library knows about itself: one small JSON file, replaced whole or not at all."""
+"""What a library knows about itself, in one small JSON file that is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from arrowlens.store.schema import (
 )
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
-_LARGEST = 10**6  # of any number in it
+_LARGEST = 10**6  # for any number
 DEFAULT_WINDOW_S = 10.0
 DEFAULT_HOP_S = 5.0
 
@@ -32,10 +32,10 @@ class ModelRecord:
     """The model that a role's vectors come from.
 
     Attributes:
-        digest: 64 hex characters; the model's identity.
+        digest: identifies the model; 64 hex characters.
         dimension: length of its vectors.
-        source: where the model can be found again: a set's name or a directory.
-        space: name of the space it shares with other models, None when it shares none.
+        source: where the model came from: a set's name or a directory.
+        space: name of the embedding space that it shares with other models, None when it shares none.
     """
 
     digest: str
@@ -46,36 +46,42 @@ class ModelRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Root:
-    """A folder whose files the library holds. ``path`` is absolute; odd bytes of its name are surrogates."""
+    """A folder that was ingested. ``path`` is absolute; bytes of its name that are not UTF-8 are surrogates."""
 
     root_id: str
     path: str
 
     @classmethod
     def at(cls, path: str) -> Root:
-        """The root of an absolute folder path."""
+        """Return the root of an absolute folder path."""
         return cls(root_id_of(path), path)
 
     def relative(self, path: str) -> bytes | None:
-        """The bytes of an absolute path relative to this root, b"" for the root itself, None when it lies outside."""
+        """Return an absolute path relative to this root: b"" for the root itself, None for a path outside."""
         return relative_to(self.path, path)
 
     def absolute(self, path_bytes: bytes) -> bytes:
-        """The bytes of the absolute path of a path relative to this root.
+        """Return the absolute path of a path relative to this root.
 
         Raises:
-            StorageError: it leads out of the root, as no path does that was indexed.
+            StorageError: it leads out of the root, which no indexed path does.
         """
         return os.path.join(os.fsencode(self.path), relative_path(path_bytes))  # noqa: PTH118 - pathlib has no bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """The library's own facts: layout, models by role, windows over recordings in seconds, and its folders.
+    """Layout, models and folders of a library.
 
-    ``mounts`` are the paths below which files lay on a disk mounted there: an empty folder in such a place means that
-    the disk is away, not that its files are gone. ``next_models`` are those that the library is changing to, empty
-    when it is not; ``models`` serve until then. ``retired`` names tables of earlier models that are yet to be deleted.
+    Attributes:
+        schema_version: of the tables.
+        models: the models in use, by role.
+        window_s, hop_s: length and distance of the windows of a recording, in seconds.
+        roots: the folders that were ingested.
+        mounts: paths where disks were mounted. An empty folder there means that the disk is away, not that its files
+            were deleted.
+        next_models: the models of a migration that has begun, empty when there is none.
+        retired: tables of earlier models that are still to be dropped.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -95,15 +101,15 @@ class Settings:
 
     @property
     def vector_tables(self) -> dict[str, tuple[str, ModelRecord]]:
-        """Role and model by the name of each vector table, of the models that serve and of the next ones."""
+        """Role and model by the name of each vector table, of the models in use and of the next ones."""
         both = (*self.models.items(), *self.next_models.items())
         return {vector_table_name(role, record.digest): (role, record) for role, record in both}
 
     def changing_to(self, models: Mapping[str, ModelRecord]) -> Settings:
-        """The same with ``models`` as the next ones, none for an empty mapping; what only earlier next ones had goes.
+        """Return these settings with ``models`` as the next ones; tables of other next models are retired.
 
         Raises:
-            ModelMismatchError: tables of two models would have one name.
+            ModelMismatchError: tables of two models would have the same name.
         """
         names = {vector_table_name(role, record.digest): record for role, record in models.items()}
         for name, (role, held) in dataclasses.replace(self, next_models={}).vector_tables.items():
@@ -114,11 +120,11 @@ class Settings:
         return dataclasses.replace(self, next_models=dict(models))._without(self.vector_tables)
 
     def changed(self) -> Settings:
-        """The next models serve; the tables of those that served are to be deleted."""
+        """Return these settings with the next models in use, and the tables of the earlier ones retired."""
         return dataclasses.replace(self, models=self.next_models, next_models={})._without(self.vector_tables)
 
     def without_retired(self) -> Settings:
-        """The same once those tables are deleted."""
+        """Return these settings without retired tables."""
         return dataclasses.replace(self, retired=())
 
     def _without(self, earlier: Iterable[str]) -> Settings:
@@ -126,10 +132,10 @@ class Settings:
         return dataclasses.replace(self, retired=tuple(sorted(retired)))
 
     def with_models(self, models: Mapping[str, ModelRecord]) -> Settings:
-        """The same with ``models``, which may add roles but neither change nor leave out one that is there.
+        """Return these settings with ``models``, which may add roles.
 
         Raises:
-            ModelMismatchError: they do.
+            ModelMismatchError: they change or leave out a role.
         """
         for role, record in self.models.items():
             held = f"{role} vectors of model {record.digest[:8]}{f' ({record.source})' if record.source else ''}"
@@ -144,22 +150,22 @@ class Settings:
         return dataclasses.replace(self, models={**self.models, **added}) if added else self
 
     def with_root(self, path: str) -> Settings:
-        """The same with a root for the folder ``path``, unless one holds it already."""
+        """Return these settings with a root for the folder ``path``, unless a root contains it already."""
         if any(root.relative(path) is not None for root in self.roots):
             return self
         return dataclasses.replace(self, roots=(*self.roots, Root.at(path)))
 
     def root_of(self, path: str) -> Root | None:
-        """The deepest root that contains an absolute path."""
+        """Return the deepest root that contains an absolute path."""
         holding = [root for root in self.roots if root.relative(path) is not None]
         return max(holding, key=lambda root: len(root.path), default=None)
 
 
 def relative_path(path_bytes: bytes) -> bytes:
-    """``path_bytes``, which a table says is relative to a root.
+    """Check a path that a table says is relative to a root, and return it.
 
     Raises:
-        StorageError: it leads out of the root, as no path does that was indexed.
+        StorageError: it leads out of the root, which no indexed path does.
     """
     if path_bytes.startswith(b"/") or b"\0" in path_bytes or b".." in path_bytes.split(b"/"):
         raise StorageError(f"the library names a file outside its folders ({path_bytes!r:.200}); index into a new one")
@@ -167,7 +173,7 @@ def relative_path(path_bytes: bytes) -> bytes:
 
 
 def relative_to(folder: str, path: str) -> bytes | None:
-    """The bytes of an absolute path relative to a folder, b"" for the folder itself, None when it lies outside."""
+    """Return an absolute path relative to a folder: b"" for the folder itself, None for a path outside."""
     if path == folder:
         return b""
     base = folder if folder.endswith(os.sep) else folder + os.sep
@@ -259,7 +265,7 @@ def _parsed(path: str, content: bytes) -> Settings:
 
 
 def _from_json(values: dict[str, Any]) -> Settings:
-    """Settings out of a file that anybody may have written: names in it become names of tables, so all are checked.
+    """Check all values: anybody may have written the file, and names in it become names of tables.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: something is missing, or of another form.

@@ -25,7 +25,7 @@ from arrowlens.store.tables import Tables
 
 
 def restored(path: str | os.PathLike[str]) -> bool:
-    """Put back lost or damaged settings of a library from their copy; says whether that was needed.
+    """Restore lost or damaged settings of a library from their copy; return whether that was needed.
 
     Raises:
         LibraryNotFoundError: no library there. LibraryBusyError: somebody writes to it.
@@ -43,6 +43,8 @@ def restored(path: str | os.PathLike[str]) -> bool:
 
 class LibraryState:
     """The settings of one library, shared by the parts of its storage. Safe to share between threads.
+
+    Each changing method raises LibraryBusyError when somebody else writes, and StorageError when the disk refuses.
 
     Args:
         location: where the library lies.
@@ -94,18 +96,14 @@ class LibraryState:
         """Remember the models by role, or check them against those remembered.
 
         Raises:
-            ModelMismatchError: the library holds vectors of others. LibraryBusyError, StorageError: as for writing.
+            ModelMismatchError: the library holds vectors of others.
         """
         if self.settings.with_models(models) != self.settings:
             with self.writing():
                 self.save(self.settings.with_models(models))
 
     def add_root(self, folder: str | os.PathLike[str]) -> Root:
-        """The root that holds an absolute folder; a new one unless a registered one contains it.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
+        """Return the root that contains an absolute folder, a new one where none does (InputError: it is relative)."""
         path = os.fsdecode(folder)
         if not os.path.isabs(path):  # noqa: PTH117 - a name that is not UTF-8 is no use to pathlib
             raise InputError(f"{path} is not an absolute path")
@@ -116,31 +114,19 @@ class LibraryState:
         return root
 
     def add_mounts(self, paths: Iterable[str]) -> None:
-        """Remember where disks were mounted.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
+        """Remember where disks were mounted."""
         with self.writing():
             mounts = tuple(sorted({*self.settings.mounts, *paths}))
             self.save(dataclasses.replace(self.settings, mounts=mounts))
 
     def forget_mounts(self, paths: Iterable[str]) -> None:
-        """Forget places where disks were mounted: what lies there belongs to the folder around.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
+        """Forget places where disks were mounted: what lies there belongs to the folder around."""
         with self.writing():
             mounts = tuple(sorted({*self.settings.mounts} - {*paths}))
             self.save(dataclasses.replace(self.settings, mounts=mounts))
 
     def forget_roots(self, kept: Set[str]) -> None:
-        """Forget the roots that are not among ``kept`` (ids), and mounted disks that no other root has to do with.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
+        """Forget all roots but those with the ids ``kept``, and the mounts that have nothing to do with those."""
         with self.writing():
             roots = tuple(root for root in self.settings.roots if root.root_id in kept)
             mounts = tuple(
@@ -156,29 +142,21 @@ class LibraryState:
         An empty mapping gives up a migration. Tables of other next models are dropped.
 
         Raises:
-            ModelMismatchError: two models cannot be told apart. LibraryBusyError, StorageError: as for writing.
+            ModelMismatchError: two models cannot be told apart.
         """
         with self.writing():
             self.save(self.settings.changing_to(models))
             self.drop_retired()
 
     def finish_change(self) -> None:
-        """Put the next models in use, for every reader at once; then drop the tables of the earlier ones.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
+        """Put the next models in use, for every reader at once; then drop the tables of the earlier ones."""
         with self.writing():
             assert self.settings.next_models, "nothing was begun"
             self.save(self.settings.changed())
             self.drop_retired()
 
     def drop_retired(self) -> None:
-        """Drop the tables of earlier models, also those whose drop was interrupted; the caller holds the writer lock.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Drop the tables of earlier models, also where that was interrupted; the caller holds the writer lock."""
         if self.settings.retired:
             for name in self.settings.retired:
                 self._tables.drop(name)
@@ -193,17 +171,13 @@ class LibraryState:
             return stored or (Settings(), write_settings(self.location, Settings(), None))
 
     def _upgrade(self) -> None:
-        """From version 1 or 2: columns of ``media``. The settings come last: what is cut off is done again."""
+        """Add the columns that ``media`` lacks. Settings come last: an interrupted upgrade is done again."""
         self._tables.recover(MEDIA_TABLE)
         self._tables.add_columns(MEDIA_TABLE, media_schema())
         self.save(dataclasses.replace(self.settings, schema_version=SCHEMA_VERSION))
 
     def save(self, settings: Settings) -> None:
-        """Replace the settings; the caller holds the writer lock.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Replace the settings; the caller holds the writer lock."""
         if settings != self.settings:
             self._tag = write_settings(self.location, settings, self._tag)
             self._settings = settings

@@ -1,4 +1,4 @@
-"""LanceDB's tables: opened, read, merged and deleted from, with its errors translated. lancedb is imported here only.
+"""LanceDB's tables: opened, read, merged and deleted from, with its errors translated.
 
 Every handle asks for the newest version at each use, so that another process's writes are seen at once.
 """
@@ -33,17 +33,18 @@ _ENVIRONMENT = {
     # Without these a compaction of 50,000 thumbnails takes a gigabyte; searches are not slower.
     "LANCE_DEFAULT_BATCH_SIZE": "1024",
     "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 * 1024**2),
-    "LANCEDB_LOG": "error",  # its warnings are of its own affairs, and go to the user's terminal
+    "LANCEDB_LOG": "error",  # its warnings go to the user's terminal, where they help nobody
 }
-# What lance says of a file that is shorter than it was written.
+# What lance says of a truncated file.
 _CUT_OFF = ("fill whole buffer", "file size is too small", "for object of size", "decode protobuf")
-_SOURCE_LINE = re.compile(r",? /\S+\.rs:\d+:\d+")  # where in lance's own source
+_SOURCE_LINE = re.compile(r",? /\S+\.rs:\d+:\d+")  # a place in lance's source
 
 
 class Tables:
     """The tables of one library; safe to share between threads.
 
-    A table comes into being with its first rows; before that it reads as empty.
+    A table is created with its first rows; before that it reads as empty. Each method raises StorageError when the disk
+    or the database refuses.
 
     Args:
         location: where the library lies.
@@ -57,7 +58,7 @@ class Tables:
         self.deleted_from: set[str] = set()  # tables with deleted rows that are not purged yet
 
     def names(self) -> list[str]:
-        """The tables there are, sorted; found by their folders, without importing lancedb."""
+        """Return the names of the tables, sorted; lancedb is not imported for that."""
         try:
             return self.location.tables()
         except OSError as error:
@@ -66,12 +67,9 @@ class Tables:
             ) from error
 
     def read(self, name: str, ask: Callable[[LanceTable], _T], empty: _T) -> _T:
-        """What ``ask`` gets from a table, or ``empty`` when there is no such table.
+        """Return what ``ask`` gets from a table, or ``empty`` when there is no such table.
 
-        A file that vanishes meanwhile was pruned after a compaction: ``ask`` is called again on the newer version.
-
-        Raises:
-            StorageError: the database refused.
+        A file that vanishes meanwhile was pruned after a compaction: ``ask`` is called again, on the newer version.
         """
         for attempt in range(_READ_ATTEMPTS):
             with translated(f"{self.location.uri}: reading {name}"):
@@ -85,13 +83,13 @@ class Tables:
         raise AssertionError("unreachable")
 
     def version(self, name: str) -> int:
-        """Number of the newest version of a table, 0 for a missing one; it grows with every change."""
+        """Return the number of the newest version of a table, 0 for a missing one; it grows with every change."""
         return self.read(name, lambda table: int(table.version), 0)
 
     def rows(self, name: str, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
-        """``columns`` of the rows that satisfy ``where``; of a missing table, none, in the columns of ``schema``.
+        """Return ``columns`` of the rows that satisfy ``where``; no rows for a missing table.
 
-        Columns that came into ``schema`` after the table was made are null.
+        Columns that were added to ``schema`` after the table was made are null.
         """
 
         def ask(table: LanceTable) -> pa.Table:
@@ -108,16 +106,12 @@ class Tables:
     def rows_with(
         self, name: str, column: str, values: Sequence[str], columns: Sequence[str], schema: pa.Schema
     ) -> pa.Table:
-        """``columns`` of the rows whose ``column`` is among ``values``."""
+        """Return ``columns`` of the rows whose ``column`` is among ``values``."""
         parts = [self.rows(name, columns, schema, is_among(column, part)) for part in _parts(values)]
         return pa.concat_tables(parts) if parts else schema.empty_table().select(list(columns))
 
     def merge(self, name: str, key: str, rows: pa.Table) -> None:
-        """Insert rows, or replace those of equal ``key``; doing it twice changes nothing. Ids must differ within rows.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Insert rows, replacing those with the same ``key``, which must differ within ``rows``; idempotent."""
         if rows.num_rows == 0:
             return
         with translated(f"{self.location.uri}: writing {name}"):
@@ -125,17 +119,13 @@ class Tables:
             if table is None:
                 table = self._create(name, rows.schema)
             merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
-            # An index on the key brings back duplicates under concurrent merges; the scan costs nothing.
+            # With an index on the key, concurrent merges write duplicates; the scan costs nothing.
             merge = merge.use_index(False)
             self.retried(lambda: merge.execute(rows))
             self.secure(name)
 
     def add_columns(self, name: str, schema: pa.Schema) -> None:
-        """Give a table the columns of ``schema`` that it lacks, null in every row; a missing table stays missing.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Add the columns of ``schema`` that a table lacks, null in every row; a missing table stays missing."""
         with translated(f"{self.location.uri}: upgrading {name}"):
             table = self.table(name)
             if table is None:
@@ -147,11 +137,7 @@ class Tables:
                 self.secure(name)
 
     def delete(self, name: str, column: str, values: Sequence[str]) -> None:
-        """Delete the rows whose ``column`` is among ``values``.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Delete the rows whose ``column`` is among ``values``."""
         with translated(f"{self.location.uri}: deleting from {name}"):
             table = self.table(name)
             for part in _parts(values) if table is not None else ():
@@ -161,23 +147,19 @@ class Tables:
             self.secure(name)
 
     def drop(self, name: str) -> None:
-        """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been cut off.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Delete a table, in one step for readers; finish a drop that was interrupted."""
         with translated(f"{self.location.uri}: deleting {name}"):
             self.location.drop(name)
         self.forget(name)
 
     def recover(self, name: str) -> bool:
-        """Mend the newest version of a table if it cannot be read: from the copy of its manifest, or else take it back.
+        """Restore the newest version of a table if it cannot be read; return whether that was needed.
 
-        A version that must be taken back is what a loss of power leaves that came between writing and syncing.
-        Returns whether anything was done.
+        The copy of its manifest is tried first. Otherwise a power failure came between writing and syncing the version,
+        and the version before it is the newest again.
 
         Raises:
-            StorageError: the table cannot be read, and the version before neither.
+            StorageError: neither version can be read.
         """
         try:
             self.read(name, _read_keys, 0)
@@ -250,7 +232,7 @@ class Tables:
             return True
 
     def table(self, name: str) -> LanceTable | None:
-        """The handle of a table, None when there is no such table yet."""
+        """Return the handle of a table, None when there is no such table yet."""
         with self._lock:
             if name not in self._open:
                 if not self.location.manifests(name):
@@ -259,12 +241,12 @@ class Tables:
             return self._open[name]
 
     def forget(self, name: str) -> None:
-        """Open a table anew at its next use."""
+        """Open a table again at its next use."""
         with self._lock:
             self._open.pop(name, None)
 
     def retried(self, write: Callable[[], _T]) -> _T:
-        """``write`` again as long as another commit came in between."""
+        """Return what ``write`` returns; call it again when another commit came in between."""
         for attempt in range(_ATTEMPTS):
             try:
                 return write()
@@ -274,7 +256,7 @@ class Tables:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """Let go of all handles."""
+        """Close all tables."""
         with self._lock:
             self._open.clear()
             self._database = None
@@ -286,7 +268,7 @@ class Tables:
         with self._lock:
             table: LanceTable = self._connected().create_table(name, schema=schema, exist_ok=True)
             if WORDS in schema.names:
-                keep_words(table)  # at once: rows are found by words before the first upkeep
+                keep_words(table)  # now, so that rows are found by words before the first maintenance
             self._open[name] = table
             return table
 
@@ -307,7 +289,7 @@ def _read_keys(table: LanceTable) -> int:
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """The one place where errors of lancedb and of the system become ``StorageError``.
+    """Translate errors of lancedb and of the system; the one place that does.
 
     Raises:
         StorageError: with the first line of the cause and a cure.

@@ -30,18 +30,17 @@ StrPath = str | os.PathLike[str]
 
 
 class Writer:
-    """Changes to media and thumbnails. Each method takes the writer lock; ``LibraryState.writing`` holds it longer."""
+    """Changes to media and thumbnails. Each method takes the writer lock; ``LibraryState.writing`` holds it longer.
+
+    Each method raises LibraryBusyError when somebody else writes, and StorageError when the disk or database refuses.
+    """
 
     def __init__(self, tables: Tables, state: LibraryState, queries: Queries, maintenance: Maintenance) -> None:
         self._tables, self._state = tables, state
         self._queries, self._maintenance = queries, maintenance
 
     def upsert_thumbnails(self, thumbnails: Mapping[str, bytes]) -> None:
-        """Write JPEGs by content hash.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
+        """Write JPEGs by content hash."""
         rows = pa.table([list(thumbnails), pa.array(thumbnails.values(), pa.binary())], schema=thumbnail_schema())
         with self._state.writing():
             self._tables.merge(THUMBNAIL_TABLE, "content_hash", rows)
@@ -51,9 +50,6 @@ class Writer:
 
         Args:
             rows: values by column name; missing ones are null. Of rows with one ``media_id`` the last counts.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
         """
         unique = list({row["media_id"]: {**row, WORDS: words_of(row)} for row in rows}.values())
         with self._state.writing():
@@ -63,9 +59,6 @@ class Writer:
         """Delete ``media`` rows, then the vectors and thumbnails that only they used.
 
         Their bytes are gone from the disk afterwards, and so are the names of folders of which nothing is left.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
         """
         if not media_ids:
             return
@@ -80,7 +73,6 @@ class Writer:
 
         Raises:
             InputError: nothing is known at one of the paths; nothing is deleted then.
-            LibraryBusyError, StorageError: as for writing.
         """
         media_ids: dict[str, None] = {}
         with self._state.writing():
@@ -104,9 +96,6 @@ class Writer:
 
         A run that was killed leaves some, and so does the replacement of a file's content. Table versions that a power
         failure left incomplete are mended or taken back first. Tables of earlier models are dropped.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
         """
         n_deleted = 0
         with self._state.writing():
