@@ -130,7 +130,6 @@ class Location:
     def write(self, name: str, content: bytes) -> None:
         """Replace a file in one step; it is on the disk when this returns."""
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + _PARTIAL)
         with partial.open("wb") as file:
             file.write(content)
@@ -240,6 +239,7 @@ class Location:
         So a copy holds nothing that the file itself does not hold: what was removed leaves both.
         """
         copy = self.copy_of(name)
+        (self.path / copy).parent.mkdir(parents=True, exist_ok=True)
         self.write(copy, (self.path / name).read_bytes())
         for other in (self.path / copy).parent.iterdir():
             if other != self.path / copy and other.is_file():

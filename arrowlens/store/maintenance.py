@@ -119,7 +119,7 @@ class Maintenance:
         """``optimize`` for one table; the caller holds the writer lock."""
         # A file of which all rows are deleted is gone from the newest version, not from the disk.
         purge = name in self._tables.deleted_from
-        self._each(name, functools.partial(_Upkeep.after_run, thorough=thorough, purge=purge))
+        self._each(name, functools.partial(_TableMaintenance.after_run, thorough=thorough, purge=purge))
         self._tables.deleted_from.discard(name)
 
     def optimize_meanwhile(self) -> None:
@@ -129,21 +129,21 @@ class Maintenance:
         """
         with self._state.writing():
             for name in self._tables.names():
-                self._each(name, _Upkeep.during_run)
+                self._each(name, _TableMaintenance.during_run)
 
     def rebuild_indexes(self) -> None:
         """Build the indexes of all tables anew from their rows, whatever state they are in."""
         with self._state.writing():
             for name in self._tables.names():
-                self._each(name, _Upkeep.rebuild_indexes, "indexing")
+                self._each(name, _TableMaintenance.rebuild_indexes, "indexing")
                 self._tables.forget(name)  # what the handle read of the indexes before
 
     def needs_optimizing(self) -> bool:
         """Return whether ``optimize(thorough=False)`` has something to do: an interrupted run leaves it behind."""
         for name in self._tables.names():
             with translated(f"{self._tables.location.uri}: reading {name}"):
-                upkeep = self._upkeep(name)
-                if upkeep is not None and upkeep.is_due:
+                table = self._table(name)
+                if table is not None and table.is_due:
                     return True
         return False
 
@@ -156,20 +156,20 @@ class Maintenance:
                 stats[name] = of_table
         return stats
 
-    def _each(self, name: str, act: Callable[[_Upkeep], None], doing: str = "compacting") -> None:
+    def _each(self, name: str, act: Callable[[_TableMaintenance], None], doing: str = "compacting") -> None:
         with translated(f"{self._tables.location.uri}: {doing} {name}"):
-            upkeep = self._upkeep(name)
-            if upkeep is not None:
-                self._tables.retried(lambda: act(upkeep))
+            table = self._table(name)
+            if table is not None:
+                self._tables.retried(lambda: act(table))
                 self._tables.secure(name)
 
-    def _upkeep(self, name: str) -> _Upkeep | None:
+    def _table(self, name: str) -> _TableMaintenance | None:
         table = self._tables.table(name)
-        return None if table is None else _Upkeep(table, name, self._tables, self._index_from)
+        return None if table is None else _TableMaintenance(table, name, self._tables, self._index_from)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Upkeep:
+class _TableMaintenance:
     """Keeps one table small and quick. Only the holder of the writer lock may do this.
 
     Attributes:

@@ -38,7 +38,7 @@ def restored(path: str | os.PathLike[str]) -> bool:
     except StorageError:
         with location.writer():
             return restore_settings(location)
-    raise LibraryNotFoundError(f"no library at {location.path}; `arrowlens ingest FOLDER` makes one")
+    raise LibraryNotFoundError(f"no library at {location.uri}; `arrowlens ingest FOLDER` makes one")
 
 
 class LibraryState:
@@ -59,7 +59,7 @@ class LibraryState:
         self.location, self._tables = location, tables
         stored = read_settings(location)
         if stored is None and not create:
-            raise LibraryNotFoundError(f"no library at {location.path}; `arrowlens ingest FOLDER` makes one")
+            raise LibraryNotFoundError(f"no library at {location.uri}; `arrowlens ingest FOLDER` makes one")
         self._settings, self._tag = stored or self._created()
 
     @contextmanager
@@ -86,7 +86,7 @@ class LibraryState:
         if self.location.tag(SETTINGS_NAME) != self._tag:
             stored = read_settings(self.location)
             if stored is None:
-                raise StorageError(f"the library {self.location.path} is gone; open it again")
+                raise StorageError(f"the library {self.location.uri} is gone; open it again")
             if stored[0].retired != self._settings.retired:
                 self._tables.close()  # a table that comes again is another one
             self._settings, self._tag = stored
