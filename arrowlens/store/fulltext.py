@@ -64,14 +64,14 @@ def query_words(text: str) -> str | None:
     return " ".join(words) if 0 < len(words) <= _MAX_WORDS else None
 
 
-def keep_words(table: LanceTable, *, anew: bool = False) -> None:
+def keep_words(table: LanceTable, *, rebuild: bool = False) -> None:
     """Make the index where there is none; extend it to new rows when they are many.
 
     Args:
-        anew: build it again in any case: an extended index keeps the words of rows that were deleted.
+        rebuild: build it again in any case: an extended index keeps the words of rows that were deleted.
     """
     name = _index_name(table)
-    if name is None or anew:
+    if name is None or rebuild:
         from lancedb.index import FTS
 
         config = FTS(base_tokenizer="icu/split", remove_stop_words=False, max_token_length=_MAX_WORD)

@@ -115,12 +115,12 @@ def index_due(
     return "extend" if stats.num_unindexed_rows > allowed else None
 
 
-def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, anew: bool = False, during_run: bool = False) -> bool:
+def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, rebuild: bool = False, during_run: bool = False) -> bool:
     """Build the index of a table that has become large, extend it to new rows, rebuild it when it is outgrown.
 
     Args:
         min_rows: rows from which on there is an index; it is dropped when less than half of them are left.
-        anew: rebuild it in any case.
+        rebuild: build it again in any case.
         during_run: more rows are to come, so do less.
 
     Returns:
@@ -129,11 +129,11 @@ def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, anew: bool = Fals
     due = index_due(table, min_rows, during_run=during_run)
     if due == "drop":
         table.drop_index(str(_index_name(table)))
-    elif due == "build" or (anew and table.count_rows() >= min_rows):
+    elif due == "build" or (rebuild and table.count_rows() >= min_rows):
         _build(table)
     elif due == "extend":
         table.optimize()
-    return due is not None or anew
+    return due is not None or rebuild
 
 
 def keep_lookup(table: LanceTable, key: str, min_rows: int = MIN_ROWS) -> bool:

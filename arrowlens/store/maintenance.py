@@ -132,7 +132,7 @@ class Maintenance:
                 self._each(name, _TableMaintenance.during_run)
 
     def rebuild_indexes(self) -> None:
-        """Build the indexes of all tables anew from their rows, whatever state they are in."""
+        """Build the indexes of all tables again from their rows, whatever state they are in."""
         with self._state.writing():
             for name in self._tables.names():
                 self._each(name, _TableMaintenance.rebuild_indexes, "indexing")
@@ -190,7 +190,7 @@ class _TableMaintenance:
             purge: rows were deleted; compact in any case.
         """
         has_words = WORDS in self.table.schema.names
-        self._keep_indexes(anew=thorough)
+        self._keep_indexes(rebuild=thorough)
         if has_words:
             keep_words(self.table)
         if thorough or purge or self._stats().is_compaction_due:
@@ -200,16 +200,16 @@ class _TableMaintenance:
                 self._purge()
                 self._keep_indexes()
             if has_words_of_deleted:
-                keep_words(self.table, anew=True)
+                keep_words(self.table, rebuild=True)
                 self._compact()
 
     def rebuild_indexes(self) -> None:
         """Drop every index, and build those that the table should have from its rows."""
         for index in self.table.list_indices():
             self.table.drop_index(index.name)
-        self._keep_indexes(anew=True)
+        self._keep_indexes(rebuild=True)
         if WORDS in self.table.schema.names:
-            keep_words(self.table, anew=True)
+            keep_words(self.table, rebuild=True)
         self._compact()
 
     def during_run(self) -> None:
@@ -225,10 +225,10 @@ class _TableMaintenance:
         is_index_due = has_vectors and index_due(self.table, self.index_from) is not None
         return is_index_due or self._stats().is_compaction_due
 
-    def _keep_indexes(self, *, anew: bool = False, during_run: bool = False) -> None:
+    def _keep_indexes(self, *, rebuild: bool = False, during_run: bool = False) -> None:
         names, has_changed = self.table.schema.names, False
         if VECTORS in names:
-            has_changed = keep_index(self.table, self.index_from, anew=anew, during_run=during_run)
+            has_changed = keep_index(self.table, self.index_from, rebuild=rebuild, during_run=during_run)
         if WORDS in names:  # of media, whose rows every result is looked up in
             has_changed = keep_lookup(self.table, names[0], self.index_from)
         if has_changed:

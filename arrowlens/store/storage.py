@@ -280,7 +280,7 @@ class MultimodalStorage:
         return self._writer.repair()
 
     def rebuild_indexes(self) -> None:
-        """Build the indexes of all tables anew from their rows."""
+        """Build the indexes of all tables again from their rows."""
         self._maintenance.rebuild_indexes()
 
     def optimize(self, *, thorough: bool = True) -> None:
