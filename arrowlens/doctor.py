@@ -84,7 +84,7 @@ class Doctor:
         yield self._words(n_vectors)
         yield self._lookup(n_vectors)
         yield from self._thumbnails()
-        for name, shape in self._storage.shapes().items():
+        for name, shape in self._storage.table_stats().items():
             yield from _table(name, shape)
         damaged = set()
         for role in self._storage.settings.models:
@@ -97,7 +97,7 @@ class Doctor:
     # -- searches -------------------------------------------------------------------------------------------------
 
     def _searches(self, role: str, n: int) -> Iterator[Finding]:
-        state, check = self._storage.index_states()[role], self._storage.check_search(role, n)
+        state, check = self._storage.index_states()[role], self._storage.health.check_search(role, n)
         if check is None:
             yield Finding(f"{role} vectors", "ok", 0)
             return
@@ -131,7 +131,7 @@ class Doctor:
         return Finding(what, "ok", "none: so few vectors are compared one by one")
 
     def _agreement(self, role: str) -> Iterator[Finding]:
-        found = self._storage.check_agreement(role)
+        found = self._storage.health.check_agreement(role)
         if found.n_without_vectors:
             cure = "`arrowlens ingest` on their folders encodes them"
             yield Finding(f"files without {role} vectors", "problem", found.n_without_vectors, cure)
@@ -140,15 +140,15 @@ class Doctor:
             yield Finding(f"{role} vectors without a file", "notice", found.n_without_file, cure)
 
     def _words(self, n: int) -> Finding:
-        return _of_index("the word index", lambda: self._storage.check_words(n))
+        return _of_index("the word index", lambda: self._storage.health.check_words(n))
 
     def _lookup(self, n: int) -> Finding:
-        return _of_index("the index of ids", lambda: self._storage.check_lookup(n))
+        return _of_index("the index of ids", lambda: self._storage.health.check_lookup(n))
 
     def _thumbnails(self) -> Iterator[Finding]:
         what = "pictures without a thumbnail"
         try:
-            found = self._storage.check_thumbnails()
+            found = self._storage.health.check_thumbnails()
         except StorageError as error:
             yield Finding(what, "problem", "the thumbnails cannot be read", str(error))
             return
@@ -166,7 +166,7 @@ class Doctor:
             self._storage.repair()
             self._storage.rebuild_indexes()
             thumbnails: dict[str, bytes] = {}
-            for content in self._storage.check_thumbnails().missing:
+            for content in self._storage.health.check_thumbnails().missing:
                 for row in self._storage.media_of(content).to_pylist():
                     prepared: Prepared | None = None
                     with suppress(MediaError):  # another place of the same content may do

@@ -44,7 +44,7 @@ from arrowlens.search.query import Sort
 from arrowlens.search.results import Modality
 from arrowlens.search.where import Where, to_store_filters
 from arrowlens.store import MultimodalStorage, restored
-from arrowlens.store.folder import require_usable
+from arrowlens.store.location import Location
 from arrowlens.workers.calling import Isolated, directly
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Library:
         except LibraryNotFoundError:
             if models is None and not create:
                 raise
-            require_usable(Path(path).expanduser().absolute())  # before models are downloaded, or folders made
+            Location(path).require_usable()  # before models are downloaded, or folders made
         remembered = remembered_models(storage.settings) if storage is not None else None
         # Models come first: when they cannot be had, no library is left behind.
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)

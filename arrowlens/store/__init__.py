@@ -8,50 +8,29 @@ A library is a folder::
     thumbnails.lance                   a JPEG for each content
     clip_embeddings__<digest8>.lance   vectors of a role and model (``stored_embedding_schema``)
 
-``MultimodalStorage(path, create=True)`` opens one. Asking (any thread, any process, no lock)::
+``MultimodalStorage(path, create=True)`` opens one: a facade over parts, each constructed with what it needs::
 
-    storage.settings                                   Settings; .models[role] is a ModelRecord, .roots are Roots
-    storage.search(role, digest, query, k, modality)   pa.Table media_id, score, start, end, content_hash
-    storage.select([(column, op, value), ...])         Selection: the files that satisfy conditions, for search(among=)
-    storage.find_words(text, n, modality, among)       pa.Table media_id, content_hash, modality, is_name
-    storage.media(ids)                                 pa.Table of media's columns and absolute_path (bytes), by id
-    storage.media_by_path(path)                        one such row as a dict, or None
-    storage.media_under(folder)                        such rows of everything below a folder, or of one file
-    storage.skipped()                                  pa.Table absolute_path, reason, media_id, state
-    storage.thumbnails(content_hashes)                 {content_hash: JPEG}
-    storage.vectors(role, digest, content_hash)        (n_windows, d) float32
-    storage.captions()                                 Captions: what searchable files are said to show
-    storage.statistics()                               Statistics
-    storage.facets(among)                              Facets: counts by folder, format, size, ...
-    storage.newest(n, modality, among)                 ids of the files that were taken last
-    storage.media_of(content_hash)                     rows of ``media`` of all places of a content
+    Tables         LanceDB's tables: opened, read, merged and deleted from
+    LibraryState   the settings as they are on disk now, and the writer lock
+    ModelTables    the vectors of the models in use; those of the next models in ``storage.building()``
+    Queries        nearest files, files by words and conditions, rows, thumbnails, counts
+    Writer         media and thumbnails written and deleted, leftovers of interrupted runs repaired
+    Maintenance    compaction, indexes, deleted rows purged from the disk
+    Health         measurements for ``arrowlens doctor``
 
-Writing (one thread of one process at a time, else LibraryBusyError; ``with storage.writing():`` holds the lock over
-several steps)::
+Any thread and any process may read, without a lock. One thread of one process at a time may write, else
+LibraryBusyError; ``with storage.writing():`` holds the lock over several steps.
 
-    storage.bind_models({role: ModelRecord(...)})      remember them or check them (ModelMismatchError)
-    storage.add_root(folder)                           Root
-    storage.add_mounts(folders)                        where disks were mounted
-    storage.upsert_vectors(role, [VectorRow(...)])     first
-    storage.upsert_thumbnails({content_hash: JPEG})    second
-    storage.upsert_media([{column: value}])            last: makes them visible
-    storage.delete_vectors(role, embedding_ids)        single ones, such as those of a caption that changed
-    storage.delete_media(ids)                          with everything that only they used
-    storage.repair()                                   what a killed run left behind
-    storage.optimize()                                 compact, index, prune old versions
-    storage.begin_change({role: ModelRecord(...)})     to other models; ``storage.building()`` reads and writes theirs
-    storage.finish_change()                            they serve, and the vectors of the earlier ones are deleted
-
-LanceDB has no transaction over several tables. A vector counts only if a ``media`` row in state "indexed" has its
-media_id and its content_hash: that row is the commit.
+LanceDB has no transaction over several tables, so they are written in this order: ``upsert_vectors``,
+``upsert_thumbnails``, ``upsert_media``. A vector counts only if a ``media`` row in state "indexed" has its media_id and
+its content_hash: that row is the commit. ``repair()`` deletes what an interrupted run left behind.
 """
 
 from __future__ import annotations
 
-from arrowlens.store.captions import CAPTION_ROLE, Caption
-from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets
-from arrowlens.store.folder import restored
+from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets, Statistics
 from arrowlens.store.index import IndexState
+from arrowlens.store.records import CAPTION_ROLE, Caption, MediaRecord, media_schema
 from arrowlens.store.schema import (
     AUDIO_EMBEDDING_SCHEMA,
     CLIP_EMBEDDING_SCHEMA,
@@ -62,7 +41,6 @@ from arrowlens.store.schema import (
     audio_embedding_schema,
     clip_embedding_schema,
     media_id_of,
-    media_schema,
     root_id_of,
     stored_embedding_schema,
     text_embedding_schema,
@@ -71,7 +49,7 @@ from arrowlens.store.schema import (
 )
 from arrowlens.store.selection import Selection
 from arrowlens.store.settings import ModelRecord, Root, Settings, relative_to
-from arrowlens.store.statistics import Statistics
+from arrowlens.store.state import restored
 from arrowlens.store.storage import MultimodalStorage
 from arrowlens.store.vectors import VectorRow
 
@@ -89,6 +67,7 @@ __all__ = [
     "Caption",
     "Facets",
     "IndexState",
+    "MediaRecord",
     "ModelRecord",
     "MultimodalStorage",
     "Root",

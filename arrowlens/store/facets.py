@@ -1,4 +1,4 @@
-"""What searchable files can be filtered by, counted from the columns of ``media``."""
+"""What a library holds, counted from the columns of ``media``: for its status, and for filters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.store.index import IndexState
 from arrowlens.store.schema import INDEXED
 
 FACETS = ("kind", "format", "folder", "size", "duration", "taken")
@@ -23,16 +24,36 @@ DURATION_EDGES = (10, 60, 600, 3600)  # seconds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts of files, and how they are stored.
+
+    Attributes:
+        images, audio: searchable files. skipped: files with a reason why they could not be read.
+        trivial: searchable files of one colour or of silence.
+        n_bytes: on disk, everything of the library.
+        indexes: state of the vector table by role.
+    """
+
+    images: int
+    audio: int
+    skipped: int
+    trivial: int
+    n_bytes: int
+    indexes: Mapping[str, IndexState]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Facets:
     """Counts of searchable files.
 
     Attributes:
-        kinds: by "image" and "audio". formats: by "jpeg", "wav", ..., most files first.
-        folders: by path relative to the folder that was ingested, with everything below; "" is left out.
-        roots: by id of the folder that was ingested.
-        sizes: below the first of ``SIZE_EDGES`` (bytes), from it to the next, ..., from the last on.
-        durations: the same for ``DURATION_EDGES`` (seconds), of recordings.
-        earliest, latest: day of ``taken``; None where no file has one.
+        kinds: by modality, "image" or "audio", most files first.
+        formats: by "jpeg", "wav", ..., most files first.
+        folders: by path relative to the root, with everything below; without the root itself.
+        roots: by id of the root.
+        sizes: in the len(SIZE_EDGES) + 1 intervals between ``SIZE_EDGES`` (bytes).
+        durations: of recordings, in the intervals between ``DURATION_EDGES`` (seconds).
+        earliest, latest: day of ``taken``; None when no file has one.
     """
 
     kinds: Mapping[str, int]
@@ -46,16 +67,34 @@ class Facets:
 
     @property
     def n_files(self) -> int:
-        """All of them."""
+        """Number of files."""
         return sum(self.kinds.values())
+
+
+def statistics_of(media: pa.Table, n_bytes: int, indexes: Mapping[str, IndexState]) -> Statistics:
+    """Count rows of ``media`` (modality, state, reason, trivial)."""
+    indexed = media.filter(pc.equal(media["state"], INDEXED))
+
+    def count(flags: pa.ChunkedArray) -> int:
+        return int(pc.sum(flags).as_py() or 0)
+
+    return Statistics(
+        images=count(pc.equal(indexed["modality"], "image")),
+        audio=count(pc.equal(indexed["modality"], "audio")),
+        skipped=count(pc.is_valid(media["reason"])),
+        trivial=count(indexed["trivial"]),
+        n_bytes=n_bytes,
+        indexes=indexes,
+    )
 
 
 def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray]) -> Facets:
     """Count rows of ``media`` (``FACET_COLUMNS``) that are searchable.
 
     Args:
-        media: n rows. kept: which of them are chosen, (n,) truth values, by the one of ``FACETS`` by which they are; it
-            is counted without that, as if nothing were chosen by it. Under another name, for all.
+        media: n rows.
+        kept: the rows that each filter keeps, (n,) bool. A filter with the name of a facet is not applied to its facet,
+            which so shows what else could be chosen.
     """
 
     def column(name: str, facet: str) -> pa.ChunkedArray:
@@ -68,20 +107,20 @@ def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray]) -> Facets:
         formats=_counts(column("format", "format")),
         folders=_folders(column("path", "folder")),
         roots=_counts(column("root_id", "folder")),
-        sizes=_between(column("size", "size"), SIZE_EDGES),
-        durations=_between(column("duration", "duration"), DURATION_EDGES),
+        sizes=_histogram(column("size", "size"), SIZE_EDGES),
+        durations=_histogram(column("duration", "duration"), DURATION_EDGES),
         earliest=span["min"].date() if span["min"] is not None else None,
         latest=span["max"].date() if span["max"] is not None else None,
     )
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:
-    found = [(each["values"], each["counts"]) for each in pc.value_counts(values).to_pylist()]
-    return dict(sorted(((value, count) for value, count in found if value is not None), key=lambda p: (-p[1], p[0])))
+    pairs = [(each["values"], each["counts"]) for each in pc.value_counts(values).to_pylist()]
+    return dict(sorted(((value, count) for value, count in pairs if value is not None), key=lambda p: (-p[1], p[0])))
 
 
 def _folders(paths: pa.ChunkedArray) -> dict[str, int]:
-    """A file counts for the folder that it lies in and for all above."""
+    """Count a file for its own folder and for all folders above."""
     own = pc.replace_substring_regex(paths, r"(?s)/?[^/]*$", "")
     totals: Counter[str] = Counter()
     for folder, count in _counts(own).items():
@@ -91,7 +130,7 @@ def _folders(paths: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted(totals.items()))
 
 
-def _between(values: pa.ChunkedArray, edges: tuple[int, ...]) -> tuple[int, ...]:
+def _histogram(values: pa.ChunkedArray, edges: tuple[int, ...]) -> tuple[int, ...]:
     known = values.drop_null().to_numpy().astype(np.float64)
     bins = np.searchsorted(np.array(edges), known, side="right")
     return tuple(np.bincount(bins, minlength=len(edges) + 1).tolist())

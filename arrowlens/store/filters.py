@@ -1,8 +1,8 @@
-"""Conditions on ``media``: what the database can compare becomes an expression, the rest is compared in Arrow.
+"""Conditions on ``media``. LanceDB compares what its expressions can say; the rest is compared in Arrow.
 
-A condition is ``(column, op, value)``. ``name`` and ``folder`` are parts of ``path``. Operators: ``= != < <= > >= in
-like``, and for times ``within`` and ``without``, whose value is a tuple of ranges (from, to), the end not included.
-``!=`` and ``without`` hold where there is no value, all others do not. Values never become SQL.
+A condition is ``(column, op, value)``. ``name`` and ``folder`` are parts of ``path``. Operators are ``= != < <= > >= in
+like``, and for times ``within`` and ``without``, whose value is a tuple of ranges (from, to) without their ends. Null
+satisfies ``!=`` and ``without`` only. Values never become SQL.
 """
 
 from __future__ import annotations
@@ -28,39 +28,53 @@ _COMPARISONS = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
+def equals(column: str, value: str) -> Expr:
+    """Return the expression "``column`` is ``value``"."""
+    from lancedb.expr import col, lit
+
+    return col(column) == lit(value)
+
+
+def is_among(column: str, values: Sequence[str]) -> Expr:
+    """Return the expression "``column`` is one of ``values``"."""
+    from lancedb.expr import col
+
+    return col(column).isin(list(values))
+
+
 def expression(conditions: Sequence[Condition]) -> Expr | None:
-    """What the database compares itself: exactly those conditions for which ``is_compared_later`` is false."""
+    """Return the conditions that LanceDB compares, those for which ``is_compared_later`` is false; None for none."""
     parts = [_expression(condition) for condition in conditions if not is_compared_later(condition)]
     return functools.reduce(operator.and_, parts) if parts else None
 
 
 def is_compared_later(condition: Condition) -> bool:
-    """Whether it is for ``holds``: expressions have no pattern, know no null, and split no path."""
+    """Return whether ``holds`` must compare it: expressions have no patterns and nulls, and cannot split a path."""
     column, op, _ = condition
     return column in _PARTS or op in ("!=", "like", "without")
 
 
 def columns_of(conditions: Sequence[Condition]) -> list[str]:
-    """The columns of ``media`` that conditions compare."""
+    """Return the columns of ``media`` that conditions compare."""
     return sorted({"path" if column in _PARTS else column for column, _, _ in conditions})
 
 
 def holds(rows: pa.Table, condition: Condition) -> np.ndarray:
-    """Which of ``rows`` (with the columns of ``columns_of``) satisfy such a condition, (n,) bool."""
+    """Return which of ``rows`` (with the columns of ``columns_of``) satisfy a condition, (n,) bool."""
     column, op, value = condition
     values = _values(rows, column)
     if op == "like":
-        found = _like(values, value)
+        result = _like(values, value)
     elif op == "without":
-        found = _is_outside(values, value)
+        result = _is_outside(values, value)
     elif op in ("=", "!=", "in"):
         wanted = pa.array(_spellings(value if op == "in" else (value,)), values.type)
-        found = pc.is_in(values, value_set=wanted)  # false where there is no value
-        found = pc.invert(found) if op == "!=" else found
+        result = pc.is_in(values, value_set=wanted)  # false where there is no value
+        result = pc.invert(result) if op == "!=" else result
     else:
-        found = pc.call_function(_COMPARISONS[op], [values, pa.scalar(value, values.type)])
-    held: np.ndarray = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
-    return held
+        result = pc.call_function(_COMPARISONS[op], [values, pa.scalar(value, values.type)])
+    satisfied: np.ndarray = pc.fill_null(result, False).to_numpy(zero_copy_only=False)
+    return satisfied
 
 
 def _expression(condition: Condition) -> Expr:
@@ -93,9 +107,9 @@ def _is_outside(values: pa.Array, ranges: Sequence[tuple[Any, Any]]) -> pa.Array
 
 
 def _like(values: pa.Array, pattern: str) -> pa.Array:
-    """Whole values that fit, whatever their case; names from macOS come with accents apart from their letters."""
+    """Which values match a pattern as a whole, in any case; macOS decomposes accents in names."""
     pattern = unicodedata.normalize("NFC", pattern)
-    if not pc.all(pc.string_is_ascii(values)).as_py():  # "_" is one letter, accent and all
+    if not pc.all(pc.string_is_ascii(values)).as_py():  # "_" matches a letter with its accent
         values = pc.utf8_normalize(values, "NFC")
     return pc.match_substring_regex(values, _regex(pattern), ignore_case=True)
 
@@ -118,9 +132,9 @@ def _escaped(character: str) -> str:
 
 
 def _spellings(values: Sequence[Any]) -> list[Any]:
-    """Values, texts also in the other forms that Unicode has for the same characters."""
-    found = dict.fromkeys(values)
+    """Values, and texts also in their other Unicode normal forms."""
+    spellings = dict.fromkeys(values)
     for value in values:
         if isinstance(value, str) and not value.isascii():
-            found.update(dict.fromkeys(unicodedata.normalize(form, value) for form in ("NFC", "NFD")))
-    return list(found)
+            spellings.update(dict.fromkeys(unicodedata.normalize(form, value) for form in ("NFC", "NFD")))
+    return list(spellings)

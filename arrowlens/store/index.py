@@ -1,4 +1,4 @@
-"""When a vector table gets an index, and how it is asked. The figures behind the constants: docs/performance.md."""
+"""When a vector table is indexed, and how it is searched. docs/performance.md has the figures behind the constants."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 VECTORS = "embedding"  # the column
-# Below 12,000 rows an exact scan is the quicker one; up to here it is quick enough, and it misses nothing.
+# Below 12,000 rows an exact scan is faster than an index; up to here it is fast enough, and it misses nothing.
 MIN_ROWS = 20_000
 ROWS_A_PARTITION = 8_192
-REFINE = 10  # candidates a result whose full vectors are compared: IVF_RQ's own distances are coarse
-MIN_PROBES = 20  # partitions; a text's neighbours lie in more of them than a picture's
-MAX_PARTS = 4  # each extension leaves one, and every query visits them all
-_UNINDEXED_MEANWHILE = 0.04  # of the rows, during a run: building anew takes a minute for a million
-_MIN_CODE = 512  # bits of a quantised vector; one for each dimension is too coarse where these are few
-_MAX_BITS = 8  # for each
+REFINE = 10  # candidates for each result, compared by their full vectors: distances of IVF_RQ are coarse
+MIN_PROBES = 20  # partitions; the neighbours of a text are spread over more of them than those of a picture
+MAX_PARTS = 4  # each extension adds one, and every query visits them all
+_UNINDEXED_MEANWHILE = 0.04  # of the rows, during a run: an index over a million takes a minute to build
+_MIN_CODE = 512  # bits of a quantised vector; with few dimensions, one bit for each is too coarse
+_MAX_BITS = 8  # for each dimension
 _FEW = 10_000  # rows that may be asked for without counting them
-# Of k-means, which else takes most of the time.
+# Of k-means, which otherwise takes most of the time.
 _TRAINING_ROUNDS = 10
 _TRAINING_ROWS = 128  # a partition
 
@@ -34,8 +34,10 @@ class IndexState:
     """How a table is stored.
 
     Attributes:
-        n_rows: rows. n_fragments: files that a scan visits.
-        kind: type of the vector index, None for an exact scan. n_unindexed: rows that it does not cover yet.
+        n_rows: number of rows.
+        n_fragments: files that a scan visits.
+        kind: type of the vector index, None for an exact scan.
+        n_unindexed: rows that the index does not cover yet.
     """
 
     n_rows: int
@@ -47,7 +49,10 @@ class IndexState:
 def nearest(
     table: LanceTable, query: np.ndarray, limit: int, columns: list[str], where: Expr | None = None, exact: bool = False
 ) -> pa.Table:
-    """The ``limit`` rows nearest by cosine, with ``_distance``: exact without an index or if asked, else refined."""
+    """Return the ``limit`` rows nearest by cosine, with ``_distance``.
+
+    ``exact`` compares all rows; otherwise the index, where there is one, gives candidates that are compared exactly.
+    """
     search = _search(table, query)
     if where is not None:
         search = search.where(where)  # lancedb filters before it looks for neighbours
@@ -58,10 +63,11 @@ def nearest(
 
 
 def cap_limit(table: LanceTable, limit: int, ask: Callable[[int], pa.Table]) -> pa.Table:
-    """What ``ask`` finds with a limit of hardly more than there are rows.
+    """Return what ``ask`` finds with a limit just above the number of rows.
 
-    Memory is taken for as many as the limit says, and for ten times that to refine. Rows that are added between the
-    counting and the question would push out others, so a limit that is reached is taken anew.
+    LanceDB allocates memory for as many rows as the limit says, and ten times that to refine. Rows that are added after
+    the counting could push out others: when the limit is hit, count the rows again and retry. This ends because the
+    limit grows with the table, and at ``limit`` at the latest.
     """
     while True:
         most = limit if limit <= _FEW else min(limit, table.count_rows() + 1)
@@ -71,12 +77,12 @@ def cap_limit(table: LanceTable, limit: int, ask: Callable[[int], pa.Table]) -> 
 
 
 def is_index_used(table: LanceTable, query: np.ndarray) -> bool:
-    """Whether a search as ``nearest`` makes it goes through the index: the database scans without a word if not."""
+    """Return whether a search like that of ``nearest`` uses the index; LanceDB falls back to a scan silently."""
     return "ANN" in _search(table, query).limit(1).explain_plan()
 
 
 def index_state(table: LanceTable) -> IndexState:
-    """What there is, without changing it."""
+    """Return how a table is stored."""
     stats: Any = table.stats()  # a dict, whatever lancedb's annotation says
     n_rows, n_fragments = stats["num_rows"], stats["fragment_stats"]["num_fragments"]
     name = _index_name(table)
@@ -87,21 +93,21 @@ def index_state(table: LanceTable) -> IndexState:
 
 
 def max_unindexed(min_rows: int) -> int:
-    """Rows that may lie beside an index, each of which is compared with every query."""
+    """Return how many rows may be outside an index; each of them is compared with every query."""
     return min_rows // 4
 
 
 def index_due(
     table: LanceTable, min_rows: int, *, during_run: bool = False
 ) -> Literal["build", "extend", "drop"] | None:
-    """What ``keep_index`` would do."""
+    """Return what ``keep_index`` would do, None for nothing."""
     n_rows, name = table.count_rows(), _index_name(table)
     if n_rows < min_rows:
         return "drop" if name is not None and n_rows < min_rows // 2 else None
     stats = table.index_stats(name) if name is not None else None
     if stats is None:
         return "build"
-    # Partitions of a table that was much smaller are too few and lie in the wrong places.
+    # Partitions that were trained on a much smaller table are too few, and have the wrong centres.
     is_outgrown = stats.num_unindexed_rows > stats.num_indexed_rows // 2
     if is_outgrown or (stats.num_indices or 1) > MAX_PARTS:
         return "build"
@@ -109,12 +115,13 @@ def index_due(
     return "extend" if stats.num_unindexed_rows > allowed else None
 
 
-def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, anew: bool = False, during_run: bool = False) -> bool:
-    """Build the index of a table that has become large, extend it by what came since, build it anew when it is worn.
+def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, rebuild: bool = False, during_run: bool = False) -> bool:
+    """Build the index of a table that has become large, extend it to new rows, rebuild it when it is outgrown.
 
     Args:
-        min_rows: from so many rows on there is one; it goes when less than half of them are left.
-        anew: build it, worn or not. during_run: more rows are to come, so do less.
+        min_rows: rows from which on there is an index; it is dropped when less than half of them are left.
+        rebuild: build it again in any case.
+        during_run: more rows are to come, so do less.
 
     Returns:
         Whether something was done.
@@ -122,15 +129,18 @@ def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, anew: bool = Fals
     due = index_due(table, min_rows, during_run=during_run)
     if due == "drop":
         table.drop_index(str(_index_name(table)))
-    elif due == "build" or (anew and table.count_rows() >= min_rows):
+    elif due == "build" or (rebuild and table.count_rows() >= min_rows):
         _build(table)
     elif due == "extend":
         table.optimize()
-    return due is not None or anew
+    return due is not None or rebuild
 
 
 def keep_lookup(table: LanceTable, key: str, min_rows: int = MIN_ROWS) -> bool:
-    """Index the ids of a large table, by which results are looked up; compaction extends it. Whether it was done."""
+    """Index the ids of a large table, by which results are looked up; return whether that was needed.
+
+    Compaction extends the index.
+    """
     if table.count_rows() < min_rows or any(key in index.columns for index in table.list_indices()):
         return False
     from lancedb.index import BTree
@@ -154,7 +164,7 @@ def _build(table: LanceTable) -> None:
 
 
 def _search(table: LanceTable, query: np.ndarray) -> Any:  # noqa: ANN401 - lancedb is not typed
-    # A distance type that is not the index's would mean a scan; unrefined distances are quantised ones.
+    # With another distance type than the index's, LanceDB would scan; without refining, distances are quantised.
     search = table.search(query, vector_column_name=VECTORS).distance_type("cosine").refine_factor(REFINE)
     return search.minimum_nprobes(MIN_PROBES).maximum_nprobes(0)  # 0: as many as it takes to fill the limit
 

@@ -1,31 +1,35 @@
-"""Keeping a table small on disk and quick to read: when it is compacted, and how nothing can be lost by it.
+"""Keeps tables small on disk and quick to read: when they are compacted, and why nothing is lost.
 
-A merge leaves a fragment, a version and, for the keys that it inserted, some 70 kB beside them; a deletion leaves the
-row's bytes where they are and a note that it is gone. Compaction writes rows into few files without the deleted ones,
-pruning removes the files of earlier versions.
+Each merge adds a fragment, a version and some 70 kB for the keys that it inserted. A deletion only notes that a row is
+gone; its bytes stay. Compaction rewrites rows into few files without the deleted ones, and pruning removes the files of
+earlier versions.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from pathlib import Path
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from arrowlens.store.fsync import Durable
+from arrowlens.store.filters import equals
+from arrowlens.store.fulltext import WORDS, keep_words
 from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookup
-from arrowlens.store.words import WORDS, keep_words
+from arrowlens.store.location import Location
+from arrowlens.store.state import LibraryState
+from arrowlens.store.tables import Tables, translated
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 MAX_FRAGMENTS = 8  # each merge leaves one; every query visits them all
-MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which would else write everything again with every eighth merge
+MAX_FRAGMENTS_MEANWHILE = 64  # during a run, which otherwise would rewrite everything with every eighth merge
 MAX_FRAGMENTS_EVER = 512
-_MAX_WASTE = 0.1  # of what the rows take
+_MAX_WASTE = 0.1  # of the bytes of the rows
 _SLACK = 64 * 1024  # bytes
 _FOR_EVER = dt.timedelta(days=36_500)
-# A search that reads an earlier version meanwhile finds its files gone, and reads the new one.
+# A search that is reading an earlier version finds its files gone, and reads the new version.
 _AT_ONCE = dt.timedelta(milliseconds=1)
 
 
@@ -34,10 +38,13 @@ class TableStats:
     """How a table lies on disk.
 
     Attributes:
-        n_rows: rows. n_fragments: files that a scan visits. n_largest: rows of the largest fragment.
-        n_wasted: bytes that the newest version does not need; its indexes are left out.
-        n_needed: bytes of its rows. has_deleted: whether deleted rows are still there.
-        n_versions: versions on disk; earlier ones may hold what was removed since.
+        n_rows: number of rows.
+        n_fragments: files that a scan visits.
+        n_largest: rows of the largest fragment.
+        n_wasted: bytes that the newest version does not need, indexes aside.
+        n_needed: bytes of its rows.
+        has_deleted: whether deleted rows are still on disk.
+        n_versions: versions on disk; earlier ones may hold rows that were deleted since.
     """
 
     n_rows: int
@@ -50,86 +57,165 @@ class TableStats:
 
     @property
     def is_wasteful(self) -> bool:
-        """Whether deleted rows are still there, or more bytes than a tenth of what the rows take."""
+        """Whether deleted rows are still on disk, or wasted bytes exceed a tenth of those of the rows."""
         return self.has_deleted or self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
 
     @property
     def is_compaction_due(self) -> bool:
-        """After a run: deleted rows go, and so does what would add up over many small runs."""
+        """After a run: when there is waste, or many small runs have left many fragments."""
         return self.is_wasteful or self.n_fragments > MAX_FRAGMENTS
 
     @property
     def is_compaction_due_meanwhile(self) -> bool:
-        """During a run: once the rows have doubled, so that each is written again a few times only."""
+        """During a run: only once the rows have doubled, so that each is rewritten a few times in all."""
         has_doubled = self.n_rows >= 2 * self.n_largest
         limit = MAX_FRAGMENTS_MEANWHILE if has_doubled else MAX_FRAGMENTS_EVER
         return self.n_fragments > limit
 
 
-def shape_of(table: LanceTable, folder: Path) -> TableStats:
-    """How the table in ``folder`` lies there."""
+def table_stats(table: LanceTable, location: Location, name: str) -> TableStats:
+    """How the table of this name lies at a location."""
     stats: Any = table.stats()  # a dict, whatever lancedb's annotation says
     fragments = stats["fragment_stats"]
     needed = stats["total_bytes"]
-    on_disk = sum(_n_bytes(folder / part) for part in ("data", "_versions", "_transactions", "_deletions"))
+    parts = [location.sizes(f"{location.folder(name)}/{part}") for part in ("data", "_versions", "_transactions")]
+    deletions = _deletions(location, name)
+    on_disk = sum(sum(sizes.values()) for sizes in (*parts, deletions))
     return TableStats(
         n_rows=stats["num_rows"],
         n_fragments=fragments["num_fragments"],
         n_largest=fragments["lengths"]["max"],
         n_wasted=max(0, on_disk - needed),
         n_needed=needed,
-        has_deleted=_has_deleted(folder),
-        n_versions=len(manifests(folder)),
+        has_deleted=bool(deletions),
+        n_versions=len(_versions(location, name)),
     )
 
 
+class Maintenance:
+    """Keeps the tables of a library small and quick. No row changes, whatever fails.
+
+    Each method raises LibraryBusyError when somebody else writes, and StorageError when the disk or database refuses.
+
+    Args:
+        tables: the library's tables. state: takes the writer lock.
+        index_from: rows of a vector table from which on it is indexed; smaller ones are scanned.
+    """
+
+    def __init__(self, tables: Tables, state: LibraryState, index_from: int) -> None:
+        self._tables, self._state, self._index_from = tables, state, index_from
+
+    def optimize(self, *, thorough: bool = True) -> None:
+        """Compact the tables, rebuild their indexes, drop old versions, and purge deleted rows.
+
+        Args:
+            thorough: False leaves alone what is in good shape, so that it costs little after each ingest.
+        """
+        with self._state.writing():
+            for name in self._tables.names():
+                self.optimize_table(name, thorough=thorough)
+
+    def optimize_table(self, name: str, *, thorough: bool) -> None:
+        """``optimize`` for one table; the caller holds the writer lock."""
+        # A file of which all rows are deleted is gone from the newest version, not from the disk.
+        purge = name in self._tables.deleted_from
+        self._each(name, functools.partial(_TableMaintenance.after_run, thorough=thorough, purge=purge))
+        self._tables.deleted_from.discard(name)
+
+    def optimize_meanwhile(self) -> None:
+        """Index tables that have grown, and compact those in too many parts, during a run.
+
+        Cheap enough to call after each commit.
+        """
+        with self._state.writing():
+            for name in self._tables.names():
+                self._each(name, _TableMaintenance.during_run)
+
+    def rebuild_indexes(self) -> None:
+        """Build the indexes of all tables again from their rows, whatever state they are in."""
+        with self._state.writing():
+            for name in self._tables.names():
+                self._each(name, _TableMaintenance.rebuild_indexes, "indexing")
+                self._tables.forget(name)  # what the handle read of the indexes before
+
+    def needs_optimizing(self) -> bool:
+        """Return whether ``optimize(thorough=False)`` has something to do: an interrupted run leaves it behind."""
+        for name in self._tables.names():
+            with translated(f"{self._tables.location.uri}: reading {name}"):
+                table = self._table(name)
+                if table is not None and table.is_due:
+                    return True
+        return False
+
+    def stats(self) -> dict[str, TableStats]:
+        """Return how each table lies on disk, by its name."""
+        stats = {}
+        for name in self._tables.names():
+            ask = functools.partial(table_stats, location=self._tables.location, name=name)
+            if (of_table := self._tables.read(name, ask, None)) is not None:
+                stats[name] = of_table
+        return stats
+
+    def _each(self, name: str, act: Callable[[_TableMaintenance], None], doing: str = "compacting") -> None:
+        with translated(f"{self._tables.location.uri}: {doing} {name}"):
+            table = self._table(name)
+            if table is not None:
+                self._tables.retried(lambda: act(table))
+                self._tables.secure(name)
+
+    def _table(self, name: str) -> _TableMaintenance | None:
+        table = self._tables.table(name)
+        return None if table is None else _TableMaintenance(table, name, self._tables, self._index_from)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Upkeep:
+class _TableMaintenance:
     """Keeps one table small and quick. Only the holder of the writer lock may do this.
 
     Attributes:
-        table: the table. folder: where it lies. durable: makes what is written safe.
+        table: the table. name: its name. tables: all tables of the library.
         index_from: rows from which on vectors are indexed.
     """
 
     table: LanceTable
-    folder: Path
-    durable: Durable
+    name: str
+    tables: Tables
     index_from: int
 
     def after_run(self, *, thorough: bool, purge: bool = False) -> None:
-        """Index and compact if there is cause; if ``thorough``, build the vector index anew and compact in any case.
+        """Index and compact where that is due.
 
         Args:
-            purge: rows were deleted: compact.
+            thorough: rebuild the vector index and compact in any case.
+            purge: rows were deleted; compact in any case.
         """
         has_words = WORDS in self.table.schema.names
-        self._keep_indexes(anew=thorough)
+        self._keep_indexes(rebuild=thorough)
         if has_words:
             keep_words(self.table)
-        if thorough or purge or shape_of(self.table, self.folder).is_compaction_due:
-            has_words_of_deleted = has_words and _has_deleted(self.folder)
+        if thorough or purge or self._stats().is_compaction_due:
+            has_words_of_deleted = has_words and self._has_deleted()
             self._compact()
-            if _has_deleted(self.folder):
+            if self._has_deleted():
                 self._purge()
                 self._keep_indexes()
             if has_words_of_deleted:
-                keep_words(self.table, anew=True)
+                keep_words(self.table, rebuild=True)
                 self._compact()
 
     def rebuild_indexes(self) -> None:
-        """Delete every index and build anew, from the rows, those that the table is to have."""
+        """Drop every index, and build those that the table should have from its rows."""
         for index in self.table.list_indices():
             self.table.drop_index(index.name)
-        self._keep_indexes(anew=True)
+        self._keep_indexes(rebuild=True)
         if WORDS in self.table.schema.names:
-            keep_words(self.table, anew=True)
+            keep_words(self.table, rebuild=True)
         self._compact()
 
     def during_run(self) -> None:
-        """A run of hours adds as many rows as it takes to make searches slow: index and compact what is far gone."""
+        """Index and compact what would make searches slow before a run of hours ends."""
         self._keep_indexes(during_run=True)
-        if shape_of(self.table, self.folder).is_compaction_due_meanwhile:
+        if self._stats().is_compaction_due_meanwhile:
             self._compact()
 
     @property
@@ -137,78 +223,64 @@ class Upkeep:
         """Whether ``after_run`` has something to do."""
         has_vectors = VECTORS in self.table.schema.names
         is_index_due = has_vectors and index_due(self.table, self.index_from) is not None
-        return is_index_due or shape_of(self.table, self.folder).is_compaction_due
+        return is_index_due or self._stats().is_compaction_due
 
-    def _keep_indexes(self, *, anew: bool = False, during_run: bool = False) -> None:
+    def _keep_indexes(self, *, rebuild: bool = False, during_run: bool = False) -> None:
         names, has_changed = self.table.schema.names, False
         if VECTORS in names:
-            has_changed = keep_index(self.table, self.index_from, anew=anew, during_run=during_run)
+            has_changed = keep_index(self.table, self.index_from, rebuild=rebuild, during_run=during_run)
         if WORDS in names:  # of media, whose rows every result is looked up in
             has_changed = keep_lookup(self.table, names[0], self.index_from)
         if has_changed:
-            self.durable.sync(self.folder)
+            self.tables.location.sync(self.name)
 
     def _compact(self) -> None:
-        """Join fragments, extend indexes, drop every version but the newest.
+        """Join fragments, extend indexes, and drop every version but the newest and the leftovers of killed runs.
 
-        Leftovers of killed runs are deleted too. Nothing is deleted before what replaces it is safe from a loss of
-        power.
+        Nothing is deleted before its replacement has reached the disk.
         """
         self.table.optimize(cleanup_older_than=_FOR_EVER)
-        self.durable.sync(self.folder)
+        self.tables.location.sync(self.name)
         self._forget_versions()
         self.table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
 
     def _forget_versions(self) -> None:
-        """Delete the manifests of all versions but the newest, so that what only they name belongs to no version.
+        """Delete the manifests of all versions but the newest, so that lance deletes the files of those versions.
 
-        Lance prunes versions by their age, and would keep those that were written while the clock was ahead. Files of
-        no version it deletes whatever their age.
+        Lance prunes versions by age, and would keep versions that were written while the clock was ahead. Files that
+        belong to no version are deleted whatever their age.
         """
-        newest = manifest_of(self.folder, int(self.table.version))
-        for manifest in manifests(self.folder) if newest is not None else ():
+        newest = self.tables.manifest(self.name)
+        for manifest in _versions(self.tables.location, self.name) if newest is not None else ():
             if manifest != newest:
-                manifest.unlink()
+                self.tables.location.remove(manifest)
 
     def _purge(self) -> None:
-        """Compact a table that lance leaves alone since few of its rows are deleted.
+        """Compact a table that lance leaves alone because few of its rows are deleted.
 
-        It joins small fragments, deleted rows or not, but only several of them: writing one row anew makes a second
-        one. Where that is not enough (fragments of a million rows), all rows are written anew.
+        Lance joins small fragments in any case, but needs two of them: rewriting one row makes the second. If that is
+        not enough (fragments of a million rows), all rows are rewritten.
         """
         key, other = self.table.schema.names[:2]
         first = self.table.search().select([key]).limit(1).to_arrow()[key].to_pylist()
-        for where in (_is(key, first[0]) if first else None, None):
+        for where in (equals(key, first[0]) if first else None, None):
             self.table.update(where=where, values_sql={other: other})
             self._compact()
-            if not _has_deleted(self.folder):
+            if not self._has_deleted():
                 return
 
+    def _stats(self) -> TableStats:
+        return table_stats(self.table, self.tables.location, self.name)
 
-def manifests(folder: Path) -> list[Path]:
-    """The manifests of a table's versions."""
-    return [path for path in (folder / "_versions").glob("*.manifest") if path.stem.isdecimal()]
-
-
-def manifest_of(folder: Path, version: int) -> Path | None:
-    """The manifest of a version, by either of the names that lance gives them; None where there is none."""
-    names = (f"{2**64 - 1 - version:020d}.manifest", f"{version}.manifest")
-    return next((path for name in names if (path := folder / "_versions" / name).exists()), None)
+    def _has_deleted(self) -> bool:
+        return bool(_deletions(self.tables.location, self.name))
 
 
-def _is(column: str, value: str) -> Any:  # noqa: ANN401 - lancedb is not typed
-    from lancedb.expr import col, lit
-
-    return col(column) == lit(value)
-
-
-def _has_deleted(folder: Path) -> bool:
-    """Whether versions on disk note deleted rows; those of pruned versions are gone."""
-    return next((folder / "_deletions").glob("*"), None) is not None
+def _versions(location: Location, table: str) -> list[str]:
+    """The manifests of a table's versions; lance may have others."""
+    return [name for name in location.manifests(table) if name.rpartition("/")[2].removesuffix(".manifest").isdecimal()]
 
 
-def _n_bytes(folder: Path) -> int:
-    try:
-        return sum(path.stat().st_size for path in folder.iterdir())
-    except FileNotFoundError:
-        return 0
+def _deletions(location: Location, table: str) -> dict[str, int]:
+    """The files of versions on disk that note deleted rows; those of pruned versions are gone."""
+    return location.sizes(f"{location.folder(table)}/_deletions")

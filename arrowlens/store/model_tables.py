@@ -1,101 +1,247 @@
-"""Which models' vectors are read and written, and how a library changes to others.
+"""The vector tables of one set of models: the models in use, or the next ones while a migration builds them.
 
-Each model has tables of its own, so that the next ones fill up while those of the models that serve are searched. One
-write of the settings makes the next models those that serve: before it a reader sees only the old vectors, after it
-only the new ones.
+Each model has a table of its own for each role, so that the tables of the next models fill up while those of the
+models in use are searched. A ``ModelTables`` only ever reads and writes the tables of its own models.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from arrowlens.errors import ModelMismatchError
-from arrowlens.store.folder import OpenLibrary
-from arrowlens.store.schema import vector_table_name
-from arrowlens.store.settings import ModelRecord
+from arrowlens.errors import InputError, ModelMismatchError
+from arrowlens.store.index import IndexState, index_state
+from arrowlens.store.schema import source_column, stored_embedding_schema, vector_table_name
+from arrowlens.store.settings import ModelRecord, Settings
+from arrowlens.store.state import LibraryState
+from arrowlens.store.tables import Tables
+from arrowlens.store.vectors import VectorRow, embedding_matrix, vector_table
 
-_PREFIX = "arrowlens."
+if TYPE_CHECKING:
+    from lancedb.table import LanceTable
+
+_PREFIX = "arrowlens."  # of the keys of a table's metadata
+_ROWS_A_BATCH = 4_096
 
 
-class ModelSwitch(OpenLibrary):
-    """The models of a library, those that serve and those that it changes to."""
+class StoredVectors(NamedTuple):
+    """Vectors as they are stored."""
 
-    _is_building = False
+    owners: np.ndarray
+    """(n,) int64, rising: the position of the medium that a vector belongs to among those that were asked for."""
+    vectors: np.ndarray
+    """(n, d) float16 of length one; the windows of a recording in the order of their starts."""
+
+
+class ModelTables:
+    """Reads and writes the vectors of one set of models.
+
+    Each method raises StorageError when the disk or database refuses, and a writing one LibraryBusyError when somebody
+    else writes.
+
+    Args:
+        tables: the library's tables.
+        state: the library's settings.
+        models_of: takes the models by role from the settings; called at each use, for another process may change them.
+    """
+
+    def __init__(
+        self, tables: Tables, state: LibraryState, models_of: Callable[[Settings], Mapping[str, ModelRecord]]
+    ) -> None:
+        self._tables, self._state, self._models_of = tables, state, models_of
+        self._checked: dict[str, dict[str, str]] = {}  # the origin of tables whose metadata agrees with the settings
 
     @property
     def models(self) -> Mapping[str, ModelRecord]:
-        """By role, those whose vectors this storage reads and writes: the ones that serve, unless ``building``."""
-        return self.settings.next_models if self._is_building else self.settings.models
+        """The models by role."""
+        return self._models_of(self._state.settings)
 
-    def building(self) -> Self:
-        """The same library with the vectors of the next models; shares the lock and the tables."""
-        view = copy.copy(self)
-        view._is_building = True
-        return view
-
-    def begin_change(self, models: Mapping[str, ModelRecord]) -> None:
-        """Let ``building()`` have these models; vectors that it has of them already, from a run cut off, stay.
-
-        An empty mapping gives up an earlier change. The tables of other next models are deleted.
+    def model(self, role: str) -> ModelRecord:
+        """The model of a role.
 
         Raises:
-            ModelMismatchError: two models cannot be told apart. LibraryBusyError, StorageError: as for writing.
+            InputError: there is none.
         """
-        with self.writing():
-            self._save(self.settings.changing_to(models))
-            self._drop_retired()
+        models = self.models
+        if role not in models:
+            held = ", ".join(models) or "none"
+            raise InputError(f"the library has no {role} model (it has {held}); open it with one")
+        return models[role]
 
-    def finish_change(self) -> None:
-        """The next models serve from now on, for every reader at once; then the vectors of the others are deleted.
+    def model_with(self, role: str, digest: str) -> ModelRecord | None:
+        """The model of a role, None when there is none.
 
         Raises:
-            LibraryBusyError, StorageError: as for writing.
+            ModelMismatchError: it is not the one with that digest.
         """
-        with self.writing():
-            assert self.settings.next_models, "nothing was begun"
-            self._save(self.settings.changed())
-            self._drop_retired()
+        record = self.models.get(role)
+        if record is not None and record.digest != digest:
+            raise ModelMismatchError(
+                f"the library holds {role} vectors of model {record.digest[:8]}, the query is of {digest[:8]}; "
+                "open it with the models it was made with, or change it with `arrowlens models use SET`"
+            )
+        return record
 
-    def _drop_retired(self) -> None:
-        """Delete the tables of earlier models; a deletion that was cut off is done again."""
-        if self.settings.retired:
-            for name in self.settings.retired:
-                self._tables.drop(name)
-            self._save(self.settings.without_retired())
-
-    def _vector_table(self, role: str, record: ModelRecord) -> str:
-        """The name of a model's table, once what it says of its vectors agrees with the settings.
+    def name(self, role: str, record: ModelRecord) -> str:
+        """The name of a model's table, once the table's metadata is known to agree with the settings.
 
         Raises:
-            ModelMismatchError: they come from another model or from other windows.
+            ModelMismatchError: the table's vectors come from another model or from other windows.
         """
         name = vector_table_name(role, record.digest)
         origin = self._origin(role, record)
         if self._checked.get(name) == origin:
             return name
         held = self._tables.read(name, lambda table: table.schema.metadata, None)
-        if held is None:  # no such table yet, or one from before tables said it
+        if held is None:  # no such table yet, or one of a version that wrote no metadata
             return name
         for key, value in origin.items():
             told = held.get(f"{_PREFIX}{key}".encode())
             if told is not None and told.decode() != value:
                 raise ModelMismatchError(
-                    f"{self.path}: the table {name} holds vectors of {key} {told.decode()[:16]}, the library says "
-                    f"{value[:16]}; restore library.json, or index into a new library"
+                    f"{self._state.location.uri}: the table {name} holds vectors of {key} {told.decode()[:16]}, the "
+                    f"library says {value[:16]}; restore library.json, or index into a new library"
                 )
         self._checked[name] = origin
         return name
 
-    def _with_origin(self, rows: pa.Table, role: str, record: ModelRecord) -> pa.Table:
-        """Rows that say, as long as their table lasts, where their vectors come from."""
+    def upsert(self, role: str, rows: Sequence[VectorRow]) -> None:
+        """Write vectors of a role's model; a vector of the same content at the same place is replaced.
+
+        Searches return them once ``upsert_media`` has written the row of their content at their place.
+
+        Raises:
+            InputError: there is no model for the role, or a vector is unusable; nothing is written.
+            ModelMismatchError: the table holds vectors of another model.
+        """
+        if not rows:
+            return
+        record = self.model(role)
+        table = vector_table(role, record.digest[:8], record.dimension, rows)
         origin = self._origin(role, record).items()
-        return rows.replace_schema_metadata({f"{_PREFIX}{key}": text for key, text in origin})
+        table = table.replace_schema_metadata({f"{_PREFIX}{key}": text for key, text in origin})
+        with self._state.writing():
+            self._tables.merge(self.name(role, record), "embedding_id", table)
+
+    def delete(self, role: str, embedding_ids: Sequence[str]) -> None:
+        """Delete vectors of a role's model by their ids.
+
+        Raises:
+            InputError: there is no model for the role.
+        """
+        if embedding_ids:
+            with self._state.writing():
+                self._tables.delete(self.name(role, self.model(role)), "embedding_id", embedding_ids)
+
+    def vectors(self, role: str, digest: str, content_hash: str) -> np.ndarray:
+        """Return the vectors of a content, (n_windows, d) float32, ordered by start; n is 0 for an unknown content.
+
+        Raises:
+            ModelMismatchError: the model for the role has another digest.
+        """
+        record = self.model_with(role, digest)
+        rows = self._rows(role, record, [content_hash]).get(content_hash, []) if record is not None else []
+        self.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
+        if not rows:
+            return np.empty((0, record.dimension if record else 0), dtype=np.float32)
+        return np.stack([row.embedding for row in rows])
+
+    def rows(self, role: str, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
+        """Return the vectors of contents, each content's at one of its places, in the order of windows.
+
+        They need not be searchable: a content's vectors are written all at once.
+
+        Raises:
+            InputError: there is no model for the role.
+        """
+        return self._rows(role, self.model(role), content_hashes)
+
+    def has_vectors(self, role: str) -> bool:
+        """Return whether anything was ever encoded by a role's model."""
+        record = self.models.get(role)
+        return record is not None and self._tables.version(self.name(role, record)) > 0
+
+    def ids(self, role: str) -> set[str]:
+        """Return the ids of all vectors of a role."""
+        return set(self._columns(role, ["embedding_id"])["embedding_id"].to_pylist())
+
+    def keys(self, role: str) -> set[tuple[str, str]]:
+        """Return (media_id, content_hash) of everything that has vectors of a role."""
+        rows = self._columns(role, [source_column(role), "content_hash"])
+        return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+
+    def scan(self, role: str, places: Mapping[str, str]) -> StoredVectors:
+        """Return all vectors of many media, to compare everything with everything.
+
+        The table is read in batches: never more than twice the result is in memory.
+
+        Args:
+            role: "clip", "audio", ...; a role without a model has no vectors.
+            places: content hash by media id; ``owners`` are positions in it. Media without vectors are omitted.
+
+        Raises:
+            ModelMismatchError: the library changed its models meanwhile; ask again.
+        """
+        record = self.models.get(role)
+        nothing = (np.empty(0, np.int64), np.empty(0), np.empty((0, record.dimension if record else 0), np.float16))
+        parts = [nothing]
+        if record is not None and places:
+            keys = pa.array([f"{media_id}-{content_hash}" for media_id, content_hash in places.items()], pa.string())
+            columns = [source_column(role), "content_hash", "start", "embedding"]
+
+            def ask(table: LanceTable) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+                batches = table.search().select(columns).limit(None).to_batches(batch_size=_ROWS_A_BATCH)
+                return [_wanted(batch, columns[0], keys) for batch in batches]
+
+            parts += self._tables.read(self.name(role, record), ask, [])
+            self.model_with(role, record.digest)  # another model may be in use by now, and these vectors deleted
+        owners, starts, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
+        parts.clear()
+        order = np.lexsort((starts, owners))
+        return StoredVectors(owners[order], vectors[order])
+
+    def index_states(self) -> dict[str, IndexState]:
+        """Return how each table is stored, by role."""
+        empty = IndexState(n_rows=0, n_fragments=0)
+        return {
+            role: self._tables.read(self.name(role, record), index_state, empty) for role, record in self.models.items()
+        }
+
+    def _columns(self, role: str, columns: list[str]) -> pa.Table:
+        record = self.model(role)
+        return self._tables.rows(self.name(role, record), columns, stored_embedding_schema(role, record.dimension))
+
+    def _rows(self, role: str, record: ModelRecord, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
+        schema, source = stored_embedding_schema(role, record.dimension), source_column(role)
+        name, hashes = self.name(role, record), sorted(set(content_hashes))
+        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
+        table = self._tables.rows_with(name, "content_hash", hashes, columns, schema)
+        table = table.sort_by([("content_hash", "ascending"), (source, "ascending"), ("start", "ascending")])
+        matrix = embedding_matrix(table["embedding"])
+        by_content: dict[str, list[VectorRow]] = {}
+        for row, values in enumerate(table.drop_columns(["embedding"]).to_pylist()):
+            rows = by_content.setdefault(values["content_hash"], [])
+            if not rows or rows[0].media_id == values[source]:
+                place = {"media_id": values.pop(source), "embedding": matrix[row], "index": len(rows)}
+                rows.append(VectorRow(**values, **place))
+        return by_content
 
     def _origin(self, role: str, record: ModelRecord) -> dict[str, str]:
         """What vectors depend on; the digest is over the model and the files that say how inputs are prepared."""
-        windows = {"window_s": f"{self.settings.window_s:g}", "hop_s": f"{self.settings.hop_s:g}"}
+        settings = self._state.settings
+        windows = {"window_s": f"{settings.window_s:g}", "hop_s": f"{settings.hop_s:g}"}
         return {"model": record.digest, **(windows if role == "audio" else {})}
+
+
+def _wanted(batch: pa.RecordBatch, source: str, keys: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Owners, starts and vectors of the rows of a batch whose (media_id, content_hash) is among ``keys``."""
+    owners = pc.index_in(pc.binary_join_element_wise(batch[source], batch["content_hash"], "-"), value_set=keys)
+    rows, owners = batch.filter(pc.is_valid(owners)), pc.drop_null(owners)
+    flat = rows["embedding"].flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(len(rows), batch["embedding"].type.list_size).astype(np.float16)  # a copy frees the batch
+    starts = pc.fill_null(rows["start"], 0.0).to_numpy(zero_copy_only=False)
+    return owners.to_numpy(zero_copy_only=False).astype(np.int64), starts, vectors

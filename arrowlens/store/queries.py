@@ -1,11 +1,11 @@
-"""Questions to a library: nearest files, rows, thumbnails, vectors, counts."""
+"""Questions to a library: nearest files, files by words, rows, thumbnails, counts."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,28 +13,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
-from arrowlens.store.bulk_read import VectorScanner
-from arrowlens.store.captions import CAPTION_COLUMNS, Caption
-from arrowlens.store.facets import FACET_COLUMNS, Facets, facets_of
+from arrowlens.store.facets import FACET_COLUMNS, Facets, Statistics, facets_of, statistics_of
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import FOUND, find
-from arrowlens.store.index import IndexState, index_state, nearest
+from arrowlens.store.index import nearest
+from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, is_live
+from arrowlens.store.records import CAPTION_COLUMNS, Caption, media_schema
 from arrowlens.store.schema import (
     INDEXED,
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
     media_id_of,
-    media_schema,
     source_column,
     stored_embedding_schema,
     thumbnail_schema,
     vector_table_name,
 )
-from arrowlens.store.selection import KEYS, FetchPlan, Selection, select
-from arrowlens.store.settings import ModelRecord, relative_path, relative_to
-from arrowlens.store.statistics import Statistics, collect
-from arrowlens.store.vectors import VectorRow, checked_query, embedding_matrix
+from arrowlens.store.selection import KEYS, NOTHING, FetchPlan, Selection, select
+from arrowlens.store.settings import relative_path, relative_to
+from arrowlens.store.state import LibraryState
+from arrowlens.store.tables import Tables
+from arrowlens.store.vectors import checked_query
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -43,8 +43,14 @@ _ATTEMPTS = 20  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
 
-class LibraryReader(VectorScanner):
-    """Everything that needs no lock. Each answer is of the newest version, whoever wrote it."""
+class Queries:
+    """Reads a library, without a lock. Each answer is of the newest version, whoever wrote it.
+
+    Each method raises StorageError when the database refuses.
+    """
+
+    def __init__(self, tables: Tables, state: LibraryState, vectors: ModelTables) -> None:
+        self._tables, self._state, self._vectors = tables, state, vectors
 
     def search(
         self,
@@ -57,86 +63,76 @@ class LibraryReader(VectorScanner):
         *,
         exact: bool = False,
     ) -> pa.Table:
-        """The ``k`` files nearest to a vector of a role's model.
+        """Return the ``k`` files nearest to a vector of a role's model.
 
         Args:
             role: "clip", "audio", ...
             digest: of the model that the query comes from.
             query: (d,) of any float type.
-            k: from 1 on. modality: "image" or "audio" keeps one kind.
-            among: keeps these files; what ``select`` gives.
-            exact: compare all vectors, past any index.
+            k: number of files, from 1 on.
+            modality: "image" or "audio" returns only files of that modality.
+            among: returns only these files; from ``select`` or ``selection``.
+            exact: compare all vectors, without an index.
 
         Returns:
-            ``media_id, score`` (exact cosine, float32, falling, ties by id)``, start, end`` (seconds of the best
-            window, null for pictures)``, content_hash``: the best row of each file, equal content once, ``k`` rows
-            whenever so many files match.
+            ``media_id``, ``score`` (exact cosine, float32), ``start``, ``end`` (seconds of the best window, null for
+            pictures), ``content_hash``; best first, equal scores by id. One row for each file, and one file for equal
+            content; ``k`` rows whenever so many files match.
 
         Raises:
             InputError: the query is unusable or ``k`` is below 1.
-            ModelMismatchError: the library's model for the role is another one. StorageError: the database refused.
+            ModelMismatchError: the model for the role has another digest.
         """
         if k < 1:
             raise InputError(f"k is {k}; it is the number of results, from 1 on")
-        record = self.settings.record_of(role, digest)
+        record = self._vectors.model_with(role, digest)
         if record is None or (among is not None and not among):
             return RESULT_SCHEMA.empty_table()
         query = checked_query(query, record.dimension)
-        name, source = self._vector_table(role, record), source_column(role)
+        name, source = self._vectors.name(role, record), source_column(role)
         columns = [source, "content_hash", "modality", "start", "end", "embedding"]
-        aim = FetchPlan.at(source, k, among)
+        plan = FetchPlan.at(source, k, among)
         empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
         empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
         def nearest_rows(limit: int, where: Expr | None) -> pa.Table:
-            past_index = exact or aim.exact
+            past_index = exact or plan.exact
             rows = self._tables.read(
                 name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
             )
             return rows.rename_columns({source: "media_id"})
 
         def fetch(limit: int) -> pa.Table:
-            rows = nearest_rows(limit, aim.where)
-            # Mostly a table holds one kind of files only, and a condition that all rows satisfy costs a scan.
+            rows = nearest_rows(limit, plan.where)
+            # Most tables hold one modality only, and a condition that all rows satisfy costs a scan.
             if modality is None or not pc.any(pc.not_equal(rows["modality"], modality)).as_py():
                 return rows
-            return nearest_rows(limit, aim.kept_to(modality).where)
+            return nearest_rows(limit, plan.kept_to(modality).where)
 
         for _ in range(_ATTEMPTS):
-            # Vectors and media are read one after the other: a commit in between could hide a file that is there.
+            # Vectors are read first, media second: a commit in between could hide a file. Then both are read again.
             version = self._tables.version(MEDIA_TABLE)
             alive = self._alive if among is None else among.holds
-            best = best_files(fetch, alive, query, k, aim.limit, few_alive=among is not None)
+            best = best_files(fetch, alive, query, k, plan.limit, few_alive=among is not None)
             if among is not None or self._tables.version(MEDIA_TABLE) == version:
                 break
-        self.settings.record_of(role, digest)  # another model may serve by now, and these vectors be deleted
+        self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
         return best
 
     def n_vectors(self, role: str, digest: str) -> int:
-        """How many vectors of a role's model there are.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return the number of vectors of a role's model."""
         return self._tables.read(vector_table_name(role, digest), lambda table: int(table.count_rows()), 0)
 
     def select(self, conditions: Sequence[Condition]) -> Selection:
-        """The searchable files that satisfy all conditions, for ``search(among=...)``; see ``store.conditions``.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        return select(self._tables, conditions)
+        """Return the searchable files that satisfy all conditions (``store.filters``), for ``search(among=...)``."""
+        return self._tables.read(MEDIA_TABLE, lambda table: select(table, conditions), NOTHING)
 
     def find_words(self, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
-        """At least ``n`` files that have all words of a text in their names, folders, captions and tags, or all.
+        """Return files that have all words of a text in their names, folders, captions and tags: ``n`` or more, if any.
 
         Returns:
-            ``media_id, content_hash, modality, is_name`` (whether the text is the file's name or path), those first,
-            then by BM25 falling, equal ones by id; equal content once. A path may be given as the system knows it.
-
-        Raises:
-            StorageError: the database refused.
+            ``media_id``, ``content_hash``, ``modality``, ``is_name`` (whether the text is the file's name or its path,
+            absolute or below the root). Those come first, then by BM25 falling, equal ones by id; equal content once.
         """
         if os.sep in text:
             place = self.media_by_path(os.path.abspath(text.strip()))  # noqa: PTH100 - resolve() would follow links
@@ -144,47 +140,35 @@ class LibraryReader(VectorScanner):
         return self._tables.read(MEDIA_TABLE, lambda table: find(table, text, n, modality, among), FOUND.empty_table())
 
     def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:
-        """The files of these pairs, for ``search(among=...)``."""
+        """Return the files of these pairs, for ``search(among=...)``."""
         files = pa.table([pa.array(media_id, pa.string()), pa.array(content_hash, pa.string())], schema=KEYS)
         return Selection(files.sort_by("media_id"), self._tables.read(MEDIA_TABLE, lambda table: table.count_rows(), 0))
 
     @property
     def version(self) -> str:
-        """Another text after every change of the settings or of any table.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """A text that differs after every change of the settings or of any table."""
         tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
-        return hashlib.sha256(repr((self.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return hashlib.sha256(repr((self._state.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def is_current(self, selection: Selection) -> bool:
-        """Whether nobody has written media since files were selected."""
+        """Return whether no media were written since files were selected."""
         return self._tables.version(MEDIA_TABLE) == selection.version
 
     def places(self, content_hashes: Sequence[str]) -> dict[str, int]:
-        """In how many searchable places contents lie, by content hash.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return the number of searchable places of contents, by content hash."""
         hashes, schema = sorted(set(content_hashes)), media_schema()
         rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", hashes, ["content_hash", "state"], schema)
         return Counter(rows.filter(pc.equal(rows["state"], INDEXED))["content_hash"].to_pylist())
 
     def media(self, media_ids: Sequence[str]) -> pa.Table:
-        """Rows of ``media`` by id, ordered by id, with ``absolute_path`` (binary; ``os.fsdecode`` gives the path).
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return rows of ``media`` by id, ordered by id, with ``absolute_path`` (bytes for ``os.fsdecode``)."""
         schema = media_schema()
         return self._placed(self._tables.rows_with(MEDIA_TABLE, "media_id", media_ids, schema.names, schema))
 
     def media_by_path(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
-        """The row of one file by its absolute path, as ``media`` gives it; None when the library does not know it."""
+        """Return the row of one file by its absolute path, as ``media`` does; None for an unknown file."""
         text = os.fsdecode(path)
-        root = self.settings.root_of(text)
+        root = self._state.settings.root_of(text)
         relative = root.relative(text) if root is not None else None
         if root is None or relative is None:
             return None
@@ -192,21 +176,21 @@ class LibraryReader(VectorScanner):
         return rows[0] if rows else None
 
     def media_under(self, path: str | os.PathLike[str]) -> pa.Table:
-        """Rows of a file, or of everything below a folder, by absolute path; ordered by id, as ``media`` gives them."""
+        """Return rows of a file, or of everything below a folder, by absolute path; as ``media`` does."""
         text = os.fsdecode(path)
         rows = self._placed(self._tables.rows(MEDIA_TABLE, media_schema().names, media_schema()))
         inside = [relative_to(text, os.fsdecode(place)) is not None for place in rows["absolute_path"].to_pylist()]
         return rows.filter(pa.array(inside, pa.bool_()))
 
     def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Every row of ``media``, ordered by id; some columns or all."""
+        """Return every row of ``media``, ordered by id; some columns or all."""
         schema = media_schema()
         wanted = list(columns or schema.names)
         rows = self._tables.rows(MEDIA_TABLE, list(dict.fromkeys(["media_id", *wanted])), schema)
         return rows.sort_by("media_id").select(wanted)
 
     def skipped(self) -> pa.Table:
-        """``absolute_path, reason, media_id, state`` of every file that could not be read, ordered by path.
+        """Return ``absolute_path, reason, media_id, state`` of every file that could not be read, ordered by path.
 
         A file in state "indexed" is one that is still found with its earlier content.
         """
@@ -215,78 +199,25 @@ class LibraryReader(VectorScanner):
         return rows.select(["absolute_path", "reason", "media_id", "state"]).sort_by("absolute_path")
 
     def thumbnails(self, content_hashes: Sequence[str]) -> dict[str, bytes]:
-        """JPEGs by content hash; what has none is left out."""
+        """Return JPEGs by content hash; contents without one are omitted."""
         schema = thumbnail_schema()
         rows = self._tables.rows_with(THUMBNAIL_TABLE, "content_hash", content_hashes, schema.names, schema)
         return dict(zip(rows["content_hash"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
 
-    def vectors(self, role: str, digest: str, content_hash: str) -> np.ndarray:
-        """Vectors of a content, (n_windows, d) float32 in the order of their starts; n is 0 for an unknown content."""
-        record = self.settings.record_of(role, digest)
-        rows = self._vector_rows(role, record, [content_hash]).get(content_hash, []) if record is not None else []
-        self.settings.record_of(role, digest)  # as in ``search``
-        if not rows:
-            return np.empty((0, record.dimension if record else 0), dtype=np.float32)
-        return np.stack([row.embedding for row in rows])
-
-    def vector_rows(self, role: str, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
-        """The stored vectors of contents, each as it lies at one of its places, in the order of windows.
-
-        Whether a ``media`` row vouches for them does not matter: a content's vectors are written all at once.
-        """
-        return self._vector_rows(role, self._model(role), content_hashes)
-
-    def _vector_rows(self, role: str, record: ModelRecord, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
-        schema, source = stored_embedding_schema(role, record.dimension), source_column(role)
-        name, hashes = self._vector_table(role, record), sorted(set(content_hashes))
-        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
-        table = self._tables.rows_with(name, "content_hash", hashes, columns, schema)
-        table = table.sort_by([("content_hash", "ascending"), (source, "ascending"), ("start", "ascending")])
-        matrix = embedding_matrix(table["embedding"])
-        found: dict[str, list[VectorRow]] = {}
-        for row, values in enumerate(table.drop_columns(["embedding"]).to_pylist()):
-            rows = found.setdefault(values["content_hash"], [])
-            if not rows or rows[0].media_id == values[source]:
-                place = {"media_id": values.pop(source), "embedding": matrix[row], "index": len(rows)}
-                rows.append(VectorRow(**values, **place))
-        return found
-
-    def has_vectors(self, role: str) -> bool:
-        """Whether anything was ever encoded by a role's model."""
-        record = self.models.get(role)
-        return record is not None and self._tables.version(self._vector_table(role, record)) > 0
-
-    def vector_ids(self, role: str) -> set[str]:
-        """Ids of all vectors of a role."""
-        record = self._model(role)
-        schema = stored_embedding_schema(role, record.dimension)
-        rows = self._tables.rows(self._vector_table(role, record), ["embedding_id"], schema)
-        return set(rows["embedding_id"].to_pylist())
-
     def captions(self) -> Iterator[Caption]:
-        """What searchable files are said to show."""
+        """Return the captions of searchable files that have one."""
         columns = ["media_id", "content_hash", "modality", "state", *CAPTION_COLUMNS]
         rows = self._tables.rows(MEDIA_TABLE, columns, media_schema())
         for row in rows.filter(pc.equal(rows["state"], INDEXED)).to_pylist():
             if (caption := Caption.of(row)) is not None:
                 yield caption
 
-    def vector_keys(self, role: str) -> set[tuple[str, str]]:
-        """(media_id, content_hash) of everything that has vectors of a role."""
-        record = self._model(role)
-        columns = [source_column(role), "content_hash"]
-        schema = stored_embedding_schema(role, record.dimension)
-        rows = self._tables.rows(self._vector_table(role, record), columns, schema)
-        return set(zip(rows[columns[0]].to_pylist(), rows["content_hash"].to_pylist(), strict=True))
-
     def facets(self, among: Selection | None = None, chosen: Mapping[str, Selection] | None = None) -> Facets:
-        """What searchable files, or some of them, can be filtered by, with counts.
+        """Count searchable files, or some of them, by what they can be filtered by.
 
         Args:
-            among: the files that are counted. chosen: more of them, by the one of ``FACETS`` that is not to count them.
-
-        Raises:
-            StorageError: the database refused.
+            among: count these files only.
+            chosen: the files that a filter keeps, by its name in ``FACETS``; that facet is counted without the filter.
         """
         rows = self.all_media(FACET_COLUMNS)
         selections = {**(chosen or {}), **({"": among} if among is not None else {})}
@@ -294,11 +225,7 @@ class LibraryReader(VectorScanner):
         return facets_of(rows, kept)
 
     def newest(self, n: int, modality: str | None = None, among: Selection | None = None) -> list[str]:
-        """Ids of the ``n`` searchable files that were taken last, newest first; equal content once.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return the ids of the ``n`` searchable files that were taken last, newest first; equal content once."""
         rows = self.all_media(["media_id", "content_hash", "modality", "taken", "state"])
         rows = rows.filter(pc.equal(rows["state"], INDEXED))
         if modality is not None:
@@ -312,36 +239,26 @@ class LibraryReader(VectorScanner):
         return ids
 
     def media_of(self, content_hash: str) -> pa.Table:
-        """Rows of the searchable places of a content, as ``media`` gives them.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Return rows of the searchable places of a content, as ``media`` does."""
         schema = media_schema()
         rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", [content_hash], schema.names, schema)
         return self._placed(rows.filter(pc.equal(rows["state"], INDEXED)))
 
+    def sample_media(self, n: int) -> list[dict[str, Any]]:
+        """Return rows of ``n`` searchable files, evenly spaced over the ids, as ``media`` does."""
+        media = self.all_media(["media_id", "state"])
+        ids = media.filter(pc.equal(media["state"], INDEXED))["media_id"]
+        chosen = ids.take(pa.array(evenly_spaced(len(ids), n), pa.int64())).to_pylist()
+        rows: list[dict[str, Any]] = self.media(chosen).to_pylist()
+        return rows
+
     def statistics(self) -> Statistics:
-        """Counts, bytes on disk and the state of the vector tables."""
-        return collect(self.all_media(["modality", "state", "reason", "trivial"]), self.path, self.index_states())
+        """Count files, bytes on disk and the state of the vector tables."""
+        media = self.all_media(["modality", "state", "reason", "trivial"])
+        return statistics_of(media, sum(self._state.location.sizes().values()), self._vectors.index_states())
 
-    def index_states(self) -> dict[str, IndexState]:
-        """How each vector table of the library's models is stored, by role."""
-        states = {}
-        for role, record in self.models.items():
-            name = self._vector_table(role, record)
-            states[role] = self._tables.read(name, index_state, IndexState(n_rows=0, n_fragments=0))
-        return states
-
-    def _model(self, role: str) -> ModelRecord:
-        record = self.models.get(role)
-        if record is None:
-            held = ", ".join(self.models) or "none"
-            raise InputError(f"the library has no {role} model (it has {held}); open it with one")
-        return record
-
-    def _indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
-        """``media_id, content_hash`` of what is searchable, of all media or of some."""
+    def indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
+        """Return ``media_id, content_hash`` of searchable media, of all or of those with some ids."""
         columns, schema = ["media_id", "content_hash", "state"], media_schema()
         if media_ids is None or len(media_ids) > _MANY:
             rows = self._tables.rows(MEDIA_TABLE, columns, schema)
@@ -350,16 +267,21 @@ class LibraryReader(VectorScanner):
         return rows.filter(pc.equal(rows["state"], INDEXED))
 
     def _alive(self, rows: pa.Table) -> np.ndarray:
-        """Which of vector rows (media_id, content_hash) a ``media`` row vouches for."""
-        media = self._indexed(rows["media_id"].unique().to_pylist())
+        """Which vector rows (media_id, content_hash) have a ``media`` row, (n,) bool."""
+        media = self.indexed(rows["media_id"].unique().to_pylist())
         return is_live(rows["media_id"], rows["content_hash"], media)
 
     def _placed(self, media: pa.Table) -> pa.Table:
         """``media`` rows ordered by id, with their absolute paths."""
         media = media.sort_by("media_id")
-        roots = {root.root_id: root for root in self.settings.roots}
+        roots = {root.root_id: root for root in self._state.settings.roots}
         places = [
             roots[root_id].absolute(path) if root_id in roots else relative_path(path)
             for root_id, path in zip(media["root_id"].to_pylist(), media["path_bytes"].to_pylist(), strict=True)
         ]
         return media.append_column("absolute_path", pa.array(places, pa.binary()))
+
+
+def evenly_spaced(n_there: int, n: int) -> list[int]:
+    """Return at most ``n`` of ``n_there`` positions, evenly spaced."""
+    return [int(position) for position in np.linspace(0, n_there - 1, min(n, n_there))] if n_there else []

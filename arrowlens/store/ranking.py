@@ -1,4 +1,4 @@
-"""From nearest rows to best files: exact scores, one row a file, equal content once."""
+"""From nearest rows to best files: exact scores, one row for each file, one file for equal content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from arrowlens.store.vectors import embedding_matrix
 
 DISTANCE = "_distance"
-# How far the database's own distance (kernels differ by processor, some add up in float16) may be from the exact one.
+# Largest error of LanceDB's distance: kernels differ by processor, and some sum in float16.
 SLACK = 2e-3
 _GROWTH = 4
 
@@ -36,15 +36,17 @@ def best_files(
 ) -> pa.Table:
     """The ``k`` best files in ``RESULT_SCHEMA``, best first, equal scores by id.
 
-    Windows, copies and rows of files that are gone take places among the nearest rows, so rows are fetched until the
-    files are ``k`` and no row beyond can reach the last of them, or until there are no more rows.
+    Windows, copies and rows of deleted files take places among the nearest rows. So rows are fetched until there are
+    ``k`` files and no row beyond can score as high as the last of them, or until there are no more rows. This ends
+    because the limit grows fourfold until it exceeds the number of rows.
 
     Args:
         fetch: a limit -> the nearest rows: media_id, content_hash, start, end, embedding, _distance (cosine).
-        alive: some of those rows -> (n,) bool, whether the library vouches for the row.
+        alive: some of those rows -> (n,) bool, whether the row's file is searchable with that content.
         query: (d,) float32 of length one.
-        k: at least 1. limit: of the first fetch.
-        few_alive: ask for all rows at once, not for those only that come among the best.
+        k: number of files, at least 1.
+        limit: of the first fetch.
+        few_alive: check all rows at once instead of only those among the best.
     """
     limit = limit or first_limit(k)
     while True:
@@ -63,22 +65,22 @@ def best_files(
 
 
 def first_limit(k: int) -> int:
-    """Rows to fetch when ``k`` files are wanted: some for copies and windows, each of which takes its time."""
+    """Return the rows to fetch for ``k`` files: some more, for copies and windows, but each takes time."""
     return 2 * k + 12
 
 
 def is_live(media_ids: pa.ChunkedArray, content_hashes: pa.ChunkedArray, media: pa.Table) -> np.ndarray:
-    """Which pairs of id and content are among the rows of ``media``, (n,) bool."""
+    """Return which pairs of id and content are among the rows of ``media``, (n,) bool."""
     pairs = pc.binary_join_element_wise(media_ids, content_hashes, "-")
     known = pc.binary_join_element_wise(media["media_id"], media["content_hash"], "-")
-    found: np.ndarray = pc.is_in(pairs, value_set=known.combine_chunks()).to_numpy(zero_copy_only=False)
-    return found
+    live: np.ndarray = pc.is_in(pairs, value_set=known.combine_chunks()).to_numpy(zero_copy_only=False)
+    return live
 
 
 def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Cosines of (n, d) and (d,) as float32 (n,).
+    """Return the cosines of (n, d) and (d,), (n,) float32.
 
-    Summed in float64 row by row and rounded once: equal vectors score equally wherever they stand.
+    They are summed in float64 row by row and rounded once, so that equal vectors have equal scores in any batch.
     """
     wide = vectors.astype(np.float64)
     lengths = np.sqrt((wide * wide).sum(axis=1))
@@ -89,7 +91,8 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
 def _best_alive(rows: pa.Table, alive: Callable[[pa.Table], np.ndarray], query: np.ndarray, k: int) -> pa.Table:
     """The best row of each file, the first file of each content, at most ``k``.
 
-    Only what comes this far is asked for: nearly always it is alive, and each row costs a look into ``media``.
+    Only these candidates are checked: nearly all are alive, and each check is a look-up in ``media``. This ends because
+    each round checks rows that were not checked before.
     """
     scores = exact_scores(embedding_matrix(rows["embedding"]), query)
     ids, starts = rows["media_id"].to_pylist(), rows["start"].to_pylist()
@@ -101,10 +104,10 @@ def _best_alive(rows: pa.Table, alive: Callable[[pa.Table], np.ndarray], query: 
         for row in order:
             if known.get(row, True) and len(chosen) < k:
                 chosen.setdefault(contents[row], row)
-        asked = [row for row in chosen.values() if row not in known]
-        if not asked:
+        unchecked = [row for row in chosen.values() if row not in known]
+        if not unchecked:
             break
-        known.update(zip(asked, alive(rows.take(pa.array(asked, pa.int64()))).tolist(), strict=True))
+        known.update(zip(unchecked, alive(rows.take(pa.array(unchecked, pa.int64()))).tolist(), strict=True))
     best = list(chosen.values())
     table = rows.take(pa.array(best, pa.int64()))
     columns = [table[name] for name in ("media_id", "start", "end", "content_hash")]

@@ -1,4 +1,4 @@
-"""What a library knows about itself: one small JSON file, replaced whole or not at all."""
+"""What a library knows about itself, in one small JSON file that is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
-from arrowlens.store.copies import COPIES, keep_copy
-from arrowlens.store.fsync import sync_folder
+from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
+from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.schema import (
     ROLES,
     SCHEMA_VERSION,
@@ -22,10 +21,8 @@ from arrowlens.store.schema import (
     vector_table_name,
 )
 
-SETTINGS_NAME = "library.json"
-_PARTIAL = ".partial"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
-_LARGEST = 10**6  # of any number in it
+_LARGEST = 10**6  # for any number
 DEFAULT_WINDOW_S = 10.0
 DEFAULT_HOP_S = 5.0
 
@@ -35,10 +32,10 @@ class ModelRecord:
     """The model that a role's vectors come from.
 
     Attributes:
-        digest: 64 hex characters; the model's identity.
+        digest: identifies the model; 64 hex characters.
         dimension: length of its vectors.
-        source: where the model can be found again: a set's name or a directory.
-        space: name of the space it shares with other models, None when it shares none.
+        source: where the model came from: a set's name or a directory.
+        space: name of the embedding space that it shares with other models, None when it shares none.
     """
 
     digest: str
@@ -49,36 +46,42 @@ class ModelRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Root:
-    """A folder whose files the library holds. ``path`` is absolute; odd bytes of its name are surrogates."""
+    """A folder that was ingested. ``path`` is absolute; bytes of its name that are not UTF-8 are surrogates."""
 
     root_id: str
     path: str
 
     @classmethod
     def at(cls, path: str) -> Root:
-        """The root of an absolute folder path."""
+        """Return the root of an absolute folder path."""
         return cls(root_id_of(path), path)
 
     def relative(self, path: str) -> bytes | None:
-        """The bytes of an absolute path relative to this root, b"" for the root itself, None when it lies outside."""
+        """Return an absolute path relative to this root: b"" for the root itself, None for a path outside."""
         return relative_to(self.path, path)
 
     def absolute(self, path_bytes: bytes) -> bytes:
-        """The bytes of the absolute path of a path relative to this root.
+        """Return the absolute path of a path relative to this root.
 
         Raises:
-            StorageError: it leads out of the root, as no path does that was indexed.
+            StorageError: it leads out of the root, which no indexed path does.
         """
         return os.path.join(os.fsencode(self.path), relative_path(path_bytes))  # noqa: PTH118 - pathlib has no bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """The library's own facts: layout, models by role, windows over recordings in seconds, and its folders.
+    """Layout, models and folders of a library.
 
-    ``mounts`` are the paths below which files lay on a disk mounted there: an empty folder in such a place means that
-    the disk is away, not that its files are gone. ``next_models`` are those that the library is changing to, empty
-    when it is not; ``models`` serve until then. ``retired`` names tables of earlier models that are yet to be deleted.
+    Attributes:
+        schema_version: of the tables.
+        models: the models in use, by role.
+        window_s, hop_s: length and distance of the windows of a recording, in seconds.
+        roots: the folders that were ingested.
+        mounts: paths where disks were mounted. An empty folder there means that the disk is away, not that its files
+            were deleted.
+        next_models: the models of a migration that has begun, empty when there is none.
+        retired: tables of earlier models that are still to be dropped.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -98,15 +101,15 @@ class Settings:
 
     @property
     def vector_tables(self) -> dict[str, tuple[str, ModelRecord]]:
-        """Role and model by the name of each vector table, of the models that serve and of the next ones."""
+        """Role and model by the name of each vector table, of the models in use and of the next ones."""
         both = (*self.models.items(), *self.next_models.items())
         return {vector_table_name(role, record.digest): (role, record) for role, record in both}
 
     def changing_to(self, models: Mapping[str, ModelRecord]) -> Settings:
-        """The same with ``models`` as the next ones, none for an empty mapping; what only earlier next ones had goes.
+        """Return these settings with ``models`` as the next ones; tables of other next models are retired.
 
         Raises:
-            ModelMismatchError: tables of two models would have one name.
+            ModelMismatchError: tables of two models would have the same name.
         """
         names = {vector_table_name(role, record.digest): record for role, record in models.items()}
         for name, (role, held) in dataclasses.replace(self, next_models={}).vector_tables.items():
@@ -117,11 +120,11 @@ class Settings:
         return dataclasses.replace(self, next_models=dict(models))._without(self.vector_tables)
 
     def changed(self) -> Settings:
-        """The next models serve; the tables of those that served are to be deleted."""
+        """Return these settings with the next models in use, and the tables of the earlier ones retired."""
         return dataclasses.replace(self, models=self.next_models, next_models={})._without(self.vector_tables)
 
     def without_retired(self) -> Settings:
-        """The same once those tables are deleted."""
+        """Return these settings without retired tables."""
         return dataclasses.replace(self, retired=())
 
     def _without(self, earlier: Iterable[str]) -> Settings:
@@ -129,10 +132,10 @@ class Settings:
         return dataclasses.replace(self, retired=tuple(sorted(retired)))
 
     def with_models(self, models: Mapping[str, ModelRecord]) -> Settings:
-        """The same with ``models``, which may add roles but neither change nor leave out one that is there.
+        """Return these settings with ``models``, which may add roles.
 
         Raises:
-            ModelMismatchError: they do.
+            ModelMismatchError: they change or leave out a role.
         """
         for role, record in self.models.items():
             held = f"{role} vectors of model {record.digest[:8]}{f' ({record.source})' if record.source else ''}"
@@ -146,37 +149,23 @@ class Settings:
         added = {role: record for role, record in models.items() if role not in self.models}
         return dataclasses.replace(self, models={**self.models, **added}) if added else self
 
-    def record_of(self, role: str, digest: str) -> ModelRecord | None:
-        """The model of a role, None when the library has none.
-
-        Raises:
-            ModelMismatchError: it is not the one with that digest.
-        """
-        record = self.models.get(role)
-        if record is not None and record.digest != digest:
-            raise ModelMismatchError(
-                f"the library holds {role} vectors of model {record.digest[:8]}, the query is of {digest[:8]}; "
-                "open it with the models it was made with, or change it with `arrowlens models use SET`"
-            )
-        return record
-
     def with_root(self, path: str) -> Settings:
-        """The same with a root for the folder ``path``, unless one holds it already."""
+        """Return these settings with a root for the folder ``path``, unless a root contains it already."""
         if any(root.relative(path) is not None for root in self.roots):
             return self
         return dataclasses.replace(self, roots=(*self.roots, Root.at(path)))
 
     def root_of(self, path: str) -> Root | None:
-        """The deepest root that contains an absolute path."""
+        """Return the deepest root that contains an absolute path."""
         holding = [root for root in self.roots if root.relative(path) is not None]
         return max(holding, key=lambda root: len(root.path), default=None)
 
 
 def relative_path(path_bytes: bytes) -> bytes:
-    """``path_bytes``, which a table says is relative to a root.
+    """Check a path that a table says is relative to a root, and return it.
 
     Raises:
-        StorageError: it leads out of the root, as no path does that was indexed.
+        StorageError: it leads out of the root, which no indexed path does.
     """
     if path_bytes.startswith(b"/") or b"\0" in path_bytes or b".." in path_bytes.split(b"/"):
         raise StorageError(f"the library names a file outside its folders ({path_bytes!r:.200}); index into a new one")
@@ -184,34 +173,88 @@ def relative_path(path_bytes: bytes) -> bytes:
 
 
 def relative_to(folder: str, path: str) -> bytes | None:
-    """The bytes of an absolute path relative to a folder, b"" for the folder itself, None when it lies outside."""
+    """Return an absolute path relative to a folder: b"" for the folder itself, None for a path outside."""
     if path == folder:
         return b""
     base = folder if folder.endswith(os.sep) else folder + os.sep
     return os.fsencode(path[len(base) :]) if path.startswith(base) else None
 
 
-def read_settings(folder: Path) -> Settings | None:
-    """The settings of the library in ``folder``, None where there are none.
+def read_settings(location: Location) -> tuple[Settings, str] | None:
+    """Return the settings of a library and the tag of their file, None where there are none.
 
     Raises:
-        LibraryVersionError: a newer Arrowlens wrote them. StorageError: unreadable or damaged.
+        LibraryVersionError: a newer Arrowlens wrote them. StorageError: they are unreadable, damaged or lost.
     """
-    path = folder / SETTINGS_NAME
+    path = f"{location.uri}/{SETTINGS_NAME}"
     try:
-        return _parsed(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if copy_of_settings(folder).is_file():
-            raise StorageError(f"{path} is lost; {_way_back(folder)}") from error
-        return None
+        stored = location.read(SETTINGS_NAME)
+        if stored is not None:
+            return _parsed(path, stored[0]), stored[1]
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}); check the permissions") from error
     except _MALFORMED as error:
-        raise StorageError(f"{path} is damaged ({error}); {_way_back(folder)}") from error
+        raise StorageError(f"{path} is damaged ({error}); {_way_back(location)}") from error
+    if location.tag(_COPY) is not None:
+        raise StorageError(f"{path} is lost; {_way_back(location)}")
+    return None
 
 
-def _parsed(path: Path) -> Settings:
-    values = json.loads(path.read_text(encoding="ascii"))
+def write_settings(location: Location, settings: Settings, expected_tag: str | None) -> str | None:
+    """Replace the settings, and their copy, in one step each; return the new tag. The caller holds the writer lock.
+
+    Raises:
+        LibraryBusyError: the settings are not those with the expected tag. StorageError: the disk refused.
+    """
+    content = json.dumps(dataclasses.asdict(settings), indent=1)  # ASCII: surrogates of odd names come back
+    try:
+        tag = location.replace(SETTINGS_NAME, content.encode("ascii"), expected_tag)
+        location.keep_copy(SETTINGS_NAME)
+    except OSError as error:
+        path = f"{location.uri}/{SETTINGS_NAME}"
+        raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
+    return tag
+
+
+def has_copy(location: Location) -> bool:
+    """Return whether there is a copy of a library's settings; earlier versions of Arrowlens kept none."""
+    return location.tag(_COPY) is not None
+
+
+def restore_settings(location: Location) -> bool:
+    """Replace settings that are lost or damaged by their copy; return whether that was needed.
+
+    Raises:
+        LibraryVersionError: a newer Arrowlens wrote them. StorageError: the copy is damaged, too; the disk refused.
+    """
+    try:
+        read_settings(location)
+    except StorageError:
+        kept = location.read(_COPY)
+        try:
+            settings = None if kept is None else _parsed(f"{location.uri}/{_COPY}", kept[0])
+        except _MALFORMED:
+            settings = None
+        if settings is None:
+            raise
+        write_settings(location, settings, location.tag(SETTINGS_NAME))
+        return True
+    return False
+
+
+def _way_back(location: Location) -> str:
+    try:
+        kept = location.read(_COPY)
+        if kept is not None:
+            _parsed(f"{location.uri}/{_COPY}", kept[0])
+            return f"`arrowlens doctor --repair --library {location.uri}` restores it from its copy"
+    except (OSError, *_MALFORMED):
+        pass
+    return "restore it from a backup"
+
+
+def _parsed(path: str, content: bytes) -> Settings:
+    values = json.loads(content.decode("ascii"))
     version = int(values["schema_version"])
     if version > SCHEMA_VERSION:
         raise LibraryVersionError(
@@ -221,64 +264,8 @@ def _parsed(path: Path) -> Settings:
     return _from_json(values)
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Replace the settings in one step; what is cut off leaves the earlier ones.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    path = folder / SETTINGS_NAME
-    partial = folder / (SETTINGS_NAME + _PARTIAL)  # one writer at a time: the name needs nothing random
-    try:
-        with partial.open("w", encoding="ascii") as file:
-            json.dump(dataclasses.asdict(settings), file, indent=1)  # ASCII: surrogates of odd names come back
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(folder)
-        keep_copy(path, copy_of_settings(folder))
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror}); free space or check permissions") from error
-
-
-def copy_of_settings(folder: Path) -> Path:
-    """Where the copy of a library's settings lies."""
-    return folder / COPIES / SETTINGS_NAME
-
-
-def restore_settings(folder: Path) -> bool:
-    """Put the copy of the settings in the place of settings that are lost or damaged; says whether it did so.
-
-    Raises:
-        LibraryVersionError: a newer Arrowlens wrote them. StorageError: the copy is damaged, too; the disk refused.
-    """
-    kept = copy_of_settings(folder)
-    try:
-        read_settings(folder)
-    except StorageError:
-        settings = _parsed(kept) if kept.is_file() else None
-        if settings is None:
-            raise
-        write_settings(folder, settings)
-        return True
-    return False
-
-
-def _way_back(folder: Path) -> str:
-    try:
-        _parsed(copy_of_settings(folder))
-    except (OSError, *_MALFORMED):
-        return "restore it from a backup"
-    return f"`arrowlens doctor --repair --library {folder}` restores it from its copy"
-
-
-def is_settings_file(name: str) -> bool:
-    """Whether ``name`` is a settings file, complete or cut off."""
-    return name in (SETTINGS_NAME, SETTINGS_NAME + _PARTIAL, COPIES)
-
-
 def _from_json(values: dict[str, Any]) -> Settings:
-    """Settings out of a file that anybody may have written: names in it become names of tables, so all are checked.
+    """Check all values: anybody may have written the file, and names in it become names of tables.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: something is missing, or of another form.

@@ -1,4 +1,4 @@
-"""Vectors under ids of the caller's, one table for each model name: what the seed's methods keep."""
+"""Vectors under ids of the caller's, one table for each model name: for the specification's methods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCHEMAS = {"vision": vision_embedding_schema, "audio": audio_embedding_schema}
 
 
 def store_named(tables: Tables, role: str, ids: dict[str, str], embedding: np.ndarray) -> None:
-    """Write one vector with its ids and ``model``.
+    """Write one vector with its ids; ``ids["model"]`` names the table.
 
     Raises:
         InputError: it is unusable or of another dimension than the table. StorageError: the database refused.
@@ -36,7 +36,7 @@ def store_named(tables: Tables, role: str, ids: dict[str, str], embedding: np.nd
 
 
 def query_named(tables: Tables, role: str, source: str, query: np.ndarray, k: int, model: str) -> pa.Table:
-    """``media_id`` (the caller's id) and ``score`` of the best ``k`` sources, best first, equal ones by id.
+    """Return ``media_id`` (the caller's id) and ``score`` of the best ``k`` sources, best first, equal ones by id.
 
     Raises:
         InputError: the query is unusable or ``k`` is below 1. StorageError: the database refused.

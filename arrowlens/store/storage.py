@@ -2,213 +2,304 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+import copy
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from arrowlens.errors import InputError
-from arrowlens.store.health import LibraryExaminer
-from arrowlens.store.ranking import is_live
-from arrowlens.store.schema import (
-    MEDIA_TABLE,
-    THUMBNAIL_TABLE,
-    media_schema,
-    source_column,
-    stored_embedding_schema,
-    thumbnail_schema,
-)
-from arrowlens.store.settings import relative_to
+from arrowlens.store.facets import Facets, Statistics
+from arrowlens.store.filters import Condition
+from arrowlens.store.health import Health
+from arrowlens.store.index import MIN_ROWS, IndexState
+from arrowlens.store.location import Location
+from arrowlens.store.maintenance import Maintenance, TableStats
+from arrowlens.store.model_tables import ModelTables, StoredVectors
+from arrowlens.store.queries import Queries
+from arrowlens.store.records import Caption
+from arrowlens.store.selection import Selection
+from arrowlens.store.settings import ModelRecord, Root, Settings
 from arrowlens.store.standalone import query_named, store_named
-from arrowlens.store.vectors import VectorRow, vector_table
-from arrowlens.store.words import WORDS, words_of
+from arrowlens.store.state import LibraryState
+from arrowlens.store.tables import Tables
+from arrowlens.store.vectors import VectorRow
+from arrowlens.store.writer import StrPath, Writer
 
-StrPath = str | os.PathLike[str]
 
-
-class MultimodalStorage(LibraryExaminer):
+class MultimodalStorage:
     """Media, thumbnails and vectors of one library. Safe to share between threads; a context manager.
 
-    Readers need no lock and see what other processes write. Every writing method takes the writer lock for its own
-    duration; ``writing()`` holds it over several.
+    A facade: each method is one call of a part, whose docstring says more. Readers need no lock and see what other
+    processes write. Every writing method takes the writer lock for its own duration; ``writing()`` holds it over
+    several.
 
     Args:
         storage_path: the library's folder.
         create: make a library where there is none; the folder must then be missing or empty.
         index_from: rows of a vector table from which on an index is kept; below, all are compared.
 
+    Attributes:
+        path: the library's folder. health: measurements for ``arrowlens doctor``.
+
     Raises:
         LibraryNotFoundError: no library there and ``create`` is False, or the folder holds other things.
         LibraryVersionError: a newer Arrowlens wrote it. StorageError: the disk refused.
     """
 
-    def upsert_vectors(self, role: str, rows: Sequence[VectorRow]) -> None:
-        """Write vectors of a role's model; equal content at an equal place replaces itself.
+    def __init__(self, storage_path: StrPath, create: bool = True, *, index_from: int = MIN_ROWS) -> None:
+        self._location = Location(storage_path)
+        self.path = self._location.path
+        self.index_from = index_from
+        self._tables = Tables(self._location)
+        self._state = LibraryState(self._location, self._tables, create)
+        self._maintenance = Maintenance(self._tables, self._state, index_from)
+        self._use_models(operator.attrgetter("models"))
 
-        They are found once ``upsert_media`` has vouched for their content at their place.
+    def _use_models(self, models_of: Callable[[Settings], Mapping[str, ModelRecord]]) -> None:
+        self._vectors = ModelTables(self._tables, self._state, models_of)
+        self._queries = Queries(self._tables, self._state, self._vectors)
+        self._writer = Writer(self._tables, self._state, self._queries, self._maintenance)
+        self.health = Health(self._tables, self._queries, self._vectors)
 
-        Raises:
-            InputError: the library has no model for the role, or a vector is unusable; nothing is written.
-            ModelMismatchError: its table holds vectors of something else.
-            LibraryBusyError, StorageError: as for writing.
+    def building(self) -> Self:
+        """Return the same library with the vectors of the next models, which a migration builds.
+
+        Lock, settings and tables are shared; reading, writing and searching vectors knows the next models only.
         """
-        if not rows:
-            return
-        record = self._model(role)
-        table = vector_table(role, record.digest[:8], record.dimension, rows)
-        with self.writing():
-            self._tables.merge(self._vector_table(role, record), "embedding_id", self._with_origin(table, role, record))
+        storage = copy.copy(self)
+        storage._use_models(operator.attrgetter("next_models"))
+        return storage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the tables; using the storage again opens them again."""
+        self._tables.close()
+
+    # -- settings: LibraryState -----------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """Layout, models, windows and folders, as they are on disk now."""
+        return self._state.settings
+
+    @property
+    def models(self) -> Mapping[str, ModelRecord]:
+        """The models by role whose vectors this storage reads and writes."""
+        return self._vectors.models
+
+    def writing(self) -> AbstractContextManager[None]:
+        """``with storage.writing():`` makes this thread the one writer for a block."""
+        return self._state.writing()
+
+    def bind_models(self, models: Mapping[str, ModelRecord]) -> None:
+        """Remember the models by role, or check them against those remembered (ModelMismatchError)."""
+        self._state.bind_models(models)
+
+    def begin_change(self, models: Mapping[str, ModelRecord]) -> None:
+        """Start a migration to these models. Vectors of an interrupted migration to them are reused."""
+        self._state.begin_change(models)
+
+    def finish_change(self) -> None:
+        """Put the next models in use, and drop the tables of the earlier ones."""
+        self._state.finish_change()
+
+    def add_root(self, folder: StrPath) -> Root:
+        """Return the root that holds an absolute folder, a new one where none does."""
+        return self._state.add_root(folder)
+
+    def add_mounts(self, paths: Iterable[str]) -> None:
+        """Remember where disks were mounted."""
+        self._state.add_mounts(paths)
+
+    def forget_mounts(self, paths: Iterable[str]) -> None:
+        """Forget places where disks were mounted: what lies there belongs to the folder around."""
+        self._state.forget_mounts(paths)
+
+    # -- vectors: ModelTables -------------------------------------------------------------------------------------
+
+    def upsert_vectors(self, role: str, rows: Sequence[VectorRow]) -> None:
+        """Write vectors of a role's model, before the thumbnails and ``media`` rows of their contents."""
+        self._vectors.upsert(role, rows)
 
     def delete_vectors(self, role: str, embedding_ids: Sequence[str]) -> None:
-        """Delete vectors of a role's model by their ids.
+        """Delete single vectors, such as those of a caption that changed."""
+        self._vectors.delete(role, embedding_ids)
 
-        Raises:
-            InputError: the library has no model for the role. LibraryBusyError, StorageError: as for writing.
-        """
-        if embedding_ids:
-            with self.writing():
-                self._tables.delete(self._vector_table(role, self._model(role)), "embedding_id", embedding_ids)
+    def vectors(self, role: str, digest: str, content_hash: str) -> np.ndarray:
+        """Return the vectors of a content, (n_windows, d) float32."""
+        return self._vectors.vectors(role, digest, content_hash)
+
+    def vector_rows(self, role: str, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
+        """Return the vectors of contents by content hash, searchable or not."""
+        return self._vectors.rows(role, content_hashes)
+
+    def has_vectors(self, role: str) -> bool:
+        """Return whether anything was ever encoded by a role's model."""
+        return self._vectors.has_vectors(role)
+
+    def vector_ids(self, role: str) -> set[str]:
+        """Return the ids of all vectors of a role."""
+        return self._vectors.ids(role)
+
+    def vector_keys(self, role: str) -> set[tuple[str, str]]:
+        """Return (media_id, content_hash) of everything that has vectors of a role."""
+        return self._vectors.keys(role)
+
+    def scan_vectors(self, role: str, places: Mapping[str, str]) -> StoredVectors:
+        """Return all vectors of many media, to compare everything with everything."""
+        return self._vectors.scan(role, places)
+
+    def index_states(self) -> dict[str, IndexState]:
+        """Return how each vector table is stored, by role."""
+        return self._vectors.index_states()
+
+    # -- questions: Queries ---------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        role: str,
+        digest: str,
+        query: np.ndarray,
+        k: int,
+        modality: str | None = None,
+        among: Selection | None = None,
+        *,
+        exact: bool = False,
+    ) -> pa.Table:
+        """Return the ``k`` files nearest to a vector of a role's model: media_id, score, start, end, content_hash."""
+        return self._queries.search(role, digest, query, k, modality, among, exact=exact)
+
+    def n_vectors(self, role: str, digest: str) -> int:
+        """Return the number of vectors of a role's model."""
+        return self._queries.n_vectors(role, digest)
+
+    def select(self, conditions: Sequence[Condition]) -> Selection:
+        """Return the searchable files that satisfy all conditions, for ``search(among=...)``."""
+        return self._queries.select(conditions)
+
+    def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:
+        """Return the files of these pairs, for ``search(among=...)``."""
+        return self._queries.selection(media_id, content_hash)
+
+    def is_current(self, selection: Selection) -> bool:
+        """Return whether no media were written since files were selected."""
+        return self._queries.is_current(selection)
+
+    def find_words(self, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
+        """Return files that have all words of a text: media_id, content_hash, modality, is_name."""
+        return self._queries.find_words(text, n, modality, among)
+
+    @property
+    def version(self) -> str:
+        """A text that differs after every change of the settings or of any table."""
+        return self._queries.version
+
+    def places(self, content_hashes: Sequence[str]) -> dict[str, int]:
+        """Return the number of searchable places of contents, by content hash."""
+        return self._queries.places(content_hashes)
+
+    def media(self, media_ids: Sequence[str]) -> pa.Table:
+        """Return rows of ``media`` by id, ordered by id, with ``absolute_path`` (bytes)."""
+        return self._queries.media(media_ids)
+
+    def media_by_path(self, path: StrPath) -> dict[str, Any] | None:
+        """Return one such row by absolute path, None for an unknown file."""
+        return self._queries.media_by_path(path)
+
+    def media_under(self, path: StrPath) -> pa.Table:
+        """Return such rows of everything below a folder, or of one file."""
+        return self._queries.media_under(path)
+
+    def media_of(self, content_hash: str) -> pa.Table:
+        """Return such rows of the searchable places of a content."""
+        return self._queries.media_of(content_hash)
+
+    def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return every row of ``media``, ordered by id; some columns or all."""
+        return self._queries.all_media(columns)
+
+    def sample_media(self, n: int) -> list[dict[str, Any]]:
+        """Return ``media`` rows of ``n`` searchable files, evenly spaced over the ids."""
+        return self._queries.sample_media(n)
+
+    def newest(self, n: int, modality: str | None = None, among: Selection | None = None) -> list[str]:
+        """Return the ids of the files that were taken last."""
+        return self._queries.newest(n, modality, among)
+
+    def skipped(self) -> pa.Table:
+        """Return absolute_path, reason, media_id and state of every file that could not be read."""
+        return self._queries.skipped()
+
+    def thumbnails(self, content_hashes: Sequence[str]) -> dict[str, bytes]:
+        """Return JPEGs by content hash."""
+        return self._queries.thumbnails(content_hashes)
+
+    def captions(self) -> Iterator[Caption]:
+        """Return what searchable files are said to show."""
+        return self._queries.captions()
+
+    def facets(self, among: Selection | None = None, chosen: Mapping[str, Selection] | None = None) -> Facets:
+        """Count searchable files by folder, format, size, ..."""
+        return self._queries.facets(among, chosen)
+
+    def statistics(self) -> Statistics:
+        """Count files, bytes on disk and the state of the vector tables."""
+        return self._queries.statistics()
+
+    # -- changes: Writer and Maintenance --------------------------------------------------------------------------
 
     def upsert_thumbnails(self, thumbnails: Mapping[str, bytes]) -> None:
-        """Write JPEGs by content hash.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
-        rows = pa.table([list(thumbnails), pa.array(thumbnails.values(), pa.binary())], schema=thumbnail_schema())
-        with self.writing():
-            self._tables.merge(THUMBNAIL_TABLE, "content_hash", rows)
+        """Write JPEGs by content hash, before the ``media`` rows."""
+        self._writer.upsert_thumbnails(thumbnails)
 
     def upsert_media(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows of ``media``, last of all: with them vectors and thumbnails of their content become visible.
-
-        Args:
-            rows: values by column name; missing ones are null. Of rows with one ``media_id`` the last counts.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
-        unique = list({row["media_id"]: {**row, WORDS: words_of(row)} for row in rows}.values())
-        with self.writing():
-            self._tables.merge(MEDIA_TABLE, "media_id", pa.Table.from_pylist(unique, schema=media_schema()))
+        """Write rows of ``media``, last: they make vectors and thumbnails visible."""
+        self._writer.upsert_media(rows)
 
     def delete_media(self, media_ids: Sequence[str]) -> None:
-        """Forget places of files, with what only they used: ``media`` rows first, then vectors and thumbnails.
-
-        Their bytes are gone from the disk afterwards, and so are the names of folders of which nothing is left.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
-        if not media_ids:
-            return
-        with self.writing():
-            self._tables.delete(MEDIA_TABLE, "media_id", media_ids)
-            self.repair()
-            self.forget_roots({*self.all_media(["root_id"])["root_id"].to_pylist()})
-            self.optimize(thorough=False)
+        """Delete ``media`` rows with everything that only they used."""
+        self._writer.delete_media(media_ids)
 
     def forget(self, paths: Sequence[StrPath]) -> int:
-        """Forget files, and folders with everything below them; returns how many files it were.
-
-        Raises:
-            InputError: nothing is known at one of the paths; nothing is forgotten then.
-            LibraryBusyError, StorageError: as for writing.
-        """
-        media_ids: dict[str, None] = {}
-        with self.writing():
-            for path in paths:
-                whole = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the links in it
-                known = self._known_at(whole) or self._known_at(_through_links(whole))
-                if not known:
-                    raise InputError(f"the library knows nothing at {whole}; `arrowlens status` shows its folders")
-                media_ids.update(dict.fromkeys(known))
-            self.delete_media(list(media_ids))
-            # Or a place whose disk is not mounted any more could never hold files of the library again.
-            removed = [os.path.realpath(path) for path in paths]
-            mounts = self.settings.mounts
-            self.forget_mounts(
-                [mount for mount in mounts if any(relative_to(path, mount) is not None for path in removed)]
-            )
-        return len(media_ids)
-
-    def _known_at(self, path: str) -> list[str]:
-        known: list[str] = self.media_under(path)["media_id"].to_pylist()
-        return known
+        """Delete files and folders from the library; return the number of files."""
+        return self._writer.forget(paths)
 
     def repair(self) -> int:
-        """Delete vectors and thumbnails that no ``media`` row vouches for; returns how many vectors.
-
-        A run that was killed leaves some, and so does the replacement of a file's content. A write that a loss of
-        power cut off is taken back first. Vectors of earlier models go with their tables.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
-        n_deleted = 0
-        with self.writing():
-            self._drop_retired()
-            for name in self._tables.names():
-                self._tables.recover(name)
-            media = self._indexed()
-            for name, (role, record) in self.settings.vector_tables.items():
-                schema = stored_embedding_schema(role, record.dimension)
-                rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
-                stale = rows.filter(pa.array(~is_live(rows[source_column(role)], rows["content_hash"], media)))
-                self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
-                n_deleted += stale.num_rows
-            hashes = self._tables.rows(THUMBNAIL_TABLE, ["content_hash"], thumbnail_schema())["content_hash"]
-            unused = hashes.filter(pc.invert(pc.is_in(hashes, value_set=media["content_hash"])))
-            self._tables.delete(THUMBNAIL_TABLE, "content_hash", unused.to_pylist())
-        return n_deleted
+        """Delete what an interrupted run left behind; return the number of vectors."""
+        return self._writer.repair()
 
     def rebuild_indexes(self) -> None:
-        """Build the indexes of all tables anew from their rows, whatever state they are in.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
-        with self.writing():
-            for name in self._tables.names():
-                self._tables.rebuild_indexes(name)
+        """Build the indexes of all tables again from their rows."""
+        self._maintenance.rebuild_indexes()
 
     def optimize(self, *, thorough: bool = True) -> None:
-        """Compact the tables, build their indexes anew, drop old versions, and purge what was deleted.
-
-        Args:
-            thorough: False leaves alone what is in good shape, so that it costs little after each ingest.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
-        with self.writing():
-            for name in self._tables.names():
-                self._tables.keep_in_shape(name, thorough=thorough)
+        """Compact the tables, rebuild their indexes, drop old versions, and purge deleted rows."""
+        self._maintenance.optimize(thorough=thorough)
 
     def optimize_meanwhile(self) -> None:
-        """Index what has grown, and compact what has fallen into too many parts, since the run began.
-
-        Cheap enough to ask after each commit.
-
-        Raises:
-            LibraryBusyError, StorageError: as for writing.
-        """
-        with self.writing():
-            for name in self._tables.names():
-                self._tables.keep_in_shape_meanwhile(name)
+        """Index and compact during a run; cheap enough to call after each commit."""
+        self._maintenance.optimize_meanwhile()
 
     def needs_optimizing(self) -> bool:
-        """Whether ``optimize(thorough=False)`` has something to do: a run that was cut off leaves it behind.
+        """Return whether ``optimize(thorough=False)`` has something to do."""
+        return self._maintenance.needs_optimizing()
 
-        Raises:
-            StorageError: the database refused.
-        """
-        return any(self._tables.is_out_of_shape(name) for name in self._tables.names())
+    def table_stats(self) -> dict[str, TableStats]:
+        """Return how each table lies on disk, by its name."""
+        return self._maintenance.stats()
 
-    # -- the seed's methods ---------------------------------------------------------------------------------------
+    # -- the specification's methods ------------------------------------------------------------------------------
 
     def store_vision_embedding(
         self, embedding_id: str, image_id: str, embedding: np.ndarray, model: str = "clip-vit-base"
@@ -240,7 +331,7 @@ class MultimodalStorage(LibraryExaminer):
     def query_similar_images(
         self, query_embedding: np.ndarray, top_k: int = 10, model: str = "clip-vit-base"
     ) -> list[dict[str, Any]]:
-        """The pictures nearest to a vector among those of ``store_vision_embedding`` of the same model.
+        """Return the pictures nearest to a vector among those of ``store_vision_embedding`` of the same model.
 
         Returns:
             ``{"image_id", "similarity"}`` (cosine), best first, equal ones by id; each picture once, at most ``top_k``.
@@ -251,9 +342,3 @@ class MultimodalStorage(LibraryExaminer):
         best = query_named(self._tables, "vision", "image_id", query_embedding, top_k, model)
         pairs = zip(best["media_id"].to_pylist(), best["score"].to_pylist(), strict=True)
         return [{"image_id": image_id, "similarity": score} for image_id, score in pairs]
-
-
-def _through_links(path: str) -> str:
-    """The path as ingest names it: folders by their real names, the last part as it is, for it may be a link itself."""
-    parent, name = os.path.split(path)
-    return os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - text throughout, as the store takes it

@@ -1,4 +1,4 @@
-"""LanceDB's tables: opened, read, merged and deleted from, with its errors translated. lancedb is imported here only.
+"""LanceDB's tables: opened, read, merged and deleted from, with its errors translated.
 
 Every handle asks for the newest version at each use, so that another process's writes are seen at once.
 """
@@ -8,22 +8,17 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
 from arrowlens.errors import StorageError
-from arrowlens.store.copies import COPIES, keep_copy, write_durably
-from arrowlens.store.fsync import Durable, sync_folder
-from arrowlens.store.index import MIN_ROWS
-from arrowlens.store.maintenance import TableStats, Upkeep, manifest_of, shape_of
-from arrowlens.store.schema import is_table_name
-from arrowlens.store.words import WORDS, keep_words
+from arrowlens.store.filters import is_among
+from arrowlens.store.fulltext import WORDS, keep_words
+from arrowlens.store.location import Location
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -38,50 +33,46 @@ _ENVIRONMENT = {
     # Without these a compaction of 50,000 thumbnails takes a gigabyte; searches are not slower.
     "LANCE_DEFAULT_BATCH_SIZE": "1024",
     "LANCE_DEFAULT_IO_BUFFER_SIZE": str(32 * 1024**2),
-    "LANCEDB_LOG": "error",  # its warnings are of its own affairs, and go to the user's terminal
+    "LANCEDB_LOG": "error",  # its warnings go to the user's terminal, where they help nobody
 }
-# What lance says of a file that is shorter than it was written.
+# What lance says of a truncated file.
 _CUT_OFF = ("fill whole buffer", "file size is too small", "for object of size", "decode protobuf")
-_SOURCE_LINE = re.compile(r",? /\S+\.rs:\d+:\d+")  # where in lance's own source
+_SOURCE_LINE = re.compile(r",? /\S+\.rs:\d+:\d+")  # a place in lance's source
 
 
 class Tables:
-    """The tables of one database folder; safe to share between threads.
+    """The tables of one library; safe to share between threads.
 
-    A table comes into being with its first rows; before that it reads as empty.
+    A table is created with its first rows; before that it reads as empty. Each method raises StorageError when the disk
+    or the database refuses.
 
     Args:
-        folder: of the database.
-        index_from: rows from which on a vector table is indexed.
+        location: where the library lies.
     """
 
-    def __init__(self, folder: Path, index_from: int = MIN_ROWS) -> None:
-        self._index_from = index_from
-        self._folder = folder.absolute()  # lancedb resolves relative paths against a later working directory
+    def __init__(self, location: Location) -> None:
+        self.location = location
         self._lock = threading.Lock()
         self._database: Any = None
         self._open: dict[str, LanceTable] = {}
-        self._durable = Durable()
-        self._deleted_from: set[str] = set()
+        self.deleted_from: set[str] = set()  # tables with deleted rows that are not purged yet
 
     def names(self) -> list[str]:
-        """The tables there are, sorted; found by their folders, without importing lancedb."""
+        """Return the names of the tables, sorted; lancedb is not imported for that."""
         try:
-            names = [path.name.removesuffix(".lance") for path in self._folder.glob("*.lance")]
-            return sorted(name for name in names if is_table_name(name) and self._exists(name))
+            return self.location.tables()
         except OSError as error:
-            raise StorageError(f"{self._folder} cannot be read ({error.strerror}); check the permissions") from error
+            raise StorageError(
+                f"{self.location.uri} cannot be read ({error.strerror}); check the permissions"
+            ) from error
 
     def read(self, name: str, ask: Callable[[LanceTable], _T], empty: _T) -> _T:
-        """What ``ask`` gets from a table, or ``empty`` when there is no such table.
+        """Return what ``ask`` gets from a table, or ``empty`` when there is no such table.
 
-        A file that vanishes meanwhile was pruned after a compaction: ``ask`` is called again on the newer version.
-
-        Raises:
-            StorageError: the database refused.
+        A file that vanishes meanwhile was pruned after a compaction: ``ask`` is called again, on the newer version.
         """
         for attempt in range(_READ_ATTEMPTS):
-            with translated(f"{self._folder}: reading {name}"):
+            with translated(f"{self.location.uri}: reading {name}"):
                 try:
                     table = self.table(name)
                     return empty if table is None else ask(table)
@@ -92,13 +83,13 @@ class Tables:
         raise AssertionError("unreachable")
 
     def version(self, name: str) -> int:
-        """Number of the newest version of a table, 0 for a missing one; it grows with every change."""
+        """Return the number of the newest version of a table, 0 for a missing one; it grows with every change."""
         return self.read(name, lambda table: int(table.version), 0)
 
     def rows(self, name: str, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
-        """``columns`` of the rows that satisfy ``where``; of a missing table, none, in the columns of ``schema``.
+        """Return ``columns`` of the rows that satisfy ``where``; no rows for a missing table.
 
-        Columns that came into ``schema`` after the table was made are null.
+        Columns that were added to ``schema`` after the table was made are null.
         """
 
         def ask(table: LanceTable) -> pa.Table:
@@ -115,35 +106,27 @@ class Tables:
     def rows_with(
         self, name: str, column: str, values: Sequence[str], columns: Sequence[str], schema: pa.Schema
     ) -> pa.Table:
-        """``columns`` of the rows whose ``column`` is among ``values``."""
+        """Return ``columns`` of the rows whose ``column`` is among ``values``."""
         parts = [self.rows(name, columns, schema, is_among(column, part)) for part in _parts(values)]
         return pa.concat_tables(parts) if parts else schema.empty_table().select(list(columns))
 
     def merge(self, name: str, key: str, rows: pa.Table) -> None:
-        """Insert rows, or replace those of equal ``key``; doing it twice changes nothing. Ids must differ within rows.
-
-        Raises:
-            StorageError: the database refused.
-        """
+        """Insert rows, replacing those with the same ``key``, which must differ within ``rows``; idempotent."""
         if rows.num_rows == 0:
             return
-        with translated(f"{self._folder}: writing {name}"):
+        with translated(f"{self.location.uri}: writing {name}"):
             table = self.table(name)
             if table is None:
                 table = self._create(name, rows.schema)
             merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
-            # An index on the key brings back duplicates under concurrent merges; the scan costs nothing.
+            # With an index on the key, concurrent merges write duplicates; the scan costs nothing.
             merge = merge.use_index(False)
             self.retried(lambda: merge.execute(rows))
-            self._secure(name)
+            self.secure(name)
 
     def add_columns(self, name: str, schema: pa.Schema) -> None:
-        """Give a table the columns of ``schema`` that it lacks, null in every row; a missing table stays missing.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        with translated(f"{self._folder}: upgrading {name}"):
+        """Add the columns of ``schema`` that a table lacks, null in every row; a missing table stays missing."""
+        with translated(f"{self.location.uri}: upgrading {name}"):
             table = self.table(name)
             if table is None:
                 return
@@ -151,185 +134,119 @@ class Tables:
             missing = [field for field in schema if field.name not in held]
             if missing:
                 self.retried(lambda: table.add_columns(missing))
-                self._secure(name)
+                self.secure(name)
 
     def delete(self, name: str, column: str, values: Sequence[str]) -> None:
-        """Delete the rows whose ``column`` is among ``values``.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        with translated(f"{self._folder}: deleting from {name}"):
+        """Delete the rows whose ``column`` is among ``values``."""
+        with translated(f"{self.location.uri}: deleting from {name}"):
             table = self.table(name)
             for part in _parts(values) if table is not None else ():
                 assert table is not None
-                self._deleted_from.add(name)
+                self.deleted_from.add(name)
                 self._delete_part(table, column, part)
-            self._secure(name)
+            self.secure(name)
 
     def drop(self, name: str) -> None:
-        """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been cut off.
-
-        Raises:
-            StorageError: the disk refused.
-        """
-        folder, doomed = self._path(name), self._folder / f"{name}.dropped"
-        with translated(f"{self._folder}: deleting {name}"):
-            for _ in range(2):  # first what an earlier drop left behind
-                if doomed.exists():
-                    shutil.rmtree(doomed)
-                if folder.exists():
-                    folder.rename(doomed)
-            self._durable.forget(folder)
-            shutil.rmtree(self._copies(name), ignore_errors=True)
-            sync_folder(self._folder)
+        """Delete a table, in one step for readers; finish a drop that was interrupted."""
+        with translated(f"{self.location.uri}: deleting {name}"):
+            self.location.drop(name)
         self.forget(name)
 
-    def keep_in_shape(self, name: str, *, thorough: bool) -> None:
-        """Index, compact and purge a table, if there is cause or if ``thorough``.
-
-        Raises:
-            StorageError: the database refused; the rows are what they were.
-        """
-        with translated(f"{self._folder}: compacting {name}"):
-            upkeep = self._upkeep(name)
-            if upkeep is not None:
-                # A file of which all rows are deleted is gone from the newest version, not from the disk.
-                is_purge_due = name in self._deleted_from
-                self.retried(lambda: upkeep.after_run(thorough=thorough, purge=is_purge_due))
-                self._deleted_from.discard(name)
-                self._secure(name)
-
-    def rebuild_indexes(self, name: str) -> None:
-        """Build the indexes of a table anew from its rows.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        with translated(f"{self._folder}: indexing {name}"):
-            upkeep = self._upkeep(name)
-            if upkeep is not None:
-                self.retried(upkeep.rebuild_indexes)
-                self._secure(name)
-                self.forget(name)  # what it read of the indexes before
-
-    def keep_in_shape_meanwhile(self, name: str) -> None:
-        """Index and compact a table that has grown, or fallen into too many parts, during a run.
-
-        Raises:
-            StorageError: the database refused; the rows are what they were.
-        """
-        with translated(f"{self._folder}: compacting {name}"):
-            upkeep = self._upkeep(name)
-            if upkeep is not None:
-                self.retried(upkeep.during_run)
-                self._secure(name)
-
-    def shape(self, name: str) -> TableStats | None:
-        """How a table lies on disk, None for a missing one.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        folder = self._path(name)
-        return self.read(name, lambda table: shape_of(table, folder), None)
-
-    def is_out_of_shape(self, name: str) -> bool:
-        """Whether ``keep_in_shape`` has something to do.
-
-        Raises:
-            StorageError: the database refused.
-        """
-        with translated(f"{self._folder}: reading {name}"):
-            upkeep = self._upkeep(name)
-            return upkeep is not None and upkeep.is_due
-
     def recover(self, name: str) -> bool:
-        """Mend the newest version of a table if it cannot be read: from the copy of its manifest, or else take it back.
+        """Restore the newest version of a table if it cannot be read; return whether that was needed.
 
-        A version that must be taken back is what a loss of power leaves that came between writing and syncing.
-        Returns whether anything was done.
+        The copy of its manifest is tried first. Otherwise a power failure came between writing and syncing the version,
+        and the version before it is the newest again.
 
         Raises:
-            StorageError: the table cannot be read, and the version before neither.
+            StorageError: neither version can be read.
         """
         try:
             self.read(name, _read_keys, 0)
         except StorageError:
             if self._restore_manifest(name):
                 return True
-            manifests = sorted((self._path(name) / "_versions").glob("*.manifest"))  # lance counts them down
+            manifests = self.location.manifests(name)
             if len(manifests) < 2:
                 raise
-            aside = manifests[0].with_suffix(".damaged")
-            manifests[0].rename(aside)
+            newest = manifests[0]
+            aside = newest.removesuffix("manifest") + "damaged"
+            self.location.rename(newest, aside)
             self.forget(name)
             try:
                 self.read(name, _read_keys, 0)
             except StorageError:
-                aside.rename(manifests[0])
+                self.location.rename(aside, newest)
                 self.forget(name)
                 raise
-            aside.unlink()
+            self.location.remove(aside)
             return True
         return False
 
-    def _secure(self, name: str) -> None:
-        """Wait until a table is on the disk; then keep a copy of its newest manifest."""
-        folder = self._path(name)
-        self._durable.sync(folder)
-        table = self.table(name)
-        newest = None if table is None else manifest_of(folder, int(table.version))
+    def secure(self, name: str) -> None:
+        """Wait until a table is on the disk; then keep a copy of its newest manifest.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self.location.sync(name)
+        newest = self.manifest(name)
         if newest is not None:
-            keep_copy(newest, self._copies(name) / newest.name)
+            self.location.keep_copy(newest)
+
+    def manifest(self, name: str) -> str | None:
+        """Return the name of the manifest of a table's newest version, None for a missing table."""
+        table = self.table(name)
+        if table is None:
+            return None
+        version = int(table.version)
+        files = {f"{2**64 - 1 - version:020d}.manifest", f"{version}.manifest"}  # either of the names that lance gives
+        return next((each for each in self.location.manifests(name) if each.rpartition("/")[2] in files), None)
 
     def _restore_manifest(self, name: str) -> bool:
-        """Put the copy of the newest manifest in its place; says whether the table can be read by it.
+        """Replace the newest manifest by its copy; return whether the table can be read by that.
 
         A copy of an earlier version is no use here: files of that version may have been pruned since.
         """
-        versions = self._path(name) / "_versions"
-        newest = min(versions.glob("*.manifest"), default=None)
-        kept = next(self._copies(name).glob("*.manifest"), None)
-        if kept is None or (newest is not None and kept.name > newest.name):
+        newest, kept = next(iter(self.location.manifests(name)), None), self.location.kept_manifest(name)
+        if kept is None:
             return False
-        with translated(f"{self._folder}: restoring {name}"):
-            found = newest.read_bytes() if newest is not None and newest.name == kept.name else None
-            if found == kept.read_bytes():
+        target = f"{self.location.folder(name)}/_versions/{kept.rpartition('/')[2]}"
+        if newest is not None and target > newest:
+            return False
+        with translated(f"{self.location.uri}: restoring {name}"):
+            damaged, copied = self.location.read(target), self.location.read(kept)
+            if copied is None or (damaged is not None and damaged[0] == copied[0]):
                 return False
-            write_durably(versions / kept.name, kept.read_bytes())
+            self.location.write(target, copied[0])
             self.forget(name)
             try:
                 self.read(name, _read_keys, 0)
             except StorageError:
-                if found is None:
-                    (versions / kept.name).unlink()
+                if damaged is None:
+                    self.location.remove(target)
                 else:
-                    write_durably(versions / kept.name, found)
+                    self.location.write(target, damaged[0])
                 self.forget(name)
                 return False
             return True
 
-    def _copies(self, name: str) -> Path:
-        self._path(name)  # checks the name
-        return self._folder / COPIES / name
-
     def table(self, name: str) -> LanceTable | None:
-        """The handle of a table, None when there is no such table yet."""
+        """Return the handle of a table, None when there is no such table yet."""
         with self._lock:
             if name not in self._open:
-                if not self._exists(name):
+                if not self.location.manifests(name):
                     return None
                 self._open[name] = self._connected().open_table(name)
             return self._open[name]
 
     def forget(self, name: str) -> None:
-        """Open a table anew at its next use."""
+        """Open a table again at its next use."""
         with self._lock:
             self._open.pop(name, None)
 
     def retried(self, write: Callable[[], _T]) -> _T:
-        """``write`` again as long as another commit came in between."""
+        """Return what ``write`` returns; call it again when another commit came in between."""
         for attempt in range(_ATTEMPTS):
             try:
                 return write()
@@ -339,23 +256,10 @@ class Tables:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """Let go of all handles."""
+        """Close all tables."""
         with self._lock:
             self._open.clear()
             self._database = None
-
-    def _exists(self, name: str) -> bool:
-        """Whether a table has been committed; one that is just being made, or was cut off while it was, has not."""
-        return next((self._path(name) / "_versions").glob("*.manifest"), None) is not None
-
-    def _path(self, name: str) -> Path:
-        if not is_table_name(name):  # a name may come from a file: it must not lead out of the folder
-            raise StorageError(f"{self._folder}: {name!r:.80} is not a table; restore library.json from a backup")
-        return self._folder / f"{name}.lance"
-
-    def _upkeep(self, name: str) -> Upkeep | None:
-        table = self.table(name)
-        return None if table is None else Upkeep(table, self._path(name), self._durable, self._index_from)
 
     def _delete_part(self, table: LanceTable, column: str, part: Sequence[str]) -> None:
         self.retried(lambda: table.delete(is_among(column, part)))
@@ -364,7 +268,7 @@ class Tables:
         with self._lock:
             table: LanceTable = self._connected().create_table(name, schema=schema, exist_ok=True)
             if WORDS in schema.names:
-                keep_words(table)  # at once: rows are found by words before the first upkeep
+                keep_words(table)  # now, so that rows are found by words before the first maintenance
             self._open[name] = table
             return table
 
@@ -374,7 +278,7 @@ class Tables:
                 os.environ.setdefault(variable, value)
             import lancedb
 
-            self._database = lancedb.connect(str(self._folder), read_consistency_interval=dt.timedelta(0))
+            self._database = lancedb.connect(self.location.uri, read_consistency_interval=dt.timedelta(0))
         return self._database
 
 
@@ -383,23 +287,9 @@ def _read_keys(table: LanceTable) -> int:
     return int(table.search().select(table.schema.names[:1]).limit(None).to_arrow().num_rows)
 
 
-def is_among(column: str, values: Sequence[str]) -> Expr:
-    """The expression "``column`` is one of ``values``"; values are never spliced into SQL."""
-    from lancedb.expr import col
-
-    return col(column).isin(list(values))
-
-
-def equals(column: str, value: str) -> Expr:
-    """The expression "``column`` is ``value``"."""
-    from lancedb.expr import col, lit
-
-    return col(column) == lit(value)
-
-
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """The one place where errors of lancedb and of the system become ``StorageError``.
+    """Translate errors of lancedb and of the system; the one place that does.
 
     Raises:
         StorageError: with the first line of the cause and a cure.

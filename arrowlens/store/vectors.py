@@ -20,11 +20,12 @@ class VectorRow:
     """One vector of a file: of the whole picture, or of one window of a recording.
 
     Attributes:
-        media_id: the place of the file. content_hash: its content.
+        media_id: the file's place.
+        content_hash: its content.
         modality: "image" or "audio".
-        embedding: (d,) any float type.
-        index: number of the window, 0 for a picture, for a caption a number made of its text.
-        start, end: seconds of the window, None for a picture.
+        embedding: (d,) of any float type.
+        index: number of the window; 0 for a picture, ``Caption.number`` for a caption.
+        start, end: of the window, in seconds; None for a picture.
     """
 
     media_id: str
@@ -37,11 +38,11 @@ class VectorRow:
 
 
 def checked(vectors: np.ndarray, dimension: int | None = None) -> np.ndarray:
-    """(n, d) of any float type -> (n, d) float32 of length one.
+    """Return (n, d) vectors of any float type as (n, d) float32 of length one.
 
     Raises:
-        InputError: a vector has another dimension, is not finite, or is zero and so has no direction; LanceDB would
-            take most of these without a word and never find them again.
+        InputError: a vector has another dimension, is not finite, or is zero and so has no direction. LanceDB would
+            accept most of these silently and never find them again.
     """
     vectors = np.asarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or (dimension is not None and vectors.shape[1] != dimension):
@@ -59,7 +60,7 @@ def checked(vectors: np.ndarray, dimension: int | None = None) -> np.ndarray:
 
 
 def checked_query(query: np.ndarray, dimension: int) -> np.ndarray:
-    """(d,) or (1, d) of any float type -> (d,) float32 of length one.
+    """Return a (d,) or (1, d) vector of any float type as (d,) float32 of length one.
 
     Raises:
         InputError: as ``checked``.
@@ -73,7 +74,7 @@ def checked_query(query: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def vector_table(role: str, model: str, dimension: int, rows: Sequence[VectorRow]) -> pa.Table:
-    """Rows for a role's table, in its schema; of rows with one id the last counts.
+    """Return rows for a role's table, in its schema; of rows with one id the last counts.
 
     Raises:
         InputError: as ``checked``.
@@ -100,13 +101,13 @@ def vector_table(role: str, model: str, dimension: int, rows: Sequence[VectorRow
 
 
 def embedding_array(vectors: np.ndarray) -> pa.Array:
-    """(n, d) floats -> a fixed-size list array of float16."""
+    """Return (n, d) floats as a fixed-size list array of float16."""
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
 
 
 def embedding_matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """A fixed-size list column -> (n, d) float32."""
+    """Return a fixed-size list column as (n, d) float32."""
     width = column.type.list_size
     if len(column) == 0:
         return np.empty((0, width), dtype=np.float32)

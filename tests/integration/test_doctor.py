@@ -145,7 +145,9 @@ def test_a_change_of_models_that_was_not_completed(library_folder):
         ("notice", "change to other models, begun and not complete", "/some/folder")
     ]
     with storage.writing():
-        storage._save(dataclasses.replace(storage.settings, next_models={}, retired=("clip_embeddings__00000000",)))
+        storage._state.save(
+            dataclasses.replace(storage.settings, next_models={}, retired=("clip_embeddings__00000000",))
+        )
     assert ills(examine(library_folder)) == [("notice", "tables of earlier models", 1)]
 
 

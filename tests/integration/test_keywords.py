@@ -14,7 +14,7 @@ from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.hybrid import Match, fused
 from arrowlens.search.where import parse, to_store_filters
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of, media_schema
-from arrowlens.store.words import asked_words, words_of
+from arrowlens.store.fulltext import query_words, words_of
 from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, vector
 
 FILES = {
@@ -204,7 +204,7 @@ def test_the_words_of_a_row(row, words):
     [("a red, red bicycle!", "red red bicycle"), ("The", "The"), ("a the", "a the"), ("…", None), ("x " * 33, None)],
 )
 def test_the_words_of_a_question(text, words):
-    assert asked_words(text) == words
+    assert query_words(text) == words
 
 
 # -- fused ----------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_nothing_of_a_removed_file_is_left_when_its_versions_are_of_the_future(t
     storage.delete_media([NAME])
     assert traces(path) == []
     assert storage.search("clip", DIGEST, vector_of("7"), 1)["media_id"].to_pylist() == ["7"]
-    assert {shape.n_versions for shape in storage.shapes().values()} == {1}
+    assert {shape.n_versions for shape in storage.table_stats().values()} == {1}
 
 
 def test_nothing_of_a_removed_file_is_left_when_every_version_is_too_young_to_prune(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 
 from arrowlens.errors import StorageError
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
-from arrowlens.store.maintenance import MAX_FRAGMENTS, MAX_FRAGMENTS_MEANWHILE, shape_of
+from arrowlens.store.maintenance import MAX_FRAGMENTS, MAX_FRAGMENTS_MEANWHILE
 from tests.store_process import DIGEST, THUMBNAIL_BYTES, D, bytes_of, commit, thumbnail_of, vector_of
 
 TABLES = (f"clip_embeddings__{DIGEST[:8]}", "thumbnails", "media")
@@ -34,10 +34,8 @@ def end_of_run(storage):
 
 
 def shapes(storage):
-    return {
-        name: storage._tables.read(name, lambda table, n=name: shape_of(table, storage.path / f"{n}.lance"), None)
-        for name in TABLES
-    }
+    stats = storage.table_stats()
+    return {name: stats.get(name) for name in TABLES}
 
 
 def n_bytes(storage):

@@ -59,7 +59,7 @@ def build(n: int) -> dict[str, object]:
     storage = MultimodalStorage(library(n), index_from=1)
     started, used = time.perf_counter(), time.process_time()
     with storage.writing():
-        storage._tables.keep_in_shape(f"clip_embeddings__{digest()[:8]}", thorough=False)
+        storage._maintenance.optimize_table(f"clip_embeddings__{digest()[:8]}", thorough=False)
     seconds, used = time.perf_counter() - started, time.process_time() - used
     storage.optimize(thorough=False)
     return {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 
@@ -13,6 +14,7 @@ from arrowlens.store import (
     AUDIO_EMBEDDING_SCHEMA,
     CLIP_EMBEDDING_SCHEMA,
     VISION_EMBEDDING_SCHEMA,
+    MediaRecord,
     ModelRecord,
     MultimodalStorage,
     VectorRow,
@@ -73,6 +75,77 @@ def index(storage, name, content, vectors, role="clip", modality="image"):
     storage.upsert_vectors(role, rows)
     storage.upsert_media([row])
     return row["media_id"]
+
+
+def test_the_columns_of_media_are_those_that_libraries_have_on_disk():
+    text, time, utc = pa.string(), pa.timestamp("us"), pa.timestamp("us", tz="UTC")
+    texts = pa.map_(text, text)
+    columns = {
+        "media_id": text,
+        "root_id": text,
+        "path": text,
+        "path_bytes": pa.binary(),
+        "content_hash": text,
+        "size": pa.int64(),
+        "modified_ns": pa.int64(),
+        "modified": utc,
+        "modality": text,
+        "format": text,
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "duration": pa.float64(),
+        "sample_rate": pa.int32(),
+        "channels": pa.int32(),
+        "captured_at": time,
+        "metadata": texts,
+        "trivial": pa.bool_(),
+        "state": text,
+        "reason": text,
+        "layout": pa.int32(),
+        "caption": text,
+        "caption_stamp": text,
+        "taken": time,
+        "camera": text,
+        "latitude": pa.float64(),
+        "longitude": pa.float64(),
+        "title": text,
+        "artist": text,
+        "album": text,
+        "description": text,
+        "words": text,
+        "real_path": pa.binary(),
+        "file_id": text,
+    }
+    schema = media_schema()
+    assert list(zip(schema.names, schema.types, strict=True)) == list(columns.items())
+    assert [field.name for field in schema if not field.nullable] == ["media_id"]
+    assert schema.field("media_id").metadata == {b"lance-schema:unenforced-primary-key": b"true"}
+    assert [field.name for field in dataclasses.fields(MediaRecord)] == schema.names
+
+
+def test_a_storage_that_is_building_knows_the_next_models_only(storage):
+    new, d_new = "d" * 64, 4
+    media_id = index(storage, "a.png", "content", [unit(1)])
+    storage.begin_change({"clip": ModelRecord(new, d_new)})
+    building, query = storage.building(), np.array([0, 1, 0, 0], np.float32)
+    assert building.search("clip", new, query, 1).num_rows == 0
+    building.upsert_vectors("clip", [VectorRow(media_id, "content", "image", query)])
+    assert building.search("clip", new, query, 1)["media_id"].to_pylist() == [media_id]
+    np.testing.assert_array_equal(building.vectors("clip", new, "content"), [query])
+    assert building.scan_vectors("clip", {media_id: "content"}).vectors.shape == (1, d_new)
+    assert building.index_states()["clip"].n_rows == 1
+    for ask in (lambda: building.search("clip", CLIP, unit(1), 1), lambda: building.vectors("clip", CLIP, "content")):
+        with pytest.raises(ModelMismatchError, match=r"dddddddd.*cccccccc"):
+            ask()
+    with pytest.raises(InputError, match="no audio model"):
+        building.upsert_vectors("audio", [VectorRow(media_id, "content", "image", query)])
+    # The storage that it came from goes on with the models in use.
+    np.testing.assert_array_equal(storage.vectors("clip", CLIP, "content"), [unit(1)])
+    with pytest.raises(ModelMismatchError):
+        storage.search("clip", new, query, 1)
+    storage.finish_change()
+    assert storage.search("clip", new, query, 1)["media_id"].to_pylist() == [media_id]
+    assert dict(building.models) == {}
 
 
 def found(storage, query, k=10, role="clip", modality=None):

@@ -1,0 +1,272 @@
+"""Where a library lies: the one place in the store that touches paths.
+
+A ``Location`` is a local folder. Its methods are those that an object store can offer as well: files have names (keys),
+are listed by prefix, read and replaced whole, and are replaced only if their tag is still the one that was read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from arrowlens.errors import LibraryBusyError, LibraryNotFoundError, StorageError
+from arrowlens.store.schema import is_table_name
+
+SETTINGS_NAME = "library.json"
+LOCK_NAME = "writer.lock"
+_COPIES = "copies"  # in a folder of its own, so that neither lance nor an earlier Arrowlens takes a copy for the file
+COPY_OF_SETTINGS = f"{_COPIES}/{SETTINGS_NAME}"
+_PARTIAL = ".partial"  # one writer at a time: the name needs nothing random
+_OURS = {SETTINGS_NAME, SETTINGS_NAME + _PARTIAL, LOCK_NAME, _COPIES}  # what an interrupted creation may leave
+
+
+class Location:
+    """A library's folder. Names are relative to it, with slashes: ``library.json``, ``media.lance/data/x.lance``.
+
+    Methods raise ``OSError`` when the disk refuses, unless they say otherwise.
+
+    Args:
+        path: the folder; it need not exist.
+
+    Attributes:
+        path: the folder, absolute. uri: the database's address for lancedb.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().absolute()  # lancedb resolves relative paths later, from another folder
+        self.uri = str(self.path)
+        self._safe: dict[str, set[str]] = {}  # files of each table that have reached the disk; they never change
+        self._thread_lock = threading.RLock()  # a file lock does not tell the threads of a process apart
+        self._file_lock = FileLock(self.path / LOCK_NAME, timeout=0, thread_local=False)
+
+    # -- the place itself -----------------------------------------------------------------------------------------
+
+    def require_usable(self) -> None:
+        """Check that a library can be made here, without making anything.
+
+        Raises:
+            LibraryNotFoundError: the folder holds other things. StorageError: it cannot be made, read or written.
+        """
+        path = self.path
+        try:
+            others = [entry.name for entry in os.scandir(path) if entry.name not in _OURS]
+        except FileNotFoundError:
+            others = []
+        except OSError as error:
+            cause = f"cannot be made ({error.strerror})" if isinstance(error, PermissionError) else "cannot be read"
+            detail = "" if isinstance(error, PermissionError) else f" ({error.strerror})"
+            raise StorageError(f"{path} {cause}{detail}; name a folder that is yours to write to") from error
+        if others:
+            raise LibraryNotFoundError(
+                f"{path} holds other things ({min(others)!r}) and no library; name a new or an empty folder"
+            )
+        parent = next(place for place in (path, *path.parents) if place.exists() or place.is_symlink())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            cause = "it is a link to nothing" if not parent.exists() else "Permission denied"
+            raise StorageError(f"{path} cannot be made ({cause}); check the permissions of {parent}")
+
+    def create(self) -> None:
+        """Make the folder and its parents.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be made ({error.strerror}); check its parent folder") from error
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[None]:
+        """Hold the writer lock for a block; the system lets go of it when a process dies.
+
+        The holding thread may enter again; every other thread and process is refused at once.
+
+        Raises:
+            LibraryBusyError: another thread or process holds it. StorageError: the folder refuses a lock file.
+        """
+        busy = f"{self.path} is being written to by another run; wait until it ends, then try again"
+        if not self._thread_lock.acquire(blocking=False):
+            raise LibraryBusyError(busy)
+        try:
+            try:
+                self._file_lock.acquire()
+            except Timeout as error:
+                raise LibraryBusyError(busy) from error
+            except OSError as error:
+                raise StorageError(
+                    f"{self.path} cannot be written ({error.strerror}); check that it is there and its permissions"
+                ) from error
+            try:
+                yield
+            finally:
+                self._file_lock.release()
+        finally:
+            self._thread_lock.release()
+
+    # -- small files ----------------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> tuple[bytes, str] | None:
+        """Return the content of a file and its tag, None when there is no such file."""
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(), _tag(os.fstat(file.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def tag(self, name: str) -> str | None:
+        """Return what changes whenever a file is replaced, None when it cannot be reached."""
+        try:
+            return _tag((self.path / name).stat())
+        except OSError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file in one step; it is on the disk when this returns."""
+        path = self.path / name
+        partial = path.with_name(path.name + _PARTIAL)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+
+    def replace(self, name: str, content: bytes, expected_tag: str | None) -> str | None:
+        """``write`` if the file is still the one that was read; return its new tag.
+
+        Args:
+            expected_tag: of the file as it was read, None when there was none.
+
+        Raises:
+            LibraryBusyError: somebody else replaced it.
+        """
+        if self.tag(name) != expected_tag:  # nothing comes in between: the caller holds the writer lock
+            raise LibraryBusyError(f"{self.path / name} was changed by another run; try again")
+        self.write(name, content)
+        return self.tag(name)
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a file another name."""
+        (self.path / name).rename(self.path / new_name)
+
+    def remove(self, name: str) -> None:
+        """Delete a file."""
+        (self.path / name).unlink()
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Return the bytes of every file below a folder, by name; none for a missing folder."""
+        sizes = {}
+        for parent, _, names in os.walk(self.path / folder):
+            for name in names:
+                path = os.path.join(parent, name)  # noqa: PTH118 - thousands of files
+                with contextlib.suppress(OSError):  # a run at work has just replaced it
+                    sizes[os.path.relpath(path, self.path)] = os.lstat(path).st_size
+        return sizes
+
+    # -- tables ---------------------------------------------------------------------------------------------------
+
+    def tables(self) -> list[str]:
+        """Return the names of the tables, sorted."""
+        try:
+            names = [name.removesuffix(".lance") for name in os.listdir(self.path) if name.endswith(".lance")]  # noqa: PTH208
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if is_table_name(name) and self.manifests(name))
+
+    def manifests(self, table: str) -> list[str]:
+        """Return the names of the manifests of a table's versions, the newest first, for lance counts them down.
+
+        There is none before a table was committed: while it is made, or if that was interrupted.
+        """
+        folder = f"{self.folder(table)}/_versions"
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(f"{folder}/{name}" for name in os.listdir(self.path / folder) if name.endswith(".manifest"))  # noqa: PTH208
+        return []
+
+    def folder(self, table: str) -> str:
+        """Return the name of a table's folder.
+
+        Raises:
+            StorageError: it is not the name of a table.
+        """
+        if not is_table_name(table):  # a name may come from a file: it must not lead out of the library
+            raise StorageError(f"{self.path}: {table!r:.80} is not a table; restore library.json from a backup")
+        return f"{table}.lance"
+
+    def drop(self, table: str) -> None:
+        """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been interrupted."""
+        folder, doomed = self.path / self.folder(table), self.path / f"{table}.dropped"
+        for _ in range(2):  # first what an earlier drop left behind
+            if doomed.exists():
+                shutil.rmtree(doomed)
+            if folder.exists():
+                folder.rename(doomed)
+        self._safe.pop(table, None)  # files of the same names may come again
+        shutil.rmtree(self.path / _COPIES / table, ignore_errors=True)
+        _sync_folder(self.path)
+
+    def sync(self, table: str) -> None:
+        """Wait until everything of a table is on the disk; lance leaves that to the system, which takes its time."""
+        safe = self._safe.get(table, set())
+        present: set[str] = set()
+        for parent, _, names in os.walk(self.path / self.folder(table)):
+            paths = [os.path.join(parent, name) for name in names]  # noqa: PTH118 - many
+            new = [path for path in paths if path not in safe]
+            present.update(paths)
+            for path in new:
+                _sync(path)
+            if new:
+                _sync_folder(parent)
+        self._safe[table] = present
+
+    # -- second copies of the two files without which a library cannot be read: its settings, its tables' manifests --
+
+    def copy_of(self, name: str) -> str:
+        """Return the name of the copy of the settings, or of a manifest ``TABLE.lance/_versions/NAME``."""
+        folder, _, file = name.rpartition("/")
+        return "/".join(filter(None, (_COPIES, folder.partition(".lance")[0], file)))
+
+    def keep_copy(self, name: str) -> None:
+        """Copy a file that has reached the disk, and delete the copies of files that it replaces.
+
+        So a copy holds nothing that the file itself does not hold: what was removed leaves both.
+        """
+        copy = self.copy_of(name)
+        (self.path / copy).parent.mkdir(parents=True, exist_ok=True)
+        self.write(copy, (self.path / name).read_bytes())
+        for other in (self.path / copy).parent.iterdir():
+            if other != self.path / copy and other.is_file():
+                other.unlink()
+
+    def kept_manifest(self, table: str) -> str | None:
+        """Return the name of the copy of a table's newest manifest, None when there is none."""
+        return min((name for name in self.sizes(f"{_COPIES}/{table}") if name.endswith(".manifest")), default=None)
+
+
+def _tag(status: os.stat_result) -> str:
+    return f"{status.st_ino}-{status.st_mtime_ns}"
+
+
+def _sync(path: str | Path) -> None:
+    """Wait until a file or folder is on the disk; one that is gone need not be."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: str | Path) -> None:
+    """The same for the names in a folder, where the file system can do that."""
+    with contextlib.suppress(OSError):
+        _sync(path)

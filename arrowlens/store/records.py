@@ -1,0 +1,109 @@
+"""What a library knows of a file: the columns of ``media``, and the text that a file is said to show."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from arrowlens.store.schema import embedding_id_of, key_field
+from arrowlens.store.vectors import VectorRow
+
+CAPTION_ROLE = "text"
+CAPTION_COLUMNS = ("title", "caption", "description")  # in the order in which they make a caption
+_UTC, _LOCAL, _TEXTS = pa.timestamp("us", tz="UTC"), pa.timestamp("us"), pa.map_(pa.string(), pa.string())
+_ARROW = "arrow"  # in a field's metadata: the column's Arrow type
+
+
+def _column(arrow_type: pa.DataType) -> Any:  # noqa: ANN401 - stands for a default of any type
+    return dataclasses.field(default=None, metadata={_ARROW: arrow_type})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MediaRecord:
+    """A file at a place, readable or not: one row of ``media``, whose Arrow schema is derived from it.
+
+    The order is that of the columns on disk, so a new column stands at the end; ``SCHEMA_VERSION`` is raised with it,
+    and the next writer gives it to a library of an earlier layout, null in every row.
+    """
+
+    media_id: str = dataclasses.field(metadata={_ARROW: pa.string()})  # ``media_id_of`` the root and the path
+    root_id: str | None = _column(pa.string())  # ``root_id_of`` the folder that was ingested
+    path: str | None = _column(pa.string())  # relative to the root, for people; bytes that are not UTF-8 as \xNN
+    path_bytes: bytes | None = _column(pa.binary())  # the same as the file system has it
+    content_hash: str | None = _column(pa.string())
+    size: int | None = _column(pa.int64())  # bytes
+    modified_ns: int | None = _column(pa.int64())  # as the file system says
+    modified: dt.datetime | None = _column(_UTC)  # noqa: RUF009 - the same to the microsecond
+    modality: str | None = _column(pa.string())  # "image" or "audio"
+    format: str | None = _column(pa.string())  # "jpeg", "wav", ...
+    width: int | None = _column(pa.int32())  # pixels
+    height: int | None = _column(pa.int32())  # pixels
+    duration: float | None = _column(pa.float64())  # seconds
+    sample_rate: int | None = _column(pa.int32())  # Hz
+    channels: int | None = _column(pa.int32())
+    captured_at: dt.datetime | None = _column(_LOCAL)  # noqa: RUF009 - by the clock of the device
+    metadata: Mapping[str, str] | None = _column(_TEXTS)
+    trivial: bool | None = _column(pa.bool_())  # of one colour, or silent
+    state: str | None = _column(pa.string())  # "indexed" or "skipped"
+    reason: str | None = _column(pa.string())  # why it could not be read, also if it stays indexed as it was before
+    layout: int | None = _column(pa.int32())  # SCHEMA_VERSION of the writer: earlier rows lack later columns
+    caption: str | None = _column(pa.string())  # the text of a file beside it
+    caption_stamp: str | None = _column(pa.string())  # that file's size and time
+    taken: dt.datetime | None = _column(_LOCAL)  # noqa: RUF009 - captured_at, or else modified in local time
+    camera: str | None = _column(pa.string())
+    latitude: float | None = _column(pa.float64())  # degrees north
+    longitude: float | None = _column(pa.float64())  # degrees east
+    title: str | None = _column(pa.string())
+    artist: str | None = _column(pa.string())
+    album: str | None = _column(pa.string())
+    description: str | None = _column(pa.string())  # what its own tags say
+    words: str | None = _column(pa.string())  # what the full-text index holds of all its texts
+    real_path: bytes | None = _column(pa.binary())  # of the file that was read, free of links, unless path is that
+    file_id: str | None = _column(pa.string())  # its device and inode; null before layout 3
+
+
+def media_schema() -> pa.Schema:
+    """Return the Arrow schema of ``media``: the columns of ``MediaRecord``."""
+    key, *columns = dataclasses.fields(MediaRecord)
+    return pa.schema([key_field(key.name), *(pa.field(column.name, column.metadata[_ARROW]) for column in columns)])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Caption:
+    """What a file at a place is said to show: title, caption and description, which get a vector of the text model.
+
+    Attributes:
+        media_id, content_hash, modality: the file's. text: not empty.
+    """
+
+    media_id: str
+    content_hash: str
+    modality: str
+    text: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Caption | None:
+        """Return the caption of a row of ``media``, None when its columns are empty."""
+        parts = [" ".join((row[column] or "").split()) for column in CAPTION_COLUMNS]
+        text = ". ".join(dict.fromkeys(part.rstrip(".") for part in parts if part))
+        return cls(row["media_id"], row["content_hash"], row["modality"], text) if text else None
+
+    @property
+    def number(self) -> int:
+        """A number made of the text, in place of a window's in the id of its vector: another text, another id."""
+        return int.from_bytes(hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).digest()[:6])
+
+    @property
+    def embedding_id(self) -> str:
+        """The id of its vector."""
+        return embedding_id_of(self.media_id, self.content_hash, self.number)
+
+    def row(self, vector: np.ndarray) -> VectorRow:
+        """Return its vector (d,) as the store takes it."""
+        return VectorRow(self.media_id, self.content_hash, self.modality, vector, self.number)

@@ -1,0 +1,125 @@
+"""Writes media and thumbnails, and deletes what nothing uses any more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from arrowlens.errors import InputError
+from arrowlens.store.fulltext import WORDS, words_of
+from arrowlens.store.maintenance import Maintenance
+from arrowlens.store.queries import Queries
+from arrowlens.store.ranking import is_live
+from arrowlens.store.records import media_schema
+from arrowlens.store.schema import (
+    MEDIA_TABLE,
+    THUMBNAIL_TABLE,
+    source_column,
+    stored_embedding_schema,
+    thumbnail_schema,
+)
+from arrowlens.store.settings import relative_to
+from arrowlens.store.state import LibraryState
+from arrowlens.store.tables import Tables
+
+StrPath = str | os.PathLike[str]
+
+
+class Writer:
+    """Changes to media and thumbnails. Each method takes the writer lock; ``LibraryState.writing`` holds it longer.
+
+    Each method raises LibraryBusyError when somebody else writes, and StorageError when the disk or database refuses.
+    """
+
+    def __init__(self, tables: Tables, state: LibraryState, queries: Queries, maintenance: Maintenance) -> None:
+        self._tables, self._state = tables, state
+        self._queries, self._maintenance = queries, maintenance
+
+    def upsert_thumbnails(self, thumbnails: Mapping[str, bytes]) -> None:
+        """Write JPEGs by content hash."""
+        rows = pa.table([list(thumbnails), pa.array(thumbnails.values(), pa.binary())], schema=thumbnail_schema())
+        with self._state.writing():
+            self._tables.merge(THUMBNAIL_TABLE, "content_hash", rows)
+
+    def upsert_media(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows of ``media``, last of all: they make the vectors and thumbnails of their content visible.
+
+        Args:
+            rows: values by column name; missing ones are null. Of rows with one ``media_id`` the last counts.
+        """
+        unique = list({row["media_id"]: {**row, WORDS: words_of(row)} for row in rows}.values())
+        with self._state.writing():
+            self._tables.merge(MEDIA_TABLE, "media_id", pa.Table.from_pylist(unique, schema=media_schema()))
+
+    def delete_media(self, media_ids: Sequence[str]) -> None:
+        """Delete ``media`` rows, then the vectors and thumbnails that only they used.
+
+        Their bytes are gone from the disk afterwards, and so are the names of folders of which nothing is left.
+        """
+        if not media_ids:
+            return
+        with self._state.writing():
+            self._tables.delete(MEDIA_TABLE, "media_id", media_ids)
+            self.repair()
+            self._state.forget_roots({*self._queries.all_media(["root_id"])["root_id"].to_pylist()})
+            self._maintenance.optimize(thorough=False)
+
+    def forget(self, paths: Sequence[StrPath]) -> int:
+        """Delete files, and folders with everything below them, from the library; return the number of files.
+
+        Raises:
+            InputError: nothing is known at one of the paths; nothing is deleted then.
+        """
+        media_ids: dict[str, None] = {}
+        with self._state.writing():
+            for path in paths:
+                whole = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the links in it
+                known = self._known_at(whole) or self._known_at(_with_real_parent(whole))
+                if not known:
+                    raise InputError(f"the library knows nothing at {whole}; `arrowlens status` shows its folders")
+                media_ids.update(dict.fromkeys(known))
+            self.delete_media(list(media_ids))
+            # Otherwise a place whose disk is not mounted any more could never hold files of the library again.
+            removed = [os.path.realpath(path) for path in paths]
+            mounts = self._state.settings.mounts
+            self._state.forget_mounts(
+                [mount for mount in mounts if any(relative_to(path, mount) is not None for path in removed)]
+            )
+        return len(media_ids)
+
+    def repair(self) -> int:
+        """Delete vectors and thumbnails without a ``media`` row; return the number of vectors.
+
+        A run that was killed leaves some, and so does the replacement of a file's content. Table versions that a power
+        failure left incomplete are mended or taken back first. Tables of earlier models are dropped.
+        """
+        n_deleted = 0
+        with self._state.writing():
+            self._state.drop_retired()
+            for name in self._tables.names():
+                self._tables.recover(name)
+            media = self._queries.indexed()
+            for name, (role, record) in self._state.settings.vector_tables.items():
+                schema = stored_embedding_schema(role, record.dimension)
+                rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
+                stale = rows.filter(pa.array(~is_live(rows[source_column(role)], rows["content_hash"], media)))
+                self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
+                n_deleted += stale.num_rows
+            hashes = self._tables.rows(THUMBNAIL_TABLE, ["content_hash"], thumbnail_schema())["content_hash"]
+            unused = hashes.filter(pc.invert(pc.is_in(hashes, value_set=media["content_hash"])))
+            self._tables.delete(THUMBNAIL_TABLE, "content_hash", unused.to_pylist())
+        return n_deleted
+
+    def _known_at(self, path: str) -> list[str]:
+        known: list[str] = self._queries.media_under(path)["media_id"].to_pylist()
+        return known
+
+
+def _with_real_parent(path: str) -> str:
+    """The path as ingest names it: folders by their real names, the last part as it is, for it may be a link itself."""
+    parent, name = os.path.split(path)
+    return os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - text throughout, as the store takes it
