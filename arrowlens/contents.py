@@ -13,6 +13,7 @@ import numpy as np
 
 from arrowlens.errors import InputError, MediaError
 from arrowlens.media.files import ExactFile, open_regular, read_regular
+from arrowlens.modalities import Modality
 from arrowlens.search import (
     KINDS,
     DuplicateGroup,
@@ -28,7 +29,6 @@ from arrowlens.search import (
     make_view,
     parse,
 )
-from arrowlens.search.results import Modality
 from arrowlens.search.where import Where, to_store_filters
 from arrowlens.workers.calling import Call, directly
 

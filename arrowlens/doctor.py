@@ -17,6 +17,7 @@ from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.media.files import ExactFile, hash_file
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS, TableStats
 from arrowlens.workers.calling import Call, directly
@@ -34,7 +35,6 @@ SAME = 0.9999  # cosine from which on two vectors are the same
 # Files were ingested under whatever limits; one that has changed since is not decoded.
 _ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62, max_seconds=math.inf)
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
-_ROLE_OF = {"image": "clip", "audio": "audio"}
 _REPAIR = "`arrowlens doctor --repair` makes them anew; thumbnails of files that are unchanged"
 _OPTIMIZE = "`arrowlens optimize`"
 _INGEST = "`arrowlens ingest` on its folder"
@@ -77,7 +77,7 @@ class Doctor:
         Raises:
             StorageError: the database refused.
         """
-        roles = [role for role in self._storage.settings.models if role in _ROLE_OF.values()]
+        roles = [role for role in self._storage.settings.models if role in ROLE_OF.values()]
         for role in roles:
             yield from self._searches(role, n_vectors)
             yield from self._agreement(role)
@@ -207,7 +207,7 @@ class Doctor:
         """Encode files again, but for those of a damaged model, of which that was said."""
         same, moved, undecoded = [], [], []
         for row in self._storage.sample_media(n):
-            role = _ROLE_OF[row["modality"]]
+            role = ROLE_OF[row["modality"]]
             path = os.fsdecode(row["absolute_path"])
             if role in damaged or not self._provider.has(role):
                 continue

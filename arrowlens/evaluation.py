@@ -14,6 +14,7 @@ import numpy as np
 from arrowlens import media
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, ModelLoadError
+from arrowlens.modalities import MODALITIES
 from arrowlens.models import resolve
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def evaluate(
         raise ModelLoadError(f"the models {models!r} have none for texts; name one with clip=DIR")
     encoder = _Encoder(provider)
     encoder.run(Path(folder).expanduser(), captions)
-    found = [recall for kind in ("image", "audio") for recall in _recalls(encoder, kind, captions)]
+    found = [recall for kind in MODALITIES for recall in _recalls(encoder, kind, captions)]
     if not found:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in encoder.skipped[:1])
         raise InputError(f"none of the {len(captions)} files in {pairs} can be used ({reasons or 'the list is empty'})")
@@ -138,8 +139,9 @@ class _Encoder:
 
     def __init__(self, provider: MultimodalEmbeddingProvider) -> None:
         self.provider = provider
-        self.paths: dict[str, list[str]] = {"image": [], "audio": []}
-        self.vectors: dict[str, list[np.ndarray]] = {"image": [], "audio": []}  # (windows, d) each; a picture has one
+        self.paths: dict[str, list[str]] = {kind: [] for kind in MODALITIES}
+        # (n_windows, d) each; a picture has one
+        self.vectors: dict[str, list[np.ndarray]] = {kind: [] for kind in MODALITIES}
         self.skipped: list[tuple[Path, str]] = []
 
     def run(self, folder: Path, captions: Mapping[str, list[str]]) -> None:

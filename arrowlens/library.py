@@ -17,10 +17,10 @@ from arrowlens.contents import LibraryContents, Original
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
+from arrowlens.modalities import Modality
 from arrowlens.models import resolve
 from arrowlens.query_engine import Serving, bind, model_records, provider_of, remembered_models
 from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, as_tuple, make_view
-from arrowlens.search.results import Modality
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage, restored
 from arrowlens.store.folder import require_usable

@@ -12,10 +12,10 @@ from arrowlens.conversion.hub import cache_directory
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import ArrowlensError, ModelMismatchError
 from arrowlens.examples import ExampleReader
+from arrowlens.modalities import Modality
 from arrowlens.models import ModelSet, resolve
 from arrowlens.search import Example, Results, Searcher, View
 from arrowlens.search.relevance.background import Bank
-from arrowlens.search.results import Modality
 from arrowlens.store import ModelRecord, MultimodalStorage, Settings
 from arrowlens.workers.calling import Call, directly
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from arrowlens.ingest.walk import ScannedFile, Walk, unmounted
 from arrowlens.media.files import bounded_ns
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, SCHEMA_VERSION, MultimodalStorage, Root, Settings, media_id_of, relative_to
 
-ROLE_OF = {"image": "clip", "audio": "audio"}
 _COLUMNS = [
     "media_id",
     "root_id",

@@ -19,13 +19,14 @@ import pyarrow.compute as pc
 from arrowlens.errors import FolderError, ModelMismatchError
 from arrowlens.ingest.batching import Provider
 from arrowlens.ingest.captions import keep_captions
-from arrowlens.ingest.diff import ROLE_OF, Plan
+from arrowlens.ingest.diff import Plan
 from arrowlens.ingest.pipeline import Stream
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, Progress
 from arrowlens.ingest.walk import ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.ingest.writer import Gathering
 from arrowlens.media import Decoded
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
 _COLUMNS = ["media_id", "root_id", "path_bytes", "content_hash", "modality", "state", "real_path", "file_id"]

@@ -12,12 +12,13 @@ import numpy as np
 from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
 from arrowlens.ingest.batching import Batcher, Batches, Pending, Provider
 from arrowlens.ingest.captions import keep_captions
-from arrowlens.ingest.diff import ROLE_OF, Plan, compare, former_mounts
+from arrowlens.ingest.diff import Plan, compare, former_mounts
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
 from arrowlens.ingest.pruning import content_of, pair, prune
 from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
 from arrowlens.ingest.writer import Committer, Gathering
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store import ModelRecord, MultimodalStorage
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead

@@ -16,8 +16,8 @@ from typing import Literal
 
 from arrowlens.errors import FolderError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, has_rules, is_junk
-from arrowlens.media import modality_of
 from arrowlens.media.files import bounded_ns, file_id_of
+from arrowlens.modalities import modality_of
 from arrowlens.store import Root, Settings, media_id_of, relative_to
 
 LeftAlone = Literal["hidden", "ignored", "other"]

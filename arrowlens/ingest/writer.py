@@ -12,11 +12,12 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from arrowlens.ingest.batching import ModelFailure, Pending
-from arrowlens.ingest.diff import ROLE_OF, Known
+from arrowlens.ingest.diff import Known
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, SCHEMA_VERSION, SKIPPED, MultimodalStorage, VectorRow
 
 # A killed run loses the work of so many seconds; the first files can be found sooner.

@@ -6,13 +6,12 @@ import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 import numpy as np
 
 from arrowlens.errors import MediaError
+from arrowlens.modalities import Modality
 
-Modality = Literal["image", "audio"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SAMPLE_RATE = 16_000  # Hz, of every decoded recording
 

@@ -11,7 +11,7 @@ from typing import Literal, SupportsIndex, TypedDict, TypeVar, get_args
 import numpy as np
 
 from arrowlens.errors import InputError, TextValidationError
-from arrowlens.search.results import Modality
+from arrowlens.modalities import Modality
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.where import Condition, Where, parse
 

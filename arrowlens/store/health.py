@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store.index import is_index_used
 from arrowlens.store.maintenance import TableStats
 from arrowlens.store.queries import LibraryReader
@@ -33,7 +34,6 @@ K = 10
 _FEW_WORDS = 1  # by which a file is looked for
 _MANY_FILES = 1_000  # with the same word: not all are asked for
 _EQUAL = 1e-6  # scores this close are equal: either file is a right answer
-_MODALITY = {"clip": "image", "audio": "audio"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,7 +132,8 @@ class LibraryExaminer(LibraryReader):
         rows = self._tables.rows(vector_table_name(role, record.digest), [source, "content_hash"], schema)
         rows = rows.rename_columns(["media_id", "content_hash"])
         media = self.all_media(["media_id", "content_hash", "modality", "state"])
-        media = media.filter(pc.and_(pc.equal(media["state"], INDEXED), pc.equal(media["modality"], _MODALITY[role])))
+        encoded = pc.is_in(media["modality"], pa.array([name for name, its in ROLE_OF.items() if its == role]))
+        media = media.filter(pc.and_(pc.equal(media["state"], INDEXED), encoded))
         held = is_live(rows["media_id"], rows["content_hash"], media)
         without = ~is_live(media["media_id"], media["content_hash"], rows)
         return Agreement(int(without.sum()), int((~held).sum()))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
+from arrowlens.modalities import AUDIO_WINDOWS
 from arrowlens.store.copies import COPIES, keep_copy
 from arrowlens.store.fsync import sync_folder
 from arrowlens.store.schema import (
@@ -26,8 +27,6 @@ SETTINGS_NAME = "library.json"
 _PARTIAL = ".partial"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _LARGEST = 10**6  # of any number in it
-DEFAULT_WINDOW_S = 10.0
-DEFAULT_HOP_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,8 +82,8 @@ class Settings:
 
     schema_version: int = SCHEMA_VERSION
     models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
-    window_s: float = DEFAULT_WINDOW_S
-    hop_s: float = DEFAULT_HOP_S
+    window_s: float = AUDIO_WINDOWS.length_s
+    hop_s: float = AUDIO_WINDOWS.hop_s
     roots: tuple[Root, ...] = ()
     mounts: tuple[str, ...] = ()
     next_models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
