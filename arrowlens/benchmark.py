@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
+from arrowlens.embedding import EmbeddingPlan
 from arrowlens.encoders import CLIPEngine, MultimodalEmbeddingProvider
 from arrowlens.encoders.roofline import calls_per_second, matrix_rate, of_a_picture, of_a_recording
 from arrowlens.errors import InputError
@@ -172,7 +173,7 @@ class _Measuring:
 
     def _decoding(self) -> float:
         """Core-seconds that an ingest spends on a JPEG before it is encoded: reading, decoding, the thumbnail."""
-        preparer = Preparer(self._provider.clip_engine.image_processor, Limits(), False, 10.0, 5.0)
+        preparer = Preparer(EmbeddingPlan.of(self._provider), Limits())
         with tempfile.TemporaryDirectory(prefix="arrowlens-benchmark-") as folder:
             files = list(_jpegs(Path(folder)))
             preparer(files[0])

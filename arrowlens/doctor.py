@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from arrowlens.embedding import EmbeddingPlan, embed
 from arrowlens.encoders import WeightLoader
 from arrowlens.errors import MediaError, ModelLoadError, StorageError
 from arrowlens.ingest.prepare import Prepared, Preparer
@@ -248,7 +249,8 @@ class Doctor:
             prepared = self._prepared(row, exact)
             if prepared is None:
                 return None
-            best = max(best, _lowest_cosine(self._encoded(row["modality"], prepared), stored))
+            assert prepared.inputs is not None
+            best = max(best, _lowest_cosine(embed(prepared.inputs, self._provider), stored))
             if best > SAME:
                 break
         return best
@@ -270,18 +272,11 @@ class Doctor:
             return None
         stamp = row["size"], row["modified_ns"]
         found = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
-        processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
-        preparer = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)
-        prepared: Prepared = self._call(preparer, found)
+        plan = EmbeddingPlan.of(self._provider, settings.window_s, settings.hop_s, exact=exact)
+        prepared: Prepared = self._call(Preparer(plan, _ANY_SIZE), found)
         if prepared.decoded.reason is not None:
             raise MediaError(prepared.decoded.reason)
         return prepared if prepared.decoded.content_hash == row["content_hash"] else None
-
-    def _encoded(self, modality: str, prepared: Prepared) -> np.ndarray:
-        inputs: Sequence[np.ndarray] = prepared.inputs
-        if modality == "image":
-            return self._provider.clip_engine.encode_image(np.stack(inputs))
-        return self._provider.audio_encoder.encode(list(inputs), context="clip")
 
 
 def _lowest_cosine(vectors: np.ndarray, stored: np.ndarray) -> float:

@@ -395,4 +395,8 @@ class Library(LibraryContents):
     def _example(self, like: StrPath | Hit | Example) -> Example:
         if isinstance(like, Example):
             return like
-        return self._serving.examples.hit(like) if isinstance(like, Hit) else self._serving.examples.file(like)
+        if not isinstance(like, Hit):
+            return self._serving.examples.file(like)
+        if like.content_hash is None:
+            raise InputError(f"{like.path} carries no content hash; use a hit that this library gave, or similar(path)")
+        return Example(str(like.path), like.modality, like.content_hash)  # by its stored vectors

@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import TypeVar
 
 from arrowlens.conversion.hub import cache_directory
+from arrowlens.embedding import Example, ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import ArrowlensError, ModelMismatchError
-from arrowlens.examples import ExampleReader
 from arrowlens.modalities import Modality
 from arrowlens.models import ModelSet, resolve
-from arrowlens.search import Example, Results, Searcher, View
+from arrowlens.search import Results, Searcher, View
 from arrowlens.search.relevance.background import Bank
 from arrowlens.store import ModelRecord, MultimodalStorage, Settings
 from arrowlens.workers.calling import Call, directly

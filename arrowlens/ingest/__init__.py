@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from arrowlens.deprecation import with_renamed_names
+from arrowlens.embedding import Provider
 
 if TYPE_CHECKING:
-    from arrowlens.ingest.batching import Provider
     from arrowlens.ingest.migration import MigrationReport, migrate
     from arrowlens.ingest.pipeline import run
     from arrowlens.ingest.planning import IngestPlan, plan
@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 _NAMES = {
-    "batching": ["Provider"],
     "migration": ["MigrationReport", "migrate"],
     "pipeline": ["run"],
     "planning": ["IngestPlan", "plan"],

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 
-from arrowlens.ingest.batching import Provider, is_usable
+from arrowlens.embedding import Provider
+from arrowlens.ingest.batching import is_usable
 from arrowlens.store import CAPTION_ROLE, MultimodalStorage
 
 _TEXTS_AT_ONCE = 128

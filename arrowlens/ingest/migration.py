@@ -16,8 +16,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from arrowlens.embedding import Provider
 from arrowlens.errors import FolderError, ModelMismatchError
-from arrowlens.ingest.batching import Provider
 from arrowlens.ingest.captions import keep_captions
 from arrowlens.ingest.diff import Plan
 from arrowlens.ingest.pipeline import Stream

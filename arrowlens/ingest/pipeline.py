@@ -6,11 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
+from arrowlens.embedding import EmbeddingPlan, Provider, encode
 from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
-from arrowlens.ingest.batching import Batcher, Batches, Pending, Provider
+from arrowlens.ingest.batching import Batcher, Batches, Pending
 from arrowlens.ingest.captions import keep_captions
 from arrowlens.ingest.diff import Plan, compare, former_mounts
 from arrowlens.ingest.prepare import Prepared, Preparer
@@ -18,7 +20,7 @@ from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, 
 from arrowlens.ingest.pruning import content_of, pair, prune
 from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
 from arrowlens.ingest.writer import Committer, Gathering
-from arrowlens.modalities import ROLE_OF
+from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
 from arrowlens.store import ModelRecord, MultimodalStorage
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
@@ -172,8 +174,7 @@ class Stream:
             batches = Batches(threads.pool, threads.n, progress.encoding)
             size = self._batch_size(threads)
             self._batchers = {
-                "image": Batcher(batches, self._encode_images, size),
-                "audio": Batcher(batches, self._encode_audio, size),
+                modality: Batcher(batches, partial(self._encode, modality), size) for modality in MODALITIES
             }
             with ahead as results:
                 try:
@@ -188,12 +189,16 @@ class Stream:
         progress.peak_memory = memory.peak
 
     def _preparer(self) -> Preparer:
-        processor = self._provider.clip_engine.image_processor if "clip" in self._models else None
         options, settings = self._options, self._settings
-        return Preparer(processor, options.limits, options.exact, settings.window_s, settings.hop_s, concurrent=True)
+        plan = EmbeddingPlan.of(self._provider, settings.window_s, settings.hop_s, exact=options.exact)
+        return Preparer(plan, options.limits, concurrent=True)
 
     def _device(self) -> str:
-        return self._provider.clip_engine.device if "clip" in self._models else self._provider.audio_encoder.device
+        return (
+            self._provider.clip_engine.device
+            if ROLE_OF["image"] in self._models
+            else self._provider.audio_encoder.device
+        )
 
     def _batch_size(self, threads: EncodingThreads) -> Callable[[int], int]:
         """Batches get smaller towards the end, so that the threads have done at about the same time."""
@@ -241,9 +246,10 @@ class Stream:
         elif self._plan.contents.get(content) == modality:
             committer.copy(prepared)
         else:
-            inputs = prepared.inputs
-            self._pending[content] = pending = Pending(prepared.bare(), [None] * len(inputs))
-            self._batchers[modality].add(pending, inputs)
+            assert prepared.inputs is not None
+            segments = prepared.inputs.segments
+            self._pending[content] = pending = Pending(prepared.bare(), [None] * len(segments))
+            self._batchers[modality].add(pending, segments)
 
     def _hand_over(self, batches: Batches) -> None:
         """Files whose vectors are complete go on to the committer."""
@@ -254,11 +260,8 @@ class Stream:
             if pending.failure is None:
                 self._plan.contents[content] = pending.prepared.decoded.modality or ""
 
-    def _encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        return self._provider.clip_engine.encode_image(np.stack(pictures))
-
-    def _encode_audio(self, recordings: Sequence[np.ndarray]) -> np.ndarray:
-        return self._provider.audio_encoder.encode(recordings, context="clip")
+    def _encode(self, modality: Modality, segments: Sequence[np.ndarray]) -> np.ndarray:
+        return encode(modality, segments, self._provider)
 
 
 def _models(provider: Provider) -> dict[str, ModelRecord]:

@@ -222,7 +222,8 @@ def _role(prepared: Prepared) -> str:
 
 
 def _vector_row(prepared: Prepared, index: int, vector: Any) -> VectorRow:  # noqa: ANN401 - None is impossible here
-    start, end = prepared.windows[index] if prepared.windows else (None, None)
+    windows = prepared.inputs.windows if prepared.inputs is not None else ()
+    start, end = windows[index] if windows else (None, None)
     decoded = prepared.decoded
     return VectorRow(
         prepared.found.media_id, decoded.content_hash or "", decoded.modality or "", vector, index, start, end

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arrowlens.embedding import MAX_QUERY_WINDOWS, Example, embed_example, evenly_spaced
 from arrowlens.errors import InputError
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
 from arrowlens.search.captions import CAPTION_ROLE, LEAST_CAPTION, caption_vector, encoded_together
@@ -22,12 +23,11 @@ from arrowlens.search.composition import (
     mean_vector,
     reached,
 )
-from arrowlens.search.encoding import MAX_QUERY_WINDOWS, encoded, spread
 from arrowlens.search.grouping import by_date, classes_by_vectors, stacked
 from arrowlens.search.hybrid import FUSED, Match, fused
 from arrowlens.search.listing import VanishedError, hit_of
 from arrowlens.search.paging import page, ranking
-from arrowlens.search.query import DATED, Example, Query, View
+from arrowlens.search.query import DATED, Query, View
 from arrowlens.search.relevance import MATCHING, Kind, relevance
 from arrowlens.search.relevance.background import weights_of
 from arrowlens.search.results import Hit, Results
@@ -149,9 +149,9 @@ class Searcher:
             ModelLoadError: the library has no model for that kind.
         """
         digest = self._provider.digest(ROLE_OF[example.modality])
-        windows = example.windows and [example.windows[index].copy() for index in spread(len(example.windows))]
+        windows = example.windows and [example.windows[index].copy() for index in evenly_spaced(len(example.windows))]
         small = dataclasses.replace(example, windows=windows)
-        return dataclasses.replace(small, vectors=encoded(self._provider, small), digest=digest)
+        return dataclasses.replace(small, vectors=embed_example(small, self._provider), digest=digest)
 
     # -- from a question to vectors -------------------------------------------------------------------------------
 
@@ -185,12 +185,12 @@ class Searcher:
         role = ROLE_OF[example.modality]
         stored = self._stored(role, example.content_hash)
         if len(stored):
-            return stored[spread(len(stored))]
+            return stored[evenly_spaced(len(stored))]
         if example.vectors is not None and example.digest == self._provider.digest(role):
             return example.vectors
         if example.pixels is None and example.windows is None:
             return stored
-        return encoded(self._provider, example)
+        return embed_example(example, self._provider)
 
     def _stored(self, role: str, content_hash: str | None) -> np.ndarray:
         digest = self._provider.digest(role)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arrowlens.embedding import Example, embed_example
 from arrowlens.errors import MediaError, ModelLoadError
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
-from arrowlens.search.encoding import encoded
-from arrowlens.search.query import Example
 from arrowlens.search.relevance import Kind, ScoreCalibration, Weights
 from arrowlens.search.relevance.questions import questions
 from arrowlens.search.relevance.weights import WEIGHTS
@@ -104,7 +103,7 @@ class Bank:
         if kind == "text":
             texts: np.ndarray = self._provider.clip_engine.encode_text(list(questions()))
             return texts
-        return np.concatenate([encoded(self._provider, self._read(path))[:1] for path in bundled(kind)])
+        return np.concatenate([embed_example(self._read(path), self._provider)[:1] for path in bundled(kind)])
 
 
 def weights_of(asked: Kind, found: Modality) -> Weights:
