@@ -30,7 +30,7 @@ from arrowlens.search import (
     parse,
 )
 from arrowlens.search.where import Where, to_store_filters
-from arrowlens.workers.calling import Call, directly
+from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
     from arrowlens.store import Facets, MultimodalStorage

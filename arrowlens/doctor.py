@@ -21,7 +21,7 @@ from arrowlens.media.files import ExactFile, hash_file
 from arrowlens.modalities import ROLE_OF
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS, TableStats
-from arrowlens.workers.calling import Call, directly
+from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider

@@ -24,7 +24,7 @@ from arrowlens.errors import AudioValidationError, InputError, MediaError
 from arrowlens.media.decoded import SAMPLE_RATE, Decoded
 from arrowlens.media.windowing import Window, windows
 from arrowlens.modalities import AUDIO_WINDOWS, ROLE_OF, Modality
-from arrowlens.workers.calling import Call, directly
+from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
     from PIL import Image

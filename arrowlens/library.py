@@ -17,6 +17,7 @@ from arrowlens.contents import LibraryContents, Original
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
+from arrowlens.media.decoded import large_bytes
 from arrowlens.modalities import Modality
 from arrowlens.models import resolve
 from arrowlens.query_engine import Serving, bind, model_records, provider_of, remembered_models
@@ -24,7 +25,7 @@ from arrowlens.search import Example, Hit, Mode, Query, Results, ViewOptions, as
 from arrowlens.status import LibraryStatus, SkippedFile
 from arrowlens.store import MultimodalStorage, restored
 from arrowlens.store.folder import require_usable
-from arrowlens.workers.calling import Isolated, directly
+from arrowlens.workers.isolated import Isolated, directly
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
@@ -45,7 +46,7 @@ class Library(LibraryContents):
     """
 
     def __init__(self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, guarded: bool = True) -> None:
-        self._guard = Isolated() if guarded else None
+        self._guard = Isolated(Limits().max_decode_s, large_bytes(Limits())) if guarded else None
         super().__init__(storage, self._guard or directly)
         self._serving = Serving(storage, provider, self._guard or directly)
 

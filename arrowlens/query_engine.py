@@ -17,7 +17,7 @@ from arrowlens.models import ModelSet, resolve
 from arrowlens.search import Results, Searcher, View
 from arrowlens.search.relevance.background import Bank
 from arrowlens.store import ModelRecord, MultimodalStorage, Settings
-from arrowlens.workers.calling import Call, directly
+from arrowlens.workers.isolated import Call, directly
 
 _T = TypeVar("_T")
 

@@ -89,6 +89,9 @@ class LargeStep:
     def content(self, found: ScannedFile) -> str | None:
         return "hash"
 
+    def lost(self, found: ScannedFile, reason: str, content: str | None) -> Prepared:
+        return Prepared(found, Decoded("image", reason, content))
+
     def _say(self, word: str) -> None:
         with self.journal.open("a", encoding="ascii") as file:
             file.write(f"{word}\n")

@@ -26,7 +26,7 @@ from arrowlens.ingest.progress import IngestEvent, IngestOptions, Progress
 from arrowlens.ingest.walk import ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.ingest.writer import Gathering
 from arrowlens.media import Decoded
-from arrowlens.modalities import ROLE_OF
+from arrowlens.modalities import ROLE_OF, Modality
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
 _COLUMNS = ["media_id", "root_id", "path_bytes", "content_hash", "modality", "state", "real_path", "file_id"]
@@ -226,7 +226,7 @@ class _Row:
     root_id: str
     path_bytes: bytes
     content_hash: str
-    modality: str
+    modality: Modality
     real_path: bytes | None
     file_id: str | None
 

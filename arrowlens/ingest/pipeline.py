@@ -20,11 +20,11 @@ from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, 
 from arrowlens.ingest.pruning import content_of, pair, prune
 from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
 from arrowlens.ingest.writer import Committer, Gathering
+from arrowlens.media.decoded import large_bytes
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
 from arrowlens.store import ModelRecord, MultimodalStorage
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
-from arrowlens.workers.process import large_bytes
 from arrowlens.workers.resources import MemoryWatch, n_cores, proportional_memory, trim_memory
 
 BATCH = 32
@@ -205,13 +205,13 @@ class Stream:
         most = self._options.batch_size or (BATCH_OF_A_CORE if threads.on_cpu else BATCH)
         return lambda n_more: max(1, min(most, -(-(self._n_left + n_more) // (2 * threads.n))))
 
-    def _take_all(self, results: Iterator[Prepared], batches: Batches, workers: Workers) -> None:
+    def _take_all(self, results: Iterator[Prepared], batches: Batches, workers: Workers[ScannedFile, Prepared]) -> None:
         while self._take_next(results, workers):
             self._hand_over(batches)
             if self._committer.commit_if_due():
                 trim_memory()
 
-    def _take_next(self, results: Iterator[Prepared], workers: Workers) -> bool:
+    def _take_next(self, results: Iterator[Prepared], workers: Workers[ScannedFile, Prepared]) -> bool:
         """Take a result, if there is one more; what it holds is let go before the next one is waited for."""
         started = time.perf_counter()
         prepared = next(results, None)

@@ -94,6 +94,11 @@ class Preparer:
             return None
         return None if self._has_changed(found) else content
 
+    def lost(self, found: ScannedFile, reason: str, content: str | None) -> Prepared:
+        """A file that took its process along; without its content it is tried again by the next run."""
+        decoded = Decoded(found.modality, reason, content, found.size or 0)
+        return Prepared(found, decoded, unread=content is None)
+
     def _prepare(self, found: ScannedFile, limits: Limits) -> Prepared:
         found, file = _as_it_is(found)
         decoded = decode(file, limits, name=os.fsdecode(found.path), min_side=self.plan.min_side)

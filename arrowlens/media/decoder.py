@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from typing import Any, BinaryIO
 
-from arrowlens.errors import MediaError
+from arrowlens.errors import MEMORY_REASON, MediaError
 from arrowlens.media.decoded import (
-    MEMORY_REASON,
     AnyPath,
     Decoded,
     Limits,

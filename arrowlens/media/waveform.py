@@ -11,8 +11,8 @@ from typing import BinaryIO
 import numpy as np
 import soxr
 
-from arrowlens.errors import MediaError
-from arrowlens.media.decoded import MEMORY_REASON, SAMPLE_RATE, AnyPath, Limits, is_out_of_memory
+from arrowlens.errors import MEMORY_REASON, MediaError
+from arrowlens.media.decoded import SAMPLE_RATE, AnyPath, Limits, is_out_of_memory
 from arrowlens.media.files import NativeFileAdapter, open_regular
 from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.recordings import RATES

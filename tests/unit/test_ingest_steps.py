@@ -24,8 +24,8 @@ from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.walk import ScannedFile, Walk
 from arrowlens.media import Limits
 from arrowlens.store import Root
-from arrowlens.workers.channel import receive, send
 from arrowlens.workers.prefetch import MAX_BYTES, MAX_WAITING, ReadAhead
+from arrowlens.workers.process import receive, send
 from arrowlens.workers.resources import MemoryWatch, Spent, proportional_memory
 from tests.folders import write_picture, write_sound
 
