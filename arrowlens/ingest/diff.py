@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.walk import ScannedFile, Walk, unmounted
 from arrowlens.media.files import bounded_ns
 from arrowlens.modalities import ROLE_OF
@@ -86,6 +87,61 @@ class Known:
     def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
         """What is recorded of a file that could not be read."""
         return self.size, self.modified_ns, self.content_hash, self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What happens to a file that was opened, or refused without that.
+
+    Attributes:
+        writes: "vectors": those of its content, and a row of ``media``. "row": the row alone. "stamp": size, time and
+            place in the row that is there. "reason": the reason in the row that is there, which stays searchable.
+        counts_as: what the report counts it as.
+        reason: why it is skipped; None for other files.
+    """
+
+    writes: Literal["nothing", "vectors", "row", "stamp", "reason"]
+    counts_as: Literal["indexed", "unchanged", "skipped"]
+    reason: str | None = None
+
+
+def decide(known: Known | None, prepared: Prepared, models: Container[str]) -> Action:
+    """Decide a file's fate. Pure: the writer does what this says.
+
+    What cannot be read now never deletes what was indexed of a file, unless the content is known to be another one.
+
+    Args:
+        known: what the library holds of its place; None for nothing.
+        prepared: what opening it gave.
+        models: roles that the library has models for.
+    """
+    content = None if prepared.unread else prepared.decoded.content_hash
+    is_indexed = known is not None and known.indexed
+    has_vectors = known is not None and known.indexed and known.content_hash == content
+    reason = prepared.decoded.reason
+    if reason is None and ROLE_OF[prepared.decoded.modality or ""] not in models:
+        reason = f"the library has no model for {prepared.decoded.modality} files"
+    elif reason is None and not has_vectors:
+        return Action("vectors", "indexed")
+    elif reason is None and not prepared.caption_unread:
+        return Action("row", "unchanged")
+    elif reason is None:
+        reason = "the text file with its caption cannot be read; check its permissions, or where it links to"
+        return _noted(known, reason)
+    if is_indexed and prepared.unread:
+        return _noted(known, reason)
+    if has_vectors:
+        return Action("stamp", "unchanged")  # the very content that was read before: its vectors are as good as ever
+    is_recorded = (
+        known is not None and not is_indexed and known.ledger_entry == (*prepared.found.stamp, content, reason)
+    )
+    return Action("nothing" if is_recorded else "row", "skipped", reason)
+
+
+def _noted(known: Known | None, reason: str) -> Action:
+    """What was indexed stays, and the next run tries again."""
+    is_recorded = known is not None and known.reason == reason
+    return Action("nothing" if is_recorded else "reason", "skipped", reason)
 
 
 @dataclass(slots=True)

@@ -12,15 +12,15 @@ import numpy as np
 
 from arrowlens.embedding import EmbeddingPlan, Provider, encode
 from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
-from arrowlens.ingest.batching import Batcher, Batches, Pending
+from arrowlens.ingest.batching import Batcher, Batches, ModelFailure, Pending
 from arrowlens.ingest.captions import keep_captions
-from arrowlens.ingest.diff import Plan, compare, former_mounts
+from arrowlens.ingest.diff import Action, Plan, compare, decide, former_mounts
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
 from arrowlens.ingest.pruning import content_of, pair, prune
 from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
 from arrowlens.ingest.writer import Committer, Gathering
-from arrowlens.media.decoded import large_bytes
+from arrowlens.media.decoded import Decoded, large_bytes
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
 from arrowlens.store import ModelRecord, MultimodalStorage
 from arrowlens.workers.pool import Workers
@@ -122,7 +122,7 @@ class _Run:
         return bool(leaving)
 
     def _index(self, plan: Plan) -> Committer:
-        committer = Committer(self._storage, plan.known, self._progress, self._options.commit_every)
+        committer = Committer(self._storage, self._progress, self._options.commit_every)
         for _ in plan.unchanged:
             self._progress.count("unchanged")
         for found in plan.moved_disk:
@@ -131,7 +131,8 @@ class _Run:
         for _, reason in plan.still_bad:
             self._progress.count("skipped", reason=reason)
         for found, reason in plan.refused:
-            committer.not_read(found, reason)
+            refused = Prepared(found, Decoded(found.modality, reason), unread=True)
+            committer.execute(refused, decide(plan.known.get(found.media_id), refused, self._storage.models))
         self._progress.emit("index")
         if plan.to_read and not self._stop.is_set():
             Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
@@ -224,27 +225,17 @@ class Stream:
         return True
 
     def _take(self, prepared: Prepared) -> None:
-        found, decoded, committer = prepared.found, prepared.decoded, self._committer
-        content = decoded.content_hash
-        if decoded.reason is not None:
-            if prepared.unread:
-                committer.not_read(found, decoded.reason)
-            else:
-                committer.skip(found, decoded.reason, decoded)
+        action = self._decide(prepared)
+        if action.writes != "vectors":
+            self._committer.execute(prepared, action)
             return
-        modality = decoded.modality
+        content, modality = prepared.decoded.content_hash, prepared.decoded.modality
         assert content is not None
         assert modality is not None
-        if ROLE_OF[modality] not in self._models:
-            committer.skip(found, f"the library has no model for {modality} files", decoded)
-            return
-        before = self._plan.known.get(found.media_id)
-        if before is not None and before.indexed and before.content_hash == content:
-            committer.touch(prepared)
-        elif content in self._pending:
+        if content in self._pending:
             self._pending[content].copies.append(prepared.bare())
         elif self._plan.contents.get(content) == modality:
-            committer.copy(prepared)
+            self._committer.copy(prepared)
         else:
             assert prepared.inputs is not None
             segments = prepared.inputs.segments
@@ -256,9 +247,16 @@ class Stream:
         for pending in batches.complete():
             content = pending.prepared.decoded.content_hash or ""
             del self._pending[content]
-            self._committer.index(pending)
             if pending.failure is None:
+                self._committer.index(pending)
                 self._plan.contents[content] = pending.prepared.decoded.modality or ""
+                continue
+            for prepared in (pending.prepared, *pending.copies):
+                failed = prepared.failed(pending.failure, unread=isinstance(pending.failure, ModelFailure))
+                self._committer.execute(failed, self._decide(failed))
+
+    def _decide(self, prepared: Prepared) -> Action:
+        return decide(self._plan.known.get(prepared.found.media_id), prepared, self._models)
 
     def _encode(self, modality: Modality, segments: Sequence[np.ndarray]) -> np.ndarray:
         return encode(modality, segments, self._provider)

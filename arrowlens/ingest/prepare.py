@@ -45,6 +45,10 @@ class Prepared:
         content = self.inputs.content if self.inputs is not None else None
         return (0 if content is None else content.nbytes) + len(self.decoded.thumbnail or b"")
 
+    def failed(self, reason: str, *, unread: bool) -> Prepared:
+        """The same file, of which no vectors could be made; ``unread`` where that says nothing of its content."""
+        return dataclasses.replace(self, decoded=dataclasses.replace(self.decoded, reason=reason), unread=unread)
+
     def bare(self) -> Prepared:
         """The same without what is encoded."""
         assert self.inputs is not None
