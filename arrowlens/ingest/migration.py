@@ -18,9 +18,8 @@ import pyarrow.compute as pc
 
 from arrowlens.embedding import Provider
 from arrowlens.errors import FolderError, ModelMismatchError
-from arrowlens.ingest.captions import keep_captions
 from arrowlens.ingest.diff import Action, Plan
-from arrowlens.ingest.pipeline import Stream
+from arrowlens.ingest.pipeline import Stream, keep_captions
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, Progress
 from arrowlens.ingest.walk import ScannedFile, Walk, resolve_folders, unmounted

@@ -12,23 +12,22 @@ import numpy as np
 
 from arrowlens.embedding import EmbeddingPlan, Provider, encode
 from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
-from arrowlens.ingest.batching import Batcher, Batches, ModelFailure, Pending
-from arrowlens.ingest.captions import keep_captions
-from arrowlens.ingest.diff import Action, Plan, compare, decide, former_mounts
+from arrowlens.ingest.batching import Batcher, Batches, ModelFailure, Pending, is_usable
+from arrowlens.ingest.diff import Action, Plan, compare, content_of, decide, decide_pruning, former_mounts, pair
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
-from arrowlens.ingest.pruning import content_of, pair, prune
 from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
 from arrowlens.ingest.writer import Committer, Gathering
 from arrowlens.media.decoded import Decoded, large_bytes
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
-from arrowlens.store import ModelRecord, MultimodalStorage
+from arrowlens.store import CAPTION_ROLE, ModelRecord, MultimodalStorage
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import MemoryWatch, n_cores, proportional_memory, trim_memory
 
 BATCH = 32
 BATCH_OF_A_CORE = 8  # what stays in its cache: a ViT-B/16 takes 10 % longer for an item with 32
+_TEXTS_AT_ONCE = 128
 _ROLES = ("clip", "audio", "text", "vision")
 
 
@@ -112,7 +111,7 @@ class _Run:
             for media_id, there in plan.superseded.items()
             if not known[media_id].indexed or there in committer.readable or (there in known and known[there].indexed)
         ]
-        pruning = prune(plan, self._storage.settings.roots, self._options.prune, moved, superseded)
+        pruning = decide_pruning(plan, self._storage.settings.roots, self._options.prune, moved, superseded)
         leaving = [*pruning.removed, *pruning.moved]
         if leaving:
             self._progress.emit("prune")
@@ -268,3 +267,33 @@ def _models(provider: Provider) -> dict[str, ModelRecord]:
         for role in _ROLES
         if provider.has(role)
     }
+
+
+def keep_captions(storage: MultimodalStorage, provider: Provider, stop: threading.Event) -> int:
+    """Encode captions that have no vectors yet, and delete vectors of captions that are no more.
+
+    Captions are kept apart from decoding: one that changed is encoded again without its picture, and a library that
+    gets a text model later catches up. Does nothing without a text model. Once ``stop`` is set it ends early; the next
+    call goes on from there.
+
+    Returns:
+        How many captions it encoded; equal ones count each.
+
+    Raises:
+        LibraryBusyError, StorageError: as for writing. ModelLoadError: the text model cannot be loaded.
+    """
+    if CAPTION_ROLE not in storage.models:
+        return 0
+    wanted = {caption.embedding_id: caption for caption in storage.captions()}
+    held = storage.vector_ids(CAPTION_ROLE)
+    storage.delete_vectors(CAPTION_ROLE, sorted(held - wanted.keys()))
+    missing = [wanted[name] for name in sorted(wanted.keys() - held)]
+    for start in range(0, len(missing), _TEXTS_AT_ONCE):
+        if stop.is_set():
+            return start
+        part = missing[start : start + _TEXTS_AT_ONCE]
+        texts = sorted({caption.text for caption in part})
+        vectors = dict(zip(texts, provider.text_encoder.encode(texts), strict=True))
+        rows = [caption.row(vectors[caption.text]) for caption in part]
+        storage.upsert_vectors(CAPTION_ROLE, [row for row in rows if is_usable(row.embedding)])
+    return len(missing)
