@@ -22,6 +22,7 @@ from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
 from arrowlens.ingest.prepare import Preparer
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
+from arrowlens.media.decoded import SAMPLE_RATE
 from arrowlens.models import resolve
 from arrowlens.store import Root
 from arrowlens.workers.resources import n_cores
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 JPEG_SIZE = (1600, 1200)  # about 2 megapixels
 CLIP_SECONDS = 5.0
 _N_JPEGS = 8
-_RATE = 16_000  # samples a second
 _QUESTION = "a red bicycle leaning on a wall"
 
 Bound = Literal["decoding", "encoding"]
@@ -149,7 +149,7 @@ class _Measuring:
         if not provider.has("audio"):
             return
         encoder, runtime = provider.audio_encoder, provider.runtime
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (BATCH_OF_A_CORE, round(_RATE * CLIP_SECONDS)))
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (BATCH_OF_A_CORE, round(SAMPLE_RATE * CLIP_SECONDS)))
         batch = noise.astype(np.float32)
         what = f"recordings of {CLIP_SECONDS:.0f} s"
         arithmetic = of_a_recording(provider.info("audio"), CLIP_SECONDS)
