@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
+from arrowlens.embedding import EmbeddingPlan
 from arrowlens.encoders import CLIPEngine, MultimodalEmbeddingProvider
 from arrowlens.encoders.roofline import calls_per_second, matrix_rate, of_a_picture, of_a_recording
 from arrowlens.errors import InputError
@@ -21,6 +22,7 @@ from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
 from arrowlens.ingest.prepare import Preparer
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
+from arrowlens.media.decoded import SAMPLE_RATE
 from arrowlens.models import resolve
 from arrowlens.store import Root
 from arrowlens.workers.resources import n_cores
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 JPEG_SIZE = (1600, 1200)  # about 2 megapixels
 CLIP_SECONDS = 5.0
 _N_JPEGS = 8
-_RATE = 16_000  # samples a second
 _QUESTION = "a red bicycle leaning on a wall"
 
 Bound = Literal["decoding", "encoding"]
@@ -148,7 +149,7 @@ class _Measuring:
         if not provider.has("audio"):
             return
         encoder, runtime = provider.audio_encoder, provider.runtime
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (BATCH_OF_A_CORE, round(_RATE * CLIP_SECONDS)))
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (BATCH_OF_A_CORE, round(SAMPLE_RATE * CLIP_SECONDS)))
         batch = noise.astype(np.float32)
         what = f"recordings of {CLIP_SECONDS:.0f} s"
         arithmetic = of_a_recording(provider.info("audio"), CLIP_SECONDS)
@@ -172,7 +173,7 @@ class _Measuring:
 
     def _decoding(self) -> float:
         """Core-seconds that an ingest spends on a JPEG before it is encoded: reading, decoding, the thumbnail."""
-        preparer = Preparer(self._provider.clip_engine.image_processor, Limits(), False, 10.0, 5.0)
+        preparer = Preparer(EmbeddingPlan.of(self._provider), Limits())
         with tempfile.TemporaryDirectory(prefix="arrowlens-benchmark-") as folder:
             files = list(_jpegs(Path(folder)))
             preparer(files[0])

@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from arrowlens.embedding import EmbeddingPlan, embed
 from arrowlens.encoders import WeightLoader
 from arrowlens.errors import MediaError, ModelLoadError, StorageError
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.media.files import ExactFile, hash_file
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS, TableStats
-from arrowlens.workers.calling import Call, directly
+from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -34,7 +36,6 @@ SAME = 0.9999  # cosine from which on two vectors are the same
 # Files were ingested under whatever limits; one that has changed since is not decoded.
 _ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62, max_seconds=math.inf)
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
-_ROLE_OF = {"image": "clip", "audio": "audio"}
 _REPAIR = "`arrowlens doctor --repair` makes them anew; thumbnails of files that are unchanged"
 _OPTIMIZE = "`arrowlens optimize`"
 _INGEST = "`arrowlens ingest` on its folder"
@@ -77,7 +78,7 @@ class Doctor:
         Raises:
             StorageError: the database refused.
         """
-        roles = [role for role in self._storage.settings.models if role in _ROLE_OF.values()]
+        roles = [role for role in self._storage.settings.models if role in ROLE_OF.values()]
         for role in roles:
             yield from self._searches(role, n_vectors)
             yield from self._agreement(role)
@@ -207,7 +208,7 @@ class Doctor:
         """Encode files again, but for those of a damaged model, of which that was said."""
         same, moved, undecoded = [], [], []
         for row in self._storage.sample_media(n):
-            role = _ROLE_OF[row["modality"]]
+            role = ROLE_OF[row["modality"]]
             path = os.fsdecode(row["absolute_path"])
             if role in damaged or not self._provider.has(role):
                 continue
@@ -248,7 +249,8 @@ class Doctor:
             prepared = self._prepared(row, exact)
             if prepared is None:
                 return None
-            best = max(best, _lowest_cosine(self._encoded(row["modality"], prepared), stored))
+            assert prepared.inputs is not None
+            best = max(best, _lowest_cosine(embed(prepared.inputs, self._provider), stored))
             if best > SAME:
                 break
         return best
@@ -270,18 +272,11 @@ class Doctor:
             return None
         stamp = row["size"], row["modified_ns"]
         found = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
-        processor = self._provider.clip_engine.image_processor if self._provider.has("clip") else None
-        preparer = Preparer(processor, _ANY_SIZE, exact, settings.window_s, settings.hop_s)
-        prepared: Prepared = self._call(preparer, found)
+        plan = EmbeddingPlan.of(self._provider, settings.window_s, settings.hop_s, exact=exact)
+        prepared: Prepared = self._call(Preparer(plan, _ANY_SIZE), found)
         if prepared.decoded.reason is not None:
             raise MediaError(prepared.decoded.reason)
         return prepared if prepared.decoded.content_hash == row["content_hash"] else None
-
-    def _encoded(self, modality: str, prepared: Prepared) -> np.ndarray:
-        inputs: Sequence[np.ndarray] = prepared.inputs
-        if modality == "image":
-            return self._provider.clip_engine.encode_image(np.stack(inputs))
-        return self._provider.audio_encoder.encode(list(inputs), context="clip")
 
 
 def _lowest_cosine(vectors: np.ndarray, stored: np.ndarray) -> float:

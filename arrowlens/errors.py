@@ -28,6 +28,9 @@ Each message is one line: what failed, with the value, and the cure.
 
 from __future__ import annotations
 
+MEMORY_REASON = "needs more memory than allowed"
+"""How the reason begins of a file whose decoder wanted too much memory, whether the decoder or its process says so."""
+
 
 class ArrowlensError(Exception):
     """Root of all errors raised on purpose by Arrowlens."""

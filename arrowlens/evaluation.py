@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrowlens import media
+from arrowlens.embedding import EmbeddingPlan, embed, encode, prepare
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, ModelLoadError
+from arrowlens.modalities import MODALITIES, TEXT_ROLE
 from arrowlens.models import resolve
 
 if TYPE_CHECKING:
@@ -80,11 +82,11 @@ def evaluate(
     provider = MultimodalEmbeddingProvider(
         audio_model_path=chosen.audio, clip_model_path=chosen.clip, device=device, precision=precision
     )
-    if not provider.has("clip"):
+    if not provider.has(TEXT_ROLE):
         raise ModelLoadError(f"the models {models!r} have none for texts; name one with clip=DIR")
     encoder = _Encoder(provider)
     encoder.run(Path(folder).expanduser(), captions)
-    found = [recall for kind in ("image", "audio") for recall in _recalls(encoder, kind, captions)]
+    found = [recall for kind in MODALITIES for recall in _recalls(encoder, kind, captions)]
     if not found:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in encoder.skipped[:1])
         raise InputError(f"none of the {len(captions)} files in {pairs} can be used ({reasons or 'the list is empty'})")
@@ -138,32 +140,28 @@ class _Encoder:
 
     def __init__(self, provider: MultimodalEmbeddingProvider) -> None:
         self.provider = provider
-        self.paths: dict[str, list[str]] = {"image": [], "audio": []}
-        self.vectors: dict[str, list[np.ndarray]] = {"image": [], "audio": []}  # (windows, d) each; a picture has one
+        self.paths: dict[str, list[str]] = {kind: [] for kind in MODALITIES}
+        # (n_windows, d) each; a picture has one
+        self.vectors: dict[str, list[np.ndarray]] = {kind: [] for kind in MODALITIES}
         self.skipped: list[tuple[Path, str]] = []
 
     def run(self, folder: Path, captions: Mapping[str, list[str]]) -> None:
-        processor = self.provider.clip_engine.image_processor
+        plan = EmbeddingPlan.of(self.provider)
         for batch in _batches(list(captions), BATCH_SIZE):
             pictures: dict[str, np.ndarray] = {}
             for name in batch:
-                decoded = media.decode(folder / name, thumbnail=False, min_side=processor.image_size)
+                decoded = media.decode(folder / name, thumbnail=False, min_side=plan.min_side)
                 if decoded.reason is not None:
                     self.skipped.append((folder / name, decoded.reason))
                 elif decoded.pixels is not None:
-                    pictures[name] = processor(decoded.pixels, normalize=False, box=decoded.box)
-                elif decoded.samples is not None:
-                    self._add_recording(folder / name, name, decoded.samples)
+                    pictures[name] = prepare(decoded, plan).segments[0]
+                elif self.provider.text_reaches_audio:
+                    self._add("audio", [name], [embed(prepare(decoded, plan), self.provider)])
+                else:
+                    self.skipped.append((folder / name, "texts do not reach recordings with these models"))
             if pictures:
-                vectors = self.provider.clip_engine.encode_image(np.stack([*pictures.values()]))
+                vectors = encode("image", [*pictures.values()], self.provider)
                 self._add("image", list(pictures), list(vectors[:, None]))
-
-    def _add_recording(self, path: Path, name: str, samples: np.ndarray) -> None:
-        if not self.provider.text_reaches_audio:
-            self.skipped.append((path, "texts do not reach recordings with these models"))
-            return
-        parts = [samples[part.slice()] for part in media.windows(len(samples))]
-        self._add("audio", [name], [self.provider.audio_encoder.encode(parts, context="clip")])
 
     def _add(self, kind: str, names: list[str], vectors: list[np.ndarray]) -> None:
         self.paths[kind] += names

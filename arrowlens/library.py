@@ -16,10 +16,13 @@ from PIL import Image
 
 from arrowlens import ingest
 from arrowlens.deprecation import renamed_method, renamed_property
+from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
+from arrowlens.media.decoded import large_bytes
 from arrowlens.media.files import ExactFile, open_regular, read_regular
+from arrowlens.modalities import Modality
 from arrowlens.models import resolve
 from arrowlens.query_engine import QueryEngine, bind, model_records, provider_of, remembered_models
 from arrowlens.search import (
@@ -27,7 +30,6 @@ from arrowlens.search import (
     DuplicateGroup,
     DuplicateKind,
     EmbeddingMap,
-    Example,
     Hit,
     Member,
     Mode,
@@ -41,11 +43,10 @@ from arrowlens.search import (
     parse,
 )
 from arrowlens.search.query import Sort
-from arrowlens.search.results import Modality
 from arrowlens.search.where import Where, to_store_filters
 from arrowlens.store import MultimodalStorage, restored
 from arrowlens.store.location import Location
-from arrowlens.workers.calling import Isolated, directly
+from arrowlens.workers.isolated import Isolated, directly
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
@@ -157,7 +158,7 @@ class Library:
         self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, isolate_decoding: bool = True
     ) -> None:
         self._storage = storage
-        self._isolated = Isolated() if isolate_decoding else None
+        self._isolated = Isolated(Limits().max_decode_s, large_bytes(Limits())) if isolate_decoding else None
         self._decode = self._isolated or directly
         self._engine = QueryEngine(storage, provider, self._decode)
 
@@ -751,7 +752,10 @@ class Library:
             case Example():
                 return example
             case Hit():
-                return examples.hit(example)
+                if example.content_hash is None:
+                    cure = "use a hit that this library gave, or similar(path)"
+                    raise InputError(f"{example.path} carries no content hash; {cure}")
+                return Example(str(example.path), example.modality, example.content_hash)  # by its stored vectors
             case bytes():
                 return examples.upload(example, "the upload")
             case Image.Image():

@@ -9,15 +9,15 @@ from contextlib import suppress
 from typing import TypeVar
 
 from arrowlens.conversion.hub import cache_directory
+from arrowlens.embedding import ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import ArrowlensError, ModelMismatchError
-from arrowlens.examples import ExampleReader
+from arrowlens.modalities import Modality
 from arrowlens.models import ModelSet, resolve
 from arrowlens.search import Searcher
 from arrowlens.search.relevance.background import Bank
-from arrowlens.search.results import Modality
 from arrowlens.store import ModelRecord, MultimodalStorage, Settings
-from arrowlens.workers.calling import Call, directly
+from arrowlens.workers.isolated import Call, directly
 
 _T = TypeVar("_T")
 

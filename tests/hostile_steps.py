@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from arrowlens.embedding import Inputs
 from arrowlens.encoders import ImageProcessor
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.walk import ScannedFile
@@ -83,10 +84,13 @@ class LargeStep:
         self._say("end")
         if found.relative == b"crash":
             os.kill(os.getpid(), signal.SIGKILL)
-        return Prepared(found, Decoded("audio", None, "hash"), np.zeros(self.n_samples, np.float32))
+        return Prepared(found, Decoded("audio", None, "hash"), Inputs("audio", np.zeros(self.n_samples, np.float32)))
 
     def content(self, found: ScannedFile) -> str | None:
         return "hash"
+
+    def lost(self, found: ScannedFile, reason: str, content: str | None) -> Prepared:
+        return Prepared(found, Decoded("image", reason, content))
 
     def _say(self, word: str) -> None:
         with self.journal.open("a", encoding="ascii") as file:
@@ -97,4 +101,4 @@ class LongStep:
     """A step whose results are larger than any pipe."""
 
     def __call__(self, found: ScannedFile) -> Prepared:
-        return Prepared(found, Decoded("audio", None, "hash"), np.arange(50_000_000, dtype=np.float32))
+        return Prepared(found, Decoded("audio", None, "hash"), Inputs("audio", np.arange(50_000_000, dtype=np.float32)))

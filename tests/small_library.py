@@ -36,7 +36,7 @@ class Engine:
     def encode_text(self, texts, normalize=True):
         return np.stack([vector(7, *text.encode()) for text in texts])
 
-    def image_processor(self, pixels, box=None):
+    def image_processor(self, pixels, normalize=True, box=None):
         return pixels
 
     def encode_image(self, images, normalize=True):

@@ -24,8 +24,8 @@ from pictures import Sources
 from relevance_data import Items, Vectors, World, world
 from relevance_trials import ROUTES, Found, Size, Trial, Trials
 
+from arrowlens.embedding import ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.examples import ExampleReader
 from arrowlens.search import relevance
 from arrowlens.search.relevance import MATCHING, Kind, ScoreCalibration, Weights
 from arrowlens.search.relevance import weights as relevance_weights

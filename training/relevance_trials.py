@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from relevance_data import Items, Vectors, World
 
+from arrowlens.modalities import Modality
 from arrowlens.search.relevance import Kind, ScoreCalibration
-from arrowlens.search.results import Modality
 
 K = 20
 ROUTES: dict[str, tuple[Kind, Modality]] = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from arrowlens.cli.output import amount, clock, columns, note, shown_path, write_json
 from arrowlens.cli.searching import open_library
+from arrowlens.modalities import MODALITIES
 from arrowlens.search import DuplicateGroup, Member, byte_size
 
 _MEANINGS = {
@@ -48,7 +49,7 @@ def _text(group: DuplicateGroup) -> str:
     """A line on the group and one a file: how alike it is to the first, its extent, format, bytes, day and path."""
     differing = dict.fromkeys(_NAMES.get(name, name) for name in group.differences)
     meaning = _MEANINGS[group.kind] + (f"; they differ in {', '.join(differing)}" if differing else "")
-    noun = "picture" if group.best.modality == "image" else "recording"
+    noun = MODALITIES[group.best.modality].noun
     title = f"{group.kind}: {amount(len(group.files), noun)}, {byte_size(group.saving)} to save ({meaning})"
     rows = columns([_row(member, group) for member in group.files])
     return "\n".join([title, *(f"  {row}" for row in rows.splitlines())])

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arrowlens.modalities import MODALITIES
 from arrowlens.search import Hit, byte_size, printable
 from arrowlens.search.results import FoundBy
 
@@ -33,7 +34,7 @@ _WORDS: dict[FoundBy, str] = {
     "both": "yes",
     "name": "its name",
 }
-_NOUNS = {"text": "text", "image": "picture", "audio": "recording"}
+_NOUNS = {"text": "text"} | {str(name): info.noun for name, info in MODALITIES.items()}
 
 
 def write_json(value: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import arrowlens
 from arrowlens.cli import commands, models, searching
 from arrowlens.cli.benchmark import benchmark
 from arrowlens.cli.duplicates import duplicates
+from arrowlens.modalities import MODALITIES
 from arrowlens.search import KINDS
 
 DEFAULT_LIBRARY = ".arrowlens"
@@ -101,7 +102,7 @@ def _composition_options(command: argparse.ArgumentParser) -> None:
         type=_weight,
         help="of one of these, by its text or file (default: 1, of --minus and --unlike 0.5)",
     )
-    command.add_argument("--kind", choices=("image", "audio", "all"), default="all")
+    command.add_argument("--kind", choices=(*MODALITIES, "all"), default="all")
     command.add_argument(
         "--mode", choices=("auto", "vector", "keyword"), default="auto", help="by meaning, by words, or by both (auto)"
     )

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from arrowlens.deprecation import with_renamed_names
+from arrowlens.embedding import Provider
 
 if TYPE_CHECKING:
-    from arrowlens.ingest.batching import Provider
+    from arrowlens.ingest.diff import IngestPlan, plan
     from arrowlens.ingest.migration import MigrationReport, migrate
     from arrowlens.ingest.pipeline import run
-    from arrowlens.ingest.planning import IngestPlan, plan
     from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport
 
 
@@ -36,10 +36,9 @@ __all__ = [
 ]
 
 _NAMES = {
-    "batching": ["Provider"],
+    "diff": ["IngestPlan", "plan"],
     "migration": ["MigrationReport", "migrate"],
     "pipeline": ["run"],
-    "planning": ["IngestPlan", "plan"],
     "progress": ["IngestEvent", "IngestOptions", "IngestReport"],
 }
 _load, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from arrowlens.errors import InputError
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.workers.resources import Spent
-
-if TYPE_CHECKING:
-    from arrowlens.encoders import ImageProcessor
 
 Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
 _BATCHES_A_THREAD = 2  # under way, so that a thread finds the next one when it is done
@@ -25,67 +21,6 @@ class ModelFailure(str):
     """A reason that lies with the model or the machine, memory that ran out for one, and says nothing of the file."""
 
     __slots__ = ()
-
-
-class ImageEncoder(Protocol):
-    """What ingest needs of a CLIP engine; several threads use it at once."""
-
-    @property
-    def device(self) -> str:
-        """Name of the torch device that it runs on."""
-
-    @property
-    def image_processor(self) -> ImageProcessor:
-        """Prepares pictures for ``encode_image``."""
-
-    def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
-        """(n, S, S, 3) uint8 -> (n, d)."""
-
-
-class SoundEncoder(Protocol):
-    """What ingest needs of an audio encoder; several threads use it at once."""
-
-    @property
-    def device(self) -> str:
-        """Name of the torch device that it runs on."""
-
-    def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
-        """n arrays (n_samples,) -> (n, d)."""
-
-
-class CaptionEncoder(Protocol):
-    """What ingest needs of a text encoder."""
-
-    def encode(self, texts: list[str], normalize: bool = True) -> np.ndarray:
-        """n texts -> (n, d)."""
-
-
-class Provider(Protocol):
-    """What ingest needs of a model set: ``MultimodalEmbeddingProvider`` has it."""
-
-    @property
-    def clip_engine(self) -> ImageEncoder:
-        """Loaded when first asked for."""
-
-    @property
-    def audio_encoder(self) -> SoundEncoder:
-        """Loaded when first asked for."""
-
-    @property
-    def text_encoder(self) -> CaptionEncoder:
-        """Loaded when first asked for."""
-
-    def has(self, role: str) -> bool:
-        """Whether there is a model for a role."""
-
-    def digest(self, role: str) -> str:
-        """64 hex characters."""
-
-    def dimension(self, role: str) -> int:
-        """Length of the role's vectors."""
-
-    def space(self, role: str) -> str | None:
-        """Name of the space that the role shares with others."""
 
 
 @dataclass(eq=False, slots=True)

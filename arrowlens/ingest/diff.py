@@ -1,18 +1,23 @@
-"""What a walk saw against what the library holds: which files have to be read, and which are gone."""
+"""What a walk saw against what the library holds: what has to be read, what becomes of it, and what leaves."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from arrowlens.ingest.walk import ScannedFile, Walk, unmounted
+from arrowlens.errors import LibraryNotFoundError
+from arrowlens.ingest.prepare import Prepared
+from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted, walk
 from arrowlens.media.files import bounded_ns
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, SCHEMA_VERSION, MultimodalStorage, Root, Settings, media_id_of, relative_to
 
-ROLE_OF = {"image": "clip", "audio": "audio"}
 _COLUMNS = [
     "media_id",
     "root_id",
@@ -30,6 +35,8 @@ _COLUMNS = [
 ]
 # Rows from this layout on lack nothing that only the file itself can tell.
 _COMPLETE_SINCE = 2
+# A run that would remove more of a root needs a word first: a share together with a number, or a number alone.
+SHARE, N_OF_SHARE, N_AT_MOST = 0.5, 20, 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,61 @@ class Known:
     def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
         """What is recorded of a file that could not be read."""
         return self.size, self.modified_ns, self.content_hash, self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What happens to a file that was opened, or refused without that.
+
+    Attributes:
+        writes: "vectors": those of its content, and a row of ``media``. "row": the row alone. "stamp": size, time and
+            place in the row that is there. "reason": the reason in the row that is there, which stays searchable.
+        counts_as: what the report counts it as.
+        reason: why it is skipped; None for other files.
+    """
+
+    writes: Literal["nothing", "vectors", "row", "stamp", "reason"]
+    counts_as: Literal["indexed", "unchanged", "skipped"]
+    reason: str | None = None
+
+
+def decide(known: Known | None, prepared: Prepared, models: Container[str]) -> Action:
+    """Decide a file's fate. Pure: the writer does what this says.
+
+    What cannot be read now never deletes what was indexed of a file, unless the content is known to be another one.
+
+    Args:
+        known: what the library holds of its place; None for nothing.
+        prepared: what opening it gave.
+        models: roles that the library has models for.
+    """
+    content = None if prepared.unread else prepared.decoded.content_hash
+    is_indexed = known is not None and known.indexed
+    has_vectors = known is not None and known.indexed and known.content_hash == content
+    reason = prepared.decoded.reason
+    if reason is None and ROLE_OF[prepared.decoded.modality or ""] not in models:
+        reason = f"the library has no model for {prepared.decoded.modality} files"
+    elif reason is None and not has_vectors:
+        return Action("vectors", "indexed")
+    elif reason is None and not prepared.caption_unread:
+        return Action("row", "unchanged")
+    elif reason is None:
+        reason = "the text file with its caption cannot be read; check its permissions, or where it links to"
+        return _noted(known, reason)
+    if is_indexed and prepared.unread:
+        return _noted(known, reason)
+    if has_vectors:
+        return Action("stamp", "unchanged")  # the very content that was read before: its vectors are as good as ever
+    is_recorded = (
+        known is not None and not is_indexed and known.ledger_entry == (*prepared.found.stamp, content, reason)
+    )
+    return Action("nothing" if is_recorded else "row", "skipped", reason)
+
+
+def _noted(known: Known | None, reason: str) -> Action:
+    """What was indexed stays, and the next run tries again."""
+    is_recorded = known is not None and known.reason == reason
+    return Action("nothing" if is_recorded else "reason", "skipped", reason)
 
 
 @dataclass(slots=True)
@@ -247,3 +309,173 @@ def _is_absent(path: bytes) -> bool:
         return True
     except OSError:
         return False  # not knowing is not gone
+
+
+@dataclass(slots=True)
+class Pruning:
+    """The fate of files that are not at their places any more.
+
+    Attributes:
+        removed: ids of files that are gone, or are ignored now. moved: of files whose content lies at another place.
+        held_back: how many files would be removed, by the path of each root of which nothing is removed therefore.
+    """
+
+    removed: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    held_back: dict[str, int] = field(default_factory=dict)
+
+
+def decide_pruning(
+    plan: Plan, roots: Iterable[Root], consent: bool | None, moved: Collection[str], superseded: Collection[str]
+) -> Pruning:
+    """Decide what leaves the library.
+
+    Ignored files do not count towards the limits: they are there, and somebody has named them.
+
+    Args:
+        consent: True removes whatever is gone, False nothing at all, None what is below the limits.
+        moved: of ``plan.gone``, those whose content lies at another place.
+        superseded: of ``plan.superseded``, those whose files are indexed by their real places.
+    """
+    if consent is False:
+        return Pruning()
+    moving, lost = {*moved, *superseded}, set(plan.gone) - set(moved)
+    n_known, n_lost = _by_root(plan.known, plan.known), _by_root(plan.known, lost)
+    held = {root for root, n in n_lost.items() if consent is None and _is_too_many(n, n_known[root])}
+    free = {media_id for media_id in (*moving, *lost, *plan.ignored) if plan.known[media_id].root_id not in held}
+    paths = {root.root_id: root.path for root in roots}
+    return Pruning(
+        removed=sorted(free - moving),
+        moved=sorted(free & moving),
+        held_back={paths[root]: n_lost[root] for root in sorted(held)},
+    )
+
+
+def pair(
+    gone: Iterable[str], known: Mapping[str, Known], key: Callable[[Known], Hashable], new: Counter[Hashable]
+) -> list[str]:
+    """Of files that are gone, those with a partner of equal ``key`` among new ones, each of which counts once."""
+    left, paired = Counter(new), []
+    for media_id in gone:
+        place = key(known[media_id])
+        if left[place] > 0:
+            left[place] -= 1
+            paired.append(media_id)
+    return paired
+
+
+def content_of(known: Known) -> Hashable:
+    """What makes two files the same."""
+    return known.content_hash
+
+
+def stamp_of(file: Known | ScannedFile) -> Hashable:
+    """What is the same of a file that was only moved, as far as can be told without reading it."""
+    return file.size, file.modified_ns
+
+
+def _by_root(known: Mapping[str, Known], media_ids: Iterable[str]) -> Counter[str]:
+    return Counter(known[media_id].root_id for media_id in media_ids)
+
+
+def _is_too_many(n: int, n_known: int) -> bool:
+    return n > N_AT_MOST or (n >= N_OF_SHARE and n > SHARE * n_known)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """What a run would do, in counts of files; reading decides which of those to be read are unreadable or copies.
+
+    Attributes:
+        new: would be read, and are not known yet. changed: would be read again.
+        unchanged: are as the library has them.
+        unreadable: could not be read earlier and have not changed since, or there is no model for their kind.
+        removed: are gone from disk or ignored now, and would leave the library.
+        moved: would leave it too, and lie at another place, as far as size and time tell.
+        held_back: how many files are gone and would not be removed, by the root that they belong to; as of
+            ``IngestReport``.
+        n_bytes: of the files that would be read.
+        unread_folders: folders that could not be read, with the reason.
+        left_alone: how many files and folders would be passed over, and why, as of ``IngestReport``.
+    """
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    unreadable: int = 0
+    removed: int = 0
+    n_bytes: int = 0
+    unread_folders: dict[str, str] = field(default_factory=dict)
+    left_alone: dict[LeftAlone, int] = field(default_factory=dict)
+    moved: int = 0
+    held_back: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def plan(
+    library: MultimodalStorage | Path,
+    folders: Sequence[str | os.PathLike[str]],
+    *,
+    prune: bool | None = None,
+    retry: bool = False,
+) -> IngestPlan:
+    """See what ``run`` would do. Opens no file, writes nothing, and takes no lock.
+
+    Args:
+        library: or where it is, or would be.
+        folders, prune, retry: as for a run.
+
+    Raises:
+        FolderError: a folder is missing or unreadable. StorageError: the database refused.
+        LibraryNotFoundError: there is something else where the library would be.
+        LibraryVersionError: a newer Arrowlens wrote the library.
+    """
+    storage = library if isinstance(library, MultimodalStorage) else _opened(library)
+    path = library.path if isinstance(library, MultimodalStorage) else library.expanduser().absolute()
+    settings = storage.settings if storage is not None else Settings()
+    if storage is not None and prune:
+        former = former_mounts(storage, settings)
+        settings = dataclasses.replace(settings, mounts=tuple(sorted({*settings.mounts} - {*former})))
+    scopes = resolve_folders(folders, path, settings.mounts)
+    for scope in scopes:
+        settings = settings.with_root(scope)
+    seen = walk(scopes, settings, path)
+    if storage is None or not settings.models:
+        return _of_nothing_known(seen)
+    found = compare(storage, seen, retry=retry)
+    new = Counter(stamp_of(file) for file in found.to_read if file.media_id not in found.known)
+    moved = pair(found.gone, found.known, stamp_of, new)
+    pruning = decide_pruning(found, settings.roots, prune, moved, found.superseded)
+    return IngestPlan(
+        new=sum(file.media_id not in found.known for file in found.to_read),
+        changed=sum(file.media_id in found.known for file in found.to_read),
+        unchanged=len(found.unchanged) + len(found.moved_disk),
+        unreadable=len(found.still_bad) + len(found.refused),
+        removed=len(pruning.removed),
+        moved=len(pruning.moved),
+        held_back=pruning.held_back,
+        n_bytes=sum(file.size or 0 for file in found.to_read),
+        unread_folders=seen.unread_folders(),
+        left_alone=seen.passed_over(),
+    )
+
+
+def _opened(path: Path) -> MultimodalStorage | None:
+    """The library at ``path``, None where one would be made."""
+    path = path.expanduser()
+    try:
+        return MultimodalStorage(path, create=False)
+    except LibraryNotFoundError:
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return None
+        raise
+
+
+def _of_nothing_known(seen: Walk) -> IngestPlan:
+    n_bytes = sum(file.size or 0 for file in seen.files)
+    return IngestPlan(
+        new=len(seen.files), n_bytes=n_bytes, unread_folders=seen.unread_folders(), left_alone=seen.passed_over()
+    )

@@ -16,16 +16,15 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from arrowlens.embedding import Provider
 from arrowlens.errors import FolderError, ModelMismatchError
-from arrowlens.ingest.batching import Provider
-from arrowlens.ingest.captions import keep_captions
-from arrowlens.ingest.diff import ROLE_OF, Plan
-from arrowlens.ingest.pipeline import Stream
+from arrowlens.ingest.diff import Action, Plan
+from arrowlens.ingest.pipeline import Stream, keep_captions
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, Progress
 from arrowlens.ingest.walk import ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.ingest.writer import Gathering
-from arrowlens.media import Decoded
+from arrowlens.modalities import ROLE_OF, Modality
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
 _COLUMNS = ["media_id", "root_id", "path_bytes", "content_hash", "modality", "state", "real_path", "file_id"]
@@ -184,26 +183,22 @@ class Rewriter(Gathering):
         self._n_readable = 0
         self.lost: dict[str, tuple[str, str | None]] = {}
 
-    def touch(self, prepared: Prepared) -> None:
-        """There are none: only files without vectors are read."""
-        raise AssertionError("unreachable")
-
-    def skip(self, found: ScannedFile, reason: str, decoded: Decoded | None = None) -> None:
+    def execute(self, prepared: Prepared, action: Action) -> None:
         """A file that the new models get nothing from."""
-        content = decoded.content_hash if decoded is not None else None
-        if content is not None and content != self._contents[found.media_id]:
-            reason, content = _CHANGED, None
+        content = None if prepared.unread else prepared.decoded.content_hash
+        if content is not None and content != self._contents[prepared.found.media_id]:
+            self._lose(prepared.found, _CHANGED, None)
+        else:
+            self._lose(prepared.found, action.reason or "", content)
+
+    def _lose(self, found: ScannedFile, reason: str, content: str | None) -> None:
         self.lost[found.media_id] = (reason, content)
         self._progress.count("skipped", found.path, reason)
-
-    def not_read(self, found: ScannedFile, reason: str) -> None:
-        """A file of whose content nothing is known now."""
-        self.skip(found, reason)
 
     def _readable(self, prepared: Prepared) -> None:
         self._n_readable += 1
         if prepared.decoded.content_hash != self._contents[prepared.found.media_id]:
-            self.skip(prepared.found, _CHANGED)  # its vectors count for copies of the new content only
+            self._lose(prepared.found, _CHANGED, None)  # its vectors count for copies of the new content only
         else:
             self._progress.count("indexed", prepared.found.path)
 
@@ -225,7 +220,7 @@ class _Row:
     root_id: str
     path_bytes: bytes
     content_hash: str
-    modality: str
+    modality: Modality
     real_path: bytes | None
     file_id: str | None
 

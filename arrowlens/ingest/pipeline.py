@@ -6,26 +6,28 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
+from arrowlens.embedding import EmbeddingPlan, Provider, encode
 from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
-from arrowlens.ingest.batching import Batcher, Batches, Pending, Provider
-from arrowlens.ingest.captions import keep_captions
-from arrowlens.ingest.diff import ROLE_OF, Plan, compare, former_mounts
+from arrowlens.ingest.batching import Batcher, Batches, ModelFailure, Pending, is_usable
+from arrowlens.ingest.diff import Action, Plan, compare, content_of, decide, decide_pruning, former_mounts, pair
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
-from arrowlens.ingest.pruning import content_of, pair, prune
 from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
 from arrowlens.ingest.writer import Committer, Gathering
-from arrowlens.store import ModelRecord, MultimodalStorage
+from arrowlens.media.decoded import Decoded, large_bytes
+from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
+from arrowlens.store import CAPTION_ROLE, ModelRecord, MultimodalStorage
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
-from arrowlens.workers.process import large_bytes
 from arrowlens.workers.resources import MemoryWatch, n_cores, proportional_memory, trim_memory
 
 BATCH = 32
 BATCH_OF_A_CORE = 8  # what stays in its cache: a ViT-B/16 takes 10 % longer for an item with 32
+_TEXTS_AT_ONCE = 128
 _ROLES = ("clip", "audio", "text", "vision")
 
 
@@ -109,7 +111,7 @@ class _Run:
             for media_id, there in plan.superseded.items()
             if not known[media_id].indexed or there in committer.readable or (there in known and known[there].indexed)
         ]
-        pruning = prune(plan, self._storage.settings.roots, self._options.prune, moved, superseded)
+        pruning = decide_pruning(plan, self._storage.settings.roots, self._options.prune, moved, superseded)
         leaving = [*pruning.removed, *pruning.moved]
         if leaving:
             self._progress.emit("prune")
@@ -119,7 +121,7 @@ class _Run:
         return bool(leaving)
 
     def _index(self, plan: Plan) -> Committer:
-        committer = Committer(self._storage, plan.known, self._progress, self._options.commit_every)
+        committer = Committer(self._storage, self._progress, self._options.commit_every)
         for _ in plan.unchanged:
             self._progress.count("unchanged")
         for found in plan.moved_disk:
@@ -128,7 +130,8 @@ class _Run:
         for _, reason in plan.still_bad:
             self._progress.count("skipped", reason=reason)
         for found, reason in plan.refused:
-            committer.not_read(found, reason)
+            refused = Prepared(found, Decoded(found.modality, reason), unread=True)
+            committer.execute(refused, decide(plan.known.get(found.media_id), refused, self._storage.models))
         self._progress.emit("index")
         if plan.to_read and not self._stop.is_set():
             Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
@@ -171,8 +174,7 @@ class Stream:
             batches = Batches(threads.pool, threads.n, progress.encoding)
             size = self._batch_size(threads)
             self._batchers = {
-                "image": Batcher(batches, self._encode_images, size),
-                "audio": Batcher(batches, self._encode_audio, size),
+                modality: Batcher(batches, partial(self._encode, modality), size) for modality in MODALITIES
             }
             with ahead as results:
                 try:
@@ -187,25 +189,29 @@ class Stream:
         progress.peak_memory = memory.peak
 
     def _preparer(self) -> Preparer:
-        processor = self._provider.clip_engine.image_processor if "clip" in self._models else None
         options, settings = self._options, self._settings
-        return Preparer(processor, options.limits, options.exact, settings.window_s, settings.hop_s, concurrent=True)
+        plan = EmbeddingPlan.of(self._provider, settings.window_s, settings.hop_s, exact=options.exact)
+        return Preparer(plan, options.limits, concurrent=True)
 
     def _device(self) -> str:
-        return self._provider.clip_engine.device if "clip" in self._models else self._provider.audio_encoder.device
+        return (
+            self._provider.clip_engine.device
+            if ROLE_OF["image"] in self._models
+            else self._provider.audio_encoder.device
+        )
 
     def _batch_size(self, threads: EncodingThreads) -> Callable[[int], int]:
         """Batches get smaller towards the end, so that the threads have done at about the same time."""
         most = self._options.batch_size or (BATCH_OF_A_CORE if threads.on_cpu else BATCH)
         return lambda n_more: max(1, min(most, -(-(self._n_left + n_more) // (2 * threads.n))))
 
-    def _take_all(self, results: Iterator[Prepared], batches: Batches, workers: Workers) -> None:
+    def _take_all(self, results: Iterator[Prepared], batches: Batches, workers: Workers[ScannedFile, Prepared]) -> None:
         while self._take_next(results, workers):
             self._hand_over(batches)
             if self._committer.commit_if_due():
                 trim_memory()
 
-    def _take_next(self, results: Iterator[Prepared], workers: Workers) -> bool:
+    def _take_next(self, results: Iterator[Prepared], workers: Workers[ScannedFile, Prepared]) -> bool:
         """Take a result, if there is one more; what it holds is let go before the next one is waited for."""
         started = time.perf_counter()
         prepared = next(results, None)
@@ -218,46 +224,41 @@ class Stream:
         return True
 
     def _take(self, prepared: Prepared) -> None:
-        found, decoded, committer = prepared.found, prepared.decoded, self._committer
-        content = decoded.content_hash
-        if decoded.reason is not None:
-            if prepared.unread:
-                committer.not_read(found, decoded.reason)
-            else:
-                committer.skip(found, decoded.reason, decoded)
+        action = self._decide(prepared)
+        if action.writes != "vectors":
+            self._committer.execute(prepared, action)
             return
-        modality = decoded.modality
+        content, modality = prepared.decoded.content_hash, prepared.decoded.modality
         assert content is not None
         assert modality is not None
-        if ROLE_OF[modality] not in self._models:
-            committer.skip(found, f"the library has no model for {modality} files", decoded)
-            return
-        before = self._plan.known.get(found.media_id)
-        if before is not None and before.indexed and before.content_hash == content:
-            committer.touch(prepared)
-        elif content in self._pending:
+        if content in self._pending:
             self._pending[content].copies.append(prepared.bare())
         elif self._plan.contents.get(content) == modality:
-            committer.copy(prepared)
+            self._committer.copy(prepared)
         else:
-            inputs = prepared.inputs
-            self._pending[content] = pending = Pending(prepared.bare(), [None] * len(inputs))
-            self._batchers[modality].add(pending, inputs)
+            assert prepared.inputs is not None
+            segments = prepared.inputs.segments
+            self._pending[content] = pending = Pending(prepared.bare(), [None] * len(segments))
+            self._batchers[modality].add(pending, segments)
 
     def _hand_over(self, batches: Batches) -> None:
         """Files whose vectors are complete go on to the committer."""
         for pending in batches.complete():
             content = pending.prepared.decoded.content_hash or ""
             del self._pending[content]
-            self._committer.index(pending)
             if pending.failure is None:
+                self._committer.index(pending)
                 self._plan.contents[content] = pending.prepared.decoded.modality or ""
+                continue
+            for prepared in (pending.prepared, *pending.copies):
+                failed = prepared.failed(pending.failure, unread=isinstance(pending.failure, ModelFailure))
+                self._committer.execute(failed, self._decide(failed))
 
-    def _encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        return self._provider.clip_engine.encode_image(np.stack(pictures))
+    def _decide(self, prepared: Prepared) -> Action:
+        return decide(self._plan.known.get(prepared.found.media_id), prepared, self._models)
 
-    def _encode_audio(self, recordings: Sequence[np.ndarray]) -> np.ndarray:
-        return self._provider.audio_encoder.encode(recordings, context="clip")
+    def _encode(self, modality: Modality, segments: Sequence[np.ndarray]) -> np.ndarray:
+        return encode(modality, segments, self._provider)
 
 
 def _models(provider: Provider) -> dict[str, ModelRecord]:
@@ -266,3 +267,33 @@ def _models(provider: Provider) -> dict[str, ModelRecord]:
         for role in _ROLES
         if provider.has(role)
     }
+
+
+def keep_captions(storage: MultimodalStorage, provider: Provider, stop: threading.Event) -> int:
+    """Encode captions that have no vectors yet, and delete vectors of captions that are no more.
+
+    Captions are kept apart from decoding: one that changed is encoded again without its picture, and a library that
+    gets a text model later catches up. Does nothing without a text model. Once ``stop`` is set it ends early; the next
+    call goes on from there.
+
+    Returns:
+        How many captions it encoded; equal ones count each.
+
+    Raises:
+        LibraryBusyError, StorageError: as for writing. ModelLoadError: the text model cannot be loaded.
+    """
+    if CAPTION_ROLE not in storage.models:
+        return 0
+    wanted = {caption.embedding_id: caption for caption in storage.captions()}
+    held = storage.vector_ids(CAPTION_ROLE)
+    storage.delete_vectors(CAPTION_ROLE, sorted(held - wanted.keys()))
+    missing = [wanted[name] for name in sorted(wanted.keys() - held)]
+    for start in range(0, len(missing), _TEXTS_AT_ONCE):
+        if stop.is_set():
+            return start
+        part = missing[start : start + _TEXTS_AT_ONCE]
+        texts = sorted({caption.text for caption in part})
+        vectors = dict(zip(texts, provider.text_encoder.encode(texts), strict=True))
+        rows = [caption.row(vectors[caption.text]) for caption in part]
+        storage.upsert_vectors(CAPTION_ROLE, [row for row in rows if is_usable(row.embedding)])
+    return len(missing)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from arrowlens.embedding import EmbeddingPlan, Inputs, prepare
 from arrowlens.errors import MediaError
 from arrowlens.ingest.walk import ScannedFile
-from arrowlens.media import Decoded, Limits, Window, decode, hash_file, read_caption, windows
+from arrowlens.media import Decoded, Limits, decode, hash_file, read_caption
 from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, SECOND_BYTES
 from arrowlens.media.files import ExactFile, bounded_ns, file_id_of
-
-if TYPE_CHECKING:
-    from arrowlens.encoders import ImageProcessor
 
 _COPIES_OF_SOUND = 3  # while a recording is put together, checked and sent
 COMPANY_BYTES = 112_500_000  # that decoding a file may take beside others
@@ -29,9 +25,7 @@ class Prepared:
     Attributes:
         found: the file, with the ``file_id`` of the one that was opened.
         decoded: what it holds, without pixels and samples, or the reason why nothing.
-        content: what is to be encoded: one (S, S, 3) uint8 picture, or the float32 samples (n,) of a recording;
-            nothing for a picture that there is no model for.
-        windows: of a recording; empty for a picture.
+        inputs: what is to be encoded; None for a file that cannot be read.
         unread: the system kept its bytes back, so that nothing is known of its content.
         caption: the text of the file beside it. caption_unread: there is one, and the system kept it back.
         needs_room: it was left alone, since it takes much memory; ``Preparer.alone`` takes it.
@@ -39,29 +33,26 @@ class Prepared:
 
     found: ScannedFile
     decoded: Decoded
-    content: np.ndarray | None = None
-    windows: tuple[Window, ...] = ()
+    inputs: Inputs | None = None
     unread: bool = False
     caption: str | None = None
     caption_unread: bool = False
     needs_room: bool = False
 
     @property
-    def inputs(self) -> tuple[np.ndarray, ...]:
-        """What the model takes: the picture, or a view of each window's samples."""
-        if self.content is None:
-            return ()
-        return tuple(self.content[window.slice()] for window in self.windows) or (self.content,)
-
-    @property
     def n_bytes(self) -> int:
         """About what it takes in memory."""
-        thumbnail = self.decoded.thumbnail
-        return (0 if self.content is None else self.content.nbytes) + (0 if thumbnail is None else len(thumbnail))
+        content = self.inputs.content if self.inputs is not None else None
+        return (0 if content is None else content.nbytes) + len(self.decoded.thumbnail or b"")
+
+    def failed(self, reason: str, *, unread: bool) -> Prepared:
+        """The same file, of which no vectors could be made; ``unread`` where that says nothing of its content."""
+        return dataclasses.replace(self, decoded=dataclasses.replace(self.decoded, reason=reason), unread=unread)
 
     def bare(self) -> Prepared:
         """The same without what is encoded."""
-        return dataclasses.replace(self, content=None)
+        assert self.inputs is not None
+        return dataclasses.replace(self, inputs=dataclasses.replace(self.inputs, content=None))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,17 +60,13 @@ class Preparer:
     """Opens files: ``preparer(found) -> Prepared``. Picklable; never raises for a bad file.
 
     Attributes:
-        image_processor: prepares pictures; None without a model for them.
-        limits: what a file may be at most. exact: decode pictures in full.
-        window_s, hop_s: windows over recordings, in seconds.
-        in_company: others work beside it, so that large files are left for ``alone``.
+        plan: how what they hold is prepared.
+        limits: what a file may be at most.
+        concurrent: others work beside it, so that large files are left for ``alone``.
     """
 
-    image_processor: ImageProcessor | None
+    plan: EmbeddingPlan
     limits: Limits
-    exact: bool
-    window_s: float
-    hop_s: float
     concurrent: bool = False
 
     def __call__(self, found: ScannedFile) -> Prepared:
@@ -88,7 +75,7 @@ class Preparer:
             return self.alone(found)
         limits = self.limits
         left = max(0, COMPANY_BYTES - (found.size or 0))  # a picture's file is held beside its pixels
-        pixel_bytes = EXACT_PIXEL_BYTES if self.exact else PIXEL_BYTES
+        pixel_bytes = EXACT_PIXEL_BYTES if self.plan.exact else PIXEL_BYTES
         company = dataclasses.replace(
             limits,
             max_pixels=min(limits.max_pixels, int(left / pixel_bytes)),
@@ -111,29 +98,23 @@ class Preparer:
             return None
         return None if self._has_changed(found) else content
 
+    def lost(self, found: ScannedFile, reason: str, content: str | None) -> Prepared:
+        """A file that took its process along; without its content it is tried again by the next run."""
+        decoded = Decoded(found.modality, reason, content, found.size or 0)
+        return Prepared(found, decoded, unread=content is None)
+
     def _prepare(self, found: ScannedFile, limits: Limits) -> Prepared:
-        processor = self.image_processor
-        min_side = None if processor is None or self.exact else processor.image_size
         found, file = _as_it_is(found)
-        decoded = decode(file, limits, name=os.fsdecode(found.path), min_side=min_side)
+        decoded = decode(file, limits, name=os.fsdecode(found.path), min_side=self.plan.min_side)
         bare = dataclasses.replace(decoded, pixels=None, samples=None)
         if decoded.reason is not None:
             return Prepared(found, bare, unread=self._is_unread(found, decoded))
         try:
-            prepared = self._contents(found, decoded, bare)
-            return dataclasses.replace(prepared, **_caption(found))
+            return Prepared(found, bare, prepare(decoded, self.plan), **_caption(found))
         except Exception as error:  # whatever it is, it costs this file only
             cause = " ".join(str(error).split())
             reason = f"cannot be prepared for the model: {type(error).__name__}{f': {cause}' if cause else ''}"
             return Prepared(found, dataclasses.replace(bare, reason=reason, thumbnail=None))
-
-    def _contents(self, found: ScannedFile, decoded: Decoded, bare: Decoded) -> Prepared:
-        if decoded.pixels is not None and self.image_processor is not None:
-            return Prepared(found, bare, self.image_processor(decoded.pixels, normalize=False, box=decoded.box))
-        if decoded.samples is not None:
-            cuts = tuple(windows(len(decoded.samples), window_s=self.window_s, hop_s=self.hop_s))
-            return Prepared(found, bare, decoded.samples, cuts)
-        return Prepared(found, bare)
 
     def _is_unread(self, found: ScannedFile, decoded: Decoded) -> bool:
         """Whether the reason says nothing of the content: the system refused, or the file is being written."""

@@ -16,8 +16,8 @@ from typing import Literal
 
 from arrowlens.errors import FolderError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, has_rules, is_junk
-from arrowlens.media import modality_of
 from arrowlens.media.files import bounded_ns, file_id_of
+from arrowlens.modalities import Modality, modality_of
 from arrowlens.store import Root, Settings, media_id_of, relative_to
 
 LeftAlone = Literal["hidden", "ignored", "other"]
@@ -44,7 +44,7 @@ class ScannedFile:
     path: bytes
     root: Root
     relative: bytes
-    modality: str
+    modality: Modality
     size: int | None
     modified_ns: int | None
     sidecar: bytes | None = None
@@ -291,7 +291,7 @@ class _Walker:
             queue.append(_Place(path, real, here.root, here.device, here.rules))
 
     def _file(
-        self, entry: os.DirEntry[bytes], here: _Place, modality: str | None, status: os.stat_result | None
+        self, entry: os.DirEntry[bytes], here: _Place, modality: Modality | None, status: os.stat_result | None
     ) -> None:
         if modality is None:
             self._walk.left_alone["other"] += 1

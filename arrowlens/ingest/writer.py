@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from arrowlens.ingest.batching import ModelFailure, Pending
-from arrowlens.ingest.diff import ROLE_OF, Known
+from arrowlens.ingest.batching import Pending
+from arrowlens.ingest.diff import Action
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, SCHEMA_VERSION, SKIPPED, MultimodalStorage, VectorRow
 
 # A killed run loses the work of so many seconds; the first files can be found sooner.
@@ -37,14 +38,8 @@ class Gathering(ABC):
         self._copies: dict[str, list[Prepared]] = {}  # role -> files whose content the store has vectors of
 
     def index(self, pending: Pending) -> None:
-        """An encoded file, with its copies."""
+        """A file that has vectors now, with its copies."""
         for prepared in (pending.prepared, *pending.copies):
-            if isinstance(pending.failure, ModelFailure):
-                self.not_read(prepared.found, pending.failure)
-                continue
-            if pending.failure is not None:
-                self.skip(prepared.found, pending.failure, prepared.decoded)
-                continue
             rows = self._vectors.setdefault(_role(prepared), [])
             rows.extend(_vector_row(prepared, index, vector) for index, vector in enumerate(pending.vectors))
             self._readable(prepared)
@@ -57,16 +52,8 @@ class Gathering(ABC):
         self._progress.counts["copied"] += 1
 
     @abstractmethod
-    def touch(self, prepared: Prepared) -> None:
-        """A file whose content the store holds at the same place."""
-
-    @abstractmethod
-    def skip(self, found: ScannedFile, reason: str, decoded: Decoded | None = None) -> None:
-        """A file that cannot be read, or not be used."""
-
-    @abstractmethod
-    def not_read(self, found: ScannedFile, reason: str) -> None:
-        """A file of whose content nothing is known now."""
+    def execute(self, prepared: Prepared, action: Action) -> None:
+        """A file that gets no new vectors."""
 
     @abstractmethod
     def _readable(self, prepared: Prepared) -> None:
@@ -121,11 +108,8 @@ class Gathering(ABC):
 class Committer(Gathering):
     """Writes what a run over folders found: vectors, thumbnails, and ``media`` rows last."""
 
-    def __init__(
-        self, storage: MultimodalStorage, known: dict[str, Known], progress: Progress, commit_every: int
-    ) -> None:
+    def __init__(self, storage: MultimodalStorage, progress: Progress, commit_every: int) -> None:
         super().__init__(storage, progress, commit_every)
-        self._known = known
         self._media: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
         self._thumbnails: dict[str, bytes] = {}
@@ -133,50 +117,26 @@ class Committer(Gathering):
         self.readable: set[str] = set()  # their ids
         self.has_written = False
 
-    def touch(self, prepared: Prepared) -> None:
-        """A file that has a new time, another caption or a row of an older layout, and the old content."""
-        if prepared.caption_unread:
-            self._keep(
-                prepared.found,
-                "the text file with its caption cannot be read; check its permissions, or where it links to",
-            )
-            return
-        self._media[prepared.found.media_id] = _indexed_row(prepared)
-        self._progress.count("unchanged", prepared.found.path)
-
     def record(self, found: ScannedFile) -> None:
         """A file that is as the library has it, but for the numbers that the system has for it."""
         self._kept[found.media_id] = {"file_id": found.file_id, "layout": SCHEMA_VERSION}
         self._progress.count("unchanged")
 
-    def skip(self, found: ScannedFile, reason: str, decoded: Decoded | None = None) -> None:
-        """A file that cannot be read, or not be used; what was indexed of its place is gone, its content being gone.
-
-        Where it is the very content that was read before, its vectors are as good as ever and stay.
-        """
-        row = _media_row(found, decoded or _NOT_DECODED, reason)
-        before = self._known.get(found.media_id)
-        if before is not None and before.indexed and before.content_hash == row["content_hash"]:
+    def execute(self, prepared: Prepared, action: Action) -> None:
+        """A file that gets no new vectors: what ``action`` says of it is written and counted."""
+        found = prepared.found
+        if action.writes == "row" and action.reason is None:
+            self._media[found.media_id] = _indexed_row(prepared)
+        elif action.writes == "row":
+            decoded = _NOT_DECODED if prepared.unread else prepared.decoded
+            self._media[found.media_id] = _media_row(found, decoded, action.reason)
+        elif action.writes == "stamp":
+            row = _media_row(found, prepared.decoded)
             stamp = {name: row[name] for name in ("size", "modified_ns", "modified", "layout", "real_path", "file_id")}
             self._kept[found.media_id] = stamp | {"caption_stamp": found.caption_stamp, "reason": None}
-            self._progress.count("unchanged", found.path)
-            return
-        if before is None or before.indexed or before.ledger_entry != (*found.stamp, row["content_hash"], reason):
-            self._media[found.media_id] = row
-        self._progress.count("skipped", found.path, reason)
-
-    def not_read(self, found: ScannedFile, reason: str) -> None:
-        """A file of whose content nothing is known now: what was indexed of it stays, and the next run tries again."""
-        before = self._known.get(found.media_id)
-        if before is not None and before.indexed:
-            self._keep(found, reason)
-        else:
-            self.skip(found, reason)
-
-    def _keep(self, found: ScannedFile, reason: str) -> None:
-        if self._known[found.media_id].reason != reason:
-            self._kept[found.media_id] = {"reason": reason}
-        self._progress.count("skipped", found.path, reason)
+        elif action.writes == "reason":
+            self._kept[found.media_id] = {"reason": action.reason}
+        self._progress.count(action.counts_as, found.path, action.reason)
 
     @property
     def _n_waiting(self) -> int:
@@ -221,7 +181,8 @@ def _role(prepared: Prepared) -> str:
 
 
 def _vector_row(prepared: Prepared, index: int, vector: Any) -> VectorRow:  # noqa: ANN401 - None is impossible here
-    start, end = prepared.windows[index] if prepared.windows else (None, None)
+    windows = prepared.inputs.windows if prepared.inputs is not None else ()
+    start, end = windows[index] if windows else (None, None)
     decoded = prepared.decoded
     return VectorRow(
         prepared.found.media_id, decoded.content_hash or "", decoded.modality or "", vector, index, start, end

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from arrowlens.modalities import MEDIA_SUFFIXES, modality_of
+
 if TYPE_CHECKING:
     from arrowlens.media.captions import read_caption
     from arrowlens.media.decoded import Decoded, Limits
     from arrowlens.media.decoder import decode
     from arrowlens.media.files import hash_file
-    from arrowlens.media.formats import MEDIA_SUFFIXES, modality_of
     from arrowlens.media.windowing import Window, windows
 
 
@@ -40,7 +41,6 @@ _NAMES = {
     "decoded": ["Decoded", "Limits"],
     "decoder": ["decode"],
     "files": ["hash_file"],
-    "formats": ["MEDIA_SUFFIXES", "modality_of"],
     "windowing": ["Window", "windows"],
 }
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

@@ -6,13 +6,12 @@ import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 import numpy as np
 
 from arrowlens.errors import MediaError
+from arrowlens.modalities import Modality
 
-Modality = Literal["image", "audio"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SAMPLE_RATE = 16_000  # Hz, of every decoded recording
 
@@ -21,7 +20,7 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate|memory allocation|ma
 # What decoding takes: bytes for a pixel of a picture that is reduced while it is decoded, or kept in full; and for a
 # second of sound.
 PIXEL_BYTES, EXACT_PIXEL_BYTES, SECOND_BYTES = 4.5, 8.0, 64_000
-MEMORY_REASON = "needs more memory than allowed"
+_BESIDE_A_LARGE_FILE = 180_000_000  # bytes: an idle process, the file itself, and working memory
 
 
 class TooLargeError(MediaError):
@@ -59,6 +58,17 @@ class Limits:
     """Length of a recording."""
     max_decode_s: float = 120.0
     """Seconds that one file may take in a decode worker; ``decode`` itself does not watch the clock."""
+
+
+def large_bytes(limits: Limits, *, exact: bool = False) -> int:
+    """Return the bytes that a process may hold in memory while it decodes a large file, one at a time.
+
+    Args:
+        limits: the largest picture and the longest recording that are allowed decide.
+        exact: pictures are decoded in full.
+    """
+    pixels = limits.max_pixels * (EXACT_PIXEL_BYTES if exact else PIXEL_BYTES)
+    return _BESIDE_A_LARGE_FILE + int(max(pixels, limits.max_seconds * SECOND_BYTES))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,20 +8,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from typing import Any, BinaryIO
 
-from arrowlens.errors import MediaError
+from arrowlens.errors import MEMORY_REASON, MediaError
 from arrowlens.media.decoded import (
-    MEMORY_REASON,
     AnyPath,
     Decoded,
     Limits,
-    Modality,
     TooLargeError,
     is_out_of_memory,
 )
 from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
-from arrowlens.media.formats import FORMAT_MODALITY, SNIFF_BYTES, describe_content, modality_of, sniff
+from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.pictures import Picture, read_picture
 from arrowlens.media.recordings import Recording, read_recording
+from arrowlens.modalities import FORMAT_MODALITY, Modality, modality_of
 
 _DEFAULT_LIMITS = Limits()
 _NO_MEMORY = f"{MEMORY_REASON}; store it smaller or in another format"

@@ -1,45 +1,9 @@
-"""Which files are media: by name for a first look, by content for good."""
+"""The format of a file, recognised by its content."""
 
 from __future__ import annotations
 
-import os
 import re
 import struct
-
-from arrowlens.media.decoded import AnyPath, Modality
-
-_SUFFIXES: dict[str, str] = {
-    "jpeg": ".jpg .jpeg .jpe .jfif",
-    "png": ".png",
-    "webp": ".webp",
-    "gif": ".gif",
-    "bmp": ".bmp .dib",
-    "tiff": ".tif .tiff",
-    "jpeg2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
-    "pnm": ".pnm .pbm .pgm .ppm .pfm",
-    "heic": ".heic .heif .hif",
-    "avif": ".avif .avifs",
-    "wav": ".wav .wave",
-    "aiff": ".aif .aiff .aifc",
-    "flac": ".flac",
-    "mp3": ".mp3",
-    "ogg": ".ogg .oga",
-    "opus": ".opus",
-    "m4a": ".m4a .m4b",
-    "aac": ".aac",
-    "mp4": ".mp4 .m4v .mov .3gp",
-    "mkv": ".mkv .mka",
-    "webm": ".webm",
-    "avi": ".avi",
-}
-
-_PICTURES = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "jpeg2000", "pnm", "heic", "avif")
-
-FORMAT_MODALITY: dict[str, Modality] = {name: "image" if name in _PICTURES else "audio" for name in _SUFFIXES}
-
-MEDIA_SUFFIXES: dict[str, Modality] = {
-    suffix: FORMAT_MODALITY[name] for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()
-}
 
 SNIFF_BYTES = 4096
 _EBML_HEADER_BYTES = 256  # its type may come last, behind fields whose sizes take eight bytes each
@@ -99,12 +63,6 @@ _FOREIGN = [
     (b"PF\n", "a colour PFM picture"),
     (b"P7\n", "a PAM picture"),
 ]
-
-
-def modality_of(path: AnyPath) -> Modality | None:
-    """What a file's name promises: "image", "audio", or None for other suffixes. Case does not matter."""
-    suffix = os.path.splitext(os.fsdecode(path))[1]  # noqa: PTH122 - Path() rejects nothing here, but costs ten times more
-    return MEDIA_SUFFIXES.get(suffix.lower())
 
 
 def sniff(head: bytes) -> str | None:

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from arrowlens.errors import InputError
 from arrowlens.media.decoded import SAMPLE_RATE
+from arrowlens.modalities import AUDIO_WINDOWS
 
-WINDOW_SECONDS = 10.0
-HOP_SECONDS = 5.0
 NEW_SHARE = 0.2  # of the hop: less new material than this joins the window before it
 
 
@@ -24,7 +23,10 @@ class Window(NamedTuple):
 
 
 def windows(
-    n_samples: int, rate: int = SAMPLE_RATE, window_s: float = WINDOW_SECONDS, hop_s: float = HOP_SECONDS
+    n_samples: int,
+    rate: int = SAMPLE_RATE,
+    window_s: float = AUDIO_WINDOWS.length_s,
+    hop_s: float = AUDIO_WINDOWS.hop_s,
 ) -> list[Window]:
     """Cut a recording into windows; the same length always gives the same windows.
 

@@ -10,10 +10,11 @@ name safe to show. ``relevance`` says what a score is worth. ``find_duplicates``
 from __future__ import annotations
 
 from arrowlens.deprecation import with_renamed_names
+from arrowlens.embedding import Example
 from arrowlens.search.duplicates import KINDS, DuplicateGroup, DuplicateKind, Member, find_duplicates
 from arrowlens.search.grouping import Group, by_date, grouped
 from arrowlens.search.projection import EmbeddingMap, Point, draw_map
-from arrowlens.search.query import Example, Mode, Query, View, as_tuple
+from arrowlens.search.query import Mode, Query, View, as_tuple
 from arrowlens.search.results import Hit, Results, result_schema
 from arrowlens.search.sanitize import byte_size, printable
 from arrowlens.search.searcher import Searcher

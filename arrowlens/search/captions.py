@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arrowlens.modalities import TEXT_ROLE
 from arrowlens.store import CAPTION_ROLE
 
 if TYPE_CHECKING:
@@ -48,17 +49,17 @@ def encoded_together(
     Raises:
         ModelLoadError: a model cannot be loaded.
     """
-    by_role: dict[str, set[str]] = {"clip": set(), CAPTION_ROLE: set()}
+    by_role: dict[str, set[str]] = {TEXT_ROLE: set(), CAPTION_ROLE: set()}
     for query in queries:
-        if query.mode != "keyword" and provider.has("clip"):
-            by_role["clip"].update(query.texts)
+        if query.mode != "keyword" and provider.has(TEXT_ROLE):
+            by_role[TEXT_ROLE].update(query.texts)
         if query.text is not None and _asks_captions(query, storage, provider):
             by_role[CAPTION_ROLE].add(query.text)
     encoded: dict[tuple[str, str], np.ndarray] = {}
     for role, texts in by_role.items():
         if texts:
             ordered = sorted(texts)
-            encode = provider.clip_engine.encode_text if role == "clip" else provider.text_encoder.encode
+            encode = provider.clip_engine.encode_text if role == TEXT_ROLE else provider.text_encoder.encode
             encoded.update(zip(((role, text) for text in ordered), encode(ordered), strict=True))
     return [dataclasses.replace(query, encoded=encoded) for query in queries]
 

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from arrowlens.errors import InputError
-from arrowlens.search.results import Modality
+from arrowlens.modalities import MODALITIES, Modality
 
 PLUS_WEIGHT = 1.0
 MINUS_WEIGHT = 0.5
@@ -55,7 +55,9 @@ def composed(parts: Sequence[Part], one_space: bool) -> np.ndarray:
     """
     kinds = {part.kind for part in parts}
     if "audio" in kinds and len(kinds) > 1 and not one_space:
-        others = " and ".join(sorted({"text": "texts", "image": "pictures"}[kind] for kind in kinds - {"audio"}))
+        others = " and ".join(
+            sorted("texts" if kind == "text" else MODALITIES[kind].plural for kind in kinds - {"audio"})
+        )
         raise InputError(f"recordings and {others} do not meet in one space with this library's models; ask apart")
     total = np.sum([part.weight * part.vector.astype(np.float64) for part in parts], axis=0)
     length = float(np.linalg.norm(total))
@@ -75,7 +77,7 @@ def reached(parts: Sequence[Part], one_space: bool, modality: Modality | None = 
     shared = {"image", "audio"} if one_space else {"audio"} if "audio" in asked else {"image"}
     own = shared if "text" in asked else asked
     wanted = own if modality is None else shared & {modality}
-    return tuple(kind for kind in ("image", "audio") if kind in wanted)
+    return tuple(kind for kind in MODALITIES if kind in wanted)
 
 
 def mean_vector(vectors: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from arrowlens.errors import InputError
+from arrowlens.modalities import ROLE_OF, Modality
 from arrowlens.search.clustering import stars
 from arrowlens.search.perceptual_hash import Fingerprints
-from arrowlens.search.results import Modality
 from arrowlens.search.similarity import Pictures, Recordings
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> _Compared:
         part = [file for file in part if file.row["content_hash"] in thumbnails]
         parts.append(Fingerprints.of([thumbnails[file.row["content_hash"]] for file in part]))
         seen += part
-    scanned = storage.scan_vectors("clip", {file.media_id: file.row["content_hash"] for file in seen})
+    scanned = storage.scan_vectors(ROLE_OF["image"], {file.media_id: file.row["content_hash"] for file in seen})
     vectors = np.zeros((len(seen), scanned.vectors.shape[1]), np.float16)
     vectors[scanned.owners] = scanned.vectors
     return seen, Pictures(Fingerprints.joined(parts), vectors)
@@ -228,7 +228,7 @@ def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> _Compared:
 def _recordings(storage: MultimodalStorage, files: Iterable[_File]) -> _Compared:
     """Those that have vectors."""
     files = [file for file in files if file.row["modality"] == "audio"]
-    scanned = storage.scan_vectors("audio", {file.media_id: file.row["content_hash"] for file in files})
+    scanned = storage.scan_vectors(ROLE_OF["audio"], {file.media_id: file.row["content_hash"] for file in files})
     owners, first = np.unique(scanned.owners, return_index=True)
     seen = [files[owner] for owner in owners]
     seconds = np.array([file.row["duration"] for file in seen], dtype=np.float64)

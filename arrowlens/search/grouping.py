@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from arrowlens.errors import InputError
+from arrowlens.modalities import MODALITIES
 from arrowlens.search.results import Hit
 
 Grouping = Literal["folder", "day"]
@@ -85,7 +86,7 @@ def classes_by_vectors(hits: Sequence[Hit], vectors: Mapping[str, np.ndarray], s
         same: cosine from which two are the same.
     """
     classes: dict[str, str] = {}
-    leaders: dict[str, tuple[list[str], list[np.ndarray]]] = {"image": ([], []), "audio": ([], [])}
+    leaders: dict[str, tuple[list[str], list[np.ndarray]]] = {name: ([], []) for name in MODALITIES}
     for hit in hits:
         if hit.media_id not in vectors:
             continue

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arrowlens.modalities import Modality
 from arrowlens.search.hybrid import Match
 from arrowlens.search.query import View
-from arrowlens.search.results import Hit, Modality, Results
+from arrowlens.search.results import Hit, Results
 from arrowlens.search.where import to_store_filters
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arrowlens.errors import InputError
-from arrowlens.search.results import Modality
+from arrowlens.modalities import ROLE_OF, Modality
 
 if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MOST_POINTS = 20_000
 MOST_GROUPS = 10
 
-_ROLES: dict[Modality, str] = {"image": "clip", "audio": "audio"}
 _COLUMNS = ("media_id", "root_id", "path_bytes", "content_hash", "modality", "state", "taken")
 _ROUNDS = 30
 
@@ -80,7 +79,7 @@ def draw_map(storage: MultimodalStorage, modality: Modality | None = None, most:
     rows = [row for row in storage.all_media(list(_COLUMNS)).to_pylist() if row["state"] == "indexed"]
     rows = [row for row in rows if modality is None or row["modality"] == modality]
     placed: list[tuple[dict[str, Any], np.ndarray]] = []
-    for kind, role in _ROLES.items():
+    for kind, role in ROLE_OF.items():
         own = [row for row in rows[:most] if row["modality"] == kind]
         placed += zip(*_vectors(storage, role, own), strict=True)
     placed.sort(key=lambda pair: pair[0]["media_id"])

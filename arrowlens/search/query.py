@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal, SupportsIndex, TypeVar, get_args
 
 import numpy as np
 
+from arrowlens.embedding import Example
 from arrowlens.errors import InputError, TextValidationError
-from arrowlens.search.results import Modality
+from arrowlens.modalities import Modality
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.where import Condition
 
@@ -22,29 +23,6 @@ MAX_TEXT = 10_000  # characters of one text
 MAX_PARTS = 100  # texts and examples of one question
 _Item = TypeVar("_Item")
 _MOST = 2**31  # results: more than any library holds
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Example:
-    """A picture or a recording to compare with; by its stored vectors where the library holds its content.
-
-    Attributes:
-        name: what it is called in messages, and in ``Query.weights``.
-        modality: "image" or "audio".
-        content_hash: of its bytes, None when they are not known.
-        pixels: (H, W, 3) uint8 RGB. box: where the picture lies within them, as ``ImageProcessor`` takes it.
-        windows: (n,) float32 each, mono, 16 kHz. Without pixels, windows and vectors only stored vectors count.
-        vectors: (n, d) float32 where they are known already. digest: of the model that they come from.
-    """
-
-    name: str
-    modality: Modality
-    content_hash: str | None = None
-    pixels: np.ndarray | None = None
-    box: tuple[float, float, float, float] | None = None
-    windows: Sequence[np.ndarray] | None = None
-    vectors: np.ndarray | None = None
-    digest: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

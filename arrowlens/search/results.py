@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from arrowlens.deprecation import renamed_property
+from arrowlens.modalities import Modality
 from arrowlens.search.sanitize import as_stored, printable
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-Modality = Literal["image", "audio"]
 FoundBy = Literal["meaning", "words", "caption", "both", "name"]
 
 

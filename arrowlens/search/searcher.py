@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arrowlens.embedding import MAX_QUERY_WINDOWS, Example, embed_example, evenly_spaced
 from arrowlens.errors import InputError
+from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
 from arrowlens.search.captions import CAPTION_ROLE, LEAST_CAPTION, caption_vector, encoded_together
 from arrowlens.search.composition import (
     MINUS_WEIGHT,
@@ -21,15 +23,14 @@ from arrowlens.search.composition import (
     mean_vector,
     reached,
 )
-from arrowlens.search.encoding import MAX_QUERY_WINDOWS, encoded, spread
 from arrowlens.search.grouping import by_date, classes_by_vectors, stacked
 from arrowlens.search.hybrid import FUSED, Match, fused
 from arrowlens.search.listing import VanishedError, hit_of
 from arrowlens.search.paging import page, ranking
-from arrowlens.search.query import DATED, Example, Query, View
+from arrowlens.search.query import DATED, Query, View
 from arrowlens.search.relevance import MATCHING, Kind, relevance
 from arrowlens.search.relevance.background import weights_of
-from arrowlens.search.results import Hit, Modality, Results
+from arrowlens.search.results import Hit, Results
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.where import to_store_filters
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["MAX_QUERY_WINDOWS", "Searcher"]
 
 _ATTEMPTS = 20  # to ask with the newest selection
-_ROLE_OF: dict[Modality, str] = {"image": "clip", "audio": "audio"}
 
 
 _Best = Callable[[int], list[Match]]
@@ -110,7 +110,7 @@ class Searcher:
         vectors: dict[Modality, np.ndarray] = {}
         kinds: list[Kind] = []
         is_composed = False
-        if query.mode != "keyword" and (words is None or self._provider.has("clip")):
+        if query.mode != "keyword" and (words is None or self._provider.has(TEXT_ROLE)):
             parts, one_space = list(self._parts(query, weights, notices)), self._provider.text_reaches_audio
             vectors = dict.fromkeys(reached(parts, one_space, query.modality), composed(parts, one_space)[None])
             kinds = [part.kind for part in parts]
@@ -150,10 +150,10 @@ class Searcher:
             InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
             ModelLoadError: the library has no model for that kind.
         """
-        digest = self._provider.digest(_ROLE_OF[example.modality])
-        windows = example.windows and [example.windows[index].copy() for index in spread(len(example.windows))]
+        digest = self._provider.digest(ROLE_OF[example.modality])
+        windows = example.windows and [example.windows[index].copy() for index in evenly_spaced(len(example.windows))]
         small = dataclasses.replace(example, windows=windows)
-        return dataclasses.replace(small, vectors=encoded(self._provider, small), digest=digest)
+        return dataclasses.replace(small, vectors=embed_example(small, self._provider), digest=digest)
 
     # -- from a question to vectors -------------------------------------------------------------------------------
 
@@ -174,21 +174,21 @@ class Searcher:
         read = engine.tokenizer.part_read(text)
         if read is not None:
             notices.append(f"the text is longer than the model reads; what follows {read[-30:]!r} does not count")
-        known = query.encoded.get(("clip", text))
+        known = query.encoded.get((TEXT_ROLE, text))
         vector: np.ndarray = engine.encode_text([text])[0] if known is None else known
         return vector
 
     def _vectors(self, example: Example) -> np.ndarray:
         """(n, d) of the picture, or of the recording's windows; n is 0 where there are none."""
-        role = _ROLE_OF[example.modality]
+        role = ROLE_OF[example.modality]
         stored = self._stored(role, example.content_hash)
         if len(stored):
-            return stored[spread(len(stored))]
+            return stored[evenly_spaced(len(stored))]
         if example.vectors is not None and example.digest == self._provider.digest(role):
             return example.vectors
         if example.pixels is None and example.windows is None:
             return stored
-        return encoded(self._provider, example)
+        return embed_example(example, self._provider)
 
     def _needed_vectors(self, example: Example) -> np.ndarray:
         vectors = self._vectors(example)
@@ -299,7 +299,7 @@ class Searcher:
 
     def _nearest(self, kind: Modality, question: _Question, k: int, selection: Selection | None) -> list[Match]:
         """Best match of each file over all vectors. The best k of every vector hold the best k of all."""
-        role, queries = _ROLE_OF[kind], question.vectors[kind]
+        role, queries = ROLE_OF[kind], question.vectors[kind]
         digest = self._provider.digest(role)
         best: dict[str, Match] = {}
         for query in queries:
@@ -317,7 +317,7 @@ class Searcher:
         vectors, asked = question.vectors[kind], question.asked(kind)
         scores = np.array([match.score for match in matches])
         standing = self._bank.yardstick(asked, kind).standing(vectors, scores, composed=question.composed)
-        role = _ROLE_OF[kind]
+        role = ROLE_OF[kind]
         n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.digest(role)))
         found = relevance(standing, n_compared, weights_of(asked, kind)).tolist()
         return [
@@ -342,7 +342,7 @@ class Searcher:
     def _vectors_of(self, hits: Sequence[Hit]) -> dict[str, np.ndarray]:
         """The vectors by which hits were found, by ``media_id``."""
         found: dict[str, np.ndarray] = {}
-        for modality, role in _ROLE_OF.items():
+        for modality, role in ROLE_OF.items():
             mine = [hit for hit in hits if hit.modality == modality and hit.content_hash is not None]
             rows = self._storage.vector_rows(role, [str(hit.content_hash) for hit in mine]) if mine else {}
             for hit in mine:

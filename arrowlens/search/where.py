@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from arrowlens.errors import InputError
+from arrowlens.modalities import MODALITIES
 from arrowlens.search import values
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.values import Moment
@@ -53,7 +54,7 @@ def _format(text: str) -> str:
 
 
 def _kind(text: str) -> str:
-    if text.lower() not in ("image", "audio"):
+    if text.lower() not in MODALITIES:
         raise ValueError(text)
     return text.lower()
 

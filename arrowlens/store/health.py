@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store.fulltext import query_words
 from arrowlens.store.index import is_index_used
 from arrowlens.store.model_tables import ModelTables
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 K = 10
 _MANY_FILES = 1_000  # with the same word: not all are asked for
 _EQUAL = 1e-6  # scores this close are equal: either file is a correct answer
-_MODALITY = {"clip": "image", "audio": "audio"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +119,8 @@ class Health:
         rows = self._tables.rows(vector_table_name(role, record.digest), [source, "content_hash"], schema)
         rows = rows.rename_columns(["media_id", "content_hash"])
         media = self._queries.all_media(["media_id", "content_hash", "modality", "state"])
-        media = media.filter(pc.and_(pc.equal(media["state"], INDEXED), pc.equal(media["modality"], _MODALITY[role])))
+        encoded = pc.is_in(media["modality"], pa.array([name for name, its in ROLE_OF.items() if its == role]))
+        media = media.filter(pc.and_(pc.equal(media["state"], INDEXED), encoded))
         held = is_live(rows["media_id"], rows["content_hash"], media)
         without = ~is_live(media["media_id"], media["content_hash"], rows)
         return Agreement(int(without.sum()), int((~held).sum()))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
+from arrowlens.modalities import AUDIO_WINDOWS
 from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
 from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.schema import (
@@ -23,8 +24,6 @@ from arrowlens.store.schema import (
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _LARGEST = 10**6  # for any number
-DEFAULT_WINDOW_S = 10.0
-DEFAULT_HOP_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,8 +85,8 @@ class Settings:
 
     schema_version: int = SCHEMA_VERSION
     models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
-    window_s: float = DEFAULT_WINDOW_S
-    hop_s: float = DEFAULT_HOP_S
+    window_s: float = AUDIO_WINDOWS.length_s
+    hop_s: float = AUDIO_WINDOWS.hop_s
     roots: tuple[Root, ...] = ()
     mounts: tuple[str, ...] = ()
     next_models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
+from arrowlens.modalities import MODALITIES
 from arrowlens.search import DuplicateGroup, DuplicateKind, Hit, Member, byte_size, printable
 from arrowlens.ui.html import clock, counted
 from arrowlens.ui.media import original_url, thumbnail_url
@@ -85,13 +86,14 @@ def tiles(hits: Iterable[Hit]) -> str:
 
 def duplicate_group(group: DuplicateGroup) -> str:
     """HTML of the files of a group side by side; what differs is marked."""
-    noun = ("picture", "pictures") if group.best.modality == "image" else ("recording", "recordings")
+    info = MODALITIES[group.best.modality]
+    n_files = counted(len(group.files), info.noun, info.plural)
     differing = list(dict.fromkeys(_COMPARED[name] for name in group.differences))
     told = [f"{byte_size(group.saving)} beside the first"]
     told.append(f"differ in {', '.join(differing)}" if differing else MEANINGS[group.kind][1])
     figures = (_figure(member, _compared(member, group)) for member in group.files)
     return (
-        f'<section class="al-group"><h2>{MEANINGS[group.kind][0]}: {counted(len(group.files), *noun)}</h2>'
+        f'<section class="al-group"><h2>{MEANINGS[group.kind][0]}: {n_files}</h2>'
         f'<p>{html.escape(" · ".join(told))}</p><div class="al-tiles al-wide">{"".join(figures)}</div></section>'
     )
 

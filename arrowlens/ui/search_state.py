@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar, get_args
 
 from arrowlens.errors import InputError
+from arrowlens.modalities import Modality
 from arrowlens.search import Condition
 from arrowlens.search.query import MAX_PARTS, MAX_TEXT
-from arrowlens.search.results import Modality
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES
 
 Kind = Literal["all", "pictures", "sounds"]

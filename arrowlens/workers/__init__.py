@@ -1,1 +1,1 @@
-"""Isolated processes with limits of time and memory, and what runs in them."""
+"""Isolated processes with limits of time and memory; they run the functions that they are handed."""

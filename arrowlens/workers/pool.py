@@ -1,20 +1,19 @@
-"""Decoding in processes of its own: a decoder that crashes or hangs costs its file, and is named.
+"""Pools of processes: what a function does to its process, a crash or a hang, costs its own item, and is named.
 
-``Workers(step, limit_s)`` describes them; each thread of the run opens one with ``workers.open()`` and calls it as it
-would call the step. A worker starts with its first file.
+``Workers(step, ...)`` describes the processes of a run; each thread of the run opens one with ``workers.open()`` and
+calls it as it would call the step. ``CallPool`` runs any function for whoever asks. A process starts with its first
+item.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from arrowlens.errors import WorkerError
-from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.walk import ScannedFile
-from arrowlens.media import Decoded, Limits
+from arrowlens.errors import MEMORY_REASON, ArrowlensError, MediaError, WorkerError
 from arrowlens.workers.process import (
     ORDINARY_BYTES,
     ClosedError,
@@ -22,7 +21,6 @@ from arrowlens.workers.process import (
     LostError,
     MemoryLimitError,
     WorkerProcess,
-    large_bytes,
     started,
 )
 from arrowlens.workers.resources import Spent
@@ -31,34 +29,55 @@ _TICK_S = 0.25
 _LARGE = 64 * 1024**2  # bytes of a result that keeps others waiting until it is used
 
 
-class Step(Protocol):
-    """What a worker does with a file; picklable."""
+class Result(Protocol):
+    """What a step makes of an item."""
 
-    def __call__(self, found: ScannedFile) -> Prepared:
-        """Decode and prepare it beside others; a result that ``needs_room`` asks for ``alone``."""
+    @property
+    def needs_room(self) -> bool:
+        """It was left alone, since it takes much memory; ``Step.alone`` takes it."""
 
-    def alone(self, found: ScannedFile) -> Prepared:
-        """The same while no other file takes much memory."""
-
-    def content(self, found: ScannedFile) -> str | None:
-        """Its content hash, None when it cannot be had."""
+    @property
+    def n_bytes(self) -> int:
+        """About what it takes in memory."""
 
 
-class Workers:
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result", bound=Result)
+_Taken = TypeVar("_Taken", contravariant=True)
+_Given = TypeVar("_Given", bound=Result, covariant=True)
+
+
+class Step(Protocol[_Taken, _Given]):
+    """What a worker does with an item; picklable."""
+
+    def __call__(self, item: _Taken, /) -> _Given:
+        """Work beside others; a result that ``needs_room`` asks for ``alone``."""
+
+    def alone(self, item: _Taken, /) -> _Given:
+        """The same while no other item takes much memory."""
+
+    def content(self, item: _Taken, /) -> str | None:
+        """What an item that took its process along is known by; None when it cannot be had."""
+
+    def lost(self, item: _Taken, reason: str, content: str | None, /) -> _Given:
+        """The result for such an item. Called outside of the worker."""
+
+
+class Workers(Generic[_Item, _Result]):
     """The worker processes of one run; safe between threads.
 
     Attributes:
         step, limit_s: as given. closing: nobody waits for results any more.
-        max_bytes: that a worker may hold for a large file; for others it is ``ORDINARY_BYTES``.
+        max_bytes: that a worker may hold for a large item; for others it is ``ORDINARY_BYTES``.
         spent: seconds they worked, together; the caller's, who reads it while they work.
     """
 
-    def __init__(self, step: Step, limit_s: float, spent: Spent, max_bytes: int = large_bytes(Limits())) -> None:
+    def __init__(self, step: Step[_Item, _Result], limit_s: float, spent: Spent, max_bytes: int) -> None:
         self.spent, self.max_bytes = spent, max_bytes
         self.step, self.limit_s = step, limit_s
         self.closing = threading.Event()
         self._room, self._lock = threading.Lock(), threading.Lock()
-        self._unused: Prepared | None = None  # a large result, for which the room is held
+        self._unused: _Result | None = None  # a large result, for which the room is held
         self._pids: set[int] = set()
 
     @property
@@ -89,14 +108,14 @@ class Workers:
             if self.closing.is_set():
                 raise ClosedError
 
-    def leave_room(self, result: Prepared | None) -> None:
+    def leave_room(self, result: _Result | None) -> None:
         """Let others take it; for a large ``result`` only once it is ``used``."""
         if result is not None and result.n_bytes > _LARGE:
             self._unused = result
         else:
             self._room.release()
 
-    def used(self, result: Prepared) -> None:
+    def used(self, result: _Result) -> None:
         """Say that a result is done with; every result's user does."""
         if result is self._unused:
             self._unused = None
@@ -107,29 +126,29 @@ class Workers:
         self.closing.set()
 
     @contextmanager
-    def open(self) -> Iterator[_Decoder]:
+    def open(self) -> Iterator[_Worker[_Item, _Result]]:
         """A worker for the calling thread, which must outlive it: some systems end it with the thread."""
-        decoder = _Decoder(self)
+        worker = _Worker(self)
         try:
-            yield decoder
+            yield worker
         except ClosedError:
             pass
         finally:
-            decoder.close()
+            worker.close()
 
 
-class _Decoder:
-    """``decoder(found) -> Prepared`` in a process, whatever becomes of it."""
+class _Worker(Generic[_Item, _Result]):
+    """``worker(item) -> result`` in a process, whatever becomes of it."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers[_Item, _Result]) -> None:
         self._workers = workers
         self._process: WorkerProcess | None = None
 
-    def __call__(self, found: ScannedFile) -> Prepared:
+    def __call__(self, item: _Item) -> _Result:
         try:
-            return self._decode(found)
+            return self._work(item)
         except LostError as lost:
-            return self._blame(found, str(lost))
+            return self._blame(item, str(lost))
 
     def close(self) -> None:
         """End the process."""
@@ -138,38 +157,116 @@ class _Decoder:
             self._process.kill()
             self._process = None
 
-    def _decode(self, found: ScannedFile) -> Prepared:
+    def _work(self, item: _Item) -> _Result:
         try:
-            prepared: Prepared = self._ask("__call__", found)
-            if not prepared.needs_room:
-                return prepared
+            at_first: _Result = self._ask("__call__", item)
+            if not at_first.needs_room:
+                return at_first
         except (CrashError, MemoryLimitError):
             pass  # a crash may have been for want of memory: once more, alone
         self._workers.acquire_large_file_slot()
-        result: Prepared | None = None
+        result: _Result | None = None
         try:
-            result = self._ask("alone", found, self._workers.max_bytes)
+            result = self._ask("alone", item, self._workers.max_bytes)
         finally:
             self._workers.leave_room(result)
         return result
 
-    def _blame(self, found: ScannedFile, reason: str) -> Prepared:
-        """A file that took its worker with it, known by its content so that the next run leaves it alone."""
+    def _blame(self, item: _Item, reason: str) -> _Result:
+        """An item that took its worker with it, known by its content so that the next run leaves it alone."""
         try:
-            content = self._ask("content", found)
+            content = self._ask("content", item)
         except LostError:
             content = None
-        decoded = Decoded(found.modality, reason, content, found.size or 0)  # type: ignore[arg-type]
-        return Prepared(found, decoded, unread=content is None)
+        return self._workers.step.lost(item, reason, content)
 
-    def _ask(self, method: str, found: ScannedFile, max_bytes: int = ORDINARY_BYTES) -> Any:  # noqa: ANN401 - as the step's methods
+    def _ask(self, method: str, item: _Item, max_bytes: int = ORDINARY_BYTES) -> Any:  # noqa: ANN401 - as the step's methods
         if self._process is None:
             self._process = started(self._workers.step, self._workers.closing)
             self._workers.count_in(self._process.pid)
         try:
-            result, spent = self._process.ask(method, (found,), self._workers.limit_s, max_bytes)
+            result, spent = self._process.ask(method, (item,), self._workers.limit_s, max_bytes)
         except (LostError, ClosedError, WorkerError):
             self.close()
             raise
         self._workers.add(spent)
         return result
+
+
+class Caller:
+    """What a worker does: ``arrowlens.workers.worker`` calls its methods."""
+
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+        """A function's result and None, or None and the error that it raised on purpose."""
+        try:
+            return function(*arguments, **named), None
+        except ArrowlensError as error:
+            return None, error
+
+
+class CallPool:
+    """Threads that each own a process: where processes end with the thread that started them, these stay.
+
+    Args:
+        limit_s: seconds that a call may take.
+        max_bytes: that a process may hold for a large file; for others it is ``ORDINARY_BYTES``.
+        n_processes: how many calls go on at once.
+    """
+
+    def __init__(self, limit_s: float, max_bytes: int, n_processes: int) -> None:
+        self._limit_s, self._max_bytes = limit_s, max_bytes
+        self._closing = threading.Event()
+        self._threads = ThreadPoolExecutor(n_processes, "decode")
+        self._processes: dict[int, WorkerProcess] = {}  # by thread, each of which sees its own only
+        self._room = threading.Lock()  # held for a large file
+
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:  # noqa: ANN401 - as the function
+        """What a function gives; errors as ``isolated.Isolated``."""
+        try:
+            result, error = self._threads.submit(self._answer, function, arguments, named).result()
+        except (ClosedError, CancelledError, RuntimeError) as error:  # RuntimeError: closed before it was submitted
+            if not self._closing.is_set():
+                raise
+            raise WorkerError("the library was closed before the file was decoded; ask again") from error
+        if error is not None:
+            raise error
+        return result
+
+    def close(self) -> None:
+        """End the processes, also those that are at something: who waits for it gets an error."""
+        self._closing.set()
+        self._threads.shutdown(cancel_futures=True)
+        for process in self._processes.values():
+            process.kill()
+
+    def _answer(self, *request: object) -> tuple[Any, Any]:
+        try:
+            try:
+                answer = self._ask(request, ORDINARY_BYTES)
+                if not _is_out_of_memory(answer):
+                    return answer
+            except (CrashError, MemoryLimitError):  # a crash may have been while the process was idle
+                pass
+            with self._room:
+                return self._ask(request, self._max_bytes)
+        except LostError as lost:
+            raise MediaError(str(lost)) from lost
+
+    def _ask(self, request: tuple[object, ...], max_bytes: int) -> tuple[Any, Any]:
+        thread = threading.get_ident()
+        if thread not in self._processes:
+            self._processes[thread] = started(Caller(), self._closing)
+        try:
+            answer, _ = self._processes[thread].ask("call", request, self._limit_s, max_bytes)
+        except BaseException:
+            self._processes.pop(thread).kill()
+            raise
+        found: tuple[Any, Any] = answer
+        return found
+
+
+def _is_out_of_memory(answer: tuple[Any, Any]) -> bool:
+    """Whether a function says that it had too little memory: in its error, or in what it decoded."""
+    result, error = answer
+    decoded = getattr(result, "decoded", result)  # of a file that was prepared for a model
+    return MEMORY_REASON in f"{error} {getattr(decoded, 'reason', None)}"

@@ -1,36 +1,44 @@
 """A process that decodes, over two pipes: what a native decoder does to it is said, and harms nothing else.
 
-It is a plain Python process, not one of ``multiprocessing``, which would run the user's script again in it.
+It is a plain Python process, not one of ``multiprocessing``, which would run the user's script again in it. Objects go
+over the pipes by ``send`` and ``receive``; arrays travel as they lie in memory.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import mmap
 import os
+import pickle
 import select
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from arrowlens.errors import WorkerError
-from arrowlens.media.decoded import EXACT_PIXEL_BYTES, MEMORY_REASON, PIXEL_BYTES, SECOND_BYTES, Limits
-from arrowlens.workers.channel import receive, send
+import numpy as np
+
+from arrowlens.errors import MEMORY_REASON, WorkerError
 from arrowlens.workers.resources import Spent, private_memory
 
 # What a process that decodes may hold in memory at ordinary work. The memory of a run with W such processes is at most
 # A + W * B: B is this, and A is the run's own process with its models, and what a large file takes beyond B.
 ORDINARY_BYTES = 250_000_000
-_BESIDE_A_LARGE_FILE = 180_000_000  # the idle process, the file's bytes, and working memory
 _START_LIMIT_S = 120.0
 _ATTEMPTS = 3  # to start; what kills a worker then has nothing to do with a file
 _TICK_S = 0.25
 _LOOK_S = 0.01  # between two looks at a worker's memory: at 2 GB a second, 20 MB come in that time
 _NEAR = 0.8  # of the limit: a worker that crashes with so much in memory crashed for want of it
 _PIPE_BYTES = 1 << 20
+_COUNT = struct.Struct("<I")  # of the parts of a message
+_LARGE = 1 << 25  # bytes; smaller arrays may lie among other things
+_MOST_AT_ONCE = 1 << 30  # bytes; a single read or write takes no more than 2 GB
 _END_LIMIT_S = 5.0
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from arrowlens.workers.worker import main; main(int(sys.argv[1]))"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -182,17 +190,6 @@ class WorkerProcess:
         return f"the decoder ended (exit status {status})"
 
 
-def large_bytes(limits: Limits, *, exact: bool = False) -> int:
-    """Return what a process may hold while it decodes a large file, of which there is one at a time.
-
-    Args:
-        limits: the largest picture and the longest recording that are allowed decide.
-        exact: pictures are decoded in full.
-    """
-    pixels = limits.max_pixels * (EXACT_PIXEL_BYTES if exact else PIXEL_BYTES)
-    return _BESIDE_A_LARGE_FILE + int(max(pixels, limits.max_seconds * SECOND_BYTES))
-
-
 def out_of_memory(max_bytes: int) -> str:
     """The reason of a file that took more than ``max_bytes`` to decode; one line for the user."""
     return (
@@ -234,3 +231,75 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "unknown"
+
+
+def send(fd: int, value: object, *, consume: bool = False) -> None:
+    """Write an object: how many parts, their sizes, the pickle, then the memory of each array.
+
+    Args:
+        fd: the pipe.
+        value: picklable.
+        consume: give the memory of large arrays back to the system while they are written, so that two processes do not
+            hold one at the same time. Nothing may use the object afterwards.
+
+    Raises:
+        OSError: the other side is gone.
+    """
+    arrays: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)
+    parts = [array.raw() for array in arrays]
+    sizes = (len(pickled), *(part.nbytes for part in parts))
+    header = _COUNT.pack(len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes)
+    _write(fd, memoryview(header + pickled))
+    for part in parts:
+        is_given_back = consume and part.nbytes >= _LARGE and sys.platform == "linux"
+        step = _LARGE if is_given_back else max(1, part.nbytes)
+        for start in range(0, part.nbytes, step):
+            _write(fd, part[start : start + step])
+            if is_given_back:
+                _give_back(part[start : start + step])
+
+
+def _write(fd: int, part: memoryview) -> None:
+    start = 0
+    while start < part.nbytes:
+        start += os.write(fd, part[start : start + _MOST_AT_ONCE])
+
+
+def _give_back(part: memoryview) -> None:
+    """Let the system have the whole pages of a part of an array; their contents are lost."""
+    address = np.frombuffer(part, np.uint8).ctypes.data
+    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    n_bytes = (address + part.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if n_bytes > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(n_bytes), mmap.MADV_DONTNEED)
+
+
+def receive(fd: int, wait: Callable[[], None] | None = None) -> object:
+    """Read an object.
+
+    Args:
+        fd: the pipe.
+        wait: returns once something can be read, or raises; called before each read.
+
+    Raises:
+        EOFError: the other side has closed the pipe.
+    """
+    (count,) = _COUNT.unpack(_read(fd, _COUNT.size, wait))
+    sizes = struct.unpack(f"<{count}Q", _read(fd, 8 * count, wait))
+    pickled, *arrays = [_read(fd, size, wait) for size in sizes]
+    value: object = pickle.loads(pickled, buffers=arrays)
+    return value
+
+
+def _read(fd: int, size: int, wait: Callable[[], None] | None) -> memoryview:
+    memory = np.empty(size, np.uint8).data
+    start = 0
+    while start < size:
+        if wait is not None:
+            wait()
+        n_bytes = os.readv(fd, [memory[start : start + _MOST_AT_ONCE]])
+        if n_bytes == 0:
+            raise EOFError
+        start += n_bytes
+    return memory

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from arrowlens.workers.channel import receive, send
+from arrowlens.workers.process import receive, send
 from arrowlens.workers.resources import Spent
 
 GRACE_S = 30.0  # beyond its limit, after which a worker that nobody ended ends itself

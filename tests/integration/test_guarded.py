@@ -16,9 +16,10 @@ import soundfile
 
 from arrowlens import Library
 from arrowlens.errors import MediaError, WorkerError
-from arrowlens.media import decode, waveform
+from arrowlens.media import Limits, decode, waveform
+from arrowlens.media.decoded import large_bytes
 from arrowlens.ui.session import close_library, shared_library
-from arrowlens.workers.guarded import Guard
+from arrowlens.workers.isolated import Isolated
 from tests.folders import write_sound
 from tests.processes import is_alive, within, workers_of
 
@@ -34,7 +35,7 @@ def workers():
 
 @pytest.fixture
 def guard(workers):
-    guard = Guard(limit_s=2.0, n_processes=2)
+    guard = Isolated(2.0, large_bytes(Limits()), n_processes=2)
     yield guard
     guard.close()
 

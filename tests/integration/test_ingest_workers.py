@@ -18,6 +18,7 @@ from arrowlens.errors import WorkerError
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
+from arrowlens.media.decoded import large_bytes
 from arrowlens.store import Root
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
@@ -142,7 +143,7 @@ def test_what_takes_much_memory_is_decoded_alone(tmp_path):
     root = Root.at(str(tmp_path))
     names = [b"crash" if number == 3 else b"%d" % number for number in range(12)]
     files = [ScannedFile(bytes(tmp_path) + b"/" + name, root, name, "image", 1, 1) for name in names]
-    workers = Workers(LargeStep(tmp_path / "journal"), 30.0, Spent())
+    workers = Workers(LargeStep(tmp_path / "journal"), 30.0, Spent(), large_bytes(Limits()))
     with ReadAhead(workers.open, files, 4, lambda _: 1, threading.Event()) as results:
         reasons = {prepared.found.relative: prepared.decoded.reason for prepared in results}
     assert len(reasons) == 12
@@ -153,8 +154,8 @@ def test_what_takes_much_memory_is_decoded_alone(tmp_path):
 
 def test_fetching_a_long_result_is_no_decoding():
     found = ScannedFile(b"/x", Root.at("/"), b"x", "audio", 1, 1)
-    with Workers(LongStep(), 30.0, Spent()).open() as decoder:
-        content = decoder(found).content
+    with Workers(LongStep(), 30.0, Spent(), large_bytes(Limits())).open() as decoder:
+        content = decoder(found).inputs.content
     assert content is not None
     np.testing.assert_array_equal(content[::1_000_000], np.arange(0, 50_000_000, 1_000_000))
 
@@ -163,7 +164,7 @@ def test_long_recordings_come_one_after_the_other(tmp_path):
     """The next one is decoded once the one before it has been used."""
     root = Root.at(str(tmp_path))
     files = [ScannedFile(b"/x", root, b"%d" % number, "audio", 1, 1) for number in range(3)]
-    workers = Workers(LargeStep(tmp_path / "journal", n_samples=20_000_000), 30.0, Spent())
+    workers = Workers(LargeStep(tmp_path / "journal", n_samples=20_000_000), 30.0, Spent(), large_bytes(Limits()))
     with ReadAhead(workers.open, files, 3, lambda _: 1, threading.Event()) as results:
         for n_begun in (1, 2, 3):
             prepared = next(results)
@@ -264,6 +265,7 @@ _HANGING = """
 import signal, sys
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.media import Limits
+from arrowlens.media.decoded import large_bytes
 from arrowlens.store import MultimodalStorage
 from tests.hostile_steps import HostileProcessor
 from tests.small_models import SmallProvider

@@ -19,10 +19,11 @@ from arrowlens.errors import MediaError
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded, Limits, decode
+from arrowlens.media.decoded import large_bytes
 from arrowlens.store import Root
-from arrowlens.workers.guarded import Guard
+from arrowlens.workers.isolated import Isolated
 from arrowlens.workers.pool import Workers
-from arrowlens.workers.process import ORDINARY_BYTES, large_bytes
+from arrowlens.workers.process import ORDINARY_BYTES
 from arrowlens.workers.resources import Spent, private_memory, proportional_memory
 from tests.film_factory import film_bytes
 from tests.folders import write_picture, write_sound
@@ -77,6 +78,9 @@ class HungryStep:
     def content(self, found: ScannedFile) -> str | None:
         return "0" * 32
 
+    def lost(self, found: ScannedFile, reason: str, content: str | None) -> Prepared:
+        return Prepared(found, Decoded("image", reason, content))
+
     def _eat(self, found: ScannedFile, name: bytes) -> Prepared:
         held = []
         if name == b"slowly":
@@ -98,7 +102,7 @@ class HungryStep:
 @pytest.mark.parametrize("name", ["slowly", "at once", "natively"])
 def test_a_worker_that_takes_too_much_is_ended_and_its_file_named(name: str) -> None:
     found = ScannedFile(b"/x", Root.at("/"), name.encode(), "image", 1, 1)
-    workers = Workers(HungryStep(), 60.0, Spent())
+    workers = Workers(HungryStep(), 60.0, Spent(), large_bytes(Limits()))
     largest, over = [0], threading.Event()
 
     def look() -> None:
@@ -123,7 +127,7 @@ def test_a_worker_that_takes_too_much_is_ended_and_its_file_named(name: str) -> 
 def test_a_file_that_needs_more_than_its_share_gets_it_alone() -> None:
     found = ScannedFile(b"/x", Root.at("/"), b"large", "image", 1, 1)
     assert 400 * MEGABYTE > ORDINARY_BYTES
-    with Workers(HungryStep(), 60.0, Spent()).open() as decoder:
+    with Workers(HungryStep(), 60.0, Spent(), large_bytes(Limits())).open() as decoder:
         assert decoder(found).decoded.reason is None
 
 
@@ -132,7 +136,7 @@ def eat(n_bytes: int) -> int:
 
 
 def test_decoding_for_a_request_has_the_same_limits() -> None:
-    guard = Guard()
+    guard = Isolated(Limits().max_decode_s, large_bytes(Limits()))
     try:
         assert guard(eat, 400 * MEGABYTE) == 1
         with pytest.raises(MediaError, match="needs more memory than allowed"):

@@ -22,12 +22,14 @@ from PIL import Image
 import arrowlens
 from arrowlens import IngestReport, Library
 from arrowlens.conversion import convert_clip_model
+from arrowlens.embedding import EmbeddingPlan
 from arrowlens.encoders import CLIPEngine
 from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
+from arrowlens.media.decoded import large_bytes
 from arrowlens.store import Root
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
@@ -58,7 +60,9 @@ def share_of_the_cores(name: str, model: Path, megapixels: float) -> None:
     """Print a line: the rate of a run as a share of the cores' limit."""
     engine = CLIPEngine(model)
     decoding, prepared = core_seconds_of_decoding(engine, jpegs(megapixels, N_SAMPLES))
-    encoding = core_seconds_of_encoding(engine, np.stack([one.content for one in prepared if one.content is not None]))
+    encoding = core_seconds_of_encoding(
+        engine, np.stack([one.inputs.segments[0] for one in prepared if one.inputs is not None])
+    )
     limit = n_cores() / (decoding + encoding)
     folder = jpegs(megapixels, max(N_SAMPLES, round(SECONDS * limit)))
     report, seconds = ingest_warm(model, folder)
@@ -90,7 +94,7 @@ def core_seconds_of_decoding(engine: CLIPEngine, folder: Path) -> tuple[float, l
     for path in sorted(folder.iterdir()):
         status = path.stat()
         files.append(ScannedFile(bytes(path), root, path.name.encode(), "image", status.st_size, status.st_mtime_ns))
-    workers = Workers(Preparer(engine.image_processor, Limits(), False, 10.0, 5.0), 100.0, Spent())
+    workers = Workers(Preparer(EmbeddingPlan(engine.image_processor), Limits()), 100.0, Spent(), large_bytes(Limits()))
     with ReadAhead(workers.open, files, n_cores(), lambda _: 1, threading.Event()) as results:
         prepared = list(results)
     return (workers.spent.busy - workers.spent.idle) / len(files), prepared

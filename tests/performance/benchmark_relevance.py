@@ -9,8 +9,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from arrowlens.embedding import ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.examples import ExampleReader
 from arrowlens.models import resolve
 from arrowlens.search import Query, Searcher, View
 from arrowlens.search.relevance.background import Bank

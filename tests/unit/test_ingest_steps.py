@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from arrowlens.embedding import EmbeddingPlan
 from arrowlens.encoders import ImageProcessor
 from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.errors import AudioValidationError, ImageValidationError, InputError
@@ -23,8 +24,8 @@ from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.walk import ScannedFile, Walk
 from arrowlens.media import Limits
 from arrowlens.store import Root
-from arrowlens.workers.channel import receive, send
 from arrowlens.workers.prefetch import MAX_BYTES, MAX_WAITING, ReadAhead
+from arrowlens.workers.process import receive, send
 from arrowlens.workers.resources import MemoryWatch, Spent, proportional_memory
 from tests.folders import write_picture, write_sound
 
@@ -288,8 +289,8 @@ def test_a_consumed_array_arrives_whole_and_its_memory_is_given_back():
 
 
 def prepared(path, **changes):
-    options = {"image_processor": ImageProcessor(image_size=32), "limits": Limits(), "exact": False}
-    preparer = Preparer(**{**options, **changes}, window_s=10.0, hop_s=5.0)
+    options = {"plan": EmbeddingPlan(ImageProcessor(image_size=32)), "limits": Limits()}
+    preparer = Preparer(**{**options, **changes})
     status = path.stat() if path.exists() else path.parent.stat()
     size, modified_ns = status.st_size, status.st_mtime_ns
     found = ScannedFile(bytes(path), Root.at(str(path.parent)), path.name.encode(), "image", size, modified_ns)
@@ -298,8 +299,8 @@ def prepared(path, **changes):
 
 def test_a_picture_becomes_one_input(tmp_path):
     result = prepared(write_picture(tmp_path / "x.jpg", 1, (640, 480)))
-    assert [(value.shape, value.dtype) for value in result.inputs] == [((32, 32, 3), np.uint8)]
-    assert result.windows == ()
+    assert [(value.shape, value.dtype) for value in result.inputs.segments] == [((32, 32, 3), np.uint8)]
+    assert result.inputs.windows == ()
     assert result.decoded.pixels is None
     assert (result.decoded.width, result.decoded.height) == (640, 480)
     pickle.loads(pickle.dumps(result))
@@ -307,8 +308,13 @@ def test_a_picture_becomes_one_input(tmp_path):
 
 def test_a_recording_becomes_windows(tmp_path):
     result = prepared(write_sound(tmp_path / "x.wav", 1, 23.0))
-    assert [(window.start_s, window.end_s) for window in result.windows] == [(0, 10), (5, 15), (10, 20), (15, 23)]
-    assert [len(value) for value in result.inputs] == [160_000, 160_000, 160_000, 128_000]
+    assert [(window.start_s, window.end_s) for window in result.inputs.windows] == [
+        (0, 10),
+        (5, 15),
+        (10, 20),
+        (15, 23),
+    ]
+    assert [len(value) for value in result.inputs.segments] == [160_000, 160_000, 160_000, 128_000]
     assert result.decoded.samples is None
 
 
@@ -317,10 +323,10 @@ def test_a_large_picture_waits_until_it_has_room(tmp_path):
     Image.new("1", (6000, 4500)).save(path)
     waiting = prepared(path, concurrent=True)
     assert waiting.needs_room
-    assert waiting.content is None
+    assert waiting.inputs is None
     alone = prepared(path)
     assert (alone.needs_room, alone.decoded.reason) == (False, None)
-    assert alone.content.shape == (32, 32, 3)
+    assert alone.inputs.content.shape == (32, 32, 3)
     write_picture(path, 1)
     assert not prepared(path, concurrent=True).needs_room
     refused = prepared(path, concurrent=True, limits=Limits(max_pixels=10))
@@ -331,7 +337,7 @@ def test_the_text_beside_a_file_comes_along(tmp_path):
     path = write_picture(tmp_path / "x.png", 1)
     (tmp_path / "x.txt").write_text("a bicycle\n", encoding="utf-8")
     found = ScannedFile(bytes(path), Root.at(str(tmp_path)), b"x.png", "image", 1, 1, bytes(tmp_path / "x.txt"), "10:1")
-    preparer = Preparer(None, Limits(), exact=False, window_s=10.0, hop_s=5.0)
+    preparer = Preparer(EmbeddingPlan(None), Limits())
     assert preparer(found).caption == "a bicycle"
     (tmp_path / "x.txt").unlink()
     assert preparer(found).caption is None
@@ -355,7 +361,7 @@ def test_a_file_that_changes_meanwhile_is_not_judged(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(write_picture(tmp_path / "whole.png", 1).read_bytes()[:200])
     assert not prepared(path).unread, "truncated, and that is that"
-    preparer = Preparer(ImageProcessor(image_size=32), Limits(), exact=False, window_s=10.0, hop_s=5.0)
+    preparer = Preparer(EmbeddingPlan(ImageProcessor(image_size=32)), Limits())
     found = ScannedFile(bytes(path), Root.at(str(tmp_path)), b"x.png", "image", 100, path.stat().st_mtime_ns)
     result = preparer(found)
     assert result.decoded.reason is not None
@@ -363,9 +369,9 @@ def test_a_file_that_changes_meanwhile_is_not_judged(tmp_path):
 
 
 def test_a_picture_without_a_model_has_no_inputs(tmp_path):
-    result = prepared(write_picture(tmp_path / "x.jpg", 1), image_processor=None)
+    result = prepared(write_picture(tmp_path / "x.jpg", 1), plan=EmbeddingPlan(None))
     assert result.decoded.reason is None
-    assert result.inputs == ()
+    assert result.inputs.segments == ()
 
 
 @pytest.mark.parametrize("name", ["workers", "batch_size", "commit_every"])

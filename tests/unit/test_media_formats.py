@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from arrowlens.media import Decoded, Limits, decode, modality_of
-from arrowlens.media.formats import FORMAT_MODALITY, sniff
+from arrowlens.media.formats import sniff
+from arrowlens.modalities import FORMAT_MODALITY
 from tests.film_factory import FILM_FORMATS, film_bytes
 from tests.media_factory import IMAGE_FORMATS, SOUND_FORMATS, encode_image, exif, image_bytes, pixels, sound_bytes
 

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arrowlens.embedding import Example, embed_example
 from arrowlens.errors import MediaError, ModelLoadError
-from arrowlens.search.encoding import encoded
-from arrowlens.search.query import Example
+from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
 from arrowlens.search.relevance import Kind, ScoreCalibration, Weights
 from arrowlens.search.relevance.questions import questions
 from arrowlens.search.relevance.weights import WEIGHTS
-from arrowlens.search.results import Modality
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -28,7 +27,7 @@ SAMPLES = Path(__file__).parents[2] / "demo" / "samples"
 N_PICTURES = 64  # of the bundled ones, evenly spread; recordings all
 
 _DIGEST = re.compile("[0-9a-f]{64}")
-_ROLE_OF: dict[Kind, str] = {"text": "clip", "image": "clip", "audio": "audio"}
+_ROLE_OF: dict[str, str] = {"text": TEXT_ROLE, **ROLE_OF}
 
 
 class Bank:
@@ -83,7 +82,7 @@ class Bank:
         for kind in kinds:
             if self._provider.has(_ROLE_OF[kind]):
                 self.vectors(kind)
-        if self._provider.has("clip") and ("image" in kinds or self._provider.text_reaches_audio):
+        if self._provider.has(TEXT_ROLE) and ("image" in kinds or self._provider.text_reaches_audio):
             self.vectors("text")
 
     def _kept(self, kind: Kind) -> np.ndarray:
@@ -104,7 +103,7 @@ class Bank:
         if kind == "text":
             texts: np.ndarray = self._provider.clip_engine.encode_text(list(questions()))
             return texts
-        return np.concatenate([encoded(self._provider, self._read(path))[:1] for path in bundled(kind)])
+        return np.concatenate([embed_example(self._read(path), self._provider)[:1] for path in bundled(kind)])
 
 
 def weights_of(asked: Kind, found: Modality) -> Weights:

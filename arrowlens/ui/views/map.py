@@ -11,8 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from arrowlens.library import Library
+from arrowlens.modalities import Modality
 from arrowlens.search import EmbeddingMap, Point, printable
-from arrowlens.search.results import Modality
 from arrowlens.ui.components import tiles
 from arrowlens.ui.html import counted, empty_state, heading
 from arrowlens.ui.session import errors_in_a_line, library_or_stop

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import streamlit as st
 
 from arrowlens.library import MEDIA_SUFFIXES, Library
+from arrowlens.modalities import MODALITIES
 from arrowlens.search import Example, Hit, printable
 from arrowlens.search.query import DATED, MAX_TEXT
 from arrowlens.store import Facets
@@ -284,9 +285,8 @@ def main() -> None:
     everything = facets(library, str(library.path), library.revision, {})
     chosen = {by: [str(condition) for condition in each] for by, each in question.chosen().items() if each}
     counts = facets(library, str(library.path), library.revision, chosen) if chosen else everything
-    pictures = counted(everything.kinds.get("image", 0), "picture", "pictures")
-    sounds = counted(everything.kinds.get("audio", 0), "recording", "recordings")
-    st.html(heading("Arrowlens", f"{pictures} · {sounds}"))
+    amounts = (counted(everything.kinds.get(name, 0), info.noun, info.plural) for name, info in MODALITIES.items())
+    st.html(heading("Arrowlens", " · ".join(amounts)))
     show_filters(library, question, counts, change)
     show_question(library, question, counts)
     held = {hit.media_id: hit for hit in library.hits([part.value for part in question.parts if part.is_example])}

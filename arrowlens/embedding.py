@@ -1,0 +1,322 @@
+"""The one place where media become vectors: files, uploads, and pictures and recordings in memory.
+
+There are two steps, so that the first can run in a process without models:
+
+    inputs = prepare(decoded, plan)    # what a model takes; picklable, imports no torch
+    vectors = embed(inputs, models)    # (n_segments, d)
+
+Ingest, questions by example, the doctor and the evaluation all take these steps, so that the same bytes give the same
+vectors everywhere. ``encode`` takes the inputs of many media at once; the vectors do not depend on the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from arrowlens import media
+from arrowlens.errors import AudioValidationError, InputError, MediaError
+from arrowlens.media.decoded import SAMPLE_RATE, Decoded
+from arrowlens.media.windowing import Window, windows
+from arrowlens.modalities import AUDIO_WINDOWS, ROLE_OF, Modality
+from arrowlens.workers.isolated import Call, directly
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from arrowlens.encoders import ImageProcessor, MultimodalEmbeddingProvider
+    from arrowlens.store import MultimodalStorage
+
+MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
+
+
+class ImageEncoder(Protocol):
+    """What is needed of a CLIP engine; several threads use it at once."""
+
+    @property
+    def device(self) -> str:
+        """Name of the torch device that it runs on."""
+
+    @property
+    def image_processor(self) -> ImageProcessor:
+        """Prepares pictures for ``encode_image``."""
+
+    def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
+        """(n, S, S, 3) uint8 -> (n, d)."""
+
+
+class SoundEncoder(Protocol):
+    """What is needed of an audio encoder; several threads use it at once."""
+
+    @property
+    def device(self) -> str:
+        """Name of the torch device that it runs on."""
+
+    def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
+        """n arrays (n_samples,) -> (n, d)."""
+
+
+class CaptionEncoder(Protocol):
+    """What is needed of a text encoder."""
+
+    def encode(self, texts: list[str], normalize: bool = True) -> np.ndarray:
+        """n texts -> (n, d)."""
+
+
+class Provider(Protocol):
+    """What is needed of a model set: ``MultimodalEmbeddingProvider`` has it."""
+
+    @property
+    def clip_engine(self) -> ImageEncoder:
+        """Loaded when first asked for."""
+
+    @property
+    def audio_encoder(self) -> SoundEncoder:
+        """Loaded when first asked for."""
+
+    @property
+    def text_encoder(self) -> CaptionEncoder:
+        """Loaded when first asked for."""
+
+    def has(self, role: str) -> bool:
+        """Whether there is a model for a role."""
+
+    def digest(self, role: str) -> str:
+        """64 hex characters."""
+
+    def dimension(self, role: str) -> int:
+        """Length of the role's vectors."""
+
+    def space(self, role: str) -> str | None:
+        """Name of the space that the role shares with others."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmbeddingPlan:
+    """How decoded media are prepared for models. Picklable.
+
+    Attributes:
+        image_processor: prepares pictures; None without a model for them.
+        window_s: seconds that a window over a recording lasts.
+        hop_s: seconds between the starts of two windows.
+        exact: decode pictures in full, instead of at twice the size that the model takes.
+    """
+
+    image_processor: ImageProcessor | None
+    window_s: float = AUDIO_WINDOWS.length_s
+    hop_s: float = AUDIO_WINDOWS.hop_s
+    exact: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        models: Provider,
+        window_s: float = AUDIO_WINDOWS.length_s,
+        hop_s: float = AUDIO_WINDOWS.hop_s,
+        *,
+        exact: bool = False,
+    ) -> EmbeddingPlan:
+        """The plan for a set of models, whose picture model it loads."""
+        processor = models.clip_engine.image_processor if models.has(ROLE_OF["image"]) else None
+        return cls(processor, window_s, hop_s, exact)
+
+    @property
+    def min_side(self) -> int | None:
+        """``min_side`` as ``media.decode`` takes it; None keeps every pixel."""
+        return None if self.image_processor is None or self.exact else self.image_processor.image_size
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """What a model takes of one medium.
+
+    Attributes:
+        modality: whose role's model takes it.
+        content: a picture, (S, S, 3) uint8, or the samples of a recording, (n,) float32 mono at 16 kHz; None for a
+            picture that there is no model for, and once it is encoded.
+        windows: the segments of a recording; empty for a picture, which is one segment without times.
+    """
+
+    modality: Modality
+    content: np.ndarray | None = None
+    windows: tuple[Window, ...] = ()
+
+    @property
+    def segments(self) -> tuple[np.ndarray, ...]:
+        """An array for each segment: the picture, or a view of each window's samples."""
+        if self.content is None:
+            return ()
+        return tuple(self.content[window.slice()] for window in self.windows) or (self.content,)
+
+
+def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
+    """Prepare what was decoded for its model.
+
+    Args:
+        decoded: a readable medium, with pixels or samples.
+        plan: as the library's other media were prepared.
+
+    Raises:
+        ImageValidationError: no pixels, or an array that is not (H, W, 3) uint8.
+    """
+    if decoded.samples is not None:
+        return Inputs(
+            "audio", decoded.samples, tuple(windows(len(decoded.samples), SAMPLE_RATE, plan.window_s, plan.hop_s))
+        )
+    if decoded.pixels is None or plan.image_processor is None:
+        return Inputs("image")
+    return Inputs("image", plan.image_processor(decoded.pixels, normalize=False, box=decoded.box))
+
+
+def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> np.ndarray:
+    """Encode segments of any number of media of one modality.
+
+    Args:
+        modality: of all of them. segments: at least one, as ``Inputs.segments`` gives them.
+        models: with one for the modality's role.
+
+    Returns:
+        (n, d) float32 of length one, in the order of the segments.
+
+    Raises:
+        ModelLoadError: the model cannot be loaded. InputError: the model refuses a segment.
+        RuntimeError: the model failed, for want of memory for one.
+    """
+    if modality == "image":
+        return models.clip_engine.encode_image(np.stack(segments))
+    return models.audio_encoder.encode(segments, context="clip")
+
+
+def embed(inputs: Inputs, models: Provider) -> np.ndarray:
+    """Encode one medium: (n_segments, d) float32 of length one; errors as ``encode``."""
+    return encode(inputs.modality, inputs.segments, models)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A picture or a recording to compare with; by its stored vectors where the library holds its content.
+
+    Attributes:
+        name: what it is called in messages, and in ``Query.weights``.
+        modality: "image" or "audio".
+        content_hash: of its bytes, None when they are not known.
+        pixels: (H, W, 3) uint8 RGB. box: where the picture lies within them, as ``ImageProcessor`` takes it.
+        windows: (n,) float32 each, mono, 16 kHz. Without pixels, windows and vectors only stored vectors count.
+        vectors: (n, d) float32 where they are known already. digest: of the model that they come from.
+    """
+
+    name: str
+    modality: Modality
+    content_hash: str | None = None
+    pixels: np.ndarray | None = None
+    box: tuple[float, float, float, float] | None = None
+    windows: Sequence[np.ndarray] | None = None
+    vectors: np.ndarray | None = None
+    digest: str | None = None
+
+
+def embed_example(example: Example, models: Provider) -> np.ndarray:
+    """Encode an example: (1, d) of a picture, or (n, d) of at most ``MAX_QUERY_WINDOWS`` windows of a recording.
+
+    Raises:
+        InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
+        ModelLoadError: there is no model for its modality.
+    """
+    if example.pixels is not None:
+        decoded = Decoded(example.modality, None, pixels=example.pixels, box=example.box)
+        return embed(prepare(decoded, EmbeddingPlan(models.clip_engine.image_processor)), models)
+    if not example.windows:
+        raise InputError("a recording without samples finds nothing; give at least one window")
+    return encode(example.modality, [example.windows[index] for index in evenly_spaced(len(example.windows))], models)
+
+
+def evenly_spaced(n: int) -> list[int]:
+    """At most ``MAX_QUERY_WINDOWS`` of n positions at equal distances, the first and the last included."""
+    if n <= MAX_QUERY_WINDOWS:
+        return list(range(n))
+    return [round(step * (n - 1) / (MAX_QUERY_WINDOWS - 1)) for step in range(MAX_QUERY_WINDOWS)]
+
+
+class ExampleReader:
+    """Makes examples as ingest reads files: pictures of the model's size, recordings in the library's windows.
+
+    Args:
+        storage: the library. models: its models. call: how files are decoded.
+    """
+
+    def __init__(self, storage: MultimodalStorage, models: MultimodalEmbeddingProvider, call: Call = directly) -> None:
+        self._storage = storage
+        self._models = models
+        self._call = call
+
+    def file(self, path: str | os.PathLike[str]) -> Example:
+        """A file, in the library or not; ``~`` is expanded.
+
+        Raises:
+            MediaError: it is missing or cannot be decoded; says why.
+        """
+        return self._decoded(Path(path).expanduser(), None, os.fspath(path))
+
+    def upload(self, data: bytes, name: str) -> Example:
+        """A file's bytes; nothing is stored.
+
+        Raises:
+            MediaError: they cannot be decoded; says why.
+        """
+        return self._decoded(name, data, name)
+
+    def picture(self, image: Image.Image) -> Example:
+        """A picture in memory, of any mode and size; turned upright, over white.
+
+        Raises:
+            InputError: no PIL image. MediaError: pixels that are not finite.
+        """
+        from PIL import Image, ImageOps  # deferred: a text needs no pictures
+
+        from arrowlens.media.colours import to_rgb  # deferred: decoders, which a text needs none of
+
+        if not isinstance(image, Image.Image):
+            raise InputError(f"search_by_image takes a PIL image, not {type(image).__name__}; similar() takes a path")
+        upright, _ = to_rgb(ImageOps.exif_transpose(image))
+        return Example("the picture", "image", pixels=np.asarray(upright))
+
+    def samples(self, samples: np.ndarray, rate: int) -> Example:
+        """A recording in memory: float32 (n,) mono, at ``rate`` Hz.
+
+        Raises:
+            AudioValidationError: unusable samples or rate.
+        """
+        from arrowlens.encoders import AudioProcessor  # deferred, as above
+
+        if not isinstance(samples, np.ndarray):
+            cure = "numpy.asarray(samples, dtype=numpy.float32) makes one"
+            raise AudioValidationError(f"search_by_audio takes a numpy array, not {type(samples).__name__}; {cure}")
+        resampled = AudioProcessor.resample(samples, rate, SAMPLE_RATE)
+        return self._recording("the recording", Decoded("audio", None, samples=resampled))
+
+    def _decoded(self, path: str | Path, data: bytes | None, name: str) -> Example:
+        try:
+            decoded = self._call(media.decode, path, data=data, thumbnail=False, min_side=self._plan().min_side)
+        except MediaError as error:
+            raise MediaError(f"{name}: {error}") from error
+        if decoded.reason is not None:
+            raise MediaError(f"{name}: {decoded.reason}")
+        if decoded.pixels is not None:
+            return Example(name, "image", decoded.content_hash, pixels=decoded.pixels, box=decoded.box)
+        return self._recording(name, decoded)
+
+    def _recording(self, name: str, decoded: Decoded) -> Example:
+        return Example(name, "audio", decoded.content_hash, windows=prepare(decoded, self._plan()).segments)
+
+    def _plan(self) -> EmbeddingPlan:
+        """The library's plan, without loading a model: a file that the library holds needs none."""
+        from arrowlens.encoders import ImageProcessor  # deferred, as above
+
+        role, settings = ROLE_OF["image"], self._storage.settings
+        processor = ImageProcessor.from_pretrained(self._models.path(role)) if self._models.has(role) else None
+        return EmbeddingPlan(processor, settings.window_s, settings.hop_s)

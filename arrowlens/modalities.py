@@ -1,0 +1,110 @@
+"""The kinds of media that there are: one table says all that the rest of the program looks up by modality.
+
+To add a modality, add an entry to ``MODALITIES`` and its name to ``Modality``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Modality = Literal["image", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Segments of equal length that overlap.
+
+    Attributes:
+        length_s: seconds that a window lasts.
+        hop_s: seconds from the start of a window to the start of the next one.
+    """
+
+    length_s: float
+    hop_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityInfo:
+    """What is the same for all media of a modality.
+
+    Attributes:
+        noun: what one is called in messages.
+        plural: what several are called.
+        role: the role of the model that encodes them.
+        suffixes: of file names in lower case, by the name of the format.
+        windows: how they are cut into segments by default; None where a medium is a single segment.
+    """
+
+    noun: str
+    plural: str
+    role: str
+    suffixes: Mapping[str, tuple[str, ...]]
+    windows: Windows | None = None
+
+
+AUDIO_WINDOWS = Windows(10.0, 5.0)
+
+MODALITIES: Mapping[Modality, ModalityInfo] = {
+    "image": ModalityInfo(
+        "picture",
+        "pictures",
+        role="clip",
+        suffixes={
+            "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+            "png": (".png",),
+            "webp": (".webp",),
+            "gif": (".gif",),
+            "bmp": (".bmp", ".dib"),
+            "tiff": (".tif", ".tiff"),
+            "jpeg2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+            "pnm": (".pnm", ".pbm", ".pgm", ".ppm", ".pfm"),
+            "heic": (".heic", ".heif", ".hif"),
+            "avif": (".avif", ".avifs"),
+        },
+    ),
+    "audio": ModalityInfo(
+        "recording",
+        "recordings",
+        role="audio",
+        suffixes={
+            "wav": (".wav", ".wave"),
+            "aiff": (".aif", ".aiff", ".aifc"),
+            "flac": (".flac",),
+            "mp3": (".mp3",),
+            "ogg": (".ogg", ".oga"),
+            "opus": (".opus",),
+            "m4a": (".m4a", ".m4b"),
+            "aac": (".aac",),
+            "mp4": (".mp4", ".m4v", ".mov", ".3gp"),  # of a film the soundtrack is read
+            "mkv": (".mkv", ".mka"),
+            "webm": (".webm",),
+            "avi": (".avi",),
+        },
+        windows=AUDIO_WINDOWS,
+    ),
+}
+
+ROLE_OF: Mapping[str, str] = {name: info.role for name, info in MODALITIES.items()}
+"""The role of the model that encodes a modality."""
+
+TEXT_ROLE = ROLE_OF["image"]
+"""The role whose model also encodes the texts that media are searched with."""
+
+FORMAT_MODALITY: Mapping[str, Modality] = {
+    media_format: name for name, info in MODALITIES.items() for media_format in info.suffixes
+}
+"""The modality of a format."""
+
+MEDIA_SUFFIXES: Mapping[str, Modality] = {
+    suffix: name for name, info in MODALITIES.items() for suffixes in info.suffixes.values() for suffix in suffixes
+}
+"""The modality that a file name's suffix promises; suffixes are in lower case, with their dot."""
+
+
+def modality_of(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Modality | None:
+    """Return what a file's name promises, None for a suffix that is not known. Case does not matter."""
+    suffix = os.path.splitext(os.fsdecode(path))[1]  # noqa: PTH122 - Path() rejects nothing here, but costs ten times more
+    return MEDIA_SUFFIXES.get(suffix.lower())

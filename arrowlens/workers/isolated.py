@@ -1,0 +1,64 @@
+"""Calls of functions that decode: in this process, or in one where a crash or a hang is an error of one call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from arrowlens.workers.pool import CallPool
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Call(Protocol):
+    """Calls a function of a module with its arguments, and gives or raises what it does."""
+
+    def __call__(self, function: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs) -> _T:
+        """What the function gives."""
+
+
+def directly(function: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """In this process: what a decoder does to it, it does to all of it."""
+    return function(*arguments, **named)
+
+
+class Isolated:
+    """``isolated(function, *arguments)``: the function's result, from a worker process, within a time limit.
+
+    Function, arguments and result are picklable. Processes start when they are needed and stay until ``close``, after
+    which this can be used again. Safe between threads.
+
+    Args:
+        limit_s: seconds that a call may take, the wait for an idle process apart.
+        max_bytes: that a process may hold for a large file; one such file is decoded at a time.
+        n_processes: how many calls go on at once; further ones wait.
+    """
+
+    def __init__(self, limit_s: float, max_bytes: int, n_processes: int = 3) -> None:
+        self._limit_s, self._max_bytes, self._n_processes = limit_s, max_bytes, n_processes
+        self._lock = threading.Lock()
+        self._pool: CallPool | None = None
+
+    def __call__(self, function: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs) -> _T:
+        """What ``function`` gives.
+
+        Raises:
+            MediaError: the decoder crashed or took too long; says so. WorkerError: no process can be started, or the
+            function raised what it never should. ArrowlensError: as the function.
+        """
+        from arrowlens.workers.pool import CallPool  # deferred: most searches decode nothing
+
+        with self._lock:
+            pool = self._pool = self._pool or CallPool(self._limit_s, self._max_bytes, self._n_processes)
+        result: _T = pool.call(function, arguments, named)
+        return result
+
+    def close(self) -> None:
+        """End the processes, also those that are at something: who waits for it gets an error."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()

@@ -1,0 +1,79 @@
+"""Files to vectors: the same bytes give the same vectors, whichever way they come in and whatever the batch."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arrowlens.embedding import (
+    MAX_QUERY_WINDOWS,
+    EmbeddingPlan,
+    ExampleReader,
+    embed,
+    embed_example,
+    encode,
+    evenly_spaced,
+    prepare,
+)
+from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.media import decode
+from arrowlens.models import resolve
+from arrowlens.store import MultimodalStorage
+from tests.media_factory import image_bytes
+from tests.small_models import SmallProvider
+
+
+@pytest.fixture(scope="module")
+def models():
+    demo = resolve("demo")
+    return MultimodalEmbeddingProvider(clip_model_path=demo.clip, audio_model_path=demo.audio)
+
+
+@pytest.fixture
+def reader(tmp_path, models):
+    return ExampleReader(MultimodalStorage(tmp_path / "library"), models)
+
+
+def test_a_file_an_upload_and_a_decoded_picture_have_equal_vectors(tmp_path, models, reader):
+    data = image_bytes("png", 3)
+    (tmp_path / "x.png").write_bytes(data)
+    plan = EmbeddingPlan.of(models)
+    expected = embed(prepare(decode("x.png", data=data, min_side=plan.min_side), plan), models)
+    examples = [reader.file(tmp_path / "x.png"), reader.upload(data, "x.png")]
+    examples.append(reader.picture(Image.open(tmp_path / "x.png")))  # smaller than the model's size: not reduced
+    for example in examples:
+        np.testing.assert_array_equal(embed_example(example, models), expected)
+
+
+def test_samples_and_their_windows_have_equal_vectors(models, reader):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 23 * 16_000).astype(np.float32)
+    example = reader.samples(samples, 16_000)
+    assert [len(window) for window in example.windows] == [160_000, 160_000, 160_000, 128_000]
+    np.testing.assert_array_equal(embed_example(example, models), encode("audio", example.windows, models))
+
+
+def test_vectors_do_not_depend_on_the_batch(models):
+    plan = EmbeddingPlan.of(models)
+    inputs = [prepare(decode("x.png", data=image_bytes("png", seed)), plan) for seed in range(5)]
+    together = encode("image", [segment for one in inputs for segment in one.segments], models)
+    apart = np.concatenate([embed(one, models) for one in inputs])
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+
+
+def test_a_plan_is_picklable_and_says_how_much_of_a_picture_is_needed():
+    models = SmallProvider()
+    assert pickle.loads(pickle.dumps(EmbeddingPlan.of(models))) == EmbeddingPlan.of(models)
+    assert EmbeddingPlan.of(models).min_side == 32
+    assert EmbeddingPlan.of(models, exact=True).min_side is None
+    assert EmbeddingPlan.of(SmallProvider(["audio"])).min_side is None
+
+
+@pytest.mark.parametrize("n", [0, 1, MAX_QUERY_WINDOWS, MAX_QUERY_WINDOWS + 1, 1440])
+def test_evenly_spaced_positions_hold_the_first_and_the_last(n):
+    positions = evenly_spaced(n)
+    assert len(positions) == len(set(positions)) == min(n, MAX_QUERY_WINDOWS)
+    assert positions[:1] == [0][:n]
+    assert positions[-1:] == [n - 1][:n]
