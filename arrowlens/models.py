@@ -14,12 +14,12 @@ from pathlib import Path
 from arrowlens.conversion.hub import cache_directory, locked
 from arrowlens.conversion.report import OnProgress, silent
 from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo, model_info
+from arrowlens.encoders.registry import ROLES, ModelFamily, family_for, family_named
 from arrowlens.errors import ModelLoadError
 
 DEMO = Path(__file__).parent / "demo" / "models"
-ROLES = {"clip": "clip", "audio": "whisper", "text": "bert"}  # role -> family
 _ITEM = re.compile(rf"({'|'.join(ROLES)})=(.*)", re.DOTALL)
-_USAGE = "use demo, base, or clip=DIR,audio=DIR,text=DIR (each optional)"
+_USAGE = f"use demo, base, or {','.join(f'{role}=DIR' for role in ROLES)} (each optional)"
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,15 @@ class ModelSet:
 class Pretrained:
     """A published checkpoint of the set ``base``. ``download_bytes`` is what its safetensors weigh on the hub."""
 
-    role: str
+    family: ModelFamily
     model_id: str
     licence: str
     download_bytes: int
+
+    @property
+    def role(self) -> str:
+        """What the model is used for."""
+        return self.family.role
 
     @property
     def directory(self) -> Path:
@@ -53,9 +58,9 @@ class Pretrained:
 
 
 BASE = (
-    Pretrained("clip", "openai/clip-vit-base-patch16", "MIT", 598_641_023),
-    Pretrained("audio", "openai/whisper-base", "Apache-2.0", 290_403_936),
-    Pretrained("text", "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 90_868_376),
+    Pretrained(family_named("clip"), "openai/clip-vit-base-patch16", "MIT", 598_641_023),
+    Pretrained(family_named("whisper"), "openai/whisper-base", "Apache-2.0", 290_403_936),
+    Pretrained(family_named("bert"), "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 90_868_376),
 )
 
 
@@ -126,12 +131,8 @@ def _from_directories(spec: str) -> ModelSet:
 
 
 def _check_family(role: str, path: Path) -> ModelInfo:
-    info = model_info(path)  # says it when there is nothing
-    if info.family != ROLES[role]:
-        kind = "text" if ROLES[role] == "bert" else ROLES[role]
-        raise ModelLoadError(
-            f"{role}={path} holds a {info.family} model; {role} needs one made by 'arrowlens convert {kind}'"
-        )
+    info = model_info(path)
+    family_for(role, info.family, path)
     return info
 
 
@@ -144,12 +145,8 @@ def _install(model: Pretrained, on_progress: OnProgress) -> Path:
         if not _is_model(model.directory):  # while we waited, the other process may have made it
             from arrowlens import conversion  # deferred: torch, only to convert
 
-            convert = {
-                "clip": conversion.convert_clip_model,
-                "audio": conversion.convert_whisper_model,
-                "text": conversion.convert_text_model,
-            }[model.role]
-            convert(model.model_id, model.directory, on_progress=on_progress)
+            options = conversion.ConversionOptions(on_progress=on_progress)
+            conversion.convert_model(model.family.command, model.model_id, model.directory, options)
     return model.directory
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ from arrowlens.conversion.samples import TEXTS
 from arrowlens.encoders.text import TextEncoder
 from arrowlens.errors import ConversionError
 
-FAMILY = "bert"
 _THEIRS, _OURS = "encoder.layer.{layer}", "transformer.layers.{layer}"
 _MEAN = "pooling_mode_mean_tokens"
 
@@ -77,11 +75,6 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
     tokenizer = tokenizer_file(checkpoint, ("vocab.txt",))
     parsed_tokenizer(checkpoint, tokenizer, config.vocab_size)
     return Prepared(renamed.tensors, dimensions, {TOKENIZER_NAME: tokenizer}, renamed.original_bytes)
-
-
-def load(directory: Path) -> TextEncoder:
-    """The converted model, in float32 on the CPU."""
-    return TextEncoder(directory, device="cpu", precision="float32")
 
 
 def compare(checkpoint: Checkpoint, encoder: TextEncoder) -> Iterator[Vectors]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ from arrowlens.encoders.clip import CLIPEngine
 from arrowlens.encoders.image_processor import CLIP_MEAN, CLIP_STD
 from arrowlens.errors import ConversionError
 
-FAMILY = "clip"
 _VISION, _TEXT = "vision_model.encoder.layers.{vision}", "text_model.encoder.layers.{text}"
 _V, _T = "vision.transformer.layers.{vision}", "text.transformer.layers.{text}"
 
@@ -95,11 +93,6 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
         PREPROCESSOR_NAME: json.dumps(_preprocessor(checkpoint, dimensions["vision"]["image_size"]), indent=2).encode(),
     }
     return Prepared(renamed.tensors, dimensions, files, renamed.original_bytes)
-
-
-def load(directory: Path) -> CLIPEngine:
-    """The converted model, in float32 on the CPU."""
-    return CLIPEngine(directory, device="cpu", precision="float32")
 
 
 def compare(checkpoint: Checkpoint, engine: CLIPEngine) -> Iterator[Vectors]:

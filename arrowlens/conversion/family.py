@@ -1,11 +1,10 @@
-"""What the three families have in common: what is prepared from a checkpoint, and how transformers is asked."""
+"""What the converters of all families share: what they prepare from a checkpoint, and how they call transformers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,23 +37,14 @@ class Vectors:
     reference: np.ndarray
 
 
-class Family(Protocol):
-    """A family of checkpoints: a module of this package, with its rename table."""
-
-    @property
-    def FAMILY(self) -> str:  # noqa: N802 - a constant of the module
-        """Name of the family in the header: clip, whisper or bert."""
-        ...
+class Converter(Protocol):
+    """A module of this package that converts one family's checkpoints, with its rename table."""
 
     def prepare(self, checkpoint: Checkpoint, dtype: str) -> Prepared:
         """Read dimensions and tensors."""
         ...
 
-    def load(self, directory: Path) -> Any:  # noqa: ANN401 - each family's own encoder
-        """The converted model, in float32 on the CPU; every name and shape is checked against the dimensions."""
-        ...
-
-    def compare(self, checkpoint: Checkpoint, encoder: Any) -> Iterator[Vectors]:  # noqa: ANN401 - as load gives it
+    def compare(self, checkpoint: Checkpoint, encoder: Any) -> Iterator[Vectors]:  # noqa: ANN401 - the family's encoder
         """Encode built-in inputs with the converted model and with the original, both in float32."""
         ...
 

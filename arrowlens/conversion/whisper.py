@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from arrowlens.encoders.audio import AudioEncoder
 from arrowlens.encoders.audio_processor import HOP_LENGTH, N_FFT
 from arrowlens.errors import ConversionError
 
-FAMILY = "whisper"
 MEL_FILTERS = "mel_filters"
 _THEIRS, _OURS = "encoder.layers.{layer}", "transformer.layers.{layer}"
 
@@ -91,11 +89,6 @@ def mel_filters(n_mels: int) -> torch.Tensor:
     import librosa  # deferred: seconds, with numba; encoding reads the stored filters instead
 
     return torch.from_numpy(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=n_mels).astype(np.float32))
-
-
-def load(directory: Path) -> AudioEncoder:
-    """The converted model, in float32 on the CPU."""
-    return AudioEncoder(directory, device="cpu", precision="float32")
 
 
 def compare(checkpoint: Checkpoint, encoder: AudioEncoder) -> Iterator[Vectors]:

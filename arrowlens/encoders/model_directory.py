@@ -17,10 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from arrowlens.encoders.registry import COMMANDS, FAMILY_NAMES
 from arrowlens.errors import ModelLoadError
 
 FORMAT_VERSION = 1
-FAMILIES = ("clip", "whisper", "bert")
 MAX_DIMENSION = 2**20  # of anything in a model; the largest today have vocabularies of 250,000
 ARROW_NAME, PARQUET_NAME, CONFIG_NAME = "weights.arrow", "weights.parquet", "config.json"
 METADATA_PREFIX = "arrowlens."
@@ -86,7 +86,9 @@ def weights_file(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     what = f"no {ARROW_NAME} in it" if path.is_dir() else "no such directory"
-    raise ModelLoadError(f"model directory {path}: {what}; make one with 'arrowlens convert clip|whisper|text SOURCE'")
+    raise ModelLoadError(
+        f"model directory {path}: {what}; make one with 'arrowlens convert {'|'.join(COMMANDS)} SOURCE'"
+    )
 
 
 def unreadable(path: Path, error: Exception) -> ModelLoadError:
@@ -120,7 +122,7 @@ def parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
         raise ModelLoadError(f"{path}: format {version} is newer than this Arrowlens reads; upgrade Arrowlens")
     try:
         return ModelInfo(
-            family=_checked("family", found[METADATA_PREFIX + "family"], FAMILIES.__contains__),
+            family=_checked("family", found[METADATA_PREFIX + "family"], FAMILY_NAMES.__contains__),
             dimensions=_dimensions(json.loads(found[METADATA_PREFIX + "dimensions"])),
             digest=_checked("sha256", found[METADATA_PREFIX + "sha256"], _is_sha256),
             source=found[METADATA_PREFIX + "source"],

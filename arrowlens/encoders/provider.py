@@ -11,18 +11,12 @@ import numpy as np
 from arrowlens.encoders.audio import AudioEncoder
 from arrowlens.encoders.clip import CLIPEngine
 from arrowlens.encoders.model_directory import ModelInfo, model_info
+from arrowlens.encoders.registry import ENCODER_ROLES, family_for
 from arrowlens.encoders.runtime import Runtime, choose_runtime
 from arrowlens.encoders.text import TextEncoder
 from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.errors import InputError, ModelLoadError
 
-ROLES = ("clip", "audio", "text", "vision")
-_CLASSES: dict[str, type[Any]] = {
-    "clip": CLIPEngine,
-    "audio": AudioEncoder,
-    "text": TextEncoder,
-    "vision": VisionEncoder,
-}
 _T = TypeVar("_T")
 
 
@@ -76,7 +70,7 @@ class MultimodalEmbeddingProvider:
     @property
     def roles(self) -> tuple[str, ...]:
         """Which of clip, audio, text and vision there are."""
-        return tuple(role for role in ROLES if role in self._paths)
+        return tuple(role for role in ENCODER_ROLES if role in self._paths)
 
     @property
     def runtime(self) -> Runtime:
@@ -232,5 +226,6 @@ class MultimodalEmbeddingProvider:
         path = self.path(role)
         with self._lock:
             if role not in self._loaded:
-                self._loaded[role] = _CLASSES[role](path, self.device, self.precision)
+                encoder = family_for(role, self._infos[role].family, path).encoder(role)
+                self._loaded[role] = encoder(path, self.device, self.precision)
             return cast(_T, self._loaded[role])

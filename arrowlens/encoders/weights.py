@@ -26,7 +26,6 @@ from arrowlens.encoders.model_directory import (
     ARROW_NAME,
     CONFIG_NAME,
     CURE,
-    FAMILIES,
     FORMAT_VERSION,
     METADATA_PREFIX,
     PARQUET_NAME,
@@ -36,6 +35,7 @@ from arrowlens.encoders.model_directory import (
     unreadable,
     weights_file,
 )
+from arrowlens.encoders.registry import FAMILY_NAMES, family_named
 from arrowlens.errors import ModelLoadError
 
 ALIGNMENT = 64  # bytes
@@ -162,7 +162,7 @@ def write_model(
 
     Args:
         tensors: by module name; float16, bfloat16 or float32, contiguous or not.
-        family: clip, whisper or bert.
+        family: a name of ``registry.FAMILIES``.
         source: where the checkpoint came from, for people.
         space: name of the shared vector space, when the model has a partner in it.
         files: preprocessing files by name; their hashes go into the header.
@@ -171,8 +171,8 @@ def write_model(
     Raises:
         ValueError: an unknown family or format, or a tensor of another type.
     """
-    if family not in FAMILIES or format not in ("arrow", "parquet"):
-        raise ValueError(f"family {family!r} must be one of {FAMILIES}, format {format!r} arrow or parquet")
+    if family not in FAMILY_NAMES or format not in ("arrow", "parquet"):
+        raise ValueError(f"family {family!r} must be one of {FAMILY_NAMES}, format {format!r} arrow or parquet")
     directory, files = Path(directory), dict(files or {})
     unknown = [name for name, tensor in tensors.items() if tensor.dtype not in _NAMES]
     if unknown:
@@ -208,7 +208,7 @@ def open_weights(model_path: ModelPath, family: str) -> WeightLoader:
     if loader.info.family != family:
         raise ModelLoadError(
             f"{loader.path} holds a {loader.info.family} model, but a {family} model is needed; "
-            f"point to a directory made by 'arrowlens convert {'text' if family == 'bert' else family}'"
+            f"point to a directory made by 'arrowlens convert {family_named(family).command}'"
         )
     return loader
 
