@@ -1,7 +1,7 @@
-"""Named model sets and where their model directories are: bundled, cached, or downloaded and converted on first use.
+"""Named model sets and their model directories: bundled, cached, or downloaded and converted on first use.
 
-Converted models lie in the user's cache folder (the environment variable ARROWLENS_CACHE overrides it), one directory
-each. Two processes may ask for the same model at once: one installs it, the other waits.
+Converted models lie in the user's cache folder (the environment variable ARROWLENS_CACHE names another), one directory
+each. When two processes need the same model at once, one installs it and the other waits.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class ModelSet:
     text: Path | None = None
 
     def directories(self) -> dict[str, Path]:
-        """The directories that are there, by role."""
+        """Return the directories by role, without those that are None."""
         found = {"clip": self.clip, "audio": self.audio, "text": self.text}
         return {role: path for role, path in found.items() if path is not None}
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A published checkpoint of the set ``base``. ``download_bytes`` is what its safetensors weigh on the hub."""
+    """A published checkpoint of the set ``base``. ``download_bytes`` is the size of its safetensors on the hub."""
 
     family: ModelFamily
     model_id: str
@@ -53,7 +53,7 @@ class Pretrained:
 
     @property
     def directory(self) -> Path:
-        """Where its converted model is kept."""
+        """The model directory in the cache folder, whether it is there or not."""
         return cache_directory() / "models" / self.model_id.replace("/", "--")
 
 
@@ -66,10 +66,17 @@ BASE = (
 
 @dataclass(frozen=True)
 class AvailableModel:
-    """A model that can be used by name.
+    """A model of a named set.
 
-    ``state`` is ``bundled``, ``cached`` or ``downloadable``. ``n_bytes`` is its size on disk, for a downloadable one
-    the size of the download; ``digest`` and ``path`` are None for one that is not here yet.
+    Attributes:
+        set_name: the set that it belongs to.
+        role: what it is used for.
+        source: where its checkpoint came from.
+        state: ``bundled``, ``cached`` or ``downloadable``.
+        licence: of the model.
+        n_bytes: its size on disk; of a downloadable one, the size of the download.
+        path: the model directory; None for a downloadable one.
+        digest: its identity, 64 hex digits; None for a downloadable one.
     """
 
     set_name: str
@@ -83,14 +90,14 @@ class AvailableModel:
 
 
 def resolve(spec: str, on_progress: OnProgress | None = None) -> ModelSet:
-    """Find the model directories of a set, downloading and converting those of ``base`` that are not in the cache yet.
+    """Find the model directories of a set. Those of ``base`` that are not in the cache are downloaded and converted.
 
     Args:
         spec: ``demo``, ``base``, or ``clip=DIR,audio=DIR,text=DIR`` with at least one of the three.
         on_progress: called with each step of downloads and conversions.
 
     Raises:
-        ModelLoadError: the name is unknown, or a directory is missing or holds a model of another kind.
+        ModelLoadError: the name is unknown, or a directory is missing or holds a model for another role.
         DownloadError: ``base`` is not in the cache and cannot be downloaded; says what works offline.
         ConversionError, QualityError: as ``arrowlens.conversion.convert_clip_model``.
     """
@@ -103,7 +110,7 @@ def resolve(spec: str, on_progress: OnProgress | None = None) -> ModelSet:
 
 
 def available() -> list[AvailableModel]:
-    """The models of the named sets: bundled ones, and the base set's, cached or still to be downloaded.
+    """List the models of the named sets, whether they are bundled, cached or still to be downloaded.
 
     Raises:
         ModelLoadError: a bundled or cached model is damaged.
@@ -137,12 +144,12 @@ def _check_family(role: str, path: Path) -> ModelInfo:
 
 
 def _install(model: Pretrained, on_progress: OnProgress) -> Path:
-    """The directory of a base model, made first when it is not there. Conversion checks it and moves it in whole."""
+    """Return the directory of a base model, converted first where it is missing."""
     if _is_model(model.directory):
         return model.directory
     lock = model.directory.with_name(model.directory.name + ".lock")
     with locked(lock, f"another process installs {model.model_id}", on_progress):
-        if not _is_model(model.directory):  # while we waited, the other process may have made it
+        if not _is_model(model.directory):  # another process may have made it meanwhile
             from arrowlens import conversion  # deferred: torch, only to convert
 
             options = conversion.ConversionOptions(on_progress=on_progress)

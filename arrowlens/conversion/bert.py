@@ -78,7 +78,7 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
 
 
 def compare(checkpoint: Checkpoint, encoder: TextEncoder) -> Iterator[Vectors]:
-    """Built-in texts through the converted model and through transformers' BertModel with a masked mean."""
+    """Encode built-in texts with the converted model and with transformers' BertModel and a masked mean."""
     model, texts = load_reference(checkpoint, "BertModel", add_pooling_layer=False), list(TEXTS)
     max_length = _max_length(checkpoint, model.config.max_position_embeddings)
     tokens = load_tokenizer(checkpoint)(
@@ -92,7 +92,7 @@ def compare(checkpoint: Checkpoint, encoder: TextEncoder) -> Iterator[Vectors]:
 
 
 def _max_length(checkpoint: Checkpoint, max_positions: int) -> int:
-    """Where sentence-transformers cuts texts, in tokens; the length of the position table where it says nothing."""
+    """Return the length at which sentence-transformers cuts texts, in tokens; by default that of the position table."""
     given = (checkpoint.read_json("sentence_bert_config.json") or {}).get("max_seq_length")
     return min(int(given), max_positions) if given else max_positions
 

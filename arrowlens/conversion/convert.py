@@ -1,7 +1,7 @@
-"""From a Hugging Face checkpoint to a model directory, verified against the original model.
+"""Converts a Hugging Face checkpoint to a model directory and verifies it against the original model.
 
-The directory is written under a temporary name beside its place and renamed at the very end: either all of it is there,
-verified, or nothing is.
+The directory is written under a temporary name and renamed when it is complete and verified, so that there is never a
+part of one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from arrowlens.encoders.verification import validate_embedding_precision
 from arrowlens.encoders.weights import WeightLoader, write_model
 from arrowlens.errors import ConversionError, ModelLoadError
 
-THRESHOLD = 0.95  # the average cosine must be above it
+THRESHOLD = 0.95  # average cosines must be above it
 FORMATS = {"arrow": ARROW_NAME, "parquet": PARQUET_NAME}
 
 
@@ -195,13 +195,13 @@ def _verify(compared: Iterator[Vectors], checkpoint: Checkpoint, options: Conver
 
 
 def verify_vectors(vectors: Vectors, source: str) -> Verified:
-    """Hold our vectors against the original's, as they are and with the original's mean subtracted from both.
+    """Compare our vectors with the original's, as they are and with the original's mean subtracted from both.
 
-    The second comparison is the sharper one: where a model's vectors share a large common part, a wrong activation or
-    swapped channels may leave plain cosines near one.
+    The second comparison is stricter: where all vectors of a model share a large part, plain cosines stay near one even
+    with a wrong activation or swapped channels.
 
     Raises:
-        QualityError: an average cosine is not above 0.95; carries it.
+        QualityError: an average cosine is not above 0.95; the message has it.
     """
     kind, ours, reference = vectors.kind, vectors.ours, vectors.reference
     reference = reference / ((reference**2).sum(axis=1, keepdims=True) ** 0.5)
@@ -213,7 +213,7 @@ def verify_vectors(vectors: Vectors, source: str) -> Verified:
 
 
 def _space(checkpoint: Checkpoint) -> str | None:
-    """Name of the space that the checkpoint shares with another, from its config.json; training writes it there."""
+    """Return the space that the checkpoint shares with another, which training notes in config.json."""
     space = checkpoint.config().get("arrowlens_space")
     if space is not None and not (isinstance(space, str) and space):
         raise ConversionError(f"{checkpoint.directory}: arrowlens_space {space!r} in config.json; it must be a name")
@@ -231,7 +231,7 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _written_whole(output: Path) -> Iterator[Path]:
-    """A temporary folder beside ``output``, renamed to it at the end; on any error, Ctrl-C included, it is removed."""
+    """Provide a temporary folder beside ``output`` and rename it at the end; on any error, Ctrl-C too, remove it."""
     made = [parent for parent in output.parents if not parent.exists()]  # innermost first
     temporary = output.with_name(f".{output.name}.{os.getpid()}-{time.time_ns()}.tmp")
     try:
@@ -260,7 +260,7 @@ def _disk_errors(output: Path) -> Iterator[None]:
 
 
 def _move_into_place(temporary: Path, output: Path) -> None:
-    """Rename; a model directory that is there (only with overwrite) steps aside first and comes back on failure."""
+    """Rename; an earlier model directory (only with overwrite) is moved aside and comes back on failure."""
     aside = temporary.with_suffix(".old")
     if output.exists():
         output.rename(aside)
