@@ -1,7 +1,7 @@
-"""Named model sets and where their model directories are: bundled, cached, or downloaded and converted on first use.
+"""Named model sets and their model directories: bundled, cached, or downloaded and converted on first use.
 
-Converted models lie in the user's cache folder (the environment variable ARROWLENS_CACHE overrides it), one directory
-each. Two processes may ask for the same model at once: one installs it, the other waits.
+Converted models lie in the user's cache folder (the environment variable ARROWLENS_CACHE names another), one directory
+each. When two processes need the same model at once, one installs it and the other waits.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from arrowlens.conversion.hub import cache_directory, locked
 from arrowlens.conversion.report import OnProgress, silent
 from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo, model_info
+from arrowlens.encoders.registry import ROLES, ModelFamily, family_for, family_named
 from arrowlens.errors import ModelLoadError
 
 DEMO = Path(__file__).parent / "demo" / "models"
-ROLES = {"clip": "clip", "audio": "whisper", "text": "bert"}  # role -> family
 _ITEM = re.compile(rf"({'|'.join(ROLES)})=(.*)", re.DOTALL)
-_USAGE = "use demo, base, or clip=DIR,audio=DIR,text=DIR (each optional)"
+_USAGE = f"use demo, base, or {','.join(f'{role}=DIR' for role in ROLES)} (each optional)"
 
 
 @dataclass(frozen=True)
@@ -32,39 +32,51 @@ class ModelSet:
     text: Path | None = None
 
     def directories(self) -> dict[str, Path]:
-        """The directories that are there, by role."""
+        """Return the directories by role, without those that are None."""
         found = {"clip": self.clip, "audio": self.audio, "text": self.text}
         return {role: path for role, path in found.items() if path is not None}
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A published checkpoint of the set ``base``. ``download_bytes`` is what its safetensors weigh on the hub."""
+    """A published checkpoint of the set ``base``. ``download_bytes`` is the size of its safetensors on the hub."""
 
-    role: str
+    family: ModelFamily
     model_id: str
     licence: str
     download_bytes: int
 
     @property
+    def role(self) -> str:
+        """What the model is used for."""
+        return self.family.role
+
+    @property
     def directory(self) -> Path:
-        """Where its converted model is kept."""
+        """The model directory in the cache folder, whether it is there or not."""
         return cache_directory() / "models" / self.model_id.replace("/", "--")
 
 
 BASE = (
-    Pretrained("clip", "openai/clip-vit-base-patch16", "MIT", 598_641_023),
-    Pretrained("audio", "openai/whisper-base", "Apache-2.0", 290_403_936),
-    Pretrained("text", "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 90_868_376),
+    Pretrained(family_named("clip"), "openai/clip-vit-base-patch16", "MIT", 598_641_023),
+    Pretrained(family_named("whisper"), "openai/whisper-base", "Apache-2.0", 290_403_936),
+    Pretrained(family_named("bert"), "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 90_868_376),
 )
 
 
 @dataclass(frozen=True)
 class AvailableModel:
-    """A model that can be used by name.
+    """A model of a named set.
 
-    ``state`` is ``bundled``, ``cached`` or ``downloadable``. ``n_bytes`` is its size on disk, for a downloadable one
-    the size of the download; ``digest`` and ``path`` are None for one that is not here yet.
+    Attributes:
+        set_name: the set that it belongs to.
+        role: what it is used for.
+        source: where its checkpoint came from.
+        state: ``bundled``, ``cached`` or ``downloadable``.
+        licence: of the model.
+        n_bytes: its size on disk; of a downloadable one, the size of the download.
+        path: the model directory; None for a downloadable one.
+        digest: its identity, 64 hex digits; None for a downloadable one.
     """
 
     set_name: str
@@ -78,14 +90,14 @@ class AvailableModel:
 
 
 def resolve(spec: str, on_progress: OnProgress | None = None) -> ModelSet:
-    """Find the model directories of a set, downloading and converting those of ``base`` that are not in the cache yet.
+    """Find the model directories of a set. Those of ``base`` that are not in the cache are downloaded and converted.
 
     Args:
         spec: ``demo``, ``base``, or ``clip=DIR,audio=DIR,text=DIR`` with at least one of the three.
         on_progress: called with each step of downloads and conversions.
 
     Raises:
-        ModelLoadError: the name is unknown, or a directory is missing or holds a model of another kind.
+        ModelLoadError: the name is unknown, or a directory is missing or holds a model for another role.
         DownloadError: ``base`` is not in the cache and cannot be downloaded; says what works offline.
         ConversionError, QualityError: as ``arrowlens.conversion.convert_clip_model``.
     """
@@ -98,7 +110,7 @@ def resolve(spec: str, on_progress: OnProgress | None = None) -> ModelSet:
 
 
 def available() -> list[AvailableModel]:
-    """The models of the named sets: bundled ones, and the base set's, cached or still to be downloaded.
+    """List the models of the named sets, whether they are bundled, cached or still to be downloaded.
 
     Raises:
         ModelLoadError: a bundled or cached model is damaged.
@@ -126,30 +138,22 @@ def _from_directories(spec: str) -> ModelSet:
 
 
 def _check_family(role: str, path: Path) -> ModelInfo:
-    info = model_info(path)  # says it when there is nothing
-    if info.family != ROLES[role]:
-        kind = "text" if ROLES[role] == "bert" else ROLES[role]
-        raise ModelLoadError(
-            f"{role}={path} holds a {info.family} model; {role} needs one made by 'arrowlens convert {kind}'"
-        )
+    info = model_info(path)
+    family_for(role, info.family, path)
     return info
 
 
 def _install(model: Pretrained, on_progress: OnProgress) -> Path:
-    """The directory of a base model, made first when it is not there. Conversion checks it and moves it in whole."""
+    """Return the directory of a base model, converted first where it is missing."""
     if _is_model(model.directory):
         return model.directory
     lock = model.directory.with_name(model.directory.name + ".lock")
     with locked(lock, f"another process installs {model.model_id}", on_progress):
-        if not _is_model(model.directory):  # while we waited, the other process may have made it
+        if not _is_model(model.directory):  # another process may have made it meanwhile
             from arrowlens import conversion  # deferred: torch, only to convert
 
-            convert = {
-                "clip": conversion.convert_clip_model,
-                "audio": conversion.convert_whisper_model,
-                "text": conversion.convert_text_model,
-            }[model.role]
-            convert(model.model_id, model.directory, on_progress=on_progress)
+            options = conversion.ConversionOptions(on_progress=on_progress)
+            conversion.convert_model(model.family.command, model.model_id, model.directory, options)
     return model.directory
 
 

@@ -2,7 +2,7 @@
 
 Model info, ``resolve`` with HEAD, GET, ETag, X-Repo-Commit and ranges, small files by a redirect within the hub, large
 ones by a redirect to another host ("the CDN"), and on demand: connections cut in the middle of a file, wrong content,
-unknown, gated and unavailable models.
+unknown, gated and unavailable models, hostile names of files, revisions and ETags, and answers in another form.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Hub:
     """What the stand-in serves, and what was asked of it.
 
     ``cut`` maps file names to the sizes after which the next answers break off, one each; ``tampered`` names files
-    whose content differs from what is announced; ``status`` answers every request with an error instead.
+    whose content differs from what is announced; ``status`` answers every request with an error instead. ``claims``
+    replaces parts of the model's description, ``etag`` the ETag of every file.
     """
 
     endpoint: str = ""
@@ -50,6 +51,8 @@ class Hub:
     cut: dict[str, list[int]] = field(default_factory=dict)
     tampered: set[str] = field(default_factory=set)
     status: int | None = None
+    claims: dict[str, object] = field(default_factory=dict)
+    etag: str | None = None
     requests: list[Request] = field(default_factory=list)
 
     def serve(self, model_id: str, directory: Path, licence: str | None = None) -> None:
@@ -132,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             "sha": self.hub.revision(model_id),
             "tags": ["pytorch"] + ([f"license:{licence}"] if licence else []),
             "siblings": [_sibling(path, root) for path in self.hub.files(model_id)],
-        }
+        } | self.hub.claims
         self._answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
     def _resolve(self, model_id: str, name: str) -> None:
@@ -143,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {
                 "Location": f"http://localhost:{self.server.server_address[1]}/cdn/{model_id}/{name}",
                 "X-Repo-Commit": self.hub.revision(model_id),
-                "X-Linked-ETag": f'"{hashlib.sha256(path.read_bytes()).hexdigest()}"',
+                "X-Linked-ETag": f'"{self.hub.etag or hashlib.sha256(path.read_bytes()).hexdigest()}"',
                 "X-Linked-Size": str(path.stat().st_size),
             }
             self._answer(302, b"", headers)
@@ -153,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self, model_id: str, name: str, *, body: bool) -> None:
         content = (self.hub.models[model_id] / name).read_bytes()
-        etag = hashlib.sha1(content).hexdigest()
+        etag = self.hub.etag or hashlib.sha1(content).hexdigest()
         if name in self.hub.tampered:
             content = content[:-1] + bytes([content[-1] ^ 1])
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": self.hub.revision(model_id), "Accept-Ranges": "bytes"}

@@ -98,20 +98,9 @@ def convert(options: argparse.Namespace) -> int:
     """A Hugging Face checkpoint -> a model directory."""
     from arrowlens import conversion  # deferred: torch
 
-    convert_family = {
-        "clip": conversion.convert_clip_model,
-        "whisper": conversion.convert_whisper_model,
-        "text": conversion.convert_text_model,
-    }[options.family]
     with ModelProgress() as progress:
-        report = convert_family(
-            options.source,
-            options.output,
-            dtype=options.dtype,
-            format=options.format,
-            verify=options.verify,
-            on_progress=progress,
-        )
+        how = conversion.ConversionOptions(options.dtype, options.format, options.verify, on_progress=progress)
+        report = conversion.convert_model(options.family, options.source, options.output, how)
     print("\n".join(printable(line) for line in report.lines()))
     return 0
 

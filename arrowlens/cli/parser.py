@@ -12,6 +12,7 @@ import arrowlens
 from arrowlens.cli import commands, models, searching
 from arrowlens.cli.benchmark import benchmark
 from arrowlens.cli.duplicates import duplicates
+from arrowlens.conversion import FAMILIES
 from arrowlens.modalities import MODALITIES
 from arrowlens.search import KINDS
 
@@ -160,7 +161,11 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
 
 def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(adder, "convert", commands.convert, "a Hugging Face checkpoint -> a model directory")
-    command.add_argument("family", choices=("clip", "whisper", "text"))
+    command.add_argument(
+        "family",
+        choices=tuple(family.command for family in FAMILIES),
+        help=", ".join(f"{family.command} (encodes {', '.join(family.inputs)})" for family in FAMILIES),
+    )
     command.add_argument("source", metavar="SOURCE", help="a Hugging Face id, or a folder with a checkpoint")
     command.add_argument("--output", metavar="DIR", type=Path, required=True, help="the model directory to write")
     command.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")

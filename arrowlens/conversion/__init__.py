@@ -6,23 +6,40 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from arrowlens.encoders.registry import FAMILIES
+
 if TYPE_CHECKING:
-    from arrowlens.conversion.convert import convert_clip_model, convert_text_model, convert_whisper_model
+    from arrowlens.conversion.convert import (
+        ConversionOptions,
+        convert_clip_model,
+        convert_model,
+        convert_text_model,
+        convert_whisper_model,
+    )
     from arrowlens.conversion.report import ConversionReport, OnProgress, Progress, Verified
 
 
 __all__ = [
+    "FAMILIES",
+    "ConversionOptions",
     "ConversionReport",
     "OnProgress",
     "Progress",
     "Verified",
     "convert_clip_model",
+    "convert_model",
     "convert_text_model",
     "convert_whisper_model",
 ]
 
 _NAMES = {
-    "convert": ["convert_clip_model", "convert_text_model", "convert_whisper_model"],
+    "convert": [
+        "ConversionOptions",
+        "convert_clip_model",
+        "convert_model",
+        "convert_text_model",
+        "convert_whisper_model",
+    ],
     "report": ["ConversionReport", "OnProgress", "Progress", "Verified"],
 }
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

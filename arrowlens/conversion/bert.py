@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ from arrowlens.conversion.samples import TEXTS
 from arrowlens.encoders.text import TextEncoder
 from arrowlens.errors import ConversionError
 
-FAMILY = "bert"
 _THEIRS, _OURS = "encoder.layer.{layer}", "transformer.layers.{layer}"
 _MEAN = "pooling_mode_mean_tokens"
 
@@ -79,13 +77,8 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
     return Prepared(renamed.tensors, dimensions, {TOKENIZER_NAME: tokenizer}, renamed.original_bytes)
 
 
-def load(directory: Path) -> TextEncoder:
-    """The converted model, in float32 on the CPU."""
-    return TextEncoder(directory, device="cpu", precision="float32")
-
-
 def compare(checkpoint: Checkpoint, encoder: TextEncoder) -> Iterator[Vectors]:
-    """Built-in texts through the converted model and through transformers' BertModel with a masked mean."""
+    """Encode built-in texts with the converted model and with transformers' BertModel and a masked mean."""
     model, texts = load_reference(checkpoint, "BertModel", add_pooling_layer=False), list(TEXTS)
     max_length = _max_length(checkpoint, model.config.max_position_embeddings)
     tokens = load_tokenizer(checkpoint)(
@@ -99,7 +92,7 @@ def compare(checkpoint: Checkpoint, encoder: TextEncoder) -> Iterator[Vectors]:
 
 
 def _max_length(checkpoint: Checkpoint, max_positions: int) -> int:
-    """Where sentence-transformers cuts texts, in tokens; the length of the position table where it says nothing."""
+    """Return the length at which sentence-transformers cuts texts, in tokens; by default that of the position table."""
     given = (checkpoint.read_json("sentence_bert_config.json") or {}).get("max_seq_length")
     return min(int(given), max_positions) if given else max_positions
 

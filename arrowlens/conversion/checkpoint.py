@@ -22,19 +22,19 @@ INDEX_SUFFIX = ".index.json"
 class Checkpoint:
     """A local checkpoint folder.
 
-    Safetensors are preferred; ``pytorch_model.bin`` is read only where there are none, and only as plain tensors
-    (``torch.load(weights_only=True)``): a pickle that wants to run code is refused.
+    Safetensors are preferred. ``pytorch_model.bin`` is read only where there are none, and only as plain tensors
+    (``torch.load(weights_only=True)``): a pickle that would run code is refused.
 
     Args:
         directory: the folder; holds ``config.json`` and one weights file, or an index and its shards.
-        source: what people call it: a hub id, or the folder's path.
+        source: its name for people: a hub id, or the folder's name.
     """
 
     directory: Path
     source: str
 
     def config(self) -> dict[str, Any]:
-        """The content of ``config.json``.
+        """Read ``config.json``.
 
         Raises:
             ConversionError: there is none, or it is not a JSON object.
@@ -45,7 +45,7 @@ class Checkpoint:
         return config
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """The JSON object in a file of the folder, None when there is no such file.
+        """Read the JSON object in a file of the folder; None when there is no such file.
 
         Raises:
             ConversionError: the file is not a JSON object.
@@ -56,7 +56,7 @@ class Checkpoint:
         return content
 
     def read_json_list(self, name: str) -> list[Any] | None:
-        """The JSON array in a file of the folder, None when there is no such file.
+        """Read the JSON array in a file of the folder; None when there is no such file.
 
         Raises:
             ConversionError: the file is not a JSON array.
@@ -67,7 +67,7 @@ class Checkpoint:
         return content
 
     def read_bytes(self, name: str) -> bytes | None:
-        """The content of a file of the folder, None when there is no such file.
+        """Read a file of the folder; None when there is no such file.
 
         Raises:
             ConversionError: the file cannot be read.
@@ -79,10 +79,10 @@ class Checkpoint:
             raise ConversionError(f"{path}: cannot be read ({error.strerror or error})") from error
 
     def weight_files(self) -> list[Path]:
-        """The weights file, or all shards.
+        """Return the weights file, or all shards.
 
         Raises:
-            ConversionError: there are none, or an index names a shard that is not there or lies outside the folder.
+            ConversionError: there are none, or an index names a shard that is missing or outside the folder.
         """
         for name in (SAFETENSORS_NAME, BIN_NAME):
             if (self.directory / name).is_file():
@@ -95,10 +95,10 @@ class Checkpoint:
         )
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
-        """Names, and tensors that are read when asked for.
+        """Yield names and tensors; a tensor is read by its ``load``.
 
         Raises:
-            ConversionError: as ``weight_files``; or a file is damaged, or no plain tensors.
+            ConversionError: as ``weight_files``; or a file is damaged, or holds other things than tensors.
         """
         for path in self.weight_files():
             yield from _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
@@ -131,14 +131,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor in a file: read by ``load``, every time anew."""
+    """A tensor in a file, which each ``load`` reads again."""
 
     path: Path
     name: str
     value: torch.Tensor | None = None
 
     def load(self) -> torch.Tensor:
-        """The tensor, on the CPU, in its stored type.
+        """Read the tensor: on the CPU, in its stored type.
 
         Raises:
             ConversionError: the file is damaged.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ from arrowlens.encoders.clip import CLIPEngine
 from arrowlens.encoders.image_processor import CLIP_MEAN, CLIP_STD
 from arrowlens.errors import ConversionError
 
-FAMILY = "clip"
 _VISION, _TEXT = "vision_model.encoder.layers.{vision}", "text_model.encoder.layers.{text}"
 _V, _T = "vision.transformer.layers.{vision}", "text.transformer.layers.{text}"
 
@@ -97,13 +95,8 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
     return Prepared(renamed.tensors, dimensions, files, renamed.original_bytes)
 
 
-def load(directory: Path) -> CLIPEngine:
-    """The converted model, in float32 on the CPU."""
-    return CLIPEngine(directory, device="cpu", precision="float32")
-
-
 def compare(checkpoint: Checkpoint, engine: CLIPEngine) -> Iterator[Vectors]:
-    """Built-in pictures and texts through the converted model and through transformers' CLIPModel."""
+    """Encode built-in pictures and texts with the converted model and with transformers' CLIPModel."""
     model = load_reference(checkpoint, "CLIPModel")
     images, texts = pictures(), list(TEXTS)
     ours = engine.encode_image(np.stack([engine.image_processor(image) for image in images]))
@@ -161,13 +154,13 @@ def _text_dimensions(checkpoint: Checkpoint, config: Any, tokenizer: bytes) -> d
         "layer_norm_eps": config.layer_norm_eps,
         "bos_token_id": start,
         "eos_token_id": end,
-        "pad_token_id": end,  # any will do: the causal mask hides what comes after the end
+        "pad_token_id": end,  # any id: the causal mask hides what follows the end
         "pooling": "argmax" if legacy else "eos",
     }
 
 
 def _ends_of_text(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[int, int]:
-    """Ids that the tokenizer puts before and after every text."""
+    """Return the ids that the tokenizer puts before and after every text."""
     tokenizer.no_padding()
     ids = tokenizer.encode("a").ids
     if len(ids) < 3:
@@ -196,7 +189,7 @@ def _side(checkpoint: Checkpoint, value: Any) -> int:  # noqa: ANN401 - from JSO
 
 
 def _preprocessor(checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
-    """Our ``preprocessor.json`` from ``preprocessor_config.json``; CLIP's own values where it says nothing."""
+    """Build ``preprocessor.json`` from ``preprocessor_config.json``, with CLIP's values as defaults."""
     given = checkpoint.read_json("preprocessor_config.json") or {}
     for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
         if given.get(step, True) is not True:
@@ -226,7 +219,7 @@ def _preprocessor(checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
 
 
 def _edge(size: Any, keys: set[str]) -> int | None:  # noqa: ANN401 - from JSON
-    """The one side that a size of preprocessor_config.json gives under exactly these keys, None when it does not."""
+    """Return the side of a size in preprocessor_config.json that has exactly these keys; None for another size."""
     if isinstance(size, int):
         return size
     if not isinstance(size, dict) or set(size) != keys or len(set(size.values())) != 1:

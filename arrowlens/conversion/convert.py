@@ -1,7 +1,7 @@
-"""From a Hugging Face checkpoint to a model directory, verified against the original model.
+"""Converts a Hugging Face checkpoint to a model directory and verifies it against the original model.
 
-The directory is written under a temporary name beside its place and renamed at the very end: either all of it is there,
-verified, or nothing is.
+The directory is written under a temporary name and renamed when it is complete and verified, so that there is never a
+part of one.
 """
 
 from __future__ import annotations
@@ -12,23 +12,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
-from arrowlens.conversion import bert, clip, whisper
 from arrowlens.conversion.checkpoint import Checkpoint
-from arrowlens.conversion.family import Family, Prepared, Vectors
+from arrowlens.conversion.family import Converter, Vectors
 from arrowlens.conversion.hub import open_source
 from arrowlens.conversion.renaming import DTYPES
 from arrowlens.conversion.report import ConversionReport, OnProgress, Progress, Verified, silent
-from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo
+from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME
+from arrowlens.encoders.registry import COMMANDS, FAMILIES, ModelFamily
 from arrowlens.encoders.verification import validate_embedding_precision
 from arrowlens.encoders.weights import WeightLoader, write_model
 from arrowlens.errors import ConversionError, ModelLoadError
 
-THRESHOLD = 0.95  # the average cosine must be above it
+THRESHOLD = 0.95  # average cosines must be above it
 FORMATS = {"arrow": ARROW_NAME, "parquet": PARQUET_NAME}
+
+
+@dataclass(frozen=True)
+class ConversionOptions:
+    """How to convert; ``convert_clip_model`` says what each means."""
+
+    dtype: str = "float16"
+    format: str = "arrow"
+    verify: bool = True
+    overwrite: bool = False
+    on_progress: OnProgress = silent
 
 
 def convert_clip_model(
@@ -58,8 +69,8 @@ def convert_clip_model(
         QualityError: the vectors do not agree with the original's; carries the measured cosine.
         DownloadError: the hub cannot be reached, or has no such model.
     """
-    options = _Options(Path(output_dir), dtype, format, verify, overwrite, on_progress or silent)
-    return _convert(clip, model_name, options)
+    options = ConversionOptions(dtype, format, verify, overwrite, on_progress or silent)
+    return convert_model("clip", model_name, output_dir, options)
 
 
 def convert_whisper_model(
@@ -76,8 +87,8 @@ def convert_whisper_model(
 
     Args, errors: as ``convert_clip_model``; verified on built-in sounds, padded to 30 s as the original does.
     """
-    options = _Options(Path(output_dir), dtype, format, verify, overwrite, on_progress or silent)
-    return _convert(whisper, model_name, options)
+    options = ConversionOptions(dtype, format, verify, overwrite, on_progress or silent)
+    return convert_model("whisper", model_name, output_dir, options)
 
 
 def convert_text_model(
@@ -94,36 +105,58 @@ def convert_text_model(
 
     Args, errors: as ``convert_clip_model``; verified on built-in texts.
     """
-    options = _Options(Path(output_dir), dtype, format, verify, overwrite, on_progress or silent)
-    return _convert(bert, model_name, options)
+    options = ConversionOptions(dtype, format, verify, overwrite, on_progress or silent)
+    return convert_model("text", model_name, output_dir, options)
 
 
-@dataclass(frozen=True)
-class _Options:
-    output: Path
-    dtype: str
-    format: str
-    verify: bool
-    overwrite: bool
-    on_progress: OnProgress
+def convert_model(
+    command: str,
+    model_name: str | Path,
+    output_dir: str | Path,
+    options: ConversionOptions = ConversionOptions(),
+) -> ConversionReport:
+    """Convert a checkpoint of any family to a model directory.
 
+    Args:
+        command: the family's word on the command line: clip, whisper, text.
+        model_name: as ``convert_clip_model``.
+        output_dir: as ``convert_clip_model``.
+        options: how to convert.
 
-def _convert(module: ModuleType, model_name: str | Path, options: _Options) -> ConversionReport:
-    started, family = time.monotonic(), cast(Family, module)
+    Raises:
+        ConversionError: an unknown word, or as ``convert_clip_model``.
+        QualityError, DownloadError: as ``convert_clip_model``.
+    """
+    if command not in COMMANDS:
+        raise ConversionError(f"model family {command!r} is unknown; use one of {', '.join(COMMANDS)}")
+    family = FAMILIES[COMMANDS.index(command)]
+    started = time.monotonic()
     if options.dtype not in DTYPES or options.format not in FORMATS:
         raise ConversionError(
             f"dtype {options.dtype!r} must be one of {', '.join(DTYPES)}, format {options.format!r} arrow or parquet"
         )
-    output = Path(os.path.abspath(options.output.expanduser()))  # noqa: PTH100 - resolve() would follow links
+    output = Path(os.path.abspath(Path(output_dir).expanduser()))  # noqa: PTH100 - resolve() would follow links
     _check_output(output, overwrite=options.overwrite)
     with open_source(model_name, options.on_progress) as source, _written_whole(output) as directory:
         checkpoint = Checkpoint(source.directory, source.name)
         detail = f"converting {source.name} to {options.dtype}"
         options.on_progress(Progress("convert", detail))
-        prepared = family.prepare(checkpoint, options.dtype)
-        info = _write(family, checkpoint, prepared, directory, options)
+        converter = cast(Converter, import_module(family.converter))
+        prepared = converter.prepare(checkpoint, options.dtype)
+        with _disk_errors(output):
+            info = write_model(
+                directory,
+                prepared.tensors,
+                family=family.name,
+                dimensions=prepared.dimensions,
+                source=checkpoint.source,
+                space=_space(checkpoint),
+                files=prepared.files,
+                format=options.format,
+            )
         options.on_progress(Progress("convert", detail, 1))
-        verified = _check(family, checkpoint, directory, options)
+        encoder = _load(family, checkpoint, directory, options)
+        verified = _verify(converter.compare(checkpoint, encoder), checkpoint, options) if options.verify else ()
         return ConversionReport(
             family=info.family,
             source=info.source,
@@ -141,47 +174,34 @@ def _convert(module: ModuleType, model_name: str | Path, options: _Options) -> C
         )
 
 
-def _write(family: Family, checkpoint: Checkpoint, prepared: Prepared, directory: Path, options: _Options) -> ModelInfo:
-    with _disk_errors(options.output):
-        return write_model(
-            directory,
-            prepared.tensors,
-            family=family.FAMILY,
-            dimensions=prepared.dimensions,
-            source=checkpoint.source,
-            space=_space(checkpoint),
-            files=prepared.files,
-            format=options.format,
-        )
-
-
-def _check(family: Family, checkpoint: Checkpoint, directory: Path, options: _Options) -> tuple[Verified, ...]:
-    """What was written is what was meant (hash), has the dimensions' shapes, and computes what the original does."""
+def _load(family: ModelFamily, checkpoint: Checkpoint, directory: Path, options: ConversionOptions) -> Any:  # noqa: ANN401 - the family's encoder
+    """Load what was written, in float32 on the CPU, after checking its hash and its tensors' shapes."""
     WeightLoader(directory).verify()
     try:
-        encoder = family.load(directory)
+        return family.encoder()(directory, device="cpu", precision="float32")
     except (ModelLoadError, TypeError, ValueError) as error:
         cause = str(error).removeprefix(f"{directory / FORMATS[options.format]}: ").split(";")[0]
         raise ConversionError(
             f"{checkpoint.directory}: config.json and the weights do not belong together: {cause}"
         ) from error
-    if not options.verify:
-        return ()
+
+
+def _verify(compared: Iterator[Vectors], checkpoint: Checkpoint, options: ConversionOptions) -> tuple[Verified, ...]:
     detail = f"comparing with the original {checkpoint.source}"
     options.on_progress(Progress("verify", detail))
-    verified = tuple(verify_vectors(vectors, checkpoint.source) for vectors in family.compare(checkpoint, encoder))
+    verified = tuple(verify_vectors(vectors, checkpoint.source) for vectors in compared)
     options.on_progress(Progress("verify", detail, 1))
     return verified
 
 
 def verify_vectors(vectors: Vectors, source: str) -> Verified:
-    """Hold our vectors against the original's, as they are and with the original's mean subtracted from both.
+    """Compare our vectors with the original's, as they are and with the original's mean subtracted from both.
 
-    The second comparison is the sharper one: where a model's vectors share a large common part, a wrong activation or
-    swapped channels may leave plain cosines near one.
+    The second comparison is stricter: where all vectors of a model share a large part, plain cosines stay near one even
+    with a wrong activation or swapped channels.
 
     Raises:
-        QualityError: an average cosine is not above 0.95; carries it.
+        QualityError: an average cosine is not above 0.95; the message has it.
     """
     kind, ours, reference = vectors.kind, vectors.ours, vectors.reference
     reference = reference / ((reference**2).sum(axis=1, keepdims=True) ** 0.5)
@@ -193,7 +213,7 @@ def verify_vectors(vectors: Vectors, source: str) -> Verified:
 
 
 def _space(checkpoint: Checkpoint) -> str | None:
-    """Name of the space that the checkpoint shares with another, from its config.json; training writes it there."""
+    """Return the space that the checkpoint shares with another, which training notes in config.json."""
     space = checkpoint.config().get("arrowlens_space")
     if space is not None and not (isinstance(space, str) and space):
         raise ConversionError(f"{checkpoint.directory}: arrowlens_space {space!r} in config.json; it must be a name")
@@ -211,7 +231,7 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _written_whole(output: Path) -> Iterator[Path]:
-    """A temporary folder beside ``output``, renamed to it at the end; on any error, Ctrl-C included, it is removed."""
+    """Provide a temporary folder beside ``output`` and rename it at the end; on any error, Ctrl-C too, remove it."""
     made = [parent for parent in output.parents if not parent.exists()]  # innermost first
     temporary = output.with_name(f".{output.name}.{os.getpid()}-{time.time_ns()}.tmp")
     try:
@@ -240,7 +260,7 @@ def _disk_errors(output: Path) -> Iterator[None]:
 
 
 def _move_into_place(temporary: Path, output: Path) -> None:
-    """Rename; a model directory that is there (only with overwrite) steps aside first and comes back on failure."""
+    """Rename; an earlier model directory (only with overwrite) is moved aside and comes back on failure."""
     aside = temporary.with_suffix(".old")
     if output.exists():
         output.rename(aside)

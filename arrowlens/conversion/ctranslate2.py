@@ -35,9 +35,9 @@ _TYPES = {0: torch.float32, 1: torch.int8, 2: torch.int16, 3: torch.int32, 4: to
 _QUANTISED = re.compile(r".*/weight_(scale|zero|compensation)")
 _NAME = re.compile(rb"[\w./-]{1,256}")
 _GELU = 3  # CTranslate2's number for it
-_HALVES = {"weight": "gamma", "bias": "beta"}  # how CTranslate2 calls the halves of a layer norm
+_HALVES = {"weight": "gamma", "bias": "beta"}  # CTranslate2's names in a layer norm
 
-# Hugging Face's name -> CTranslate2's. {p} is weight or bias; {n} is theirs as well, but gamma or beta here.
+# Hugging Face's name -> CTranslate2's. {p} is weight or bias, {n} CTranslate2's gamma or beta for it.
 _TOWER = {
     "{tower}.embed_positions.weight": "{tower}/position_encodings/encodings",
     "{tower}.layer_norm.{p}": "{tower}/layer_norm/{n}",
@@ -56,7 +56,7 @@ _DECODER_LAYER = {
     "decoder.layers.{layer}.encoder_attn.q_proj.{p}": "decoder/layer_{layer}/attention/linear_0/{p}",
     "decoder.layers.{layer}.encoder_attn.out_proj.{p}": "decoder/layer_{layer}/attention/linear_2/{p}",
 }
-# Rows that CTranslate2 stacks; in Whisper the keys have no bias, and CTranslate2 stores zeros for it.
+# Rows that CTranslate2 stacks. Keys have no bias in Whisper; CTranslate2 stores zeros for it.
 _STACKED = {
     "{tower}/layer_{layer}/self_attention/linear_0/{p}": tuple(
         f"{{tower}}.layers.{{layer}}.self_attn.{x}_proj.{{p}}" for x in "qkv"
@@ -69,7 +69,7 @@ _STACKED = {
 
 @dataclass(frozen=True)
 class _Variable:
-    """A variable in the mapped file: its type, its dimensions, and where its bytes begin and end."""
+    """A variable in the mapped file: its type and dimensions, and the offsets of its bytes."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -92,7 +92,7 @@ def write_checkpoint(directory: Path, target: Path) -> None:
             files that are there.
 
     Raises:
-        ConversionError: not Whisper, quantised, damaged, or of a version that is not read; says which.
+        ConversionError: not Whisper, quantised, damaged, or of a version that is not supported.
     """
     path = directory / MODEL_NAME
     try:
@@ -111,14 +111,14 @@ def write_checkpoint(directory: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class _Model:
-    """A mapped ``model.bin``: reads variables by name and refuses what is not there or not as expected."""
+    """A mapped ``model.bin``. Missing or unexpected variables raise ConversionError."""
 
     path: Path
     data: mmap.mmap
     variables: Mapping[str, _Variable]
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A variable's values, copied, since the file's are not aligned."""
+        """Read a variable; the values are copied, since they are not aligned in the file."""
         variable = self.variable(name)
         copy = bytearray(self.data[variable.start : variable.end])
         return torch.frombuffer(copy, dtype=variable.dtype).reshape(variable.shape)
@@ -141,7 +141,7 @@ class _Model:
 
 
 def _variables(path: Path, data: mmap.mmap) -> dict[str, _Variable]:
-    """Where the variables lie; nothing is allocated for what the file only claims."""
+    """Locate the variables. Nothing is allocated for sizes that the file only claims."""
     reader = _Reader(path, data)
     version = reader.number("I")
     if version not in _FORMAT_VERSIONS:
@@ -162,7 +162,7 @@ def _variables(path: Path, data: mmap.mmap) -> dict[str, _Variable]:
 
 @dataclass
 class _Reader:
-    """Reads a mapped file from its beginning on, never beyond its end."""
+    """Reads a mapped file in order, never beyond its end."""
 
     path: Path
     data: mmap.mmap
@@ -211,7 +211,7 @@ class _Reader:
 
 
 def _config(model: _Model) -> dict[str, Any]:
-    """The content of ``config.json``, in transformers' words, from the variables' shapes."""
+    """Build transformers' ``config.json`` from the variables' shapes."""
     d_model, n_mels, _ = model.dimensions("encoder/conv1/weight", 3)
     config: dict[str, Any] = {
         "model_type": "whisper",
@@ -231,13 +231,13 @@ def _config(model: _Model) -> dict[str, Any]:
         activation = f"{tower}/activation"
         if activation in model.variables and model.number(activation) != _GELU:
             raise ConversionError(f"{model.path}: activation {model.number(activation)} is not supported; only GELU")
-    # The smallest vocabularies have no room for Whisper's usual ids, which only matter for generating text.
+    # The smallest vocabularies do not have Whisper's usual ids; only generating text needs them.
     last = config["vocab_size"] - 1
     return config | {name: min(50256, last) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
 
 
 def _tensors(model: _Model, config: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors of the model under Hugging Face's names."""
+    """Yield all tensors of the model by Hugging Face's names."""
     for theirs, here in _expand((_TOWER | _ENCODER | _DECODER | _LAYER | _DECODER_LAYER).items(), config):
         yield theirs, model.tensor(here)
     for stacked, *parts in _expand(((here, *theirs) for here, theirs in _STACKED.items()), config):
@@ -256,7 +256,7 @@ def _unstacked(model: _Model, name: str, parts: list[str]) -> Iterator[tuple[str
 
 
 def _expand(rows: Iterable[tuple[str, ...]], config: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Rows of a table, for each tower, layer, and weight and bias that their words in braces stand for."""
+    """Yield the rows of a table for each tower, layer, and weight and bias that the words in braces stand for."""
     for row in rows:
         text = " ".join(row)
         towers = ("encoder", "decoder") if "{tower}" in text else (text[: len("encoder")],)

@@ -1,11 +1,10 @@
-"""What the three families have in common: what is prepared from a checkpoint, and how transformers is asked."""
+"""What the converters of all families share: what they prepare from a checkpoint, and how they call transformers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +20,7 @@ TOKENIZER_NAME, PREPROCESSOR_NAME = "tokenizer.json", "preprocessor.json"
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that goes into a model directory: tensors by our names, dimensions, and the files beside them."""
+    """The content of a model directory: tensors by our names, dimensions, and the files beside them."""
 
     tensors: dict[str, torch.Tensor]
     dimensions: dict[str, Any]
@@ -31,39 +30,30 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Vectors:
-    """Ours and the original's vectors of the same inputs, (n, dimension) float32 each; ``kind`` names the inputs."""
+    """Our vectors and the original's of the same inputs, (n, dimension) float32 each; ``kind`` names the inputs."""
 
     kind: str
     ours: np.ndarray
     reference: np.ndarray
 
 
-class Family(Protocol):
-    """A family of checkpoints: a module of this package, with its rename table."""
-
-    @property
-    def FAMILY(self) -> str:  # noqa: N802 - a constant of the module
-        """Name of the family in the header: clip, whisper or bert."""
-        ...
+class Converter(Protocol):
+    """A module of this package that converts one family's checkpoints, with its rename table."""
 
     def prepare(self, checkpoint: Checkpoint, dtype: str) -> Prepared:
         """Read dimensions and tensors."""
         ...
 
-    def load(self, directory: Path) -> Any:  # noqa: ANN401 - each family's own encoder
-        """The converted model, in float32 on the CPU; every name and shape is checked against the dimensions."""
-        ...
-
-    def compare(self, checkpoint: Checkpoint, encoder: Any) -> Iterator[Vectors]:  # noqa: ANN401 - as load gives it
+    def compare(self, checkpoint: Checkpoint, encoder: Any) -> Iterator[Vectors]:  # noqa: ANN401 - the family's encoder
         """Encode built-in inputs with the converted model and with the original, both in float32."""
         ...
 
 
 def load_config(checkpoint: Checkpoint, model_type: str, config_class: str) -> Any:  # noqa: ANN401 - untyped library
-    """The checkpoint's configuration as transformers reads it, with its defaults and its care for old files.
+    """Read the checkpoint's configuration with transformers, which fills in defaults and reads old files.
 
     Raises:
-        ConversionError: ``config.json`` is missing, of another kind of model, or holds impossible values.
+        ConversionError: ``config.json`` is missing, belongs to another kind of model, or holds impossible values.
     """
     import transformers  # deferred: seconds, and only conversion needs it
     from huggingface_hub.errors import StrictDataclassError
@@ -83,7 +73,7 @@ def load_config(checkpoint: Checkpoint, model_type: str, config_class: str) -> A
 
 
 def load_reference(checkpoint: Checkpoint, model_class: str, **options: object) -> Any:  # noqa: ANN401 - untyped library
-    """The original model, in float32 on the CPU.
+    """Load the original model, in float32 on the CPU.
 
     Raises:
         ConversionError: transformers cannot load it, or finds no weights for a part of it.
@@ -105,7 +95,7 @@ def load_reference(checkpoint: Checkpoint, model_class: str, **options: object) 
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - untyped library
-    """The original tokenizer.
+    """Load the original tokenizer.
 
     Raises:
         ConversionError: the checkpoint has none, or transformers cannot load it.
@@ -121,7 +111,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - untyped lib
 
 
 def tokenizer_file(checkpoint: Checkpoint, vocabulary: tuple[str, ...]) -> bytes:
-    """The checkpoint's ``tokenizer.json``, made by transformers from the vocabulary files when it has none.
+    """Read the checkpoint's ``tokenizer.json``; without one, transformers makes it from the vocabulary files.
 
     Raises:
         ConversionError: neither ``tokenizer.json`` nor all ``vocabulary`` files are there.
@@ -139,10 +129,10 @@ def tokenizer_file(checkpoint: Checkpoint, vocabulary: tuple[str, ...]) -> bytes
 
 
 def parsed_tokenizer(checkpoint: Checkpoint, data: bytes, vocab_size: int) -> Tokenizer:
-    """The tokenizer in a ``tokenizer.json``, if all its ids are in the model's table.
+    """Parse a ``tokenizer.json``, whose ids must all be in the model's table.
 
     Raises:
-        ConversionError: it cannot be read, or knows more ids than the model.
+        ConversionError: it cannot be read, or has more ids than the model.
     """
     try:
         tokenizer = Tokenizer.from_str(data.decode())
@@ -158,10 +148,10 @@ def parsed_tokenizer(checkpoint: Checkpoint, data: bytes, vocab_size: int) -> To
 
 
 def checked_activation(checkpoint: Checkpoint, name: str) -> str:
-    """The activation's name, if it is one that we have.
+    """Return the activation's name.
 
     Raises:
-        ConversionError: it is not.
+        ConversionError: it is not supported.
     """
     if name not in ACTIVATIONS:
         raise ConversionError(
@@ -171,10 +161,10 @@ def checked_activation(checkpoint: Checkpoint, name: str) -> str:
 
 
 def checked_heads(checkpoint: Checkpoint, hidden_size: int, num_heads: int) -> int:
-    """The number of heads, if they divide the width.
+    """Return the number of heads.
 
     Raises:
-        ConversionError: they do not.
+        ConversionError: they do not divide the width.
     """
     if num_heads < 1 or hidden_size % num_heads:
         raise ConversionError(
@@ -185,7 +175,7 @@ def checked_heads(checkpoint: Checkpoint, hidden_size: int, num_heads: int) -> i
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' reports and progress bars; its settings are put back at the end."""
+    """Silence transformers' messages and progress bars, and restore its settings at the end."""
     from transformers.utils import logging as untyped  # deferred: seconds, and only conversion needs it
 
     logging: Any = untyped

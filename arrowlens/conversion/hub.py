@@ -1,8 +1,8 @@
-"""Checkpoints from the Hugging Face hub: only the files that are needed, resumed when cut off, checked by their hashes.
+"""Checkpoints from the Hugging Face hub: only the files that are needed, checked against what the hub announced.
 
-The endpoint is the environment variable HF_ENDPOINT's, the hub's own otherwise. What is downloaded lies in our cache
-folder (ARROWLENS_CACHE, else the user's) until it is converted; a partial file stays there and the next run goes on
-from its end.
+The endpoint is that of the environment variable HF_ENDPOINT, else the hub's own. Files that lie in the user's Hugging
+Face cache are copied from there and not downloaded. The others lie in our cache folder (ARROWLENS_CACHE, else the
+user's) until they are converted; after a failure, files that came whole are kept for the next attempt.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -48,6 +47,9 @@ WEIGHTS = (  # the first group of which a model has a file is taken
     ("pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
     ("model.bin",),  # CTranslate2's
 )
+_REVISION = re.compile(r"[0-9a-f]{40}")
+# Control characters, backslashes, unpaired surrogates; empty, "." and ".." parts, which absolute paths have, too.
+_UNSAFE_NAME = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|(^|/)\.{0,2}(/|$)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CURE = (
     "use --models demo, which is bundled, or run 'arrowlens convert' on a checkpoint folder that you have "
@@ -59,7 +61,13 @@ _BLOCK = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint folder on this machine, its name for people, and its licence as the hub states it."""
+    """A checkpoint folder on this machine.
+
+    Attributes:
+        directory: the folder.
+        name: what people call it, a hub id or the folder's name.
+        licence: as the hub states it.
+    """
 
     directory: Path
     name: str
@@ -68,17 +76,21 @@ class Source:
 
 @contextmanager
 def open_source(model_name: str | Path, on_progress: OnProgress) -> Iterator[Source]:
-    """A local checkpoint folder as it is, or a hub id's files for the length of a conversion.
+    """Open a local checkpoint folder, or download a hub id's files for the length of a conversion.
 
     A folder in CTranslate2's format becomes a Hugging Face checkpoint in our cache folder for that time.
 
+    Args:
+        model_name: a folder, or a hub id such as ``openai/whisper-base``.
+        on_progress: called with each step of a download.
+
     Raises:
-        ConversionError: no such folder, and no hub id either; or as ``write_checkpoint``.
+        ConversionError: neither a folder nor a hub id; or as ``write_checkpoint``.
         DownloadError: as ``downloaded``.
     """
     path = Path(model_name).expanduser()
     if path.is_dir():
-        # A local path would say something about this machine in a file that may be passed on: its last part will do.
+        # Only the last part of the path: model files are passed on, and a path tells about this machine.
         with _as_checkpoint(Source(path, path.resolve().name)) as source:
             yield source
         return
@@ -112,11 +124,11 @@ def _as_checkpoint(source: Source) -> Iterator[Source]:
 
 @contextmanager
 def downloaded(model_id: str, on_progress: OnProgress) -> Iterator[Source]:
-    """Download a model's files; they are removed when the block ends well, and kept for the next attempt when not.
+    """Download a model's files. They are removed when the block ends without an error, else kept for the next attempt.
 
     Raises:
-        DownloadError: the hub cannot be reached, has no such model, cuts off, or sends what it did not announce. Its
-            message names what works offline.
+        DownloadError: the hub cannot be reached, has no such model, breaks off, sends other content than it announced,
+            or file names that would lead out of the folder. The message names what works offline.
     """
     folder = cache_directory() / "downloads" / model_id.replace("/", "--")
     with locked(folder.with_name(folder.name + ".lock"), f"another process downloads {model_id}", on_progress):
@@ -127,14 +139,14 @@ def downloaded(model_id: str, on_progress: OnProgress) -> Iterator[Source]:
 
 
 def cache_directory() -> Path:
-    """Our folder for downloads and converted models: ARROWLENS_CACHE, else the user's cache folder."""
+    """Return our folder for downloads and converted models: ARROWLENS_CACHE, else the user's cache folder."""
     chosen = os.environ.get("ARROWLENS_CACHE")
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("arrowlens")
 
 
 @contextmanager
 def locked(path: Path, waiting_for: str, on_progress: OnProgress) -> Iterator[None]:
-    """Hold a lock file; while another process holds it, say so once and wait.
+    """Hold a lock file. While another process holds it, report that once and wait.
 
     Raises:
         DownloadError: the cache folder cannot be written.
@@ -159,7 +171,7 @@ def locked(path: Path, waiting_for: str, on_progress: OnProgress) -> Iterator[No
 
 @dataclass(frozen=True)
 class _File:
-    """A file of the model on the hub; the hash is LFS's SHA-256 where there is one, else git's SHA-1 of the blob."""
+    """A file as the hub announces it; ``git_id`` is the SHA-1 of the git blob, for files without a SHA-256 of LFS."""
 
     name: str
     size: int
@@ -167,7 +179,7 @@ class _File:
     git_id: str | None
 
     def matches(self, path: Path) -> bool:
-        if path.stat().st_size != self.size:
+        if not path.is_file() or path.stat().st_size != self.size:
             return False
         digest = hashlib.sha256() if self.sha256 else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
         with path.open("rb") as file:
@@ -183,69 +195,71 @@ class _Hub:
     on_progress: OnProgress
 
     def download(self, folder: Path) -> Source:
-        info = self._info()
-        files = _needed(info.siblings or [])
-        if not any(fnmatchcase(file.name, pattern) for file in files for group in WEIGHTS for pattern in group):
+        revision, files, licence = self._announced()
+        if not files:
             raise DownloadError(
                 f"{self.model_id} has no PyTorch weights on {self.endpoint}; choose another model, or {_CURE}"
             )
-        licence = _licence(info)
         self.on_progress(
             Progress("licence", f"{self.model_id}: licence {licence or 'not stated'} ({self.endpoint}/{self.model_id})")
         )
-        directory, counter = folder / info.sha, _Counter(self, sum(file.size for file in files))
+        directory, counter = folder / revision, _Counter(self, sum(file.size for file in files))
         _drop_other_revisions(folder, directory)
         for file in files:
-            self._fetch(file, info.sha, directory / file.name, counter)
+            self._fetch(file, directory, counter)
         return Source(directory, self.model_id, licence)
 
-    def _info(self) -> Any:  # noqa: ANN401 - untyped library
+    def _announced(self) -> tuple[str, list[_File], str | None]:
+        """Return the model's revision, the files that are needed and the licence.
+
+        Names that would become paths outside our folder are refused, whether the file is needed or not.
+        """
         from huggingface_hub import HfApi  # deferred: half a second, and only downloads need it
 
         with self._translated():
-            return HfApi(endpoint=self.endpoint).model_info(self.model_id, files_metadata=True, timeout=_TIMEOUT)
+            try:
+                info = HfApi(endpoint=self.endpoint).model_info(self.model_id, files_metadata=True, timeout=_TIMEOUT)
+                revision, files = str(info.sha), {sibling.rfilename: _file(sibling) for sibling in info.siblings or []}
+                unsafe = [name for name in files if _UNSAFE_NAME.search(name)]
+                licence = _licence(info)
+            except (TypeError, LookupError, AttributeError) as error:
+                raise ValueError("it does not answer as a Hugging Face hub does") from error
+        if unsafe or not _REVISION.fullmatch(revision):
+            raise DownloadError(
+                f"{self.model_id}: {self.endpoint} calls a file or a revision {[*unsafe, revision][0]!r:.80}, "
+                f"which could lead out of the download folder; do not use this hub, or {_CURE}"
+            )
+        return revision, _needed(files), licence
 
-    def _fetch(self, file: _File, revision: str, target: Path, counter: _Counter) -> None:
-        """Get one file under a name of its own until its hash is right; what an earlier run left is the beginning."""
-        if target.is_file() and target.stat().st_size == file.size:
-            counter.add(file.size)
-            return
-        part = target.with_name(target.name + ".part")
-        with self._translated():
-            part.parent.mkdir(parents=True, exist_ok=True)
-            if part.exists() and part.stat().st_size > file.size:
-                part.unlink()
-            with part.open("ab") as sink:
-                self._get(file, revision, sink, counter)
-            if not file.matches(part):
-                part.unlink()
-                raise DownloadError(
-                    f"{file.name} of {self.model_id}: what {self.endpoint} sent is not what it announced (hash or size "
-                    f"differs); try again, or {_CURE}"
+    def _fetch(self, file: _File, directory: Path, counter: _Counter) -> None:
+        """Get one file into a folder, out of the user's Hugging Face cache where it is there.
+
+        huggingface_hub checks sizes only, so the hash is checked here. It downloads into our own folder: in its cache,
+        the hub's ETag would become a path unchecked.
+        """
+        from huggingface_hub import hf_hub_download  # deferred, as above
+
+        path = directory / file.name
+        for force in (False, True):  # what lies in a cache may be damaged: then it is downloaded
+            with self._translated():
+                hf_hub_download(
+                    self.model_id,
+                    file.name,
+                    revision=directory.name,
+                    local_dir=directory,
+                    library_name="arrowlens",
+                    endpoint=self.endpoint,
+                    etag_timeout=_TIMEOUT,
+                    force_download=force,
+                    tqdm_class=counter.bar(),
                 )
-            part.rename(target)
-
-    def _get(self, file: _File, revision: str, sink: Any, counter: _Counter) -> None:  # noqa: ANN401 - BinaryIO, for an untyped call
-        from huggingface_hub import file_download  # deferred, as above
-        from huggingface_hub import utils as untyped
-
-        utils: Any = untyped
-
-        url = file_download.hf_hub_url(self.model_id, file.name, revision=revision, endpoint=self.endpoint)
-        headers = utils.build_hf_headers(library_name="arrowlens")
-        answer = file_download.get_hf_file_metadata(url, timeout=_TIMEOUT, headers=headers, endpoint=self.endpoint)
-        if urlsplit(answer.location).netloc != urlsplit(url).netloc:
-            headers.pop("authorization", None)  # a token is for the hub, not for where it stores its files
-        held = sink.tell()
-        counter.add(held)
-        file_download.http_get(
-            answer.location,
-            sink,
-            resume_size=held,
-            headers=headers,
-            expected_size=file.size,
-            displayed_filename=file.name,
-            tqdm_class=counter.bar(),
+                if file.matches(path):
+                    counter.finish(file)
+                    return
+        path.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{file.name} of {self.model_id}: what {self.endpoint} sent is not what it announced (hash or size "
+            f"differs); try again, or {_CURE}"
         )
 
     @contextmanager
@@ -268,57 +282,68 @@ class _Hub:
             ) from error
         except errors.HfHubHTTPError as error:
             raise DownloadError(f"{what}: it answers {error.response.status_code}; try later, or {_CURE}") from error
-        except (utils.httpx.HTTPError, OSError) as error:  # no connection, cut off, offline mode, disk full
+        except (utils.httpx.HTTPError, OSError, ValueError) as error:  # no connection, offline, disk full, no hub
             detail = " ".join(str(error).split()) or type(error).__name__
-            raise DownloadError(f"{what} ({detail:.200}); run again to go on where it stopped, or {_CURE}") from error
+            raise DownloadError(
+                f"{what} ({detail:.200}); run again to go on with the files that are missing, or {_CURE}"
+            ) from error
 
 
 @dataclass
 class _Counter:
-    """Counts bytes for ``on_progress``."""
+    """Counts the bytes of a download for ``on_progress``, never backwards, though the hub may start a file over."""
 
     hub: _Hub
     total: int
-    done: int = 0
+    complete: int = 0  # bytes of the files that are here
+    done: int = -1
 
-    def add(self, n: int) -> None:
-        """Add bytes; fewer than none when the hub starts a file over."""
-        self.done += n
-        detail = f"downloading {self.hub.model_id}"
-        self.hub.on_progress(Progress("download", detail, min(self.done, self.total), self.total))
+    def finish(self, file: _File) -> None:
+        """Count a file as a whole."""
+        self.complete += file.size
+        self.reach(0)
+
+    def reach(self, n: int) -> None:
+        """Report that ``n`` bytes of the present file are here."""
+        done = min(self.complete + n, self.total)
+        if done > self.done:
+            self.done = done
+            self.hub.on_progress(Progress("download", f"downloading {self.hub.model_id}", done, self.total))
 
     def bar(self) -> type[Any]:
-        """A class for the hub library to make its progress bar of, which shows nothing and counts here."""
-        add = self.add
+        """Return a class for the hub library to make progress bars of, which show nothing and count here.
 
-        class Bar:
-            def __init__(self, **_: object) -> None: ...
+        It may make two bars for a file, of bytes received and of bytes written: the larger number counts.
+        """
+        from tqdm import tqdm  # deferred: only downloads need it
 
-            def __enter__(self) -> Self:
-                return self
+        reach = self.reach
 
-            def __exit__(self, *_: object) -> None: ...
+        class Bar(tqdm):  # type: ignore[misc]  # untyped
+            def __init__(self, *args: object, **options: object) -> None:
+                super().__init__(*args, **{**options, "disable": True})
+                reach(self.n)
 
             def update(self, n: int = 1) -> None:
-                add(n)
+                self.n += n
+                reach(self.n)
 
         return Bar
 
 
-def _needed(siblings: list[Any]) -> list[_File]:
-    """The small files that conversion reads and one set of weights: safetensors where there are any."""
-    by_name = {sibling.rfilename: sibling for sibling in siblings}
-    names = [name for name in SMALL_FILES if name in by_name]
+def _needed(files: dict[str, _File]) -> list[_File]:
+    """Return the small files that conversion reads and the first group of weights that the model has; none without."""
+    names = [name for name in SMALL_FILES if name in files]
     for group in WEIGHTS:
-        found = sorted(name for name in by_name if any(fnmatchcase(name, pattern) for pattern in group))
+        found = sorted(name for name in files if any(fnmatchcase(name, pattern) for pattern in group))
         if found:
-            names += found
-            break
-    return [_file(by_name[name]) for name in names]
+            return [files[name] for name in names + found]
+    return []
 
 
 def _file(sibling: Any) -> _File:  # noqa: ANN401 - untyped library
-    return _File(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id)
+    size = int(sibling.size or 0)
+    return _File(sibling.rfilename, size, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id)
 
 
 def _licence(info: Any) -> str | None:  # noqa: ANN401 - untyped library

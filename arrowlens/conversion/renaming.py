@@ -1,4 +1,4 @@
-"""From a checkpoint's tensor names to ours, by one visible table per family."""
+"""Renames a checkpoint's tensors to the names of our modules, by one table per family."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from arrowlens.conversion.checkpoint import Checkpoint, LazyTensor
 from arrowlens.errors import ConversionError
 
-ZEROS = "(zeros)"  # stands in a packed row for a bias that the checkpoint's architecture does not have
+ZEROS = "(zeros)"  # in a stacked row: a bias that the checkpoint's architecture does not have
 WEIGHT_AND_BIAS = ("weight", "bias")
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 DTYPES = tuple(_DTYPES)
@@ -20,12 +20,17 @@ DTYPES = tuple(_DTYPES)
 
 @dataclass(frozen=True)
 class RenameTable:
-    """How one family's tensors are called.
+    """The tensor names of one family.
 
-    ``names`` maps our names to the checkpoint's; a tuple is stacked along its rows, in order. A word in braces counts
-    (``{vision}`` the layers of the vision tower) or chooses (``{p}`` weight and bias) and means the same on both sides.
-    ``spellings`` bring variants of the checkpoint's names to the table's (regular expressions, applied in order);
-    ``ignored`` are names that a checkpoint may hold and that we do not need. ``full_precision`` stay float32.
+    A word in braces stands for a counter's values, the same on both sides: ``{vision}`` for the layers of the vision
+    tower, ``{p}`` for weight and bias.
+
+    Attributes:
+        names: the checkpoint's names by ours; the tensors of a tuple are stacked along their rows, in order.
+        spellings: regular expressions and replacements, applied in order, that turn variants of the checkpoint's names
+            into those of the table.
+        ignored: regular expressions of names that a checkpoint may hold and that are not needed.
+        full_precision: our names of the tensors that stay float32.
     """
 
     names: Mapping[str, str | tuple[str, ...]]
@@ -34,7 +39,7 @@ class RenameTable:
     full_precision: frozenset[str] = frozenset()
 
     def expand(self, counters: Mapping[str, Iterable[object]]) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Our names and the names they come from, one by one."""
+        """Yield our names, each with the checkpoint's names that it is made of."""
         for ours, theirs in self.names.items():
             sources = (theirs,) if isinstance(theirs, str) else theirs
             words = sorted(set(re.findall(r"{(\w+)}", ours)))
@@ -45,7 +50,7 @@ class RenameTable:
 
 @dataclass(frozen=True)
 class Renamed:
-    """Tensors under our names, and how many bytes of the checkpoint they came from."""
+    """Tensors by our names, and the size of the checkpoint's tensors that they were made of."""
 
     tensors: dict[str, torch.Tensor]
     original_bytes: int
@@ -54,14 +59,16 @@ class Renamed:
 def rename(
     checkpoint: Checkpoint, table: RenameTable, counters: Mapping[str, Iterable[object]], dtype: str = "float32"
 ) -> Renamed:
-    """Read a checkpoint's tensors under our names, in the type they are to be stored in.
+    """Read a checkpoint's tensors by our names, in the type in which they are stored.
 
     Args:
-        counters: what the words in braces run over, e.g. ``{"vision": range(12), "p": ("weight", "bias")}``.
+        checkpoint: the folder.
+        table: the family's names.
+        counters: the values of the words in braces, e.g. ``{"vision": range(12), "p": ("weight", "bias")}``.
         dtype: float16, bfloat16 or float32; tensors that the table keeps in full precision stay float32.
 
     Raises:
-        ConversionError: a tensor is missing, has no place in the family, or does not fit into the type; it is named.
+        ConversionError: a tensor is missing, is none of the family's, or exceeds the type; the message names it.
     """
     if dtype not in _DTYPES:
         raise ConversionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")

@@ -1,4 +1,4 @@
-"""What a conversion tells: its progress while it runs, and a report at its end."""
+"""The progress of a conversion, and the report at its end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of work, told as it goes on.
+    """The progress of one step.
 
-    ``step`` is ``licence``, ``wait`` (another process has the same download in hand), ``download``, ``convert`` or
-    ``verify``; ``detail`` says it for people. ``done`` of ``total`` are bytes while downloading, else 0 of 1 when a
-    step starts and 1 of 1 when it ends.
+    Attributes:
+        step: ``licence``, ``wait`` (for another process with the same download), ``download``, ``convert``, ``verify``.
+        detail: the step in words.
+        done: bytes in a download; else 0 when a step starts and 1 when it ends.
+        total: bytes of the whole download, else 1.
     """
 
     step: str
@@ -35,8 +37,13 @@ def silent(_: Progress) -> None:
 class Verified:
     """Cosines between the converted model's vectors and the original's, on built-in inputs of one kind.
 
-    ``contrast`` is the average cosine once the original's mean vector is subtracted from both sides: what inputs have
-    in common no longer hides how they differ.
+    Attributes:
+        kind: the inputs, for people.
+        count: how many inputs.
+        average: the average cosine.
+        minimum: the lowest cosine.
+        contrast: the average cosine after subtracting the original's mean vector from both sides, which shows
+            differences that a large common part of all vectors hides.
     """
 
     kind: str
@@ -48,11 +55,11 @@ class Verified:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What came out of a conversion.
+    """The result of a conversion.
 
-    ``original_bytes`` counts the tensors taken from the checkpoint in the type they had there, ``converted_bytes`` the
-    weights file written. ``verified`` is empty when verification was turned off; ``licence`` is the hub's word, None
-    for a local folder or when the model card states none.
+    ``original_bytes`` is the size of the tensors in the checkpoint, ``converted_bytes`` that of the weights file.
+    ``verified`` is empty when verification was turned off. ``licence`` is what the hub states, None for a local folder
+    or where it states none.
     """
 
     family: str
@@ -71,7 +78,7 @@ class ConversionReport:
 
     @property
     def ratio(self) -> float:
-        """Original bytes for each converted byte."""
+        """The original size divided by the converted one."""
         return self.original_bytes / self.converted_bytes
 
     @property
@@ -85,7 +92,7 @@ class ConversionReport:
         return min((kind.minimum for kind in self.verified), default=None)
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """Return the report for people."""
         lines = [
             f"{self.family} model from {self.source}: {self.tensors} tensors, {self.parameters / 1e6:.1f} M parameters",
             f"Original size: {self.original_bytes / _MIB:.2f} MB",

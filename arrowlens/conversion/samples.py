@@ -1,4 +1,4 @@
-"""Built-in pictures, sounds and texts on which a conversion is verified: generated here, and always the same."""
+"""Built-in pictures, recordings and texts that verify a conversion. They are generated and always the same."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TEXTS = (
     "the quick brown fox jumps over the lazy dog 1234567890 times, doesn't it?",
     "naïve café – größer als 10 €",
     "x",
-    "a very long description, longer than any text tower reads, " * 60,  # truncation must agree too
+    "a very long description, longer than any text tower reads, " * 60,  # truncation must agree, too
 )
 
 
 def pictures() -> list[Image.Image]:
-    """Eight pictures of unlike content and odd sizes: gradients, shapes, stripes, noise."""
+    """Return eight pictures of different content and odd sizes: gradients, shapes, stripes, noise."""
     rng = np.random.default_rng(20240501)
     return [
         _gradient(320, 240, (255, 40, 0), (0, 60, 255)),
@@ -35,9 +35,9 @@ def pictures() -> list[Image.Image]:
 
 
 def sounds() -> list[np.ndarray]:
-    """Six recordings of unlike content and length, 0.4 to 30 s: tones, a sweep, noise, clicks, syllables.
+    """Return six recordings of different content and length, 0.4 to 30 s: tones, a sweep, noise, clicks, syllables.
 
-    Float32 at 16 kHz. Most are long: what the padding to 30 s adds is alike for all of them.
+    Float32 at 16 kHz. Most are long, since padding to 30 s makes short ones alike.
     """
     rng = np.random.default_rng(20240502)
     return [
@@ -70,7 +70,7 @@ def _checkers(width: int, height: int, side: int, one: tuple[int, ...], other: t
 
 
 def _clouds(width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """Noise whose spectrum falls as in photographs: amplitude as one over the frequency."""
+    """Draw noise with the spectrum of photographs: an amplitude of one over the frequency."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
     frequency[0, 0] = 1.0
     spectrum = np.fft.fft2(rng.standard_normal((height, width, 3)), axes=(0, 1)) / frequency[..., None]
@@ -112,7 +112,7 @@ def _clicks(duration: float, per_second: float, rng: np.random.Generator) -> np.
 
 
 def _syllables(duration: float, rng: np.random.Generator) -> np.ndarray:
-    """A buzz with harmonics, its pitch wandering and its loudness rising and falling four times a second."""
+    """Make a buzz with harmonics, of wandering pitch, whose loudness rises and falls four times a second."""
     time = _seconds(duration)
     pitch = 140 + 30 * np.sin(2 * np.pi * 0.7 * time) + np.cumsum(rng.standard_normal(time.size)) * 0.01
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE

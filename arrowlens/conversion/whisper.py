@@ -1,14 +1,13 @@
 """Whisper checkpoints (Radford et al. 2022; transformers' Whisper classes): the encoder, and a projector if any.
 
 A plain checkpoint gives the encoder's states averaged over time. WhisperForAudioClassification has a projector between
-the encoder and that mean, and its projected vectors are taken, before the classifier. The decoder is left behind.
+the encoder and that mean; then the projected vectors are used. Decoders and classifiers are not converted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from arrowlens.encoders.audio import AudioEncoder
 from arrowlens.encoders.audio_processor import HOP_LENGTH, N_FFT
 from arrowlens.errors import ConversionError
 
-FAMILY = "whisper"
 MEL_FILTERS = "mel_filters"
 _THEIRS, _OURS = "encoder.layers.{layer}", "transformer.layers.{layer}"
 
@@ -83,7 +81,7 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
 
 
 def mel_filters(n_mels: int) -> torch.Tensor:
-    """Slaney's triangular filters over the spectrum of 16 kHz audio, as Whisper was trained with.
+    """Return Slaney's triangular filters for the spectrum of 16 kHz audio, which Whisper was trained with.
 
     Returns:
         (n_mels, n_fft / 2 + 1) float32.
@@ -93,18 +91,13 @@ def mel_filters(n_mels: int) -> torch.Tensor:
     return torch.from_numpy(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=n_mels).astype(np.float32))
 
 
-def load(directory: Path) -> AudioEncoder:
-    """The converted model, in float32 on the CPU."""
-    return AudioEncoder(directory, device="cpu", precision="float32")
-
-
 def compare(checkpoint: Checkpoint, encoder: AudioEncoder) -> Iterator[Vectors]:
-    """Built-in sounds, padded to 30 s, through the converted model and through transformers' Whisper."""
+    """Encode built-in recordings, padded to 30 s, with the converted model and with transformers' Whisper."""
     has_projector = _has_projector(checkpoint)
     model = load_reference(checkpoint, "WhisperForAudioClassification" if has_projector else "WhisperModel")
     extractor = _original_extractor(checkpoint)
     ours, reference = [], []
-    for sound in sounds():  # one at a time: half a minute of a large model's states is what fits into memory
+    for sound in sounds():  # one at a time: the states of 30 s take much memory in a large model
         features = extractor(sound, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
         with torch.inference_mode():
             states = model.encoder(features).last_hidden_state

@@ -43,7 +43,7 @@ class Convolution(LazyParameters):
 
 
 class Projector(LazyParameters):
-    """x W^T + b in float32: once a recording, so that its precision costs nothing."""
+    """A linear layer in float32. It runs once a recording, so that the precision costs nothing."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -57,7 +57,7 @@ class Projector(LazyParameters):
 
 
 class AudioTower(LazyParameters):
-    """The network alone: log-mel frames in, the mean over time out, projected where the model has a projector."""
+    """The Whisper encoder: log-mel frames to their mean over time, projected where the model has a projector."""
 
     position_embedding: torch.Tensor
 
@@ -116,9 +116,9 @@ class AudioEncoder(Encoder):
             audio: (n_samples,), (n, n_samples), or a list of arrays of different lengths; float32 mono at 16 kHz, at
                 most 30 s each.
             normalize: scale vectors to length one.
-            context: ``padded`` adds silence up to 30 s and pools every frame, exactly as the reference; ``clip``
-                encodes and pools the recording's own frames only (10 ms each), which is faster and, for short sounds,
-                does not drown them in silence.
+            context: ``padded`` adds silence up to 30 s and pools every frame, as the reference does; ``clip`` encodes
+                and pools the recording's own frames only (10 ms each). That is faster, and the vector of a short
+                recording is not mostly one of silence.
 
         Returns:
             (n, dimension) float32.
@@ -137,7 +137,7 @@ class AudioEncoder(Encoder):
         return self._run([pad_to_30_seconds(waveform) for waveform in waveforms])
 
     def _clips(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
-        """Recordings of one length run together: a longer one's padding would cost as much as a recording."""
+        """Encode recordings of one length together: padding costs as much time as a recording does."""
         padded = [functional.pad(w, (0, max(0, MIN_SAMPLES - w.shape[0]))) for w in waveforms]
         rows_of: dict[int, list[int]] = {}
         for row, waveform in enumerate(padded):

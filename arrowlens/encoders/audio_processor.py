@@ -1,4 +1,4 @@
-"""Samples as Whisper's encoder wants them: the log-mel spectrogram, and resampling.
+"""Preprocessing for Whisper's encoder: log-mel spectrograms, and resampling.
 
 Source: openai/whisper ``audio.py`` and transformers' WhisperFeatureExtractor, matched within 1e-5.
 """
@@ -45,12 +45,12 @@ class AudioConfig:
 
 
 class MelSpectrogramProcessor:
-    """Mel spectrograms of recordings.
+    """Computes mel spectrograms of recordings.
 
     Args:
-        config: sizes.
-        mel_filters: (n_mels, n_fft / 2 + 1) float32, from a model directory. Without one, librosa computes it
-            (Slaney's scale and norm), which costs its import.
+        config: the dimensions; None takes whisper-base's.
+        mel_filters: (n_mels, n_fft / 2 + 1) float32, from a model directory. None computes them with librosa (Slaney's
+            scale and norm), whose import takes seconds.
         device: torch device that computes them.
     """
 
@@ -71,7 +71,7 @@ class MelSpectrogramProcessor:
         self._window = torch.hann_window(self.config.n_fft).to(device)
 
     def compute_mel_power(self, waveform: np.ndarray) -> np.ndarray:
-        """Power in each mel band, before the logarithm.
+        """Compute the power in each mel band, before the logarithm.
 
         Args:
             waveform: (n_samples,) or (n, n_samples) float32 at 16 kHz, more than ``n_fft / 2`` samples.
@@ -86,7 +86,7 @@ class MelSpectrogramProcessor:
         return self._power(self._there(waveform)).cpu().numpy()
 
     def compute_mel_spectrogram(self, waveform: np.ndarray) -> np.ndarray:
-        """Whisper's input: log10 of the power, the top 80 dB of it, scaled; the last frame is dropped.
+        """Compute Whisper's input: log10 of the power, its top 80 dB, scaled; the last frame is dropped.
 
         Args:
             waveform: (n_samples,) or (n, n_samples) float32 at 16 kHz.
@@ -101,7 +101,7 @@ class MelSpectrogramProcessor:
         return self.log_mel(self._there(waveform)).cpu().numpy()
 
     def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """``compute_mel_spectrogram`` on tensors of this processor's device, unchecked."""
+        """As ``compute_mel_spectrogram``, for tensors on this processor's device, without checks."""
         log = self._power(waveforms)[..., :-1].clamp(min=FLOOR).log10()
         log = torch.maximum(log, log.amax(dim=(-2, -1), keepdim=True) - DYNAMIC_RANGE)
         return (log + 4.0) / 4.0
@@ -125,7 +125,7 @@ class AudioProcessor:
     """Preprocessing of audio: resampling, and spectrograms from Arrow arrays.
 
     Args:
-        mel_processor: a model's; without one, whisper-base's sizes with librosa's filters.
+        mel_processor: that of a model; None takes whisper-base's dimensions and librosa's filters.
     """
 
     def __init__(self, mel_processor: MelSpectrogramProcessor | None = None) -> None:
@@ -133,7 +133,7 @@ class AudioProcessor:
 
     @staticmethod
     def resample(waveform: np.ndarray, sample_rate: int, target_rate: int = SAMPLE_RATE) -> np.ndarray:
-        """Change the rate of (n_samples,) float32 with soxr at high quality, as librosa does by default.
+        """Resample (n_samples,) float32 with soxr at high quality, as librosa does by default.
 
         Raises:
             AudioValidationError: not one-dimensional float32, or a rate that is not positive.
@@ -150,7 +150,7 @@ class AudioProcessor:
         return np.asarray(soxr.resample(waveform, sample_rate, target_rate, quality="HQ"), dtype=np.float32)
 
     def preprocess_arrow(self, audio: pa.Array, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-        """Spectrograms of recordings out of Arrow, each padded with silence to 30 s.
+        """Compute spectrograms of recordings in an Arrow array, each padded with silence to 30 s.
 
         Args:
             audio: a binary array of float32 samples, or what ``AudioBatch.to_arrow`` gives.
@@ -180,5 +180,5 @@ class AudioProcessor:
 
 
 def pad_to_30_seconds(waveform: torch.Tensor) -> torch.Tensor:
-    """(n_samples,) -> (480000,), silence at the end."""
+    """Add silence at the end: (n_samples,) -> (480000,)."""
     return functional.pad(waveform, (0, MAX_SECONDS * SAMPLE_RATE - waveform.shape[-1]))

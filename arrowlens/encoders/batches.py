@@ -43,7 +43,7 @@ class ImageBatch:
         return len(self.images)
 
     def to_arrow(self) -> pa.StructArray:
-        """A struct a picture: raw ``data``, its ``shape`` and ``metadata`` (JSON or null). No pixel is lost."""
+        """Return a struct for each picture: raw ``data``, ``shape`` and ``metadata`` (JSON or null). Lossless."""
         pixels = np.ascontiguousarray(self.images)
         size = pixels[0].nbytes if len(pixels) else 0
         data = _binary(pa.py_buffer(pixels), np.arange(len(pixels) + 1, dtype=np.int64) * size)
@@ -52,7 +52,7 @@ class ImageBatch:
 
     @classmethod
     def from_arrow(cls, arrow_array: pa.StructArray) -> ImageBatch:
-        """The inverse of ``to_arrow``; the pixels are a read-only view of the array's buffer.
+        """Read what ``to_arrow`` gives; the pixels are a read-only view of the array's buffer.
 
         Raises:
             ImageValidationError: pictures of different sizes, or data that does not fit the shape.
@@ -96,7 +96,7 @@ class AudioBatch:
         return len(self.waveforms)
 
     def to_arrow(self) -> pa.StructArray:
-        """A struct a recording: ``data`` (float32 bytes), ``sample_rate`` and ``metadata`` (JSON or null)."""
+        """Return a struct for each recording: ``data`` (float32), ``sample_rate``, ``metadata`` (JSON or null)."""
         sizes = [0, *(waveform.nbytes for waveform in self.waveforms)]
         joined = np.concatenate([*self.waveforms]) if len(self.waveforms) else np.empty(0, np.float32)
         data = _binary(pa.py_buffer(joined), np.cumsum(sizes, dtype=np.int64))
@@ -105,9 +105,10 @@ class AudioBatch:
 
     @classmethod
     def from_arrow(cls, arrow_array: pa.StructArray, sample_rate: int = SAMPLE_RATE) -> AudioBatch:
-        """The inverse of ``to_arrow``; samples are read-only views of the array's buffer.
+        """Read what ``to_arrow`` gives; samples are read-only views of the array's buffer.
 
         Args:
+            arrow_array: the structs.
             sample_rate: the expected rate in Hz.
 
         Raises:
@@ -122,18 +123,22 @@ class AudioBatch:
 
 
 class BatchedEncoder(Protocol):
-    """What ``BatchEncoder`` drives: VisionEncoder, AudioEncoder, CLIPEngine, TextEncoder."""
+    """The interface that ``BatchEncoder`` needs; VisionEncoder, AudioEncoder, CLIPEngine and TextEncoder have it."""
 
     @property
     def dimension(self) -> int:
         """Length of the vectors."""
 
     def encode(self, inputs: Any, normalize: bool = True) -> np.ndarray:  # noqa: ANN401 - each encoder has its own input
-        """(n, ...) -> (n, dimension) float32."""
+        """Encode inputs: (n, ...) -> (n, dimension) float32."""
 
 
 class BatchEncoder:
-    """Encodes any number of inputs, ``batch_size`` at a time, in bounded memory.
+    """Encodes any number of inputs in batches, so that memory stays bounded.
+
+    Args:
+        encoder: encodes a batch.
+        batch_size: inputs encoded at a time.
 
     Raises:
         InputError: ``batch_size`` is below one.
@@ -149,7 +154,7 @@ class BatchEncoder:
         """Encode inputs in order.
 
         Args:
-            inputs: what the encoder takes, of any length; none give an empty result.
+            inputs: a sequence of what the encoder takes; an empty one gives (0, dimension).
             normalize: scale vectors to length one.
 
         Returns:

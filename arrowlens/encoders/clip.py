@@ -26,8 +26,8 @@ from arrowlens.errors import ImageValidationError, InputError, TextValidationErr
 class ClipTextConfig:
     """Dimensions of CLIP's text tower; the defaults are those of the B models.
 
-    ``pooling`` says which token is read: ``argmax`` the first one with the highest id (OpenAI's checkpoints, whose
-    end-of-text token has it), ``eos`` the first end-of-text token.
+    ``pooling`` names the token whose state is the text's: ``argmax`` the first one with the highest id (OpenAI's
+    checkpoints, where that is the end of the text), ``eos`` the first end-of-text token.
     """
 
     vocab_size: int = 49408
@@ -45,7 +45,7 @@ class ClipTextConfig:
 
 
 class ClipTextTower(LazyParameters):
-    """The network alone: token ids in, the end-of-text token's state out."""
+    """CLIP's text tower: token ids to the state of the end-of-text token."""
 
     position_embedding: torch.Tensor
 
@@ -101,14 +101,14 @@ class CLIPEngine(Encoder):
 
     @cached_property
     def tokenizer(self) -> TextTokenizer:
-        """Texts to ids; read on first use, since parsing a vocabulary takes longer than mapping all weights."""
+        """The tokenizer, read on first use: parsing a vocabulary takes longer than mapping all weights."""
         config = self.text_config
         data = self._loader.read_file(TOKENIZER_NAME)
         return TextTokenizer(data, config.context_length, config.pad_token_id, config.vocab_size)
 
     @property
     def image_processor(self) -> ImageProcessor:
-        """Prepares pictures for ``encode_image``."""
+        """The preprocessing for ``encode_image``."""
         return self.vision_encoder.image_processor
 
     def encode_text(self, texts: list[str], normalize: bool = True) -> np.ndarray:
@@ -151,7 +151,7 @@ class CLIPEngine(Encoder):
     """The name that ``BatchEncoder`` calls; the same as ``encode_image``."""
 
     def compute_similarity(self, text_embeddings: np.ndarray, image_embeddings: np.ndarray) -> np.ndarray:
-        """CLIP's logits: cosines times the learnt logit scale.
+        """Compute CLIP's logits: cosines times the learnt logit scale.
 
         Args:
             text_embeddings: (n_texts, dimension), normalised.
@@ -174,7 +174,7 @@ class CLIPEngine(Encoder):
         return cast(np.ndarray, text_embeddings @ image_embeddings.T * np.float32(self.logit_scale))
 
     def find_best_matches(self, texts: list[str], images: np.ndarray, top_k: int = 5) -> list[list[int]]:
-        """For each text the rows of its best pictures, best first; equal scores in the order of rows.
+        """Find the rows of each text's best pictures, best first; equal scores in the order of rows.
 
         Args:
             texts: one or more texts.

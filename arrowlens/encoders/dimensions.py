@@ -19,13 +19,13 @@ _NOT_ABOVE = (  # the first must not be larger than the second
 
 
 def check_dimensions(config: Any) -> None:  # noqa: ANN401 - any of the dataclasses
-    """Refuse what no model has.
+    """Refuse dimensions that no model has.
 
     Args:
         config: a dataclass with the fields ``hidden_size``, ``num_heads`` and ``num_layers``.
 
     Raises:
-        ValueError: a value has the wrong type or lies out of its range, or two do not fit together.
+        ValueError: a value has the wrong type or is out of its range, or two contradict each other.
     """
     values = dataclasses.asdict(config)
     for field in dataclasses.fields(config):

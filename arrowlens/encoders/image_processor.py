@@ -1,4 +1,4 @@
-"""Pixels as CLIP's vision tower wants them. Free of torch, so that decoding workers can import it."""
+"""Preprocessing for CLIP's vision tower. It needs no torch, so that decoding workers can import it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREPROCESSOR_NAME = "preprocessor.json"
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _MAX_SIZE = 4_096  # pixels a side; the largest models take 1,024
 _MAX_ASPECT = 16  # beyond this, only the part that the crop keeps is resized: memory stays bounded
-_ROUNDING = 1e-9  # of a box of fractions, whose ratio would else fall just short of a whole number
+_ROUNDING = 1e-9  # the ratio of fractions may fall just short of a whole number
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ImageProcessor:
 
     @classmethod
     def from_pretrained(cls, model_path: str | Path) -> ImageProcessor:
-        """The processor of a CLIP model directory.
+        """Read the processor of a CLIP model directory.
 
         Raises:
             ModelLoadError: the directory or its ``preprocessor.json`` is missing, damaged or unknown.
@@ -48,10 +48,10 @@ class ImageProcessor:
 
     @classmethod
     def from_json(cls, data: bytes) -> ImageProcessor:
-        """The processor that a ``preprocessor.json`` describes.
+        """Read the processor that a ``preprocessor.json`` describes.
 
         Raises:
-            ModelLoadError: something is missing in it, or not known.
+            ModelLoadError: a setting is missing, or unknown.
         """
         try:
             settings = json.loads(data)
@@ -83,9 +83,9 @@ class ImageProcessor:
 
         Args:
             image: a PIL image of any mode and size, or (H, W, 3) uint8 RGB.
-            normalize: False leaves uint8, which the encoder normalises itself: a quarter of the memory.
-            box: (left, top, right, bottom) in pixels, where the picture lies within a reduced one whose last row or
-                column stands for less than a whole one; None for all of it.
+            normalize: False gives uint8, a quarter of the memory; the encoder then normalises.
+            box: (left, top, right, bottom) in pixels: the part that the picture takes up in an image that was reduced
+                while decoding, whose last row or column may be a fraction of one. None takes all of it.
 
         Returns:
             (image_size, image_size, 3), float32 normalised or uint8.
@@ -97,7 +97,7 @@ class ImageProcessor:
         return self.normalize(pixels) if normalize else pixels
 
     def resize(self, image: Image.Image, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-        """The shortest side becomes ``image_size``, the other keeps the ratio (rounded down, as the reference does)."""
+        """Resize the shortest side to ``image_size``; the other keeps the ratio, rounded down as the reference does."""
         box = (0, 0, *image.size) if box is None else box
         width, height = box[2] - box[0], box[3] - box[1]
         size, short = self.image_size, min(width, height)
@@ -120,11 +120,12 @@ class ImageProcessor:
         return scaled
 
     def preprocess_arrow(self, images: pa.Array, normalize: bool = True) -> np.ndarray:
-        """Prepare pictures out of Arrow.
+        """Prepare the pictures of an Arrow array.
 
         Args:
             images: a binary array of encoded pictures (JPEG, PNG and what else Pillow reads), or what
                 ``ImageBatch.to_arrow`` gives.
+            normalize: as for a single picture.
 
         Returns:
             (n, image_size, image_size, 3), float32 or uint8.
@@ -150,7 +151,7 @@ class ImageProcessor:
 
 
 def _open_value(value: pa.Scalar) -> Image.Image:
-    """A picture out of an Arrow value: raw pixels with their shape, or an encoded file."""
+    """Open the picture in an Arrow value: raw pixels with their shape, or an encoded file."""
     if isinstance(value, pa.StructScalar):
         pixels = np.frombuffer(value["data"].as_buffer(), np.uint8)
         return Image.fromarray(pixels.reshape(value["shape"].as_py()))

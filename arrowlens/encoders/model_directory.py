@@ -17,10 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from arrowlens.encoders.registry import COMMANDS, FAMILY_NAMES
 from arrowlens.errors import ModelLoadError
 
 FORMAT_VERSION = 1
-FAMILIES = ("clip", "whisper", "bert")
 MAX_DIMENSION = 2**20  # of anything in a model; the largest today have vocabularies of 250,000
 ARROW_NAME, PARQUET_NAME, CONFIG_NAME = "weights.arrow", "weights.parquet", "config.json"
 METADATA_PREFIX = "arrowlens."
@@ -31,7 +31,7 @@ CURE = "convert the model again with 'arrowlens convert'"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the header of a weights file says; reading it touches no tensor.
+    """The header of a weights file; reading it touches no tensor.
 
     ``digest`` is the model's identity: 64 hex digits, a SHA-256 over dimensions, tensors and preprocessing files. Two
     models with the same ``space`` name (not None) put their vectors in one shared space.
@@ -47,13 +47,13 @@ class ModelInfo:
 
     @property
     def dimension(self) -> int:
-        """Length of the vectors that this model gives: the shared space where there is one, else the hidden size."""
+        """The length of the model's vectors: that of the shared space where there is one, else the hidden size."""
         projected = self.dimensions.get("projection_dim")
         return int(projected or self.dimensions["hidden_size"])
 
 
 def model_info(model_path: str | Path) -> ModelInfo:
-    """The header of a model directory, read without touching its tensors.
+    """Read the header of a model directory without touching its tensors.
 
     Raises:
         ModelLoadError: as ``WeightLoader``.
@@ -69,7 +69,7 @@ def model_info(model_path: str | Path) -> ModelInfo:
 
 
 def read_model_file(model_path: str | Path, name: str) -> bytes:
-    """A preprocessing file of a model directory, checked against the header's hash; loads no tensor.
+    """Read a preprocessing file of a model directory, checked against the header's hash.
 
     Raises:
         ModelLoadError: as ``WeightLoader.read_file``.
@@ -79,24 +79,34 @@ def read_model_file(model_path: str | Path, name: str) -> bytes:
 
 
 def weights_file(path: Path) -> Path:
-    """The weights file of a model directory, or the path itself when it is a file."""
+    """Return the weights file of a model directory, or the path itself when it is a file.
+
+    Raises:
+        ModelLoadError: there is none.
+    """
     if path.is_file():
         return path
     for name in (ARROW_NAME, PARQUET_NAME):
         if (path / name).is_file():
             return path / name
     what = f"no {ARROW_NAME} in it" if path.is_dir() else "no such directory"
-    raise ModelLoadError(f"model directory {path}: {what}; make one with 'arrowlens convert clip|whisper|text SOURCE'")
+    raise ModelLoadError(
+        f"model directory {path}: {what}; make one with 'arrowlens convert {'|'.join(COMMANDS)} SOURCE'"
+    )
 
 
 def unreadable(path: Path, error: Exception) -> ModelLoadError:
-    """The error for a file that Arrow could not make sense of."""
+    """Return the error for a file that Arrow cannot read."""
     detail = str(error).splitlines()[0] if str(error) else type(error).__name__
     return ModelLoadError(f"{path}: truncated, damaged or not a weights file of Arrowlens ({detail}); {CURE}")
 
 
 def read_checked(path: Path, expected: str | None) -> bytes:
-    """A file's bytes, refused unless their SHA-256 is the expected one."""
+    """Read a file whose SHA-256 must be the expected one.
+
+    Raises:
+        ModelLoadError: it cannot be read, or is another file.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -107,10 +117,10 @@ def read_checked(path: Path, expected: str | None) -> bytes:
 
 
 def parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
-    """The header out of a schema's metadata, each value checked for its type and form.
+    """Read the header from a schema's metadata; each value is checked for its type and form.
 
     Raises:
-        ModelLoadError: of a newer format, or something is missing or of another form.
+        ModelLoadError: the format is newer, or a value is missing or malformed.
     """
     found = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in raw.items()}
     version = found.get(METADATA_PREFIX + "format_version", "")
@@ -120,7 +130,7 @@ def parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
         raise ModelLoadError(f"{path}: format {version} is newer than this Arrowlens reads; upgrade Arrowlens")
     try:
         return ModelInfo(
-            family=_checked("family", found[METADATA_PREFIX + "family"], FAMILIES.__contains__),
+            family=_checked("family", found[METADATA_PREFIX + "family"], FAMILY_NAMES.__contains__),
             dimensions=_dimensions(json.loads(found[METADATA_PREFIX + "dimensions"])),
             digest=_checked("sha256", found[METADATA_PREFIX + "sha256"], _is_sha256),
             source=found[METADATA_PREFIX + "source"],
@@ -133,7 +143,7 @@ def parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
 
 
 def _dimensions(values: object) -> dict[str, Any]:
-    """Checked as far as ``ModelInfo`` reads them; the rest is checked with the model that they are for."""
+    """Check the dimensions that ``ModelInfo`` reads; the model checks the rest when it is built."""
     if not isinstance(values, dict):
         raise ValueError(f"dimensions are {values!r:.80}")
     projected = values.get("projection_dim")
@@ -145,7 +155,7 @@ def _dimensions(values: object) -> dict[str, Any]:
 
 
 def _files(values: object) -> dict[str, str]:
-    """File names and hashes. A name becomes a path: it must be a plain one."""
+    """Check file names and hashes. A name becomes a path, so it must be a plain one."""
     if not isinstance(values, dict):
         raise ValueError(f"files are {values!r:.80}")
     return {

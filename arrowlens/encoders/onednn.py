@@ -1,10 +1,10 @@
 """Weights in the layout that oneDNN multiplies with, made once instead of at every product.
 
-Such a copy cannot be mapped from a file, so it pays for weights that are cast to another type on loading: of these a
-process has a copy of its own anyway.
+A weight in this layout cannot be mapped from a file. So only weights that are cast to another type on loading are
+packed: a process has a copy of these in any case.
 
-torch has no public operator for it; these are the ones that its compiler puts into frozen models. They are tried
-first, and where they fail, ``core.Linear`` multiplies with what is public.
+torch has no public operators for this; these are the ones that its compiler puts into frozen models. They are tried
+once, and where they fail, ``transformer.Linear`` uses the public ones.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from torch.nn import functional
 
 logger = logging.getLogger(__name__)
 
-# What oneDNN applies to a result before it is rounded, by activation: its name and algorithm.
+# oneDNN's name and algorithm of each activation; it applies them before a result is rounded.
 _FUSED = {"none": ("none", ""), "gelu": ("gelu", "none"), "silu": ("swish", ""), "relu": ("relu", "")}
-_ROWS_AT_A_TIME = 64  # that are cast together
-_ROWS = 1024  # that the layout is made for; results are the same for any number
+_ROWS_AT_A_TIME = 64  # rows cast together
+_ROWS = 1024  # rows of input that the layout is optimised for; results are the same for any number
 
-_MAPPED = 32 << 20  # elements; C libraries map an allocation from 32 MiB on by itself
+_MAPPED = 32 << 20  # elements; C libraries map allocations from 32 MiB on separately
 
 
 def should_pack(weight: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> bool:
-    """Whether a weight of a file, (n_out, n_in), should be packed for computing on a device in a type."""
+    """Return whether a stored weight, (n_out, n_in), should be packed for computing on a device in a type."""
     on_cpu = device is None or device.type == "cpu"
     return on_cpu and dtype not in (None, weight.dtype) and available(dtype)
 
 
 def pack(weight: torch.Tensor, scale: float, dtype: torch.dtype | None) -> torch.Tensor:
-    """``scale`` times a weight, (n_out, n_in), as float32 or bfloat16 in oneDNN's layout.
+    """Return ``scale`` times a weight, (n_out, n_in), as float32 or bfloat16 in oneDNN's layout.
 
-    Only ``product`` and ``added`` can read it.
+    Only ``product`` and ``added`` can read the result.
     """
-    # So large that the system takes it back at once: small pieces stay behind as gaps between packed weights.
+    # Large enough for a mapping of its own, which the system takes back at once: smaller ones leave gaps in the heap.
     room = torch.empty(max(weight.numel(), _MAPPED), dtype=dtype)[: weight.numel()].view(weight.shape)
-    # Some rows at a time, within the cache: a float32 copy of all of them would be fresh memory, page by page.
+    # A few rows at a time stay in the cache: a float32 copy of the whole weight would fault in new pages.
     for rows, stored in zip(torch.split(room, _ROWS_AT_A_TIME), torch.split(weight, _ROWS_AT_A_TIME), strict=True):
         rows.copy_(stored.float() * scale)
     packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(room, _ROWS)
@@ -46,21 +46,21 @@ def pack(weight: torch.Tensor, scale: float, dtype: torch.dtype | None) -> torch
 
 
 def product(hidden: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor, activation: str = "none") -> torch.Tensor:
-    """activation(x W^T + b): (rows, n_in) -> (rows, n_out)."""
+    """Compute activation(x W^T + b): (rows, n_in) -> (rows, n_out)."""
     name, algorithm = _FUSED[activation]
     result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, name, [], algorithm)
     return result
 
 
 def added(residual: torch.Tensor, hidden: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """r + x W^T + b, rounded once: (rows, n_out) and (rows, n_in) -> (rows, n_out)."""
+    """Compute r + x W^T + b, rounded once: (rows, n_out) and (rows, n_in) -> (rows, n_out)."""
     result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(hidden, residual, packed, bias, "add")
     return result
 
 
 @cache
 def available(dtype: torch.dtype | None) -> bool:
-    """Whether this torch, on this processor, has these operators and they give what its public ones give."""
+    """Return whether torch has these operators here and they agree with the public ones."""
     built_in: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if dtype not in (torch.float32, torch.bfloat16) or not built_in:
         return False

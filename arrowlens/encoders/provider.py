@@ -1,4 +1,4 @@
-"""One object that holds the encoders of a model set and loads each on first use."""
+"""The encoders of a model set in one object, each loaded on first use."""
 
 from __future__ import annotations
 
@@ -11,31 +11,25 @@ import numpy as np
 from arrowlens.encoders.audio import AudioEncoder
 from arrowlens.encoders.clip import CLIPEngine
 from arrowlens.encoders.model_directory import ModelInfo, model_info
+from arrowlens.encoders.registry import ENCODER_ROLES, family_for
 from arrowlens.encoders.runtime import Runtime, choose_runtime
 from arrowlens.encoders.text import TextEncoder
 from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.errors import InputError, ModelLoadError
 
-ROLES = ("clip", "audio", "text", "vision")
-_CLASSES: dict[str, type[Any]] = {
-    "clip": CLIPEngine,
-    "audio": AudioEncoder,
-    "text": TextEncoder,
-    "vision": VisionEncoder,
-}
 _T = TypeVar("_T")
 
 
 @runtime_checkable
 class EmbeddingProvider(Protocol):
-    """Anything that turns texts into vectors."""
+    """The interface of whatever turns texts into vectors."""
 
     def encode(self, text: str | list[str], normalize: bool = True) -> np.ndarray:
-        """One or n texts -> (n, dimension) float32."""
+        """Encode one or n texts: (n, dimension) float32."""
 
 
 class MultimodalEmbeddingProvider:
-    """Text, image and audio encoders behind one door; each model is loaded when it is first needed, once.
+    """Text, image and audio encoders of a model set. Each model is loaded once, when it is first needed.
 
     Args:
         text_model_path: a BERT model directory.
@@ -75,12 +69,12 @@ class MultimodalEmbeddingProvider:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Which of clip, audio, text and vision there are."""
-        return tuple(role for role in ROLES if role in self._paths)
+        """The roles that have a model: of clip, audio, text and vision."""
+        return tuple(role for role in ENCODER_ROLES if role in self._paths)
 
     @property
     def runtime(self) -> Runtime:
-        """Device and number format that models run in, and why."""
+        """The device and the number format that models run in, and why."""
         return choose_runtime(self.device, self.precision)
 
     @property
@@ -112,7 +106,7 @@ class MultimodalEmbeddingProvider:
 
     @property
     def vision_encoder(self) -> VisionEncoder:
-        """The vision tower alone.
+        """The vision tower alone, without CLIP's projection.
 
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
@@ -120,11 +114,11 @@ class MultimodalEmbeddingProvider:
         return self._load("vision", VisionEncoder)
 
     def has(self, role: str) -> bool:
-        """Whether there is a model for clip, audio, text or vision."""
+        """Return whether there is a model for a role: clip, audio, text or vision."""
         return role in self._paths
 
     def info(self, role: str) -> ModelInfo:
-        """The header of a model, without loading it.
+        """Return the header of a role's model, without loading the model.
 
         Raises:
             ModelLoadError: there is none for that role.
@@ -137,7 +131,7 @@ class MultimodalEmbeddingProvider:
         return self._infos[role]
 
     def path(self, role: str) -> Path:
-        """The model directory of a role.
+        """Return the model directory of a role.
 
         Raises:
             ModelLoadError: there is none for that role.
@@ -146,16 +140,16 @@ class MultimodalEmbeddingProvider:
         return self._paths[role]
 
     def digest(self, role: str) -> str:
-        """Identity of a role's model, 64 hex digits."""
+        """Return the identity of a role's model, 64 hex digits."""
         return self.info(role).digest
 
     def dimension(self, role: str) -> int:
-        """Length of the vectors of a role's model."""
+        """Return the length of the vectors of a role's model."""
         info = self.info(role)
         return int(info.dimensions["vision"]["hidden_size"]) if role == "vision" else info.dimension
 
     def space(self, role: str) -> str | None:
-        """Name of the space that a role's model shares with others, None when it shares none."""
+        """Return the name of the space that a role's model shares with others, None when it shares none."""
         return self.info(role).space
 
     @property
@@ -166,7 +160,7 @@ class MultimodalEmbeddingProvider:
         return self.space("clip") is not None and self.space("clip") == self.space("audio")
 
     def encode(self, text: str | list[str], normalize: bool = True) -> np.ndarray:
-        """Texts by the BERT encoder: (n, dimension) float32.
+        """Encode texts with the text model: (n, dimension) float32.
 
         Raises:
             ModelLoadError: there is no text model.
@@ -175,7 +169,7 @@ class MultimodalEmbeddingProvider:
         return self.text_encoder.encode(text, normalize=normalize)
 
     def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
-        """Pictures by the vision tower alone where one was given, else into CLIP's shared space.
+        """Encode pictures with the vision tower alone where one was given, else into CLIP's shared space.
 
         Raises:
             ModelLoadError: there is neither.
@@ -186,7 +180,7 @@ class MultimodalEmbeddingProvider:
         return self.clip_engine.encode_image(images, normalize=normalize)
 
     def encode_audio(self, audio: np.ndarray, normalize: bool = True, context: str = "padded") -> np.ndarray:
-        """Recordings: (n, dimension) float32.
+        """Encode recordings: (n, dimension) float32. ``context`` is that of ``AudioEncoder.encode``.
 
         Raises:
             ModelLoadError: there is no audio model.
@@ -201,7 +195,7 @@ class MultimodalEmbeddingProvider:
         audio: np.ndarray | None = None,
         normalize: bool = True,
     ) -> dict[str, np.ndarray]:
-        """Several modalities at once; keys ``text``, ``image`` and ``audio`` for what was given.
+        """Encode several modalities at once; the result has the keys ``text``, ``image`` and ``audio`` that were given.
 
         Raises:
             InputError: nothing was given, or something unusable.
@@ -219,7 +213,7 @@ class MultimodalEmbeddingProvider:
         return vectors
 
     def compute_cross_modal_similarity(self, text: list[str], images: np.ndarray) -> np.ndarray:
-        """CLIP's logits between texts and pictures: (n_texts, n_images) float32.
+        """Compute CLIP's logits between texts and pictures: (n_texts, n_images) float32.
 
         Raises:
             ModelLoadError: there is no CLIP model.
@@ -232,5 +226,6 @@ class MultimodalEmbeddingProvider:
         path = self.path(role)
         with self._lock:
             if role not in self._loaded:
-                self._loaded[role] = _CLASSES[role](path, self.device, self.precision)
+                encoder = family_for(role, self._infos[role].family, path).encoder(role)
+                self._loaded[role] = encoder(path, self.device, self.precision)
             return cast(_T, self._loaded[role])

@@ -1,4 +1,4 @@
-"""How much arithmetic an input asks of a model, and how much of it this machine does in the time."""
+"""How much arithmetic a model needs for an input, and how fast this machine can do it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _FRAMES_PER_SECOND = 100  # of the log-mel spectrum; the second convolution halv
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What encoding one input takes.
+    """The arithmetic of encoding one input.
 
     Attributes:
-        flops: multiplications and additions in all matrix products and convolutions, as the architecture has them.
+        flops: multiplications and additions of all matrix products and convolutions of the architecture.
         n_tokens: rows of those products: patches and the class token, or positions in time.
-        width, inner: columns of a layer, and of the wider one inside it.
+        width: columns of a layer.
+        inner: columns of the wider one inside it.
     """
 
     flops: float
@@ -32,7 +33,7 @@ class Arithmetic:
 
 
 def of_a_picture(info: ModelInfo) -> Arithmetic:
-    """Encoding a picture with a CLIP model."""
+    """Return the arithmetic of encoding a picture with a CLIP model."""
     vision, projected = info.dimensions["vision"], info.dimensions["projection_dim"]
     width, patch = vision["hidden_size"], vision["patch_size"]
     n_patches = (vision["image_size"] // patch) ** 2
@@ -41,7 +42,7 @@ def of_a_picture(info: ModelInfo) -> Arithmetic:
 
 
 def of_a_recording(info: ModelInfo, seconds: float) -> Arithmetic:
-    """Encoding so many seconds, at most 30, of a recording with a Whisper encoder, no silence added."""
+    """Return the arithmetic of encoding up to 30 seconds of a recording with a Whisper encoder, without padding."""
     sizes = info.dimensions
     width, n_frames = sizes["hidden_size"], round(seconds * _FRAMES_PER_SECOND)
     stem = 2 * 3 * n_frames * sizes["n_mels"] * width + 2 * 3 * (n_frames // 2) * width**2
@@ -49,17 +50,18 @@ def of_a_recording(info: ModelInfo, seconds: float) -> Arithmetic:
 
 
 def calls_per_second(work: Callable[[], object], device: str, seconds: float) -> float:
-    """Of a work that each core does for itself, as ingest encodes: calls of all cores together in a second.
+    """Measure how often all cores together can do a piece of work in a second, each on its own as in ingest.
 
-    On the CPU seconds are those of the threads, so that other work on the same cores counts little.
+    On the CPU the time is that of the threads, so that other work on the same cores counts little.
 
     Args:
-        work: must not return before what it started on the device is done.
-        seconds: how long to go on, at least one call on each core.
+        work: must return only when what it started on the device is done.
+        device: a torch device name.
+        seconds: how long to repeat it, at least once on each core.
     """
 
     def repeat(_: int) -> float:
-        work()  # the first time is no measure
+        work()  # warm up
         n, until, started = 0, time.perf_counter() + seconds, clock()
         while n == 0 or time.perf_counter() < until:
             work()
@@ -72,9 +74,9 @@ def calls_per_second(work: Callable[[], object], device: str, seconds: float) ->
 
 
 def products(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime) -> tuple[Callable[[], object], float]:
-    """A layer's four matrix products for a batch of a model's inputs and nothing else: the work, and its FLOP.
+    """Return a function that computes a layer's four matrix products for a batch, and its number of operations.
 
-    Each thread that does the work writes its results where it wrote them before.
+    Each thread writes its results to the same memory every time.
     """
     rows, width, inner = n_inputs * arithmetic.n_tokens, arithmetic.width, arithmetic.inner
     shapes = ((3 * width, width), (width, width), (inner, width), (width, inner))
@@ -89,19 +91,19 @@ def products(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime) -> tuple[C
         with torch.inference_mode():
             for weight, result in zip(weights, own.results, strict=True):
                 torch.mm(inputs[weight.shape[1]], weight.t(), out=result)
-            own.results[-1][0, 0].item()  # a device has done them all by then
+            own.results[-1][0, 0].item()  # waits until the device has done them all
 
     return work, float(sum(2 * rows * n_out * n_in for n_out, n_in in shapes))
 
 
 def matrix_rate(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime, seconds: float) -> float:
-    """FLOP/s of ``products`` on every core at once; an encoder with packed weights may come a little beyond it."""
+    """Measure the FLOP/s of ``products`` on all cores at once; encoders with packed weights may be a little faster."""
     work, flops = products(arithmetic, n_inputs, runtime)
     return flops * calls_per_second(work, str(runtime.device), seconds)
 
 
 def _arithmetic(sizes: dict[str, int], n_tokens: int, ends: float) -> Arithmetic:
-    """Of a transformer's layers (four products as wide as the layer, two to and from the inner width, attention)."""
+    """Sum up a transformer's layers: four products as wide as the layer, two with the inner width, attention."""
     width, inner = sizes["hidden_size"], sizes["intermediate_size"]
     layer = 2 * n_tokens * (4 * width**2 + 2 * width * inner) + 4 * n_tokens**2 * width
     return Arithmetic(sizes["num_layers"] * layer + ends, n_tokens, width, inner)

@@ -1,4 +1,4 @@
-"""Where and in which number format a model runs, and the part that all encoders share."""
+"""The device and number format that a model runs in, and the base class of all encoders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from arrowlens.encoders.weights import WeightLoader
 from arrowlens.errors import InputError, ModelLoadError
 
 logger = logging.getLogger(__name__)
-GPU_MIB = 1024  # free memory that a GPU must have to be chosen unasked: a ViT-B/16 CLIP and a batch take less
+GPU_MIB = 1024  # free memory that a GPU needs to be the default; a ViT-B/16 CLIP and a batch take less
 GPU_THREADS = 2  # while one's batch computes, the other's is copied
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 Module = TypeVar("Module", bound=nn.Module)
@@ -29,7 +29,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Runtime:
-    """Device and number format, and why that format; no part of a model's identity."""
+    """A device and a number format, with the reason for the format. They are no part of a model's identity."""
 
     device: torch.device
     dtype: torch.dtype
@@ -42,15 +42,15 @@ class Runtime:
 
 
 def choose_runtime(device: str | None = None, precision: str = "auto") -> Runtime:
-    """Pick device and number format.
+    """Choose the device and the number format.
 
     Args:
-        device: a torch device name; None takes a CUDA device when there is one, else the CPU. One that is there and
-            cannot be used, or is full, is passed over with a warning, and ``reason`` says so.
+        device: a torch device name; None takes a CUDA device when there is one, else the CPU. A CUDA device that is
+            full or cannot be used is passed over with a warning, and ``reason`` says so.
         precision: ``auto`` takes half precision where the processor is fast at it.
 
     Raises:
-        ModelLoadError: the device is not there (there is no silent fall-back), or an unknown name.
+        ModelLoadError: a device that was named cannot be used, or an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ModelLoadError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
@@ -66,7 +66,7 @@ def choose_runtime(device: str | None = None, precision: str = "auto") -> Runtim
 
 @cache
 def _best_device() -> tuple[torch.device, str]:
-    """The GPU or the CPU, and what kept a GPU that is there from being used; asked, and warned of, once a process."""
+    """Return the GPU or the CPU, and why a GPU is not used. Determined, and warned of, once in a process."""
     if not torch.cuda.is_available():
         return torch.device("cpu"), ""
     try:
@@ -103,7 +103,7 @@ def _cpu_format(flags: frozenset[str]) -> tuple[torch.dtype, str]:
 
 @cache
 def _cpu_flags() -> frozenset[str]:
-    """Instruction-set flags of the processor; none where the system does not list them as Linux does."""
+    """Return the instruction-set flags of the processor; none where the system does not list them as Linux does."""
     path = Path("/proc/cpuinfo")
     if platform.machine() not in ("x86_64", "AMD64") or not path.exists():
         return frozenset()
@@ -115,7 +115,13 @@ def _cpu_flags() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class EncodingThreads:
-    """Threads for batches that are encoded side by side: ``n`` of them, in ``pool``, each a core ``on_cpu``."""
+    """Threads that encode batches side by side.
+
+    Attributes:
+        pool: runs the batches.
+        n: the number of threads.
+        on_cpu: whether each thread computes on a core of its own.
+    """
 
     pool: ThreadPoolExecutor
     n: int
@@ -124,12 +130,15 @@ class EncodingThreads:
 
 @contextmanager
 def encoding_threads(device: str) -> Iterator[EncodingThreads]:
-    """Threads for many batches.
+    """Provide threads that encode many batches side by side.
 
-    On the CPU there are as many as torch would give one batch, and each computes by itself: threads that share a batch
-    wait for one another at every layer, and on busy cores they mostly wait. A GPU gets two, each with a stream of its
-    own, so that it computes while pictures are copied; another device gets one. What a search uses meanwhile, and
-    later, is left as it was. Leaving the block drops what has not begun.
+    On the CPU there are as many threads as torch would use for one batch, and each computes by itself: threads that
+    share a batch wait for one another at every layer, and on busy cores they mostly wait. A GPU gets two, each with a
+    stream of its own, so that it computes while pictures are copied. Other devices get one. The number of threads that
+    torch uses for other work, such as a search, does not change. Leaving the block cancels what has not begun.
+
+    Args:
+        device: a torch device name.
     """
     kind = torch.device(device).type
     on_cpu = kind == "cpu"
@@ -145,34 +154,34 @@ def encoding_threads(device: str) -> Iterator[EncodingThreads]:
 
 
 def _take_stream(device: torch.device) -> None:
-    """Have what this thread starts on a GPU wait for nothing that another one starts, the model's loading apart."""
+    """Give this thread a stream of its own on a GPU, so that its work waits only for the model to be loaded."""
     torch.cuda.synchronize(device)
     torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
 def _keep_to_themselves(pool: ThreadPoolExecutor, n_threads: int) -> None:
-    """Have each thread of a pool compute alone."""
+    """Limit torch to one core in each thread of a pool."""
     all_there = threading.Barrier(n_threads)
 
     def keep_to_itself() -> None:
-        torch.get_num_threads()  # a thread takes over the process's number once; only what comes after stays its own
+        torch.get_num_threads()  # copies the process's number: only one set after it is the thread's own
         torch.set_num_threads(1)
         all_there.wait()
 
     for future in [pool.submit(keep_to_itself) for _ in range(n_threads)]:
         future.result()
-    torch.set_num_threads(n_threads)  # each call also sets the number for threads to come: back to what it was
+    torch.set_num_threads(n_threads)  # set_num_threads also sets the default of later threads: restore it
 
 
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Put a tensor of the processor's memory where a model runs; a GPU fetches it while the caller goes on."""
+    """Copy a tensor to the device that a model runs on. A GPU copies while the caller goes on."""
     if device.type != "cuda":
         return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)  # only from pinned memory can it be fetched meanwhile
+    return values.pin_memory().to(device, non_blocking=True)  # asynchronous only from pinned memory
 
 
 def load_module(module: Module, loader: WeightLoader, runtime: Runtime, prefix: str = "") -> Module:
-    """Give a module the loader's tensors; they are cast once where the stored type is another.
+    """Put the loader's tensors into a module; they are cast once where the stored type is another.
 
     Raises:
         ModelLoadError: a tensor is missing or has the wrong shape.
@@ -182,7 +191,7 @@ def load_module(module: Module, loader: WeightLoader, runtime: Runtime, prefix: 
 
 
 class Encoder:
-    """What every encoder has: a model's identity, and how it runs. Stateless after loading, safe between threads."""
+    """The base class of encoders: a model's identity and runtime. Stateless after loading, so threads may share it."""
 
     def __init__(self, loader: WeightLoader, runtime: Runtime) -> None:
         self.info = loader.info
@@ -195,17 +204,17 @@ class Encoder:
 
     @property
     def dimension(self) -> int:
-        """Length of the vectors that ``encode`` gives."""
+        """The length of the vectors that ``encode`` gives."""
         return self.info.dimension
 
     @property
     def space(self) -> str | None:
-        """Name of the vector space shared with another model, None when there is none."""
+        """The name of the vector space shared with another model, None when there is none."""
         return self.info.space
 
     @property
     def device(self) -> str:
-        """Name of the device that the model runs on."""
+        """The name of the device that the model runs on."""
         return str(self.runtime.device)
 
     @property
@@ -215,15 +224,16 @@ class Encoder:
 
     @property
     def precision_reason(self) -> str:
-        """Why that precision, for people."""
+        """Why the model runs in that precision, for people."""
         return self.runtime.reason
 
 
 def to_vectors(hidden: torch.Tensor, *, normalize: bool, error: type[InputError] = InputError) -> np.ndarray:
-    """Finish vectors: float32, of length one when asked.
+    """Convert a model's output to vectors.
 
     Args:
         hidden: (n, dimension) in any float type.
+        normalize: scale vectors to length one.
         error: raised for a vector that is zero or not finite, with its row.
 
     Returns:

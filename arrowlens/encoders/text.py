@@ -36,7 +36,7 @@ class TextConfig:
 
 
 class TextTower(LazyParameters):
-    """The network alone: token ids in, the mean over real tokens out."""
+    """The BERT encoder: token ids to the mean over the real tokens."""
 
     position_embedding: torch.Tensor
     token_type_embedding: torch.Tensor
@@ -89,7 +89,7 @@ class TextEncoder(Encoder):
 
     @cached_property
     def tokenizer(self) -> TextTokenizer:
-        """Texts to ids; read on first use, since parsing a vocabulary takes longer than mapping all weights."""
+        """The tokenizer, read on first use: parsing a vocabulary takes longer than mapping all weights."""
         data = self._loader.read_file(TOKENIZER_NAME)
         return TextTokenizer(data, self.config.max_length, self.config.pad_token_id, self.config.vocab_size)
 

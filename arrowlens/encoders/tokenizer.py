@@ -1,4 +1,4 @@
-"""Texts to token ids, by the ``tokenizers`` library and the model directory's own ``tokenizer.json``."""
+"""Tokenizes texts with the ``tokenizers`` library and the ``tokenizer.json`` of a model directory."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from tokenizers import Tokenizer
 from arrowlens.errors import ModelLoadError, TextValidationError
 
 TOKENIZER_NAME = "tokenizer.json"
-CHUNK = 16  # texts run together
+CHUNK = 16  # texts encoded together
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A batch of texts: ``ids`` (n, longest) int64, ``mask`` (n, longest) True where real, ``cut`` texts cut short."""
+    """A batch of tokenized texts.
+
+    Attributes:
+        ids: (n, longest) int64.
+        mask: (n, longest) bool, True where a token is real.
+        cut: for each text, whether it was cut.
+    """
 
     ids: torch.Tensor
     mask: torch.Tensor
     cut: tuple[bool, ...]
 
     def in_chunks(self, run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """Run texts of like lengths together, so that little is padding: (n, width), in the order of the texts.
+        """Run texts of similar lengths together, so that there is little padding: (n, width), in the texts' order.
 
         Args:
             run: (texts, tokens) int64 ids and their mask -> (texts, width).
@@ -44,8 +50,8 @@ class TextTokenizer:
     Args:
         data: the content of ``tokenizer.json``.
         max_length: tokens, special ones included.
-        pad_id: id to pad with; the mask keeps it from mattering.
-        vocab_size: number of ids that the model knows; None leaves them unchecked.
+        pad_id: the id of padding, which the mask hides.
+        vocab_size: the number of ids that the model knows; None turns the check off.
 
     Raises:
         ModelLoadError: the data is not a tokenizer.
@@ -62,7 +68,7 @@ class TextTokenizer:
         """Tokenize a batch.
 
         Raises:
-            TextValidationError: nothing given, or an element that is not a text.
+            TextValidationError: no texts, or an element that is not a text.
             ModelLoadError: the tokenizer is not the model's, or damaged.
         """
         if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
@@ -81,14 +87,14 @@ class TextTokenizer:
         return Tokens(ids, mask, tuple(bool(item.overflowing) for item in encoded))
 
     def part_read(self, text: str) -> str | None:
-        """The beginning of a text that fits into ``max_length`` tokens; None when all of it does."""
+        """Return the beginning of a text that fits into ``max_length`` tokens; None when the whole text does."""
         encoded = self._tokenizer.encode(text)
         return text[: max(end for _, end in encoded.offsets)] if encoded.overflowing else None
 
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Errors of the tokenizers library, which raises bare ``Exception`` and, where it panics, a bare BaseException."""
+    """Translate errors of the tokenizers library: bare ``Exception``, or bare ``BaseException`` when it panics."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):

@@ -17,8 +17,8 @@ from arrowlens.encoders.onednn import added, pack, product, should_pack
 ACTIVATIONS = ("gelu", "quick_gelu", "relu")
 NORMS = ("pre", "post")
 QUICK = 1.702  # quick_gelu, of OpenAI's CLIP, is x * sigmoid(1.702 x)
-LONG = 64  # tokens from which on attention in bfloat16 is faster as plain products than in torch's fused kernel
-BLOCK = 256  # queries whose products with all keys are made together
+LONG = 64  # tokens; from here on attention in bfloat16 is faster as matrix products than in torch's fused kernel
+BLOCK = 256  # queries multiplied with all keys at a time
 
 
 def activate_(hidden: torch.Tensor, activation: str) -> torch.Tensor:
@@ -34,17 +34,17 @@ def activate_(hidden: torch.Tensor, activation: str) -> torch.Tensor:
 
 
 def take(scratch: torch.Tensor, *shape: int) -> torch.Tensor:
-    """The first elements of a flat tensor in another shape."""
+    """Return a view of the first elements of a flat tensor in another shape."""
     return scratch[: math.prod(shape)].view(shape)
 
 
 class LazyParameters(nn.Module):
-    """A part of a network whose parameters come from a file; none are made before.
+    """A module whose parameters do not exist until a WeightLoader places them.
 
     Drawing random weights only to replace them costs far more than mapping the real ones.
 
     Args:
-        shapes: of each parameter, by name; a WeightLoader puts tensors of these shapes in their place.
+        shapes: the shape of each parameter, by name.
     """
 
     def __init__(self, **shapes: tuple[int, ...]) -> None:
@@ -52,16 +52,20 @@ class LazyParameters(nn.Module):
         self.shapes = shapes
 
     def place(self, name: str, tensor: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> None:
-        """Take a parameter from the file; None for what stays as it is there."""
+        """Set a parameter; with device and type None it stays in the mapping, in its stored type."""
         placed = tensor.to(device=device, dtype=dtype)
         self.register_parameter(name, nn.Parameter(placed, requires_grad=False))
 
 
 class Linear(LazyParameters):
-    """activation(s x W^T + t b).
+    """A linear layer with scales and an activation: activation(s x W^T + t b).
 
     Args:
-        scale: s. bias_scale: t. activation: as ``activate_`` knows it.
+        in_features: columns of x.
+        out_features: columns of the result.
+        scale: s.
+        bias_scale: t.
+        activation: a name that ``activate_`` knows.
     """
 
     weight: torch.Tensor
@@ -78,7 +82,7 @@ class Linear(LazyParameters):
     ) -> None:
         super().__init__(weight=(out_features, in_features), bias=(out_features,))
         self.scale, self.bias_scale, self.activation = scale, bias_scale, activation
-        self.packed: torch.Tensor | None = None  # s W and t b are then what is held
+        self.packed: torch.Tensor | None = None  # holds s W; the bias is then t b
 
     def place(self, name: str, tensor: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> None:
         """As ``LazyParameters``; a weight that is cast for the processor is packed too."""
@@ -90,7 +94,7 @@ class Linear(LazyParameters):
             super().place(name, tensor.float() * self.bias_scale, device, dtype)
 
     def into(self, scratch: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """The product: (rows, in_features) -> (rows, out_features), in ``scratch`` or in memory of its own."""
+        """Apply the layer: (rows, in_features) -> (rows, out_features), in ``scratch`` or in new memory."""
         if self.packed is not None:
             return product(hidden, self.packed, self.bias, self.activation)
         out = take(scratch, len(hidden), len(self.bias))
@@ -98,14 +102,14 @@ class Linear(LazyParameters):
         return activate_(out, self.activation)
 
     def add_to(self, residual: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """``residual``, which may be overwritten, plus s x W^T + t b: (rows, in_features) -> (rows, out_features)."""
+        """Add s x W^T + t b to ``residual``, which may be overwritten: (rows, in_features) -> (rows, out_features)."""
         if self.packed is not None:
             return added(residual, hidden, self.packed, self.bias)
         return residual.add_(self.bias, alpha=self.bias_scale).addmm_(hidden, self.weight.t(), alpha=self.scale)
 
 
 class LayerNorm(LazyParameters):
-    """Zero mean and unit variance over the last axis, then scaled and shifted."""
+    """Layer norm: zero mean and unit variance over the last axis, then scaled and shifted."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -159,7 +163,7 @@ def attend(
 def attend_by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """``scaled_dot_product_attention`` as two matrix products, for parts so small that scores stay in the cache."""
+    """Compute ``scaled_dot_product_attention`` as two matrix products, in parts whose scores fit into the cache."""
     batch, heads, queries, width = query.shape
     scratch = query.new_empty(heads * min(BLOCK, queries) * key.shape[2])
     mixed = query.new_empty(batch, queries, heads, width).transpose(1, 2)
@@ -176,7 +180,7 @@ def attend_by_products(
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, without the residual and up to the output's product."""
+    """Multi-head self-attention, without the output projection and the residual, which ``Layer`` adds in one step."""
 
     def __init__(self, hidden_size: int, num_heads: int, *, causal: bool) -> None:
         super().__init__()
@@ -196,7 +200,7 @@ class Attention(nn.Module):
     def one_each(
         self, hidden: torch.Tensor, mask: torch.Tensor | None, scratch: torch.Tensor, read: torch.Tensor
     ) -> torch.Tensor:
-        """As ``forward``, for one token of each item: (batch, tokens, hidden) and (batch,) -> (batch, hidden)."""
+        """As ``forward``, for one query token of each item: (batch, tokens, hidden), (batch,) -> (batch, hidden)."""
         batch, tokens, width = hidden.shape
         packed = self.qkv.into(scratch, hidden.flatten(0, 1))
         heads = packed.view(batch, tokens, 3, self.num_heads, width // self.num_heads)
@@ -208,14 +212,14 @@ class Attention(nn.Module):
 
 
 def pick(hidden: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
-    """One token of each item: (batch, tokens, ...) and (batch,) int64 -> (batch, ...)."""
+    """Select one token of each item: (batch, tokens, ...) and (batch,) int64 -> (batch, ...)."""
     return hidden[torch.arange(len(read), device=read.device), read]
 
 
 class FeedForward(nn.Module):
     """Two linear layers with the activation between them.
 
-    quick_gelu(x) is SiLU(1.702 x) / 1.702: the factors go into the products.
+    quick_gelu(x) is SiLU(1.702 x) / 1.702; the factors become scales of the linear layers.
     """
 
     def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
@@ -225,12 +229,12 @@ class FeedForward(nn.Module):
         self.fc2 = Linear(intermediate_size, hidden_size, scale=1 / scale)
 
     def add_to(self, residual: torch.Tensor, hidden: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
-        """``residual``, which may be overwritten, and the result: (rows, hidden) -> (rows, hidden)."""
+        """Add the result to ``residual``, which may be overwritten: (rows, hidden) -> (rows, hidden)."""
         return self.fc2.add_to(residual, self.fc1.into(scratch, hidden))
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each with a residual; the norm comes before (pre) or after (post) them."""
+    """Attention and feed-forward, each with a residual and a norm before (pre) or after (post) it."""
 
     def __init__(self, width: int, attention: Attention, mlp: FeedForward, *, layer_norm_eps: float, norm: str) -> None:
         super().__init__()
@@ -259,7 +263,7 @@ class Layer(nn.Module):
 
 
 class InferenceCore(nn.Module):
-    """A stack of Transformer layers, described by its dimensions; its weights are loaded into it.
+    """A stack of Transformer layers.
 
     Args:
         hidden_size: width of the residual stream; a multiple of ``num_heads``.
@@ -313,15 +317,15 @@ class InferenceCore(nn.Module):
             hidden: (batch, tokens, hidden_size).
             mask: boolean (batch, tokens), True where a token is real and may be attended to; None when all are. Not
                 together with ``causal``, which needs none: padding comes after the tokens that are read.
-            read: (batch,) int64, the one token of each item that is wanted; the last layer is computed for it alone.
-                None for all tokens.
+            read: (batch,) int64, the one token of each item to return; the last layer is computed for it alone. None
+                returns all tokens.
 
         Returns:
             (batch, tokens, hidden_size), where rows of padding hold no meaning; with ``read`` (batch, hidden_size).
         """
         attention_mask = None if mask is None else mask[:, None, None, :]
         batch, tokens, _ = hidden.shape
-        # Each layer writes its widest results where the one before did: fresh memory costs a page fault every 4 KB.
+        # All layers write their widest results to the same memory: new memory costs a page fault every 4 KB.
         scratch = hidden.new_empty(batch * tokens * self.widest)
         hidden = hidden.clone()
         for layer in self.layers[:-1]:

@@ -1,4 +1,4 @@
-"""What encoders accept; each refusal says what came and what to do."""
+"""Checks of the encoders' inputs. Each error says what was given and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well two sets of vectors agree."""
+"""Measures how well two sets of vectors agree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Agreement:
 def validate_embedding_precision(
     our_embeddings: np.ndarray, reference_embeddings: np.ndarray, threshold: float = 0.95, model_name: str = "model"
 ) -> Agreement:
-    """Compare vectors with a reference's, row by row; lengths do not matter.
+    """Compare vectors with a reference's, row by row, by their cosines.
 
     Args:
         our_embeddings: (n, dimension).

@@ -36,7 +36,7 @@ class VisionConfig:
 
     @property
     def num_patches(self) -> int:
-        """Patches of a picture: the grid's side squared; what does not fill a patch is cut off."""
+        """The number of patches of a picture: the grid's side squared; pixels that fill no patch are cut off."""
         return (self.image_size // self.patch_size) ** 2
 
 
@@ -63,7 +63,7 @@ class PatchEmbedding(nn.Module):
 
 
 class VisionTower(LazyParameters):
-    """The network alone: normalised pictures in, the pooled class token out."""
+    """The vision tower: normalised pictures to the pooled class token."""
 
     class_embedding: torch.Tensor
     position_embedding: torch.Tensor
@@ -139,23 +139,25 @@ class VisionEncoder(Encoder):
         return to_vectors(self.pooled(images), normalize=normalize, error=ImageValidationError)
 
     def pooled(self, images: np.ndarray) -> torch.Tensor:
-        """As ``encode``, before normalising: (n, hidden_size) on the model's device."""
+        """As ``encode``, without normalising: (n, hidden_size) on the model's device."""
         validate_image_input(images, self.config.image_size)
         batch = images[None] if images.ndim == 3 else images
         with torch.inference_mode():
             return self._run(batch)
 
     def _run(self, batch: np.ndarray) -> torch.Tensor:
-        pixels = to_device(torch.tensor(batch), self.runtime.device)  # bytes as they are: a quarter of what they become
+        pixels = to_device(
+            torch.tensor(batch), self.runtime.device
+        )  # copied as bytes: a quarter of their size in float32
         if pixels.dtype == torch.uint8:
             pixels = self._normalized(pixels)
         pooled: torch.Tensor = self.tower(pixels.to(self.runtime.dtype).permute(0, 3, 1, 2))
         return pooled
 
     def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``ImageProcessor.normalize`` on the model's device, to the last bit."""
+        """Compute on the model's device exactly what ``ImageProcessor.normalize`` gives."""
         width = pixels.shape[2]
-        # For whole rows: an operation on three values at a time takes six times as long.
+        # Whole rows: operations on three values at a time take six times as long.
         mean = pixels.new_tensor(self.image_processor.mean, dtype=torch.float32).repeat(width)
         deviation = pixels.new_tensor(self.image_processor.std, dtype=torch.float32).repeat(width)
         rows = pixels.flatten(2).to(torch.float32).mul_(1 / 255).sub_(mean).div_(deviation)

@@ -3,7 +3,7 @@
 ``weights.arrow`` is an uncompressed Arrow IPC file with a row per tensor: ``layer_name: utf8, shape: list<int64>,
 dtype: utf8, data: large_binary``. Arrow aligns buffers, not the values inside them, so the first row is a filler of
 computed length and every value is padded: the address of each tensor in the mapping is a multiple of 64, which is what
-vector instructions want. Nothing is ever unpickled.
+vector instructions need. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from arrowlens.encoders.model_directory import (
     ARROW_NAME,
     CONFIG_NAME,
     CURE,
-    FAMILIES,
     FORMAT_VERSION,
     METADATA_PREFIX,
     PARQUET_NAME,
@@ -36,6 +35,7 @@ from arrowlens.encoders.model_directory import (
     unreadable,
     weights_file,
 )
+from arrowlens.encoders.registry import FAMILY_NAMES, family_named
 from arrowlens.errors import ModelLoadError
 
 ALIGNMENT = 64  # bytes
@@ -43,7 +43,7 @@ _FILLER = ""  # the name of the first row, which no tensor can have
 _Config = TypeVar("_Config")
 ModelPath: TypeAlias = "str | Path | WeightLoader"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-# What torch and Python raise of a table with other columns, types or values.
+# What torch and Python raise for a table with other columns, types or values.
 _MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _ARROW_SCHEMA = pa.schema(
@@ -58,7 +58,7 @@ class WeightLoader:
         model_path: a model directory, or its weights file.
 
     Raises:
-        ModelLoadError: nothing there, not a weights file of ours, of a newer format, truncated or damaged.
+        ModelLoadError: the file is missing, foreign, of a newer format, truncated or damaged.
     """
 
     def __init__(self, model_path: str | Path) -> None:
@@ -69,7 +69,7 @@ class WeightLoader:
         self.info = parse_metadata(metadata, self.path)
 
     def load_weights(self) -> dict[str, torch.Tensor]:
-        """All tensors by name, in their stored type. Views of the mapping: copy before changing one."""
+        """Return all tensors by name, in their stored type. They are views of the mapping: copy one to change it."""
         return dict(self._tensors)
 
     def load_into(
@@ -79,11 +79,13 @@ class WeightLoader:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Put the tensors whose names start with ``prefix`` in the place of a module's parameters.
+        """Set a module's parameters to the tensors whose names start with ``prefix``.
 
-        A module's parts name their parameters and shapes in ``shapes`` (see ``core.Loaded``).
+        The module's parts declare their parameters in ``shapes`` (see ``transformer.LazyParameters``).
 
         Args:
+            module: gets the parameters.
+            prefix: of the tensors' names, with its final dot.
             device: None leaves them in the mapping.
             dtype: None leaves the stored type; with the stored type and the CPU nothing is copied.
 
@@ -96,7 +98,7 @@ class WeightLoader:
                 part.place(name, self.tensor(full_name, shape), device, dtype)
 
     def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
-        """One tensor by name; with ``shape``, only of that shape.
+        """Return one tensor by name; with ``shape``, only of that shape.
 
         Raises:
             ModelLoadError: there is none of that name, or it has another shape.
@@ -112,10 +114,14 @@ class WeightLoader:
         return tensor
 
     def config(self, kind: type[_Config], part: str | None = None) -> _Config:
-        """The dimensions of the model, or of a part of it, as a dataclass.
+        """Return the dimensions of the model, or of a part of it, as a dataclass.
+
+        Args:
+            kind: the dataclass.
+            part: a key of the dimensions; None takes all of them.
 
         Raises:
-            ModelLoadError: a dimension is missing, is not known, or is out of its range.
+            ModelLoadError: a dimension is missing, unknown, or out of its range.
         """
         try:
             config = kind(**(self.info.dimensions if part is None else self.info.dimensions[part]))
@@ -125,7 +131,7 @@ class WeightLoader:
         return config
 
     def read_file(self, name: str) -> bytes:
-        """A preprocessing file of the model directory, checked against the hash in the header.
+        """Read a preprocessing file of the model directory, checked against the hash in the header.
 
         Raises:
             ModelLoadError: the file is missing or is not the one the model was converted with.
@@ -133,7 +139,7 @@ class WeightLoader:
         return read_checked(self.directory / name, self.info.files.get(name))
 
     def verify(self) -> None:
-        """Hash everything and compare with the header's digest (reads the whole file; done when a model is installed).
+        """Compare the hash of all content with the header's digest; it reads the whole file, at conversion only.
 
         Raises:
             ModelLoadError: a tensor or a file has changed since the conversion.
@@ -161,18 +167,20 @@ def write_model(
     """Write a model directory: weights, ``config.json`` and the given files. The directory must exist.
 
     Args:
+        directory: the model directory.
         tensors: by module name; float16, bfloat16 or float32, contiguous or not.
-        family: clip, whisper or bert.
+        family: a name of ``registry.FAMILIES``.
+        dimensions: of the model, as its encoder's dataclasses name them.
         source: where the checkpoint came from, for people.
-        space: name of the shared vector space, when the model has a partner in it.
+        space: the name of the vector space that the model shares with another one; None without.
         files: preprocessing files by name; their hashes go into the header.
         format: ``arrow`` (mapped at run time) or ``parquet`` (the exchange layout; decoded at run time).
 
     Raises:
         ValueError: an unknown family or format, or a tensor of another type.
     """
-    if family not in FAMILIES or format not in ("arrow", "parquet"):
-        raise ValueError(f"family {family!r} must be one of {FAMILIES}, format {format!r} arrow or parquet")
+    if family not in FAMILY_NAMES or format not in ("arrow", "parquet"):
+        raise ValueError(f"family {family!r} must be one of {FAMILY_NAMES}, format {format!r} arrow or parquet")
     directory, files = Path(directory), dict(files or {})
     unknown = [name for name, tensor in tensors.items() if tensor.dtype not in _NAMES]
     if unknown:
@@ -199,7 +207,7 @@ def write_model(
 
 
 def open_weights(model_path: ModelPath, family: str) -> WeightLoader:
-    """A ``WeightLoader`` of a model of one family; one that is open already is only checked.
+    """Open the weights of a model of one family; a ``WeightLoader`` is only checked.
 
     Raises:
         ModelLoadError: as ``WeightLoader``, or the directory holds a model of another family.
@@ -208,7 +216,7 @@ def open_weights(model_path: ModelPath, family: str) -> WeightLoader:
     if loader.info.family != family:
         raise ModelLoadError(
             f"{loader.path} holds a {loader.info.family} model, but a {family} model is needed; "
-            f"point to a directory made by 'arrowlens convert {'text' if family == 'bert' else family}'"
+            f"point to a directory made by 'arrowlens convert {family_named(family).command}'"
         )
     return loader
 
@@ -255,8 +263,8 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def _write_arrow(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    # The data buffer is the last of the body: where it starts does not depend on what it holds, so a small trial file
-    # tells how long the filler must be.
+    # The data buffer is the last of the body, so its start does not depend on its content: a small trial file shows how
+    # long the filler must be.
     trial = pa.BufferOutputStream()
     _write_ipc(trial, tensors, metadata, [b"\0" * ALIGNMENT] + [b""] * len(tensors))
     buffer = trial.getvalue()
@@ -285,7 +293,7 @@ def _write_ipc(sink: Any, tensors: Mapping[str, torch.Tensor], metadata: dict[st
 def _map_arrow(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, bytes]]:
     try:
         with path.open("rb") as file:
-            # Copy-on-write, since torch takes no read-only memory; nobody writes, so the pages stay shared.
+            # Copy-on-write, since torch refuses read-only memory; nothing writes, so processes share the pages.
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         buffer = pa.py_buffer(mapping)
         reader = pa.ipc.open_file(buffer)

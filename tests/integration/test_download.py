@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -28,6 +29,8 @@ CLOSED = "http://127.0.0.1:9"  # the discard port: nobody listens
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))  # for other processes; here it was read at the import
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
     with hub_stand_in() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         yield hub
@@ -107,7 +110,8 @@ class TestWhatIsFetched:
             (checkpoint / name).write_bytes(b"not needed")
         hub.serve("someone/bert", checkpoint)
         with downloaded("someone/bert", lambda _: None) as source:
-            names = {path.relative_to(source.directory).as_posix() for path in source.directory.rglob("*.*")}
+            paths = [path.relative_to(source.directory) for path in source.directory.rglob("*.*")]
+            names = {path.as_posix() for path in paths if path.parts[0] != ".cache"}  # the hub library's own notes
         assert names == {
             "1_Pooling/config.json",
             "config.json",
@@ -148,7 +152,9 @@ class TestCutOff:
         first, second = hub.fetched("model.safetensors")
         assert (first.range, second.range) == (None, f"bytes={KEPT}-")
 
-    def test_goes_on_in_the_next_run_where_it_gave_up(self, hub: Hub, large_clip: Path, tmp_path: Path) -> None:
+    def test_the_next_run_goes_on_with_the_files_that_are_missing(
+        self, hub: Hub, large_clip: Path, tmp_path: Path
+    ) -> None:
         hub.serve(TINY, large_clip)
         hub.cut["model.safetensors"] = [KEPT + 50_000] + 6 * [0]
         with pytest.raises(DownloadError, match="run again to go on") as caught:
@@ -156,10 +162,11 @@ class TestCutOff:
         assert_says_what_works_offline(caught.value)
         assert not (tmp_path / "out").exists()
         hub.cut.clear()
-        asked = len(hub.fetched("model.safetensors"))
+        asked = {name: len(hub.fetched(name)) for name in ("config.json", "model.safetensors")}
         told: list[Progress] = []
         report = convert_clip_model(TINY, tmp_path / "out", on_progress=told.append)
-        assert [r.range for r in hub.fetched("model.safetensors")[asked:]] == [f"bytes={KEPT}-"]
+        assert len(hub.fetched("config.json")) == asked["config.json"] == 1
+        assert [r.range for r in hub.fetched("model.safetensors")[asked["model.safetensors"] :]] == [None]
         assert report.minimum is not None
         assert report.minimum > 0.9999
         downloads = [progress for progress in told if progress.step == "download"]
@@ -190,7 +197,8 @@ class TestFailures:
         (tmp_path / "pictures").mkdir()
         command = [str(Path(sys.executable).with_name("arrowlens")), "ingest", str(tmp_path / "pictures")]
         options = ["--models", "base", "--library", str(tmp_path / "new.lens")]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ARROWLENS_CACHE": str(tmp_path / "cache")}
+        caches = {"ARROWLENS_CACHE": str(tmp_path / "cache"), "HF_HUB_CACHE": str(tmp_path / "hf")}
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", **caches}
         run = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 1
         assert run.stdout == ""
@@ -224,7 +232,8 @@ class TestFailures:
         hub.tampered.add(name)
         with pytest.raises(DownloadError, match=rf"{name}.*not what it announced"):
             convert_clip_model(TINY, tmp_path / "out")
-        assert not list(cache_directory().rglob("*.part"))
+        left = [path for path in cache_directory().rglob("*") if path.suffix == ".incomplete" or path.name == name]
+        assert left == []
         hub.tampered.clear()
         convert_clip_model(TINY, tmp_path / "out", verify=False)
 
@@ -244,6 +253,101 @@ class TestFailures:
             convert_clip_model(TINY, tmp_path / "out")
 
 
+class TestTheHuggingFaceCache:
+    @pytest.fixture
+    def cached(self, hub: Hub, tiny_clip: Path) -> Path:
+        """The cache of a user who has the model; the stand-in forgets that it was asked for it."""
+        hub.serve(TINY, tiny_clip, licence="mit")
+        for path in hub.files(TINY):
+            huggingface_hub.hf_hub_download(TINY, path.name, endpoint=hub.endpoint)
+        hub.requests.clear()
+        return Path(huggingface_hub.constants.HF_HUB_CACHE)
+
+    def test_nothing_is_downloaded_that_lies_there(self, hub: Hub, cached: Path, tmp_path: Path) -> None:
+        before = sorted(cached.rglob("*"))
+        told: list[Progress] = []
+        report = convert_clip_model(TINY, tmp_path / "out", verify=False, on_progress=told.append)
+        assert report.licence == "mit"
+        assert {r.method for r in hub.requests if "/api/models/" not in r.path} == {"HEAD"}
+        downloads = [progress for progress in told if progress.step == "download"]
+        assert downloads[-1].done == downloads[-1].total
+        assert sorted(cached.rglob("*")) == before
+
+    def test_what_is_damaged_there_is_downloaded(self, hub: Hub, cached: Path, tiny_clip: Path, tmp_path: Path) -> None:
+        (damaged,) = cached.rglob("model.safetensors")
+        damaged.resolve().write_bytes(bytes(damaged.stat().st_size))
+        report = convert_clip_model(TINY, tmp_path / "out", verify=False)
+        assert len(hub.fetched("model.safetensors")) == 1
+        assert report.digest == convert_clip_model(tiny_clip, tmp_path / "here", verify=False).digest
+
+    def test_nothing_is_left_there(self, hub: Hub, tiny_clip: Path, tmp_path: Path) -> None:
+        hub.serve(TINY, tiny_clip)
+        convert_clip_model(TINY, tmp_path / "out", verify=False)
+        assert not (tmp_path / "hf").exists()
+
+
+class TestAHostileHub:
+    """Nothing is fetched and nothing written but the lock, where names would lead out of the download folder."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "../model.safetensors",
+            "model-/../../../x-of-1.safetensors",
+            "/tmp/arrowlens-was-here",
+            "model-\\..\\x-of-1.safetensors",
+            "model-\n-of-1.safetensors",
+            "model-\x7f-of-1.safetensors",
+            "model-\ud800-of-1.safetensors",
+            "./config.json",
+            "1_Pooling//config.json",
+            "..",
+            "",
+        ],
+    )
+    def test_file_names(self, hub: Hub, tiny_clip: Path, tmp_path: Path, name: str) -> None:
+        hub.serve(TINY, tiny_clip)
+        siblings = [{"rfilename": path.name, "size": path.stat().st_size} for path in hub.files(TINY)]
+        hub.claims["siblings"] = [*siblings, {"rfilename": name, "size": 1}]
+        self.assert_refused(hub, tmp_path)
+
+    @pytest.mark.parametrize(
+        "revision", ["../../../../evil", "main", "", "a" * 39, "a" * 41, "A" * 40, "a" * 40 + "\n"]
+    )
+    def test_revisions(self, hub: Hub, tiny_clip: Path, tmp_path: Path, revision: str) -> None:
+        hub.serve(TINY, tiny_clip)
+        hub.claims["sha"] = revision
+        self.assert_refused(hub, tmp_path)
+
+    @staticmethod
+    def assert_refused(hub: Hub, tmp_path: Path) -> None:
+        before = {path for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(DownloadError, match="could lead out of the download folder") as caught:
+            convert_clip_model(TINY, tmp_path / "out")
+        assert_says_what_works_offline(caught.value)
+        written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+        assert {path.suffix for path in written} <= {".lock"}
+        assert [r.path for r in hub.requests] == [f"/api/models/{TINY}"]
+
+    @pytest.mark.parametrize("etag", ["../../../../../evil", "/tmp/arrowlens-was-here", "x/../../evil"])
+    def test_an_etag_is_no_path(self, hub: Hub, tiny_clip: Path, tmp_path: Path, etag: str) -> None:
+        hub.serve(TINY, tiny_clip)
+        hub.etag = etag
+        with pytest.raises(DownloadError, match="cannot be downloaded"):
+            convert_clip_model(TINY, tmp_path / "out")
+        outside = [path for path in tmp_path.rglob("*") if "evil" in path.name]
+        assert outside == []
+        assert not Path("/tmp/arrowlens-was-here").exists()
+
+    @pytest.mark.parametrize("claim", [{"siblings": [1]}, {"siblings": [{"size": 1}]}, {"sha": None}, {"siblings": 5}])
+    def test_another_form_of_answer(self, hub: Hub, tiny_clip: Path, tmp_path: Path, claim: dict[str, object]) -> None:
+        hub.serve(TINY, tiny_clip)
+        hub.claims.update(claim)
+        with pytest.raises(DownloadError) as caught:
+            convert_clip_model(TINY, tmp_path / "out")
+        assert_says_what_works_offline(caught.value)
+
+
 class TestTheBaseSet:
     @pytest.fixture
     def base(self, hub: Hub, tiny_clip: Path, tmp_path: Path) -> Hub:
@@ -256,7 +360,8 @@ class TestTheBaseSet:
         assert {model.state for model in models.available() if model.set_name == "base"} == {"downloadable"}
         told: list[Progress] = []
         installed = models.resolve("base", told.append)
-        assert {role: model_info(path).family for role, path in installed.directories().items()} == models.ROLES
+        families = {role: model_info(path).family for role, path in installed.directories().items()}
+        assert families == {"clip": "clip", "audio": "whisper", "text": "bert"}
         assert {"licence", "download", "convert", "verify"} == {progress.step for progress in told}
         asked, again = len(base.requests), []
         assert models.resolve("base", again.append) == installed

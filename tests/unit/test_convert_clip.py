@@ -37,7 +37,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_same_as_original(checkpoint: Path, directory: Path) -> None:
     """The bounds of float32: the same numbers, not just the same direction."""
-    for vectors in clip.compare(Checkpoint(checkpoint, "test"), clip.load(directory)):
+    for vectors in clip.compare(Checkpoint(checkpoint, "test"), CLIPEngine(directory, "cpu", "float32")):
         verified = verify_vectors(vectors, "test")
         assert mutual_cosine(vectors.reference) < 0.9, "inputs too alike for the comparison to mean anything"
         assert relative_error(vectors.ours, vectors.reference) < 1e-3
@@ -166,7 +166,7 @@ class TestMistakesShow:
         """The largest relative errors for pictures and texts, after verification has let them pass."""
         convert_clip_model(broken, out, dtype="float32", verify=False)
         errors = []
-        for vectors in clip.compare(Checkpoint(original, "original"), clip.load(out)):
+        for vectors in clip.compare(Checkpoint(original, "original"), CLIPEngine(out, "cpu", "float32")):
             verify_vectors(vectors, "original")
             errors.append(relative_error(vectors.ours, vectors.reference))
         return errors

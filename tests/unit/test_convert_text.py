@@ -14,7 +14,7 @@ import torch
 from arrowlens.conversion import bert, convert_text_model
 from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.conversion.convert import verify_vectors
-from arrowlens.encoders import model_info
+from arrowlens.encoders import TextEncoder, model_info
 from arrowlens.errors import ConversionError, QualityError
 from tests.checkpoints import bert_checkpoint, edit_config, mutated, mutual_cosine, relative_error
 
@@ -36,7 +36,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def relative_errors(original: Path, directory: Path) -> float:
     """The largest relative error, after verification has let the vectors pass."""
-    (vectors,) = bert.compare(Checkpoint(original, "original"), bert.load(directory))
+    (vectors,) = bert.compare(Checkpoint(original, "original"), TextEncoder(directory, "cpu", "float32"))
     assert mutual_cosine(vectors.reference) < 0.95, "inputs too alike for the comparison to mean anything"
     verify_vectors(vectors, "original")
     return relative_error(vectors.ours, vectors.reference)

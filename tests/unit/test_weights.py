@@ -200,7 +200,7 @@ def test_a_newer_format_asks_for_an_upgrade(directory: Path) -> None:
 
 
 def test_a_model_of_another_family_is_refused(directory: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"holds a clip model, but a whisper model is needed"):
+    with pytest.raises(ModelLoadError, match=r"holds a clip model; audio needs one made by .arrowlens convert whisper"):
         load_model_with_validation(directory, "audio")
     with pytest.raises(InputError, match="'image' is unknown"):
         load_model_with_validation(directory, "image")

@@ -1,0 +1,103 @@
+"""The model families: one table that conversion, model sets, the command line and the provider read.
+
+A new family is one encoder file here, one rename table in ``arrowlens.conversion`` and one row of ``FAMILIES``. Classes
+and modules are named by strings and imported on first use, so that listing the families needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from arrowlens.errors import ModelLoadError
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """A kind of model that Arrowlens converts and runs.
+
+    Attributes:
+        name: in the header of a model directory.
+        command: the word after ``arrowlens convert``.
+        role: what a model of the family is used for in a model set.
+        inputs: what it encodes: image, audio, text.
+        encoders: the encoder's ``module:class`` for each role that the model can take.
+        converter: the module of ``arrowlens.conversion`` with the rename table (see ``conversion.family.Converter``).
+    """
+
+    name: str
+    command: str
+    role: str
+    inputs: tuple[str, ...]
+    encoders: Mapping[str, str]
+    converter: str
+
+    def encoder(self, role: str | None = None) -> Any:  # noqa: ANN401 - each family's own class
+        """The encoder class for a role, by default the family's own role. Imports torch."""
+        module, name = self.encoders[role or self.role].split(":")
+        return getattr(import_module(module), name)
+
+
+FAMILIES = (
+    ModelFamily(
+        name="clip",
+        command="clip",
+        role="clip",
+        inputs=("image", "text"),
+        encoders={
+            "clip": "arrowlens.encoders.clip:CLIPEngine",
+            "vision": "arrowlens.encoders.vision:VisionEncoder",  # the vision tower's pooled vectors, only when asked
+        },
+        converter="arrowlens.conversion.clip",
+    ),
+    ModelFamily(
+        name="whisper",
+        command="whisper",
+        role="audio",
+        inputs=("audio",),
+        encoders={"audio": "arrowlens.encoders.audio:AudioEncoder"},
+        converter="arrowlens.conversion.whisper",
+    ),
+    ModelFamily(
+        name="bert",
+        command="text",
+        role="text",
+        inputs=("text",),
+        encoders={"text": "arrowlens.encoders.text:TextEncoder"},
+        converter="arrowlens.conversion.bert",
+    ),
+)
+FAMILY_NAMES = tuple(family.name for family in FAMILIES)
+COMMANDS = tuple(family.command for family in FAMILIES)
+ROLES = tuple(dict.fromkeys(family.role for family in FAMILIES))  # of model sets, without the roles only when asked
+ENCODER_ROLES = tuple(dict.fromkeys([*ROLES, *(role for family in FAMILIES for role in family.encoders)]))
+
+
+def family_named(name: str) -> ModelFamily:
+    """The family with that name in model headers.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {family.name: family for family in FAMILIES}[name]
+
+
+def family_for(role: str, name: str, path: Path) -> ModelFamily:
+    """The family of a model directory, if its models can take a role.
+
+    Args:
+        role: one of ``ENCODER_ROLES``.
+        name: the family in the directory's header.
+        path: the directory, for the message.
+
+    Raises:
+        ModelLoadError: they cannot; the message says which families can.
+    """
+    family = family_named(name)
+    if role not in family.encoders:
+        commands = " or ".join(f"'arrowlens convert {other.command}'" for other in FAMILIES if role in other.encoders)
+        raise ModelLoadError(f"{role}={path} holds a {name} model; {role} needs one made by {commands}")
+    return family

@@ -1,0 +1,53 @@
+"""The table of model families: each row leads to code that exists, and reading it needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from arrowlens.conversion import ConversionOptions, convert_model
+from arrowlens.encoders import AudioEncoder, CLIPEngine, TextEncoder, VisionEncoder
+from arrowlens.encoders.registry import ENCODER_ROLES, FAMILIES, ROLES, ModelFamily, family_for
+from arrowlens.errors import ConversionError, ModelLoadError
+
+
+def test_roles_of_model_sets_and_of_encoders() -> None:
+    assert ROLES == ("clip", "audio", "text")
+    assert ENCODER_ROLES == ("clip", "audio", "text", "vision")
+
+
+def test_each_role_has_its_encoder() -> None:
+    encoders = {role: family.encoder(role) for family in FAMILIES for role in family.encoders}
+    assert encoders == {"clip": CLIPEngine, "vision": VisionEncoder, "audio": AudioEncoder, "text": TextEncoder}
+    assert [family.encoder() for family in FAMILIES] == [CLIPEngine, AudioEncoder, TextEncoder]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_each_family_has_its_converter(family: ModelFamily) -> None:
+    converter = import_module(family.converter)
+    assert callable(converter.prepare)
+    assert callable(converter.compare)
+
+
+def test_a_model_that_cannot_take_a_role_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelLoadError, match=r"holds a whisper model; vision needs one made by 'arrowlens convert clip"
+    ):
+        family_for("vision", "whisper", tmp_path)
+
+
+def test_an_unknown_family_is_not_converted(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="'siglip' is unknown; use one of clip, whisper, text"):
+        convert_model("siglip", tmp_path, tmp_path / "out", ConversionOptions())
+
+
+def test_listing_the_families_imports_no_torch() -> None:
+    code = (
+        "import sys; from arrowlens.conversion import FAMILIES; print(*FAMILIES)\n"
+        "assert not {'torch', 'transformers', 'huggingface_hub', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.DEVNULL)
