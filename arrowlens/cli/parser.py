@@ -42,15 +42,41 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+# Commands that show how each command is used, below its options.
+_EXAMPLES = {
+    "ingest": ("arrowlens ingest ~/Pictures ~/Music", "arrowlens ingest ~/Pictures --dry-run"),
+    "search": (
+        'arrowlens search "a red bicycle"',
+        'arrowlens search "a dog" --minus "a person" --where \'width >= 1000\' -k 5',
+    ),
+    "similar": ("arrowlens similar holiday.jpg -k 5",),
+    "duplicates": ("arrowlens duplicates --kind identical --kind copy",),
+    "status": ("arrowlens status",),
+    "skipped": ("arrowlens skipped",),
+    "remove": ("arrowlens remove ~/Pictures/old",),
+    "optimize": ("arrowlens optimize",),
+    "doctor": ("arrowlens doctor", "arrowlens doctor --repair"),
+    "convert": ("arrowlens convert clip openai/clip-vit-base-patch16 --output clip-b16",),
+    "models": ("arrowlens models", "arrowlens models use base"),
+    "use": ("arrowlens models use base",),
+    "eval": ("arrowlens eval ~/Pictures pairs.csv --models base",),
+    "benchmark": ("arrowlens benchmark --models base",),
+    "ui": ("arrowlens ui --port 8502",),
+}
+
 _Adder = argparse._SubParsersAction  # argparse gives the type no public name
 
 
 def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(adder, "ingest", commands.ingest, "index folders of pictures and recordings")
-    command.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help="walked with all folders below it")
+    command.add_argument(
+        "folders", metavar="FOLDER", nargs="+", type=Path, help="a folder to index, with all folders below it"
+    )
     _library_options(command)
     command.add_argument(
-        "--models", metavar="SET", help="of a new library: base (the default), demo, or clip=DIR,audio=DIR,text=DIR"
+        "--models",
+        metavar="SET",
+        help="models of a new library: base (the default), demo, or clip=DIR,audio=DIR,text=DIR",
     )
     command.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
     command.add_argument(
@@ -59,25 +85,32 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
         help="remove what is no longer on disk under these folders, or keep it (default: remove it, unless it is more "
         "than half of a folder's files and at least 20, or more than 1,000)",
     )
-    command.add_argument("--retry", action="store_true", help="read files again that could not be read")
-    command.add_argument("--exact", action="store_true", help="decode pictures in full: slower, barely different")
-    command.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    command.add_argument("--retry", action="store_true", help="try files again that could not be read")
+    command.add_argument(
+        "--exact", action="store_true", help="decode pictures in full: slower, with barely different vectors"
+    )
+    command.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
     _limit_options(command)
     _json_option(command)
 
 
 def _limit_options(command: argparse.ArgumentParser) -> None:
     limits = command.add_argument_group("limits", "a file beyond them is skipped")
-    limits.add_argument("--max-megapixels", metavar="N", type=_amount, help="of a picture (default: 120)")
-    limits.add_argument("--max-hours", metavar="H", type=_amount, help="of a recording (default: 2)")
+    limits.add_argument("--max-megapixels", metavar="N", type=_amount, help="largest picture (default: 120)")
+    limits.add_argument("--max-hours", metavar="H", type=_amount, help="longest recording (default: 2)")
     limits.add_argument(
-        "--max-file-size", metavar="SIZE", type=_byte_size, help="500M, 2G, ... (default: 2G, a picture 512M)"
+        "--max-file-size",
+        metavar="SIZE",
+        type=_byte_size,
+        help="largest file, such as 500M (default: 2G, for a picture 512M)",
     )
-    limits.add_argument("--time-limit", metavar="SECONDS", type=_amount, help="to decode a file (default: 120)")
+    limits.add_argument(
+        "--time-limit", metavar="SECONDS", type=_amount, help="longest time to decode a file (default: 120)"
+    )
 
 
 def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
-    search = _command(adder, "search", searching.search, "find pictures (and sounds, if the models can) by a text")
+    search = _command(adder, "search", searching.search, "find pictures, and recordings if the models can, by a text")
     search.add_argument("text", metavar="TEXT", nargs="*", type=_text, help="what to look for, in English")
     _composition_options(search)
     similar = _command(adder, "similar", searching.similar, "find what looks or sounds like a file")
@@ -101,35 +134,53 @@ def _composition_options(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_weight,
-        help="of one of these, by its text or file (default: 1, of --minus and --unlike 0.5)",
+        help="weight of one of these, by its text or file (default: 1, for --minus and --unlike 0.5)",
     )
-    command.add_argument("--kind", choices=(*MODALITIES, "all"), default="all")
     command.add_argument(
-        "--mode", choices=("auto", "vector", "keyword"), default="auto", help="by meaning, by words, or by both (auto)"
+        "--modality",
+        "--kind",
+        choices=(*MODALITIES, "all"),
+        default="all",
+        help="image finds pictures only, audio recordings only (default: all; --kind is another name)",
+    )
+    command.add_argument(
+        "--mode",
+        choices=("auto", "vector", "keyword"),
+        default="auto",
+        help="vector compares meanings, keyword looks for the words (default: auto, both)",
     )
 
 
 def _view_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-k", dest="k", metavar="N", type=_positive, default=20, help="results (default: 20)")
+    command.add_argument(
+        "-k", dest="k", metavar="N", type=_positive, default=20, help="number of results (default: 20)"
+    )
     command.add_argument(
         "--where",
         metavar="CONDITION",
         action="append",
         default=[],
-        help="that files must satisfy, such as 'width >= 1000'; several must all hold",
+        help="a condition that files must satisfy, such as 'width >= 1000'; of several, all must hold",
     )
     start = command.add_mutually_exclusive_group()
-    start.add_argument("--page", metavar="N", type=_positive, help="the N-th k results (default: 1)")
-    start.add_argument("--offset", metavar="N", type=_count, default=0, help="results to pass over (default: 0)")
-    command.add_argument(
-        "--sort", choices=("relevance", "date"), default="relevance", help="date: the best 240, newest first"
+    start.add_argument("--page", metavar="N", type=_positive, help="the N-th page of -k results (default: 1)")
+    start.add_argument(
+        "--offset", metavar="N", type=_count, default=0, help="number of results to pass over (default: 0)"
     )
-    command.add_argument("--group", choices=("folder", "day"), help="the results by folder, or by the day they are of")
-    command.add_argument("--collapse", action="store_true", help="show what looks or sounds the same once")
+    command.add_argument(
+        "--sort",
+        choices=("relevance", "date"),
+        default="relevance",
+        help="date puts the best 240 in order, newest first (default: relevance)",
+    )
+    command.add_argument(
+        "--group", choices=("folder", "day"), help="show the results by folder, or by the day that they were taken"
+    )
+    command.add_argument("--collapse", action="store_true", help="show files that look or sound the same once")
 
 
 def _add_duplicates(adder: _Adder[argparse.ArgumentParser]) -> None:
-    command = _command(adder, "duplicates", duplicates, "files that are there twice, or nearly; deletes nothing")
+    command = _command(adder, "duplicates", duplicates, "list files that are there twice, or nearly; deletes nothing")
     command.add_argument(
         "--kind",
         choices=KINDS,
@@ -143,16 +194,18 @@ def _add_duplicates(adder: _Adder[argparse.ArgumentParser]) -> None:
 
 
 def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
-    status = _command(adder, "status", commands.status, "what the library holds, with which models")
-    skipped = _command(adder, "skipped", commands.skipped, "files that could not be read, and why")
+    status = _command(adder, "status", commands.status, "show what the library holds, with which models")
+    skipped = _command(adder, "skipped", commands.skipped, "list files that could not be read, and why")
     remove = _command(adder, "remove", commands.remove, "forget files or folders (the files themselves stay)")
     remove.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with all below it")
     optimize = _command(adder, "optimize", commands.optimize, "compact the library's files")
-    doctor = _command(adder, "doctor", commands.doctor, "is the library all right? measures, and says what to do")
+    doctor = _command(adder, "doctor", commands.doctor, "check the library and say what to do about each problem")
     doctor.add_argument(
         "--vectors", metavar="N", type=_positive, default=50, help="stored vectors to search for (default: 50)"
     )
-    doctor.add_argument("--repair", action="store_true", help="first restore and rebuild what can be, then examine")
+    doctor.add_argument(
+        "--repair", action="store_true", help="first restore what is damaged, as far as possible, then check"
+    )
     doctor.add_argument("--files", metavar="N", type=_positive, default=8, help="files to encode again (default: 8)")
     for command in (status, skipped, remove, optimize, doctor):
         _library_options(command)
@@ -160,7 +213,7 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
 
 
 def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
-    command = _command(adder, "convert", commands.convert, "a Hugging Face checkpoint -> a model directory")
+    command = _command(adder, "convert", commands.convert, "convert a Hugging Face checkpoint to a model directory")
     command.add_argument(
         "family",
         choices=tuple(family.command for family in FAMILIES),
@@ -168,8 +221,18 @@ def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("source", metavar="SOURCE", help="a Hugging Face id, or a folder with a checkpoint")
     command.add_argument("--output", metavar="DIR", type=Path, required=True, help="the model directory to write")
-    command.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
-    command.add_argument("--format", choices=("arrow", "parquet"), default="arrow")
+    command.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32"),
+        default="float16",
+        help="type of the weights (default: float16)",
+    )
+    command.add_argument(
+        "--format",
+        choices=("arrow", "parquet"),
+        default="arrow",
+        help="arrow is loaded without copying, parquet is for exchange (default: arrow)",
+    )
     command.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not compare with the original model"
     )
@@ -177,16 +240,16 @@ def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
 
 def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(
-        adder, "models", models.available, "what is bundled, cached, and can be downloaded; change to it"
+        adder, "models", models.available, "list the model sets that are bundled, cached, or can be downloaded"
     )
     _json_option(command)
     use = _command(
         command.add_subparsers(title="commands", metavar="COMMAND"),
         "use",
         models.use,
-        "encode a library anew for other models; searches go on with the old ones until it is done",
+        "encode a library again with other models; searches use the old ones until it is done",
     )
-    use.add_argument("models", metavar="SET", help="demo, base, or clip=DIR,audio=DIR,text=DIR")
+    use.add_argument("models", metavar="SET", help="models to change to: demo, base, or clip=DIR,audio=DIR,text=DIR")
     _library_options(use)
     use.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
     _limit_options(use)
@@ -198,7 +261,10 @@ def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
     command.add_argument("folder", metavar="FOLDER", type=Path, help="paths in the list are relative to it")
     command.add_argument("pairs", metavar="PAIRS.csv", type=Path, help="a CSV file with the columns path and caption")
     command.add_argument(
-        "--models", metavar="SET", default="base", help="base (the default), demo, or clip=DIR,audio=DIR"
+        "--models",
+        metavar="SET",
+        default="base",
+        help="models to measure: base (the default), demo, or clip=DIR,audio=DIR",
     )
     _model_options(command)
     _json_option(command)
@@ -209,7 +275,10 @@ def _add_benchmark(adder: _Adder[argparse.ArgumentParser]) -> None:
         adder, "benchmark", benchmark, "measure how fast models are on this machine, and what bounds them"
     )
     command.add_argument(
-        "--models", metavar="SET", default="demo", help="demo (the default), base, or clip=DIR,audio=DIR"
+        "--models",
+        metavar="SET",
+        default="demo",
+        help="models to measure: demo (the default), base, or clip=DIR,audio=DIR",
     )
     command.add_argument(
         "--seconds", metavar="S", type=_amount, default=2.0, help="to repeat each thing (default: 2; some ten things)"
@@ -222,7 +291,9 @@ def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(adder, "ui", commands.ui, "search in the browser")
     _library_options(command)
     command.add_argument("--host", default=DEFAULT_HOST, help=f"address to listen on (default: {DEFAULT_HOST})")
-    command.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"(default: {DEFAULT_PORT})")
+    command.add_argument(
+        "--port", type=_port, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT})"
+    )
     command.add_argument(
         "--allowed-host",
         metavar="NAME",
@@ -252,7 +323,12 @@ def _command(
     adder: _Adder[argparse.ArgumentParser], name: str, run: commands.Command, summary: str
 ) -> argparse.ArgumentParser:
     command = adder.add_parser(
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="\n".join(("examples:", *(f"  {example}" for example in _EXAMPLES[name]))),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     command.set_defaults(run=run)
     return command
@@ -271,7 +347,12 @@ def _library_options(command: argparse.ArgumentParser) -> None:
 
 def _model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", help="where models run: cpu, cuda, mps, ... (default: the best there is)")
-    command.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="numbers that models compute with (default: auto, the fastest that loses nothing)",
+    )
 
 
 def _json_option(command: argparse.ArgumentParser) -> None:

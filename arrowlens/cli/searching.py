@@ -17,7 +17,7 @@ def open_library(options: argparse.Namespace) -> arrowlens.Library:
 
 
 def search(options: argparse.Namespace) -> int:
-    """Find pictures and sounds by a text, and by what is more or less like it."""
+    """Find pictures and recordings by a text, and by what is more or less like it."""
     text = " ".join(options.text) or None
     if not (text or options.plus or options.minus or options.like or options.unlike):
         options.wrong_usage("say what to look for: TEXT, --plus, --minus, --like or --unlike")
@@ -26,7 +26,7 @@ def search(options: argparse.Namespace) -> int:
         results = library.search(
             text,
             k=options.k,
-            modality=None if options.kind == "all" else options.kind,
+            modality=None if options.modality == "all" else options.modality,
             plus=options.plus,
             minus=options.minus,
             like=options.like,
@@ -111,7 +111,7 @@ def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str
         return "there are no more results"
     held = f"({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"
     is_text = "text" in options and not (options.like or options.unlike)
-    if is_text and options.mode != "keyword" and options.kind == "audio" and not status.text_reaches_audio:
+    if is_text and options.mode != "keyword" and options.modality == "audio" and not status.text_reaches_audio:
         words = "" if options.mode == "vector" else ", and no recording has all these words"
         return f"texts do not reach recordings with this library's models{words}; `arrowlens similar FILE` does"
     if is_text and options.mode == "keyword":

@@ -53,7 +53,7 @@ def _format(text: str) -> str:
     return _FORMATS.get(text.lower(), text.lower())
 
 
-def _kind(text: str) -> str:
+def _modality(text: str) -> str:
     if text.lower() not in MODALITIES:
         raise ValueError(text)
     return text.lower()
@@ -63,7 +63,7 @@ FILTER_COLUMNS: dict[str, ColumnType] = {
     "path": _TEXT,
     "name": _TEXT,
     "folder": _TEXT,
-    "kind": ColumnType("image or audio", ("=", "!=", "in"), _kind, str, "= image"),
+    "modality": ColumnType("image or audio", ("=", "!=", "in"), _modality, str, "= image"),
     "format": ColumnType("a format", ("=", "!=", "in", "like"), _format, str, "in (jpeg, png)"),
     "size": _BYTES,
     "width": _WHOLE,
@@ -86,10 +86,9 @@ FILTER_COLUMNS: dict[str, ColumnType] = {
     "root": ColumnType("a text", ("=", "!=", "in"), str, str, "= /home/me/Pictures"),
 }
 """What files can be filtered by. ``root`` is the absolute path of the folder that was ingested, ``path`` is relative to
-it, ``folder`` the path without the name; ``modality`` is another word for ``kind``."""
+it, ``folder`` the path without the name; ``kind`` is another word for ``modality``."""
 
-_ALIASES = {"modality": "kind"}
-_STORED = {"kind": "modality"}
+_ALIASES = {"kind": "modality"}
 _OPS: dict[str, Op] = {op: op for op in get_args(Op)} | {"==": "=", "<>": "!="}
 
 
@@ -147,7 +146,7 @@ def to_store_filters(conditions: Sequence[Condition]) -> list[tuple[str, str, An
 
 
 def _lowered(condition: Condition) -> list[tuple[str, str, Any]]:
-    column, op, value = _STORED.get(condition.column, condition.column), condition.op, condition.value
+    column, op, value = condition.column, condition.op, condition.value
     if column == "root":
         from arrowlens.store import root_id_of  # deferred: pyarrow, which reading a condition needs none of
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,8 @@ DOCUMENTED = {
     "ingest FOLDER --retry --exact --max-megapixels 60 --max-hours 0.5 --max-file-size 2G": commands.ingest,
     "ingest FOLDER --time-limit 30 --dry-run --json": commands.ingest,
     "search TEXT --library DIR -k 20 --json": searching.search,
-    "search TEXT --plus TEXT2 --minus TEXT3 --like FILE --weight TEXT2=0.5 --kind image": searching.search,
-    "search --unlike FILE --mode vector": searching.search,
+    "search TEXT --plus TEXT2 --minus TEXT3 --like FILE --weight TEXT2=0.5 --modality image": searching.search,
+    "search --unlike FILE --kind audio --mode vector": searching.search,
     "search --like FILE --where width>=1000 --where kind=image --sort date --page 2": searching.search,
     "search TEXT --offset 40 --group folder --collapse": searching.search,
     "similar FILE --where width>=1000 --sort relevance --offset 0 --group day --collapse": searching.similar,
@@ -136,7 +138,7 @@ def test_a_search_for_nothing_is_wrong_usage(capsys):
 def test_a_mistyped_condition_is_one_line(command, capsys):
     assert main([*command.split(), "--where", "colour = red", "--library", "/missing"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("arrowlens: 'colour' is no column to filter by; there are path, name, folder, kind")
+    assert line.startswith("arrowlens: 'colour' is no column to filter by; there are path, name, folder, modality")
 
 
 def test_parts_keep_their_order_and_weights():
@@ -159,3 +161,24 @@ def test_an_empty_text_is_wrong_usage(text, capsys):
 )
 def test_sizes_of_files(text, n_bytes):
     assert build_parser().parse_args(["ingest", "x", "--max-file-size", text]).max_file_size == n_bytes
+
+
+def parsers(parser, name="arrowlens"):
+    """A parser and those of its commands, by name."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command, its in action.choices.items():
+                yield from parsers(its, f"{name} {command}")
+
+
+@pytest.mark.parametrize(("name", "command"), list(parsers(build_parser())))
+def test_every_option_has_a_help_text_and_every_command_an_example(name, command):
+    without = [action for action in command._actions if not action.help and action.metavar != "COMMAND"]
+    assert [action.dest for action in without] == []
+    if name != "arrowlens":
+        examples = [line.strip() for line in command.epilog.splitlines()[1:]]
+        assert examples
+        for example in examples:
+            assert example.startswith(name)
+            build_parser().parse_args(shlex.split(example)[1:])

@@ -22,8 +22,8 @@ DAY = dt.datetime(2024, 5, 1)
         ("width>=1000", [("width", ">=", 1000)]),
         ("  WIDTH\t>=\n1000  ", [("width", ">=", 1000)]),
         ("width >= 1000 and height < 500", [("width", ">=", 1000), ("height", "<", 500)]),
-        ("kind = image AND trivial = no", [("kind", "=", "image"), ("trivial", "=", False)]),
-        ("modality == Audio", [("kind", "=", "audio")]),
+        ("kind = image AND trivial = no", [("modality", "=", "image"), ("trivial", "=", False)]),
+        ("modality == Audio", [("modality", "=", "audio")]),
         ("format <> jpg", [("format", "!=", "jpeg")]),
         ("format in (JPG, 'png', tif)", [("format", "in", ("jpeg", "png", "tiff"))]),
         ("folder like '2024/%'", [("folder", "like", "2024/%")]),
@@ -64,7 +64,7 @@ def test_several_filters_must_all_hold():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("colour = red", "'colour' is no column to filter by; there are path, name, folder, kind"),
+        ("colour = red", "'colour' is no column to filter by; there are path, name, folder, modality"),
         ("media_id = x", "'media_id' is no column"),
         ("", "ends where a column should be; there are path"),
         (" and width > 1", "'and' is no column"),
@@ -80,7 +80,7 @@ def test_several_filters_must_all_hold():
         ("width like 10%", "width does not take 'like', only = != < <= > >= in; as in width >= 1000"),
         ("trivial < yes", "trivial does not take '<', only = !=; as in trivial = no"),
         ("trivial = maybe", "trivial takes yes or no"),
-        ("kind = video", "kind takes image or audio, as in kind = image; not 'video'"),
+        ("kind = video", "modality takes image or audio, as in modality = image; not 'video'"),
         ("latitude > inf", "latitude takes a number of degrees"),
         ("latitude > 1e999", "latitude takes a number of degrees"),
         ("size > 2PB", "size takes a size, as in size >= 2MB; not '2PB'"),
@@ -237,7 +237,7 @@ def test_what_is_printed_is_parsed_back(conditions):
 
 
 WORDS = """
-    width name taken kind in like and or = >= ! ( ) , ' " '' ; -- /* 1 2024-05 yes 2MB % \\ \0 é media_id 1=1 NULL image
+    width name taken kind modality in like and or = >= ! ( ) , ' " '' ; -- /* 1 2024-05 yes 2MB % \\ \0 é media_id 1=1 NULL image
 """
 words = st.sampled_from([*WORDS.split(), "\n", "\udc80"])
 
