@@ -60,7 +60,7 @@ class LibraryState:
         stored = read_settings(location)
         if stored is None and not create:
             raise LibraryNotFoundError(f"no library at {location.uri}; `arrowlens ingest FOLDER` makes one")
-        self._settings, self._tag = stored or self._created()
+        self._stored = stored or self._created()  # with their tag; replaced at once, for other threads read it
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -73,7 +73,7 @@ class LibraryState:
             if self.settings.schema_version < SCHEMA_VERSION:
                 self._upgrade()
             if not has_copy(self.location):
-                self._tag = write_settings(self.location, self.settings, self._tag)
+                self._write(*self._current())
             yield
 
     @property
@@ -83,14 +83,7 @@ class LibraryState:
         Raises:
             LibraryVersionError, StorageError: another process has replaced or damaged them.
         """
-        if self.location.tag(SETTINGS_NAME) != self._tag:
-            stored = read_settings(self.location)
-            if stored is None:
-                raise StorageError(f"the library {self.location.uri} is gone; open it again")
-            if stored[0].retired != self._settings.retired:
-                self._tables.close()  # a table that comes again is another one
-            self._settings, self._tag = stored
-        return self._settings
+        return self._current()[0]
 
     def bind_models(self, models: Mapping[str, ModelRecord]) -> None:
         """Remember the models by role, or check them against those remembered.
@@ -178,6 +171,22 @@ class LibraryState:
 
     def save(self, settings: Settings) -> None:
         """Replace the settings; the caller holds the writer lock."""
-        if settings != self.settings:
-            self._tag = write_settings(self.location, settings, self._tag)
-            self._settings = settings
+        current, tag = self._current()
+        if settings != current:
+            self._write(settings, tag)
+
+    def _current(self) -> tuple[Settings, str | None]:
+        """The settings on disk and their tag."""
+        settings, tag = self._stored
+        if self.location.tag(SETTINGS_NAME) == tag:
+            return settings, tag
+        stored = read_settings(self.location)
+        if stored is None:
+            raise StorageError(f"the library {self.location.uri} is gone; open it again")
+        if stored[0].retired != settings.retired:
+            self._tables.close()  # a table that comes again is another one
+        self._stored = stored
+        return stored
+
+    def _write(self, settings: Settings, expected_tag: str | None) -> None:
+        self._stored = settings, write_settings(self.location, settings, expected_tag)
