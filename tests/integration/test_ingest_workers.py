@@ -214,7 +214,10 @@ class NoStep:
 
 def test_a_worker_that_cannot_work_is_an_error_with_its_words(folder):
     words = "ModuleNotFoundError: No module named 'a_module_that_only_the_parent_has'"
-    with pytest.raises(WorkerError, match=words), Workers(NoStep(), 5.0, Spent()).open() as decoder:
+    with (
+        pytest.raises(WorkerError, match=words),
+        Workers(NoStep(), 5.0, Spent(), large_bytes(Limits())).open() as decoder,
+    ):
         decoder(None)
     assert workers_of(os.getpid()) == []
 
