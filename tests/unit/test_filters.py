@@ -237,7 +237,8 @@ def test_what_is_printed_is_parsed_back(conditions):
 
 
 WORDS = """
-    width name taken kind modality in like and or = >= ! ( ) , ' " '' ; -- /* 1 2024-05 yes 2MB % \\ \0 é media_id 1=1 NULL image
+    width name taken kind modality in like and or
+    = >= ! ( ) , ' " '' ; -- /* 1 2024-05 yes 2MB % \\ \0 é media_id 1=1 NULL image
 """
 words = st.sampled_from([*WORDS.split(), "\n", "\udc80"])
 
