@@ -2,7 +2,7 @@
 
 The endpoint is that of the environment variable HF_ENDPOINT, else the hub's own. Files that lie in the user's Hugging
 Face cache are copied from there and not downloaded. The others lie in our cache folder (ARROWLENS_CACHE, else the
-user's) until they are converted; after a failure, files that came whole are kept for the next attempt.
+user's) until they are converted; a partial file stays there and the next run goes on from its end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -234,32 +235,60 @@ class _Hub:
     def _fetch(self, file: _File, directory: Path, counter: _Counter) -> None:
         """Get one file into a folder, out of the user's Hugging Face cache where it is there.
 
-        huggingface_hub checks sizes only, so the hash is checked here. It downloads into our own folder: in its cache,
-        the hub's ETag would become a path unchecked.
+        A download has a name of its own until its hash is right, and begins with what an earlier run left.
         """
-        from huggingface_hub import hf_hub_download  # deferred, as above
-
-        path = directory / file.name
-        for force in (False, True):  # what lies in a cache may be damaged: then it is downloaded
-            with self._translated():
-                hf_hub_download(
-                    self.model_id,
-                    file.name,
-                    revision=directory.name,
-                    local_dir=directory,
-                    library_name="arrowlens",
-                    endpoint=self.endpoint,
-                    etag_timeout=_TIMEOUT,
-                    force_download=force,
-                    tqdm_class=counter.bar(),
+        target = directory / file.name
+        part = target.with_name(target.name + ".part")
+        with self._translated():
+            if file.matches(target) or self._copy_cached(file, directory.name, target):
+                counter.add(file.size)
+                return
+            part.parent.mkdir(parents=True, exist_ok=True)
+            if part.exists() and part.stat().st_size > file.size:
+                part.unlink()
+            with part.open("ab") as sink:
+                self._get(file, directory.name, sink, counter)
+            if not file.matches(part):
+                part.unlink()
+                raise DownloadError(
+                    f"{file.name} of {self.model_id}: what {self.endpoint} sent is not what it announced (hash or size "
+                    f"differs); try again, or {_CURE}"
                 )
-                if file.matches(path):
-                    counter.finish(file)
-                    return
-        path.unlink(missing_ok=True)
-        raise DownloadError(
-            f"{file.name} of {self.model_id}: what {self.endpoint} sent is not what it announced (hash or size "
-            f"differs); try again, or {_CURE}"
+            part.rename(target)
+
+    def _copy_cached(self, file: _File, revision: str, target: Path) -> bool:
+        """Copy a file from the user's Hugging Face cache; return whether it was there and whole."""
+        from huggingface_hub import try_to_load_from_cache  # deferred, as above
+
+        cached = try_to_load_from_cache(self.model_id, file.name, revision=revision)
+        if not isinstance(cached, str) or not file.matches(Path(cached)):
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(cached, target)
+        return file.matches(target)
+
+    def _get(self, file: _File, revision: str, sink: Any, counter: _Counter) -> None:  # noqa: ANN401 - BinaryIO, for an untyped call
+        # Not hf_hub_download: when it gives up, it deletes what it has, and a large file would start over.
+        from huggingface_hub import file_download  # deferred, as above
+        from huggingface_hub import utils as untyped
+
+        utils: Any = untyped
+
+        url = file_download.hf_hub_url(self.model_id, file.name, revision=revision, endpoint=self.endpoint)
+        headers = utils.build_hf_headers(library_name="arrowlens")
+        answer = file_download.get_hf_file_metadata(url, timeout=_TIMEOUT, headers=headers, endpoint=self.endpoint)
+        if urlsplit(answer.location).netloc != urlsplit(url).netloc:
+            headers.pop("authorization", None)  # a token is for the hub, not for where it stores its files
+        held = sink.tell()
+        counter.add(held)
+        file_download.http_get(
+            answer.location,
+            sink,
+            resume_size=held,
+            headers=headers,
+            expected_size=file.size,
+            displayed_filename=file.name,
+            tqdm_class=counter.bar(),
         )
 
     @contextmanager
@@ -284,49 +313,37 @@ class _Hub:
             raise DownloadError(f"{what}: it answers {error.response.status_code}; try later, or {_CURE}") from error
         except (utils.httpx.HTTPError, OSError, ValueError) as error:  # no connection, offline, disk full, no hub
             detail = " ".join(str(error).split()) or type(error).__name__
-            raise DownloadError(
-                f"{what} ({detail:.200}); run again to go on with the files that are missing, or {_CURE}"
-            ) from error
+            raise DownloadError(f"{what} ({detail:.200}); run again to go on where it stopped, or {_CURE}") from error
 
 
 @dataclass
 class _Counter:
-    """Counts the bytes of a download for ``on_progress``, never backwards, though the hub may start a file over."""
+    """Counts the bytes of a download for ``on_progress``."""
 
     hub: _Hub
     total: int
-    complete: int = 0  # bytes of the files that are here
-    done: int = -1
+    done: int = 0
 
-    def finish(self, file: _File) -> None:
-        """Count a file as a whole."""
-        self.complete += file.size
-        self.reach(0)
-
-    def reach(self, n: int) -> None:
-        """Report that ``n`` bytes of the present file are here."""
-        done = min(self.complete + n, self.total)
-        if done > self.done:
-            self.done = done
-            self.hub.on_progress(Progress("download", f"downloading {self.hub.model_id}", done, self.total))
+    def add(self, n: int) -> None:
+        """Add bytes; a negative number when the hub starts a file over."""
+        self.done += n
+        detail = f"downloading {self.hub.model_id}"
+        self.hub.on_progress(Progress("download", detail, min(self.done, self.total), self.total))
 
     def bar(self) -> type[Any]:
-        """Return a class for the hub library to make progress bars of, which show nothing and count here.
+        """Return a class for the hub library to make its progress bar of, which shows nothing and counts here."""
+        add = self.add
 
-        It may make two bars for a file, of bytes received and of bytes written: the larger number counts.
-        """
-        from tqdm import tqdm  # deferred: only downloads need it
+        class Bar:
+            def __init__(self, **_: object) -> None: ...
 
-        reach = self.reach
+            def __enter__(self) -> Self:
+                return self
 
-        class Bar(tqdm):  # type: ignore[misc]  # untyped
-            def __init__(self, *args: object, **options: object) -> None:
-                super().__init__(*args, **{**options, "disable": True})
-                reach(self.n)
+            def __exit__(self, *_: object) -> None: ...
 
             def update(self, n: int = 1) -> None:
-                self.n += n
-                reach(self.n)
+                add(n)
 
         return Bar
 

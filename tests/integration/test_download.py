@@ -110,8 +110,7 @@ class TestWhatIsFetched:
             (checkpoint / name).write_bytes(b"not needed")
         hub.serve("someone/bert", checkpoint)
         with downloaded("someone/bert", lambda _: None) as source:
-            paths = [path.relative_to(source.directory) for path in source.directory.rglob("*.*")]
-            names = {path.as_posix() for path in paths if path.parts[0] != ".cache"}  # the hub library's own notes
+            names = {path.relative_to(source.directory).as_posix() for path in source.directory.rglob("*.*")}
         assert names == {
             "1_Pooling/config.json",
             "config.json",
@@ -152,9 +151,7 @@ class TestCutOff:
         first, second = hub.fetched("model.safetensors")
         assert (first.range, second.range) == (None, f"bytes={KEPT}-")
 
-    def test_the_next_run_goes_on_with_the_files_that_are_missing(
-        self, hub: Hub, large_clip: Path, tmp_path: Path
-    ) -> None:
+    def test_goes_on_in_the_next_run_where_it_gave_up(self, hub: Hub, large_clip: Path, tmp_path: Path) -> None:
         hub.serve(TINY, large_clip)
         hub.cut["model.safetensors"] = [KEPT + 50_000] + 6 * [0]
         with pytest.raises(DownloadError, match="run again to go on") as caught:
@@ -166,7 +163,7 @@ class TestCutOff:
         told: list[Progress] = []
         report = convert_clip_model(TINY, tmp_path / "out", on_progress=told.append)
         assert len(hub.fetched("config.json")) == asked["config.json"] == 1
-        assert [r.range for r in hub.fetched("model.safetensors")[asked["model.safetensors"] :]] == [None]
+        assert [r.range for r in hub.fetched("model.safetensors")[asked["model.safetensors"] :]] == [f"bytes={KEPT}-"]
         assert report.minimum is not None
         assert report.minimum > 0.9999
         downloads = [progress for progress in told if progress.step == "download"]
@@ -232,7 +229,7 @@ class TestFailures:
         hub.tampered.add(name)
         with pytest.raises(DownloadError, match=rf"{name}.*not what it announced"):
             convert_clip_model(TINY, tmp_path / "out")
-        left = [path for path in cache_directory().rglob("*") if path.suffix == ".incomplete" or path.name == name]
+        left = [path for path in cache_directory().rglob("*") if path.suffix == ".part" or path.name == name]
         assert left == []
         hub.tampered.clear()
         convert_clip_model(TINY, tmp_path / "out", verify=False)
@@ -268,7 +265,7 @@ class TestTheHuggingFaceCache:
         told: list[Progress] = []
         report = convert_clip_model(TINY, tmp_path / "out", verify=False, on_progress=told.append)
         assert report.licence == "mit"
-        assert {r.method for r in hub.requests if "/api/models/" not in r.path} == {"HEAD"}
+        assert [r.path for r in hub.requests if "/api/models/" not in r.path] == []
         downloads = [progress for progress in told if progress.step == "download"]
         assert downloads[-1].done == downloads[-1].total
         assert sorted(cached.rglob("*")) == before
@@ -333,8 +330,7 @@ class TestAHostileHub:
     def test_an_etag_is_no_path(self, hub: Hub, tiny_clip: Path, tmp_path: Path, etag: str) -> None:
         hub.serve(TINY, tiny_clip)
         hub.etag = etag
-        with pytest.raises(DownloadError, match="cannot be downloaded"):
-            convert_clip_model(TINY, tmp_path / "out")
+        convert_clip_model(TINY, tmp_path / "out", verify=False)
         outside = [path for path in tmp_path.rglob("*") if "evil" in path.name]
         assert outside == []
         assert not Path("/tmp/arrowlens-was-here").exists()
