@@ -53,7 +53,9 @@ class HostileProcessor(ImageProcessor):
         elif colour == RAISE:
             raise KeyError("what no decoder\nshould raise")
         elif colour == IMPORTS:
-            loaded = [name for name in ("torch", "lancedb", "transformers", "streamlit") if name in sys.modules]
+            loaded = [
+                name for name in ("torch", "lancedb", "pandas", "transformers", "streamlit") if name in sys.modules
+            ]
             raise RuntimeError(f"loaded: {loaded}, SIGINT {signal.getsignal(signal.SIGINT)!r}")
         return super().__call__(image, **how)
 

@@ -81,7 +81,7 @@ class FetchPlan:
         return cls(limit, where, exact)
 
 
-NOTHING = Selection(KEYS.empty_table(), 0)
+NOTHING = Selection(pa.Table.from_batches([], schema=KEYS), 0)  # ``empty_table`` would import pandas
 
 
 def select(table: LanceTable, conditions: Sequence[Condition]) -> Selection:
