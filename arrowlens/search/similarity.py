@@ -1,6 +1,6 @@
 """When two pictures, or two recordings, are copies of one another, and when they are nearly the same.
 
-Thresholds were measured on generated cases (``tests/performance/benchmark_duplicates.py``; the figures are in
+Thresholds were measured on generated cases (``benchmarks/duplicates.py``; the figures are in
 docs/performance.md). Those of the perceptual hash hold for every model. How far apart a model puts two vectors does
 not: one spreads ordinary pictures over the whole sphere, another over a narrow cone. Distances of vectors (1 - cosine)
 are therefore counted in units of the library's own ordinary distance, the one that nine of ten random pairs stay below.

@@ -17,7 +17,7 @@ from arrowlens.passwords import hash_password, write_hash
 from arrowlens.ui.uploads import MAX_CLIENT, MAX_FILES
 from tests.browser.conftest import serving
 from tests.browser.visitors import Visitor, ask, errors_in
-from tests.processes import within
+from tests.support.processes import within
 
 pytestmark = pytest.mark.browser
 

@@ -9,8 +9,16 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from tests.film_factory import FILM_FORMATS, film_bytes
-from tests.media_factory import IMAGE_FORMATS, SOUND_FORMATS, encode_image, exif, image_bytes, pixels, sound_bytes
+from tests.support.film_factory import FILM_FORMATS, film_bytes
+from tests.support.media_factory import (
+    IMAGE_FORMATS,
+    SOUND_FORMATS,
+    encode_image,
+    exif,
+    image_bytes,
+    pixels,
+    sound_bytes,
+)
 
 _HEAD = 160  # bytes, which decide most of what a decoder allocates: half of all mutations lie there
 _EXTREMES = [

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from tests.media_factory import ogg_checksum
+from tests.support.media_factory import ogg_checksum
 
 SELF = -1  # as a claimed offset: the place of the part itself
 

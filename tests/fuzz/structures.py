@@ -15,11 +15,11 @@ import av
 import numpy as np
 from PIL import Image
 
-from tests.film_factory import film_bytes
 from tests.fuzz.mutations import seeds
 from tests.fuzz.parts import FORMATS, SELF, Part, parse_tiff, write_tiff
-from tests.media_factory import encode_image, encode_sound, exif, pixels, sound_bytes
-from tests.signals import samples
+from tests.support.film_factory import film_bytes
+from tests.support.media_factory import encode_image, encode_sound, exif, pixels, sound_bytes
+from tests.support.signals import samples
 
 _MAX_BYTES = 2 << 20
 _EXTREMES = [0, 1, 2, 255, 256, 65_535, 65_536, 2**24 - 1, 2**28, 2**30, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]

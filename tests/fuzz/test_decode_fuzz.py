@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from arrowlens.media import decode
-from tests.film_factory import film_bytes
 from tests.fuzz.campaign import N_INPUTS, Findings, run_campaign
 from tests.fuzz.mutations import mutated, seeds
 from tests.fuzz.parts import FORMATS
 from tests.fuzz.structures import format_of, samples_of_structure, structured
+from tests.support.film_factory import film_bytes
 
 MOST_CRASHES = 0.01  # of the inputs
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from arrowlens.store import MultimodalStorage
-from tests.folders import write_folder
-from tests.small_models import SmallProvider
+from tests.support.folders import write_folder
+from tests.support.small_models import SmallProvider
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from arrowlens.search import Query, Searcher
 from arrowlens.search.captions import LEAST_CAPTION
 from arrowlens.search.hybrid import Match, fused
 from arrowlens.store import Caption, MultimodalStorage
-from tests.caption_pairs import PAIRS, UNRELATED
-from tests.folders import write_picture, write_sound
-from tests.real_weights import minilm_directory
-from tests.small_models import SmallProvider
+from tests.support.caption_pairs import PAIRS, UNRELATED
+from tests.support.folders import write_picture, write_sound
+from tests.support.real_weights import minilm_directory
+from tests.support.small_models import SmallProvider
 
 ROLES = ("clip", "audio", "text")
 ONE = IngestOptions(workers=1)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.cold_library import made_library
+from tests.support.cold_library import made_library
 
 # Whatever reads media, converts checkpoints or shows pages; pandas, pydantic and tqdm come with lancedb.
 NOT_WANTED = {

@@ -13,8 +13,8 @@ from arrowlens.conversion import convert_clip_model, convert_text_model, convert
 from arrowlens.conversion.samples import pictures
 from arrowlens.encoders import AudioEncoder, CLIPEngine, TextEncoder, VisionEncoder
 from arrowlens.errors import ModelLoadError
-from tests.checkpoints import TEXT_B, VIT_B16, WHISPER_BASE, clip_checkpoint, whisper_checkpoint
-from tests.real_weights import minilm_directory
+from tests.support.checkpoints import TEXT_B, VIT_B16, WHISPER_BASE, clip_checkpoint, whisper_checkpoint
+from tests.support.real_weights import minilm_directory
 
 
 @pytest.fixture(scope="module")

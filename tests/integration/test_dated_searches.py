@@ -11,7 +11,7 @@ import pytest
 from arrowlens.search import Example, Query, Searcher, View, by_date
 from arrowlens.search.query import DATED
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
-from tests.small_library import DIGESTS, DIMENSION, Provider, vector
+from tests.support.small_library import DIGESTS, DIMENSION, Provider, vector
 
 N_FILES = DATED + 60
 QUERY = Query("x", mode="vector")

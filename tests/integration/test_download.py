@@ -18,8 +18,8 @@ from arrowlens.conversion import Progress, convert_clip_model, convert_text_mode
 from arrowlens.conversion.hub import cache_directory, downloaded
 from arrowlens.encoders.model_directory import model_info
 from arrowlens.errors import ConversionError, DownloadError
-from tests.checkpoints import bert_checkpoint, clip_checkpoint, edit_config, whisper_checkpoint
-from tests.hub_stand_in import Hub, hub_stand_in
+from tests.support.checkpoints import bert_checkpoint, clip_checkpoint, edit_config, whisper_checkpoint
+from tests.support.hub_stand_in import Hub, hub_stand_in
 
 TINY = "someone/tiny-clip"
 KEPT = 10 * 1024 * 1024  # bytes; what the hub library writes at a time, so that a cut loses less than this

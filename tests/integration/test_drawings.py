@@ -15,8 +15,8 @@ from arrowlens import Library
 from arrowlens.errors import MediaError
 from arrowlens.ui.media import media_routes
 from arrowlens.ui.waveform_routes import drawing_routes, spectrogram_url, waveform_url
-from tests.coroutines import run_coroutine
-from tests.folders import write_picture, write_sound
+from tests.support.coroutines import run_coroutine
+from tests.support.folders import write_picture, write_sound
 
 
 @pytest.fixture(scope="module")

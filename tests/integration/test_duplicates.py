@@ -16,10 +16,10 @@ import arrowlens
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.search import KINDS
-from tests.duplicate_cases import CROPPED, EDITED, RECODED, page, scene
-from tests.duplicate_measures import found_by, grouped, prepared_pictures, prepared_recordings
-from tests.duplicate_recordings import LOW_RATE
 from tests.integration.test_cli_journey import run, succeed
+from tests.support.duplicate_cases import CROPPED, EDITED, RECODED, page, scene
+from tests.support.duplicate_measures import found_by, grouped, prepared_pictures, prepared_recordings
+from tests.support.duplicate_recordings import LOW_RATE
 
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
 LATIN = b"caf\xe9.png"

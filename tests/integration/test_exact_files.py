@@ -9,7 +9,7 @@ import pytest
 
 from arrowlens import Library
 from arrowlens.errors import FileChangedError, MediaError
-from tests.folders import write_picture, write_sound
+from tests.support.folders import write_picture, write_sound
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.where import parse
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
-from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, filled_storage
+from tests.support.small_library import DIGESTS, DIMENSION, Engine, Provider, filled_storage
 
 
 @pytest.fixture(scope="module")

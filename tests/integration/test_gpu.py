@@ -9,7 +9,7 @@ import torch
 from arrowlens.encoders import AudioEncoder, CLIPEngine
 from arrowlens.encoders.runtime import GPU_THREADS, encoding_threads
 from tests.property.conftest import make_clip, make_whisper
-from tests.reference import HALF_COSINE, cosines
+from tests.support.reference import HALF_COSINE, cosines
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 N = 40

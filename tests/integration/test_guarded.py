@@ -20,8 +20,8 @@ from arrowlens.media import Limits, decode, waveform
 from arrowlens.media.decoded import large_bytes
 from arrowlens.ui.session import close_library, shared_library
 from arrowlens.workers.isolated import Isolated
-from tests.folders import write_sound
-from tests.processes import is_alive, within, workers_of
+from tests.support.folders import write_sound
+from tests.support.processes import is_alive, within, workers_of
 
 SOON_S = 60.0
 

@@ -12,9 +12,9 @@ import pytest
 from arrowlens.errors import FolderError, ModelMismatchError
 from arrowlens.ingest import IngestEvent, IngestOptions, run
 from arrowlens.store import ModelRecord, MultimodalStorage
-from tests.folders import write_folder, write_odd_names, write_picture, write_sound
-from tests.media_factory import make_good_folder, make_hostile_folder
-from tests.small_models import AUDIO_DIGEST, CLIP_DIGEST, SmallProvider
+from tests.support.folders import write_folder, write_odd_names, write_picture, write_sound
+from tests.support.media_factory import make_good_folder, make_hostile_folder
+from tests.support.small_models import AUDIO_DIGEST, CLIP_DIGEST, SmallProvider
 
 N_PICTURES, N_SOUNDS, N_WINDOWS = 12, 3, 6  # of ``write_folder``: two sounds of one window, one of four
 N_FILES = N_PICTURES + N_SOUNDS

@@ -13,9 +13,9 @@ import numpy as np
 
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.store import MultimodalStorage, VectorRow
-from tests.folders import write_folder, write_picture
 from tests.integration.test_ingest import assert_same, counts, found_for, paths_in, snapshot
-from tests.small_models import CLIP_DIGEST, DIMENSION, SmallClip, SmallProvider
+from tests.support.folders import write_folder, write_picture
+from tests.support.small_models import CLIP_DIGEST, DIMENSION, SmallClip, SmallProvider
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ import json, sys
 from arrowlens.errors import ArrowlensError
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.store import MultimodalStorage
-from tests.small_models import SmallProvider
+from tests.support.small_models import SmallProvider
 
 options = IngestOptions(workers=2, batch_size=4, commit_every=5)
 try:

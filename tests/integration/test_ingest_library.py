@@ -11,8 +11,8 @@ from PIL import Image
 
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.media import Limits
-from tests.folders import write_folder, write_picture, write_sound
-from tests.small_models import CLIP_DIGEST
+from tests.support.folders import write_folder, write_picture, write_sound
+from tests.support.small_models import CLIP_DIGEST
 
 N_FILES = 15  # of ``write_folder``
 

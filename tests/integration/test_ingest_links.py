@@ -9,8 +9,8 @@ import lancedb
 import pytest
 
 from arrowlens.ingest import run
-from tests.folders import write_picture
-from tests.small_models import SmallProvider
+from tests.support.folders import write_picture
+from tests.support.small_models import SmallProvider
 
 
 def paths(storage):

@@ -15,8 +15,8 @@ from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.errors import FolderError
 from arrowlens.ingest import IngestOptions, plan, run
-from tests.folders import write_picture
-from tests.small_models import SmallProvider
+from tests.support.folders import write_picture
+from tests.support.small_models import SmallProvider
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ from pathlib import Path
 from arrowlens.errors import FolderError
 from arrowlens.ingest import run
 from arrowlens.store import MultimodalStorage
-from tests.folders import write_picture
-from tests.small_models import SmallProvider
+from tests.support.folders import write_picture
+from tests.support.small_models import SmallProvider
 
 base = Path(sys.argv[1])
 disk = base / "disk"

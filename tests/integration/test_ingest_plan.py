@@ -13,8 +13,8 @@ from arrowlens.cli import main
 from arrowlens.errors import FolderError, LibraryNotFoundError
 from arrowlens.ingest import IngestOptions, IngestPlan, plan, run
 from arrowlens.store import MultimodalStorage
-from tests.folders import write_folder, write_picture
-from tests.small_models import SmallProvider
+from tests.support.folders import write_folder, write_picture
+from tests.support.small_models import SmallProvider
 
 
 def everything_in(folder):

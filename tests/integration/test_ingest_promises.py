@@ -18,13 +18,13 @@ import arrowlens
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.store import MultimodalStorage
-from tests.folders import write_folder, write_picture
-from tests.hostile_media import bombs, oddities
-from tests.media_factory import make_good_folder, make_hostile_folder
-from tests.small_models import SmallProvider
 from tests.soak.commands import command, counts, ingest, one_line, start
 from tests.soak.processes import PeakMemory, Run
 from tests.soak.whole import assert_same, assert_searchable, assert_whole, read
+from tests.support.folders import write_folder, write_picture
+from tests.support.hostile_media import bombs, oddities
+from tests.support.media_factory import make_good_folder, make_hostile_folder
+from tests.support.small_models import SmallProvider
 
 DEMO = Path(arrowlens.__file__).parent / "demo"
 GIGABYTE = 10**9

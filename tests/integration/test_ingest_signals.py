@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.folders import write_folder, write_picture
 from tests.soak.commands import command, counts, one_line, start, wait_until
 from tests.soak.processes import Run
 from tests.soak.whole import assert_unique, assert_whole, read
+from tests.support.folders import write_folder, write_picture
 
 pytestmark = pytest.mark.timeout(900)  # a dozen processes each, on a machine that may be busy
 

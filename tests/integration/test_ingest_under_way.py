@@ -11,8 +11,8 @@ import numpy as np
 from arrowlens.errors import LibraryBusyError
 from arrowlens.ingest import IngestEvent, IngestOptions, run
 from arrowlens.store import ModelRecord, MultimodalStorage
-from tests.folders import write_folder, write_picture
-from tests.small_models import CLIP_DIGEST, SmallProvider
+from tests.support.folders import write_folder, write_picture
+from tests.support.small_models import CLIP_DIGEST, SmallProvider
 
 N_PICTURES, N_WINDOWS, N_FILES = 12, 6, 15  # of ``write_folder``
 

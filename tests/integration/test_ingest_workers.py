@@ -23,9 +23,10 @@ from arrowlens.store import Root
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import Spent
-from tests import hostile_steps
-from tests.folders import write_folder, write_picture
-from tests.hostile_steps import (
+from tests.integration.test_ingest import counts
+from tests.support import hostile_steps
+from tests.support.folders import write_folder, write_picture
+from tests.support.hostile_steps import (
     CRASH,
     IMPORTS,
     LEAVE,
@@ -39,9 +40,8 @@ from tests.hostile_steps import (
     LongStep,
     write_plain,
 )
-from tests.integration.test_ingest import counts
-from tests.processes import is_alive, within, workers_of
-from tests.small_models import SmallProvider
+from tests.support.processes import is_alive, within, workers_of
+from tests.support.small_models import SmallProvider
 
 ROOT = Path(__file__).parents[2]
 N_GOOD = 15  # of ``write_folder``
@@ -228,7 +228,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from arrowlens.ingest import run
 from arrowlens.store import MultimodalStorage
-from tests.small_models import SmallProvider
+from tests.support.small_models import SmallProvider
 def work():
     report = run(MultimodalStorage(sys.argv[1]), SmallProvider(), [sys.argv[2]])
     print("indexed", report.indexed, "skipped", report.skipped)
@@ -270,8 +270,8 @@ from arrowlens.ingest import IngestOptions, run
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes
 from arrowlens.store import MultimodalStorage
-from tests.hostile_steps import HostileProcessor
-from tests.small_models import SmallProvider
+from tests.support.hostile_steps import HostileProcessor
+from tests.support.small_models import SmallProvider
 provider = SmallProvider()
 provider.clip_engine.image_processor = HostileProcessor(image_size=32)
 options = IngestOptions(workers=3, limits=Limits(max_decode_s=1000.0))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.folders import write_folder
+from tests.support.folders import write_folder
 
 _COMMAND = """
 import sys

@@ -15,7 +15,7 @@ from arrowlens.search.hybrid import Match, fused
 from arrowlens.search.where import parse, to_store_filters
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of, media_schema
 from arrowlens.store.fulltext import query_words, words_of
-from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, vector
+from tests.support.small_library import DIGESTS, DIMENSION, Engine, Provider, vector
 
 FILES = {
     "a/IMG_1234.jpg": {},

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from arrowlens import Library
-from tests.folders import write_picture, write_sound
-from tests.other_models import write_other_models
+from tests.support.folders import write_picture, write_sound
+from tests.support.other_models import write_other_models
 
 N_THREADS = 8
 SLEEP_S = 0.02  # on few cores the writer shall get on as well

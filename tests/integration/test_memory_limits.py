@@ -25,10 +25,10 @@ from arrowlens.workers.isolated import Isolated
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.process import ORDINARY_BYTES
 from arrowlens.workers.resources import Spent, private_memory, proportional_memory
-from tests.film_factory import film_bytes
-from tests.folders import write_picture, write_sound
 from tests.soak.commands import command, counts, start
 from tests.soak.processes import PeakMemory, Run
+from tests.support.film_factory import film_bytes
+from tests.support.folders import write_picture, write_sound
 
 pytestmark = pytest.mark.timeout(600)
 MEGABYTE = 1_000_000

@@ -18,11 +18,11 @@ from arrowlens.ingest.migration import Rewriter
 from arrowlens.media import decode, windows
 from arrowlens.store import MultimodalStorage
 from arrowlens.store.tables import Tables
-from tests.folders import write_folder, write_picture, write_sound
-from tests.other_models import write_other_models
-from tests.small_models import SmallProvider
 from tests.soak.processes import Run
 from tests.soak.whole import assert_searchable, assert_whole, read
+from tests.support.folders import write_folder, write_picture, write_sound
+from tests.support.other_models import write_other_models
+from tests.support.small_models import SmallProvider
 
 OLD, NEW = SmallProvider(), SmallProvider(seed=5, dimension=32)
 SLOWLY = IngestOptions(workers=1, batch_size=1, commit_every=1)

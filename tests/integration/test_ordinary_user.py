@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import arrowlens
-from tests.folders import write_picture
+from tests.support.folders import write_picture
 
 USER = "65534"
 # A child of the user's, as decoding processes are: the first process is started with the rights of root.

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from arrowlens.conversion import convert_clip_model, convert_whisper_model
 from arrowlens.encoders import AudioEncoder, CLIPEngine
 from arrowlens.media import decode
-from tests.checkpoints import clip_checkpoint, whisper_checkpoint
-from tests.reference import ClipReference, WhisperReference, assert_agree
+from tests.support.checkpoints import clip_checkpoint, whisper_checkpoint
+from tests.support.reference import ClipReference, WhisperReference, assert_agree
 
 SPEECH = Path(__file__).parents[3] / "shared" / "data" / "jfk.flac"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from arrowlens.store import ModelRecord, MultimodalStorage, maintenance
-from tests.store_process import DIGEST, D, thumbnail_of, vector_of
-from tests.store_process import commit as commit_files
+from tests.support.store_process import DIGEST, D, thumbnail_of, vector_of
+from tests.support.store_process import commit as commit_files
 
 NAME, CAPTION = "zanzibar", "quokkasmile"
 

@@ -15,8 +15,8 @@ from arrowlens import Library
 from arrowlens.conversion import convert_whisper_model
 from arrowlens.conversion.ctranslate2 import write_checkpoint
 from arrowlens.encoders import AudioEncoder
-from tests.real_weights import SPEECH, spoken_digits, whisper_base_folder
-from tests.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows
+from tests.support.real_weights import SPEECH, spoken_digits, whisper_base_folder
+from tests.support.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows
 
 SAMPLES = Path(__file__).parents[2] / "arrowlens" / "demo" / "samples" / "sounds"
 KINDS = ("dog", "rain", "church-bell", "speech", "typing", "owl", "drums", "wind")

@@ -9,7 +9,7 @@ import pytest
 from arrowlens.search import Query, Searcher, View, parse
 from arrowlens.search.listing import newest
 from arrowlens.store import MultimodalStorage
-from tests.small_library import Provider, filled_storage
+from tests.support.small_library import Provider, filled_storage
 
 
 class RemovingStorage(MultimodalStorage):

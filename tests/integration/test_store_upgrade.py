@@ -16,8 +16,8 @@ from PIL import Image
 from arrowlens.errors import LibraryVersionError
 from arrowlens.ingest import run
 from arrowlens.store import SCHEMA_VERSION, MultimodalStorage, media_schema
-from tests.folders import write_folder, write_sound
-from tests.small_models import CLIP_DIGEST, SmallProvider
+from tests.support.folders import write_folder, write_sound
+from tests.support.small_models import CLIP_DIGEST, SmallProvider
 
 # As version 1 wrote it.
 KEY = {"lance-schema:unenforced-primary-key": "true"}

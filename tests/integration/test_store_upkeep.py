@@ -15,7 +15,7 @@ import pytest
 from arrowlens.errors import StorageError
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
 from arrowlens.store.maintenance import MAX_FRAGMENTS, MAX_FRAGMENTS_MEANWHILE
-from tests.store_process import DIGEST, THUMBNAIL_BYTES, D, bytes_of, commit, thumbnail_of, vector_of
+from tests.support.store_process import DIGEST, THUMBNAIL_BYTES, D, bytes_of, commit, thumbnail_of, vector_of
 
 TABLES = (f"clip_embeddings__{DIGEST[:8]}", "thumbnails", "media")
 
@@ -182,7 +182,9 @@ def test_searches_in_another_process_see_whole_batches_only(tmp_path):
     storage = library(tmp_path / "l")
     commit(storage, [f"stable-{number}" for number in range(30)])
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.store_process", str(storage.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.support.store_process", str(storage.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as reader:
         assert reader.stdin is not None
         assert reader.stdout is not None
@@ -226,7 +228,7 @@ def test_a_search_that_a_commit_overtakes_misses_nothing(tmp_path, monkeypatch):
 FULL = """
 import json, resource, sys
 from arrowlens.errors import StorageError
-from tests.store_process import commit
+from tests.support.store_process import commit
 from arrowlens.store import MultimodalStorage
 storage, limit = MultimodalStorage(sys.argv[1]), int(sys.argv[3])
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]

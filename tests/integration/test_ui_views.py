@@ -13,8 +13,8 @@ import arrowlens
 from arrowlens import Library
 from arrowlens.ui.ingest_jobs import runs_of
 from arrowlens.ui.session import close_library, shared_library
-from tests.folders import write_picture
-from tests.processes import within
+from tests.support.folders import write_picture
+from tests.support.processes import within
 
 UI = Path(arrowlens.__file__).parent / "ui"
 N_GROUPS = 13  # one more than a page shows

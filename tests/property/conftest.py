@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file, save_file
 
 from arrowlens.conversion import convert_clip_model, convert_whisper_model
-from tests.checkpoints import clip_checkpoint, whisper_checkpoint
+from tests.support.checkpoints import clip_checkpoint, whisper_checkpoint
 
 # Examples share fixtures, and the machine may be busy: no deadline, no complaint about slow models.
 settings.register_profile("models", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrowlens.encoders import AudioEncoder, MelSpectrogramProcessor, WeightLoader, write_model
-from tests.checkpoints import WHISPER_BASE
 from tests.property.conftest import make_whisper
-from tests.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows, sounds
+from tests.support.checkpoints import WHISPER_BASE
+from tests.support.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows, sounds
 
 LARGE_V3 = {
     "d_model": 1280,

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 
 from arrowlens.encoders import CLIPEngine, WeightLoader, write_model
-from tests.checkpoints import TEXT_B, VIT_B16
 from tests.property.conftest import make_clip
-from tests.reference import HALF_COSINE, ClipReference, assert_agree, cosines, distinct_rows, pictures
+from tests.support.checkpoints import TEXT_B, VIT_B16
+from tests.support.reference import HALF_COSINE, ClipReference, assert_agree, cosines, distinct_rows, pictures
 
 TEXTS = [
     "a photo of two cats",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from arrowlens.conversion import FAMILIES, ConversionReport, convert_clip_model, convert_whisper_model
 from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.conversion.convert import verify_vectors
-from tests.checkpoints import clip_checkpoint, relative_error, whisper_checkpoint
+from tests.support.checkpoints import clip_checkpoint, relative_error, whisper_checkpoint
 
 BOUNDS = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.999}  # of the average cosine; the specification asks 0.95
 ANY_MODEL = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

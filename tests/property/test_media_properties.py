@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arrowlens.media import Decoded, Limits, decode, windows
-from tests.film_factory import FILM_FORMATS, film_bytes
-from tests.media_factory import IMAGE_FORMATS, SOUND_FORMATS, image_bytes, sound_bytes
+from tests.support.film_factory import FILM_FORMATS, film_bytes
+from tests.support.media_factory import IMAGE_FORMATS, SOUND_FORMATS, image_bytes, sound_bytes
 
 LIMITS = Limits(max_pixels=2_000_000, max_seconds=60)
 EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

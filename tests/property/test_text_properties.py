@@ -11,9 +11,9 @@ import transformers
 
 from arrowlens.conversion import convert_text_model
 from arrowlens.encoders import TextEncoder, WeightLoader, write_model
-from tests.checkpoints import bert_checkpoint
-from tests.real_weights import minilm_directory
-from tests.reference import HALF_COSINE, assert_agree, cosines, distinct_rows
+from tests.support.checkpoints import bert_checkpoint
+from tests.support.real_weights import minilm_directory
+from tests.support.reference import HALF_COSINE, assert_agree, cosines, distinct_rows
 
 TEXTS = [
     "a cat on a sofa",

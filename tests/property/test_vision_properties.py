@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from arrowlens.encoders import CLIPEngine, ImageProcessor, VisionEncoder, WeightLoader, write_model
-from tests.checkpoints import VIT_B16
 from tests.property.conftest import make_clip
-from tests.reference import HALF_COSINE, ClipReference, assert_agree, cosines, distinct_rows, pictures
+from tests.support.checkpoints import VIT_B16
+from tests.support.reference import HALF_COSINE, ClipReference, assert_agree, cosines, distinct_rows, pictures
 
 VIT_B32 = {**VIT_B16, "patch_size": 32}
 CONFIGURATIONS = {

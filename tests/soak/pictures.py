@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.media_factory import pixels
+from tests.support.media_factory import pixels
 
 _DQT, _COM = 0xDB, 0xFE
 _BAND = 64  # rows that repeat, each a little different

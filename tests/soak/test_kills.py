@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.folders import write_picture, write_sound
 from tests.soak.processes import Run
 from tests.soak.whole import State, assert_same, assert_searchable, assert_whole, n_bytes, read
+from tests.support.folders import write_picture, write_sound
 
 BLOAT = 1.3  # what killed runs may leave on disk, beside what an undisturbed one takes
 

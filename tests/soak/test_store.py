@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from arrowlens import Library
-from tests.folders import write_picture
 from tests.soak.processes import Run
 from tests.soak.whole import assert_same, assert_searchable, assert_whole, n_bytes, read
+from tests.support.folders import write_picture
 
 BLOAT = 1.3
 

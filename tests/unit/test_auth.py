@@ -18,7 +18,7 @@ from arrowlens.ui.sign_in import SignIn
 from arrowlens.ui.sparing import SparingStream
 from arrowlens.ui.throttle import Attempts, Places, Turns
 from arrowlens.ui.tokens import SESSION_S, Devices, Sessions
-from tests.coroutines import run_coroutine
+from tests.support.coroutines import run_coroutine
 
 PASSWORD = "correct horse"
 

@@ -11,7 +11,7 @@ from arrowlens.errors import InputError, TextValidationError
 from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.composition import MINUS_WEIGHT, Part, checked_weights, composed, mean_vector, reached
 from arrowlens.search.where import parse
-from tests.small_library import DIGESTS, Engine, Provider, assert_same, brute_force, filled_storage, vector
+from tests.support.small_library import DIGESTS, Engine, Provider, assert_same, brute_force, filled_storage, vector
 
 D = 6
 weights = st.floats(0.01, 100)

@@ -16,7 +16,7 @@ from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.conversion.convert import verify_vectors
 from arrowlens.encoders import CLIPEngine, ImageProcessor, WeightLoader, model_info
 from arrowlens.errors import ConversionError, QualityError
-from tests.checkpoints import clip_checkpoint, clip_model, edit_config, mutated, mutual_cosine, relative_error
+from tests.support.checkpoints import clip_checkpoint, clip_model, edit_config, mutated, mutual_cosine, relative_error
 
 Tensors = dict[str, torch.Tensor]
 ATTENTION = "{tower}_model.encoder.layers.{layer}.self_attn.{part}_proj.{p}"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from arrowlens.conversion import convert_clip_model, convert_whisper_model, ctranslate2
 from arrowlens.encoders import AudioEncoder, model_info
 from arrowlens.errors import ConversionError
-from tests.checkpoints import ctranslate2_folder, whisper_checkpoint
+from tests.support.checkpoints import ctranslate2_folder, whisper_checkpoint
 
 GENERATION = "WhisperForConditionalGeneration"
 SPECIFICATION = b"\x0c\x00WhisperSpec\x00"

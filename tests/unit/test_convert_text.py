@@ -16,7 +16,7 @@ from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.conversion.convert import verify_vectors
 from arrowlens.encoders import TextEncoder, model_info
 from arrowlens.errors import ConversionError, QualityError
-from tests.checkpoints import bert_checkpoint, edit_config, mutated, mutual_cosine, relative_error
+from tests.support.checkpoints import bert_checkpoint, edit_config, mutated, mutual_cosine, relative_error
 
 Tensors = dict[str, torch.Tensor]
 

@@ -18,7 +18,7 @@ from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.conversion.convert import verify_vectors
 from arrowlens.encoders import AudioEncoder, WeightLoader, model_info
 from arrowlens.errors import ConversionError, QualityError
-from tests.checkpoints import edit_config, mutated, mutual_cosine, relative_error, whisper_checkpoint
+from tests.support.checkpoints import edit_config, mutated, mutual_cosine, relative_error, whisper_checkpoint
 
 Tensors = dict[str, torch.Tensor]
 GENERATION, CLASSIFICATION = "WhisperForConditionalGeneration", "WhisperForAudioClassification"

@@ -17,7 +17,7 @@ from arrowlens.conversion.convert import verify_vectors
 from arrowlens.conversion.family import Vectors
 from arrowlens.encoders import WeightLoader, model_info
 from arrowlens.errors import ConversionError, QualityError
-from tests.checkpoints import bert_checkpoint, edit_config
+from tests.support.checkpoints import bert_checkpoint, edit_config
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from PIL import Image
 from arrowlens.errors import InputError
 from arrowlens.search.duplicates import KINDS, find_duplicates
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
-from tests.duplicate_cases import jpeg, scene
+from tests.support.duplicate_cases import jpeg, scene
 
 DIMENSION = 16
 DIGESTS = {"clip": "c" * 64, "audio": "a" * 64}

@@ -20,7 +20,7 @@ from arrowlens.search.similarity import (
     Recordings,
     ordinary_distance,
 )
-from tests.duplicate_cases import jpeg, page, scene
+from tests.support.duplicate_cases import jpeg, page, scene
 
 SMALL_BLOCKS = {"_ROWS": 5, "_COLUMNS": 7}
 

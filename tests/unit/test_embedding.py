@@ -22,8 +22,8 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.media import decode
 from arrowlens.models import resolve
 from arrowlens.store import MultimodalStorage
-from tests.media_factory import image_bytes
-from tests.small_models import SmallProvider
+from tests.support.media_factory import image_bytes
+from tests.support.small_models import SmallProvider
 
 
 @pytest.fixture(scope="module")

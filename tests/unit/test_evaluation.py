@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from arrowlens.conversion import convert_clip_model
 from arrowlens.errors import InputError
 from arrowlens.evaluation import evaluate, read_pairs, recall
-from tests.checkpoints import clip_checkpoint
-from tests.media_factory import image_bytes
+from tests.support.checkpoints import clip_checkpoint
+from tests.support.media_factory import image_bytes
 
 
 def test_recall_counts_the_best_right_answer() -> None:

@@ -27,7 +27,7 @@ from arrowlens.store import Root
 from arrowlens.workers.prefetch import MAX_BYTES, MAX_WAITING, ReadAhead
 from arrowlens.workers.process import receive, send
 from arrowlens.workers.resources import MemoryWatch, Spent, proportional_memory
-from tests.folders import write_picture, write_sound
+from tests.support.folders import write_picture, write_sound
 
 
 def encode(inputs):

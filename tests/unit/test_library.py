@@ -13,9 +13,9 @@ from arrowlens.errors import AudioValidationError, InputError, ModelMismatchErro
 from arrowlens.ingest import run
 from arrowlens.models import DEMO
 from arrowlens.store import MultimodalStorage
-from tests.folders import write_folder
-from tests.other_models import write_other_models
-from tests.small_models import SmallProvider
+from tests.support.folders import write_folder
+from tests.support.other_models import write_other_models
+from tests.support.small_models import SmallProvider
 
 
 @pytest.fixture

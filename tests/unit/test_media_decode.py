@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 from arrowlens.errors import MediaError
 from arrowlens.media import MEDIA_SUFFIXES, Decoded, Limits, decode, modality_of
 from arrowlens.media.files import hash_stream, open_regular, read_all, require_unchanged
-from tests.media_factory import (
+from tests.support.media_factory import (
     good_files,
     hostile_files,
     image_bytes,

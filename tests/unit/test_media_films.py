@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from arrowlens.media import Decoded, Limits, decode
-from tests.film_factory import FILM_FORMATS, encode_film, film_bytes
-from tests.media_factory import encode_sound, image_bytes, samples, sound_bytes
+from tests.support.film_factory import FILM_FORMATS, encode_film, film_bytes
+from tests.support.media_factory import encode_sound, image_bytes, samples, sound_bytes
 
 
 def good(data: bytes, limits: Limits = Limits()) -> Decoded:  # noqa: B008 - frozen

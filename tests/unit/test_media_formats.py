@@ -13,8 +13,16 @@ from PIL import Image
 from arrowlens.media import Decoded, Limits, decode, modality_of
 from arrowlens.media.formats import sniff
 from arrowlens.modalities import FORMAT_MODALITY
-from tests.film_factory import FILM_FORMATS, film_bytes
-from tests.media_factory import IMAGE_FORMATS, SOUND_FORMATS, encode_image, exif, image_bytes, pixels, sound_bytes
+from tests.support.film_factory import FILM_FORMATS, film_bytes
+from tests.support.media_factory import (
+    IMAGE_FORMATS,
+    SOUND_FORMATS,
+    encode_image,
+    exif,
+    image_bytes,
+    pixels,
+    sound_bytes,
+)
 
 
 def good(data: bytes, **options: object) -> Decoded:

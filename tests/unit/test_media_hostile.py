@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from arrowlens.media import decode
-from tests import hostile_media
-from tests.media_factory import image_bytes
+from tests.support import hostile_media
+from tests.support.media_factory import image_bytes
 
 MOST_SECONDS = 3.0  # of a processor, for one file
 MOST_MEGABYTES = 250  # of memory, for all of them one after another

@@ -18,7 +18,7 @@ from arrowlens.errors import MediaError
 from arrowlens.media import Decoded, Limits, decode, hash_file, read_caption
 from arrowlens.media.metadata import about_recording, camera_name, place, read_day
 from arrowlens.media.tiff_ifd import is_plausible
-from tests.media_factory import encode_sound, image_bytes, samples, sound_bytes
+from tests.support.media_factory import encode_sound, image_bytes, samples, sound_bytes
 
 # As in a user's process: Pillow remarks on damaged metadata by warnings, which tests would turn into errors.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from arrowlens.media import Limits, decode
 from arrowlens.media.colours import to_rgb
-from tests.media_factory import IMAGE_FORMATS, encode_image, exif, image_bytes, pixels
+from tests.support.media_factory import IMAGE_FORMATS, encode_image, exif, image_bytes, pixels
 
 UNDO = {
     1: lambda a: a,

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from arrowlens.media import decode
-from tests.media_factory import encode_image, exif, pixels
+from tests.support.media_factory import encode_image, exif, pixels
 
 
 def chunks(data: bytes) -> dict[str, tuple[int, int]]:

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from arrowlens.media import Limits, decode
-from tests.media_factory import SOUND_FORMATS, encode_sound, samples, sound_bytes, wav_bytes
+from tests.support.media_factory import SOUND_FORMATS, encode_sound, samples, sound_bytes, wav_bytes
 
 SUBTYPES = ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from arrowlens.encoders import CLIPEngine, ImageProcessor
 from arrowlens.media import decode
-from tests.media_factory import IMAGE_FORMATS, encode_image, exif
+from tests.support.media_factory import IMAGE_FORMATS, encode_image, exif
 
 DEMO_CLIP = Path(__file__).parents[2] / "arrowlens" / "demo" / "models" / "clip"
 N_PICTURES = 30

@@ -11,8 +11,8 @@ from torch.nn import functional
 from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import CLIPEngine, onednn
 from arrowlens.encoders.transformer import Linear
-from tests.checkpoints import clip_checkpoint
-from tests.reference import cosines, pictures
+from tests.support.checkpoints import clip_checkpoint
+from tests.support.reference import cosines, pictures
 
 CPU = torch.device("cpu")
 TEXTS = ["the cat", "a dog on the sea", "the"]

@@ -7,7 +7,7 @@ import pytest
 
 from arrowlens.search import draw_map
 from arrowlens.search.projection import grouped_by_direction, principal_components
-from tests.small_library import filled_storage
+from tests.support.small_library import filled_storage
 
 
 @pytest.fixture

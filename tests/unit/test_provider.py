@@ -11,8 +11,8 @@ import pytest
 from arrowlens.conversion import convert_clip_model, convert_text_model, convert_whisper_model
 from arrowlens.encoders import EmbeddingProvider, MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, ModelLoadError
-from tests.checkpoints import bert_checkpoint, clip_checkpoint, edit_config, whisper_checkpoint
-from tests.reference import cosines, pictures, sounds
+from tests.support.checkpoints import bert_checkpoint, clip_checkpoint, edit_config, whisper_checkpoint
+from tests.support.reference import cosines, pictures, sounds
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from arrowlens.search.relevance import MATCHING, ScoreCalibration, relevance
 from arrowlens.search.relevance.background import Bank, bundled, weights_of
 from arrowlens.search.relevance.questions import questions
 from arrowlens.search.relevance.weights import FITTED_WITH, WEIGHTS
-from tests.small_library import Provider, filled_storage
+from tests.support.small_library import Provider, filled_storage
 
 KINDS = ("text", "image", "audio")
 

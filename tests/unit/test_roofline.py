@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from arrowlens.conversion import convert_clip_model, convert_whisper_model
 from arrowlens.encoders import choose_runtime, model_info
 from arrowlens.encoders.roofline import Arithmetic, calls_per_second, matrix_rate, of_a_picture, of_a_recording
-from tests.checkpoints import clip_checkpoint, clip_model, whisper_checkpoint, whisper_model
+from tests.support.checkpoints import clip_checkpoint, clip_model, whisper_checkpoint, whisper_model
 
 
 def counted(model: torch.nn.Module, inputs: torch.Tensor) -> int:

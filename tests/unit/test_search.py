@@ -10,7 +10,16 @@ import pytest
 from arrowlens.errors import InputError, TextValidationError
 from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
-from tests.small_library import DIGESTS, DIMENSION, Engine, Provider, assert_same, brute_force, filled_storage, vector
+from tests.support.small_library import (
+    DIGESTS,
+    DIMENSION,
+    Engine,
+    Provider,
+    assert_same,
+    brute_force,
+    filled_storage,
+    vector,
+)
 
 
 @pytest.fixture(scope="module")

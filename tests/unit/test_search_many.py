@@ -8,7 +8,7 @@ import pytest
 from arrowlens import Library
 from arrowlens.errors import InputError, TextValidationError
 from arrowlens.search import Query, Searcher, View
-from tests.small_library import Engine, Provider, filled_storage
+from tests.support.small_library import Engine, Provider, filled_storage
 
 
 class Counting(Engine):

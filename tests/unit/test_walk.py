@@ -8,7 +8,7 @@ import pytest
 from arrowlens.errors import FolderError
 from arrowlens.ingest.walk import mount_of, resolve_folders, walk
 from arrowlens.store import Root, Settings
-from tests.folders import ODD_NAMES, write_odd_names
+from tests.support.folders import ODD_NAMES, write_odd_names
 
 
 @pytest.fixture

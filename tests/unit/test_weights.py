@@ -16,7 +16,7 @@ from arrowlens.encoders import WeightLoader, load_model_with_validation, model_i
 from arrowlens.encoders.transformer import LazyParameters, Linear
 from arrowlens.encoders.weights import ALIGNMENT
 from arrowlens.errors import InputError, ModelLoadError
-from tests.checkpoints import clip_checkpoint
+from tests.support.checkpoints import clip_checkpoint
 
 DIMENSIONS = {"hidden_size": 8, "projection_dim": None}
 

@@ -1,0 +1,95 @@
+"""Films and AAC recordings for tests, made by ffmpeg. The same call always writes the same bytes."""
+
+from __future__ import annotations
+
+import io
+from itertools import chain
+
+import av
+import numpy as np
+
+from tests.support.signals import pixels, samples
+
+# Format -> ffmpeg's container, codec of the sound, codec of the pictures (none for recordings).
+_KINDS: dict[str, tuple[str, str, str | None]] = {
+    "aac": ("adts", "aac", None),
+    "m4a": ("ipod", "aac", None),
+    "mp4": ("mp4", "aac", "mpeg4"),
+    "mkv": ("matroska", "aac", "mpeg4"),
+    "webm": ("webm", "libopus", "libvpx"),
+    "avi": ("avi", "pcm_s16le", "mjpeg"),
+}
+FILM_FORMATS = list(_KINDS)
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+_N_PICTURES = 3
+
+
+def film_bytes(
+    file_format: str,
+    seed: int = 0,
+    seconds: float = 1.0,
+    rate: int = 48_000,
+    channels: int = 1,
+    *,
+    tags: dict[str, str] | None = None,
+    n_sounds: int = 1,
+    codec: str | None = None,
+    container: str | None = None,
+) -> bytes:
+    """A film with its sound, or an AAC recording; with several sounds, each has its own seed.
+
+    Args:
+        file_format: one of ``FILM_FORMATS``.
+        seed: of the sound and of the pictures.
+        seconds: length of the sound.
+        rate: Hz; Opus in WebM takes 48,000 and its whole fractions.
+        channels: 1, 2 or 6.
+        tags: of the container.
+        n_sounds: streams of sound; 0 for a silent film.
+        codec: of the sound, instead of the usual one.
+        container: as ffmpeg calls it, instead of the usual one.
+    """
+    sounds = [samples(seed + number, seconds, rate, channels) for number in range(n_sounds)]
+    return encode_film(sounds, rate, file_format, tags=tags, codec=codec, container=container)
+
+
+def encode_film(
+    sounds: list[np.ndarray],
+    rate: int,
+    file_format: str,
+    *,
+    tags: dict[str, str] | None = None,
+    codec: str | None = None,
+    container: str | None = None,
+) -> bytes:
+    """Sounds of (n, channels) samples each, as a film's bytes."""
+    usual, sound_codec, picture_codec = _KINDS[file_format]
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container or usual, container_options={"fflags": "+bitexact"}) as output:
+        output.metadata.update(tags or {})
+        video = None
+        if picture_codec is not None:
+            video = output.add_stream(picture_codec, rate=10, width=96, height=64)
+            video.pix_fmt = "yuvj420p" if picture_codec == "mjpeg" else "yuv420p"
+            video.thread_count = 1
+        layouts = [_LAYOUTS[sound.shape[1]] for sound in sounds]
+        streams = [output.add_stream(codec or sound_codec, rate=rate, layout=layout) for layout in layouts]
+        for stream in streams:
+            stream.codec_context.flags |= av.codec.context.Flags.bitexact.value
+        if video is not None:
+            frames = [av.VideoFrame.from_ndarray(pixels(seed), format="rgb24") for seed in range(_N_PICTURES)]
+            for packet in chain.from_iterable(video.encode(frame) for frame in (*frames, None)):
+                output.mux(packet)
+        for stream, sound, layout in zip(streams, sounds, layouts, strict=True):
+            _mux_sound(output, stream, sound, rate, layout)
+    return buffer.getvalue()
+
+
+def _mux_sound(output, stream, sound: np.ndarray, rate: int, layout: str) -> None:
+    context = stream.codec_context
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T.astype(np.float32)), format="fltp", layout=layout)
+    frame.sample_rate, frame.pts = rate, 0
+    cutter = av.AudioResampler(context.format, layout, rate, context.frame_size or 1024)
+    for part in (*cutter.resample(frame), *cutter.resample(None), None):
+        for packet in stream.encode(part):
+            output.mux(packet)

