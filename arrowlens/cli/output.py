@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import json
 import os
 import re
@@ -48,17 +50,10 @@ def note(text: str) -> None:
 
 
 def hit_record(hit: Hit) -> dict[str, Any]:
-    """A hit as ``--json`` shows it."""
-    return {
-        "path": str(hit.path),
-        "score": hit.score,
-        "relevance": hit.relevance,
-        "modality": hit.modality,
-        "found_by": hit.found_by,
-        "media_id": hit.media_id,
-        "start": hit.start,
-        "end": hit.end,
-    }
+    """A hit as ``--json`` shows it: all its fields, times as ISO 8601."""
+    fields = {field.name: getattr(hit, field.name) for field in dataclasses.fields(hit)}
+    times = {name: value.isoformat() for name, value in fields.items() if isinstance(value, dt.datetime)}
+    return fields | times | {"path": str(hit.path)}
 
 
 def results_table(hits: Sequence[Hit]) -> str:

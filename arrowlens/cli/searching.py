@@ -89,7 +89,7 @@ def _show(
 def _record(hit: arrowlens.Hit, group: Group, options: argparse.Namespace) -> dict[str, Any]:
     record = hit_record(hit)
     if options.collapse:
-        record["cluster_size"] = record["n_alike"] = hit.cluster_size  # the latter as before 0.2
+        record["n_alike"] = hit.cluster_size  # the name of ``cluster_size`` before 0.2
     if options.group:
         record["group"] = None if group.key is None else str(group.key)
     return record

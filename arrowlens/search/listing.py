@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,27 +18,21 @@ from arrowlens.search.where import to_store_filters
 if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage
 
-_COPIED = (
-    "width",
-    "height",
-    "duration",
-    "sample_rate",
-    "channels",
-    "format",
-    "size",
-    "modified",
-    "captured_at",
-    "taken",
-    "caption",
-    "description",
-    "camera",
-    "latitude",
-    "longitude",
-    "title",
-    "artist",
-    "album",
-    "content_hash",
-)
+_OF_MATCH = {
+    "path",
+    "media_id",
+    "modality",
+    "score",
+    "relevance",
+    "start",
+    "end",
+    "found_by",
+    "cluster_size",
+    "metadata",
+}
+_COPIED = [
+    field.name for field in dataclasses.fields(Hit) if field.name not in {*_OF_MATCH, "metadata"}
+]  # columns of ``media``
 
 
 class VanishedError(Exception):

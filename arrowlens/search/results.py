@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from arrowlens.deprecation import renamed_property
 from arrowlens.modalities import Modality
@@ -170,38 +170,20 @@ class Results(Sequence[Hit]):
 
 
 def result_schema() -> pa.Schema:
-    """The columns of ``Results.to_arrow()``, in the order of ``Hit``'s fields."""
+    """Return the columns of ``Results.to_arrow()``: the fields of ``Hit``, of which most are columns of ``media``."""
     import pyarrow as pa  # deferred: as above
 
-    columns: dict[str, Any] = {
+    from arrowlens.store import media_schema  # deferred: as above
+
+    media = media_schema()
+    own = {
         "path": pa.utf8(),
-        "media_id": pa.utf8(),
-        "modality": pa.utf8(),
         "score": pa.float32(),
         "relevance": pa.float32(),
         "start": pa.float64(),
         "end": pa.float64(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "duration": pa.float64(),
-        "sample_rate": pa.int32(),
-        "channels": pa.int32(),
-        "format": pa.utf8(),
-        "size": pa.int64(),
-        "modified": pa.timestamp("us", tz="UTC"),
-        "captured_at": pa.timestamp("us"),
-        "taken": pa.timestamp("us"),
-        "caption": pa.utf8(),
-        "description": pa.utf8(),
-        "camera": pa.utf8(),
-        "latitude": pa.float64(),
-        "longitude": pa.float64(),
-        "title": pa.utf8(),
-        "artist": pa.utf8(),
-        "album": pa.utf8(),
-        "content_hash": pa.utf8(),
         "found_by": pa.utf8(),
         "cluster_size": pa.int64(),
-        "metadata": pa.map_(pa.utf8(), pa.utf8()),
     }
-    return pa.schema(list(columns.items()))
+    names = [field.name for field in dataclasses.fields(Hit)]
+    return pa.schema([(name, own[name] if name in own else media.field(name).type) for name in names])

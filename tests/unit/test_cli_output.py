@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import io
 import json
 import os
@@ -77,14 +78,16 @@ def test_the_table_has_a_line_a_hit_and_times_only_with_audio():
 
 
 def test_json_is_one_ascii_line_that_gives_every_name_back(capsysbinary):
-    hit = Hit(Path(os.fsdecode(b"/p/caf\xe9 \xf0\x9f\x90\xb6\n.jpg")), "1", "image", 0.5)
+    taken = dt.datetime(2024, 5, 1, 12, 30)
+    hit = Hit(Path(os.fsdecode(b"/p/caf\xe9 \xf0\x9f\x90\xb6\n.jpg")), "1", "image", 0.5, taken=taken, width=40)
     write_json({"hits": [hit_record(hit)]})
     raw = capsysbinary.readouterr().out
     assert raw.isascii()
     assert raw.count(b"\n") == 1
     (record,) = json.loads(raw)["hits"]
     assert os.fsencode(record["path"]) == b"/p/caf\xe9 \xf0\x9f\x90\xb6\n.jpg"
-    assert set(record) == {"path", "score", "relevance", "modality", "found_by", "media_id", "start", "end"}
+    assert set(record) == {field.name for field in dataclasses.fields(Hit)}
+    assert (record["taken"], record["width"], record["caption"]) == ("2024-05-01T12:30:00", 40, None)
 
 
 def test_a_failure_is_one_line_even_with_a_hostile_name(tmp_path, monkeypatch, capsys):
