@@ -18,21 +18,9 @@ from arrowlens.search.where import to_store_filters
 if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage
 
-_OF_MATCH = {
-    "path",
-    "media_id",
-    "modality",
-    "score",
-    "relevance",
-    "start",
-    "end",
-    "found_by",
-    "cluster_size",
-    "metadata",
-}
-_COPIED = [
-    field.name for field in dataclasses.fields(Hit) if field.name not in {*_OF_MATCH, "metadata"}
-]  # columns of ``media``
+# The fields of ``Hit`` that ``hit_of`` sets one by one; the others are columns of ``media``.
+_SET = {"path", "media_id", "modality", "score", "relevance", "start", "end", "found_by", "cluster_size", "metadata"}
+_COPIED = [field.name for field in dataclasses.fields(Hit) if field.name not in _SET]
 
 
 class VanishedError(Exception):

@@ -1,7 +1,8 @@
 """The installed command over a folder of good, broken and odd files: real files, real models, a real store."""
 
-from __future__ import dataclasses
+from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
