@@ -83,7 +83,8 @@ class Doctor:
             yield from self._searches(role, n_vectors)
             yield from self._agreement(role)
         yield self._words(n_vectors)
-        yield self._lookup(n_vectors)
+        lookup = self._lookup(n_vectors)
+        yield lookup
         yield from self._thumbnails()
         for name, shape in self._storage.table_stats().items():
             yield from _table(name, shape)
@@ -93,12 +94,21 @@ class Doctor:
             damaged |= {role} if finding.level == "problem" else set()
             yield finding
         yield from self._change()
-        yield from self._files(n_files, damaged)
+        if lookup.level == "problem":  # files are looked up by their ids
+            yield Finding(
+                "files encoded again", "notice", 0, "`arrowlens doctor --repair` first, then `arrowlens doctor` again"
+            )
+        else:
+            yield from self._files(n_files, damaged)
 
     # -- searches -------------------------------------------------------------------------------------------------
 
     def _searches(self, role: str, n: int) -> Iterator[Finding]:
-        state, check = self._storage.index_states()[role], self._storage.health.check_search(role, n)
+        try:
+            state, check = self._storage.index_states()[role], self._storage.health.check_search(role, n)
+        except StorageError as error:
+            yield Finding(f"{role} index", "problem", str(error), _REPAIR)
+            return
         if check is None:
             yield Finding(f"{role} vectors", "ok", 0)
             return

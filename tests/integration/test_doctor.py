@@ -259,3 +259,22 @@ def test_vectors_that_are_damaged(patient):
     patient[2].merge_insert("embedding_id").when_matched_update_all().execute(row)
     found = ills(Doctor(*patient[:2]).findings(n_vectors=20, n_files=1))
     assert any(what.startswith("clip vectors that are damaged") and value == 1 for _, what, value in found)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "zeroed"])
+@pytest.mark.parametrize(("table", "names"), [("media", "page_*"), ("clip_embeddings__*", "*.idx")])
+def test_a_damaged_index_of_ids_or_of_vectors_is_found_and_rebuilt(patient, table, names, damage):
+    storage, provider, _ = patient
+    files = [file for folder in storage.path.glob(f"{table}.lance/_indices") for file in folder.rglob(names)]
+    assert files
+    storage.close()
+    for file in files:
+        if damage == "missing":
+            file.unlink()
+        else:
+            file.write_bytes(b"" if damage == "cut" else bytes(file.stat().st_size))
+    storage = MultimodalStorage(storage.path, create=False, index_from=INDEX_FROM)
+    found, _ = index_ills((storage, provider))
+    assert any(level == "problem" for level, *_ in found)
+    Doctor(storage, provider).repair()
+    assert index_ills((storage, provider))[0] == []
