@@ -155,7 +155,7 @@ class _Measuring:
         arithmetic = of_a_recording(provider.info("audio"), CLIP_SECONDS)
         limit = matrix_rate(arithmetic, BATCH_OF_A_CORE, runtime, self._seconds)
         yield _of_the_products("recordings", limit)
-        rate = BATCH_OF_A_CORE * self._rate(lambda: encoder.encode(batch, context="clip"))
+        rate = BATCH_OF_A_CORE * self._rate(lambda: encoder.encode(batch, context="own"))
         yield Measure(f"{what} in bulk, spectrum included", rate, "recordings/s", rate * arithmetic.flops / limit)
 
     def _median(self, work: Callable[[], object]) -> float:

@@ -12,7 +12,7 @@ def renamed_property(old: str, new: str) -> property:
     """A read-only attribute ``old`` that returns the attribute ``new``."""
 
     def read(self: object) -> Any:  # noqa: ANN401 - the type of the new attribute
-        _warn(f"{type(self).__name__}.{old}", new)
+        warn_renamed(f"{type(self).__name__}.{old}", new)
         return getattr(self, new)
 
     return property(read, doc=f"Deprecated: use ``{new}``.")
@@ -22,7 +22,7 @@ def renamed_method(old: str, new: str) -> Callable[..., Any]:
     """A method ``old`` that calls the method ``new``."""
 
     def call(self: object, *args: object, **options: object) -> Any:  # noqa: ANN401 - the type of the new method
-        _warn(f"{type(self).__name__}.{old}", new)
+        warn_renamed(f"{type(self).__name__}.{old}", new)
         return getattr(self, new)(*args, **options)
 
     call.__doc__ = f"Deprecated: use ``{new}``."
@@ -42,7 +42,7 @@ def with_renamed_names(
 
     def look_up(name: str) -> object:
         if name in names:
-            _warn(f"{module}.{name}", names[name])
+            warn_renamed(f"{module}.{name}", names[name])
             return getattr(sys.modules[module], names[name])
         if get is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
@@ -51,5 +51,6 @@ def with_renamed_names(
     return look_up
 
 
-def _warn(old: str, new: str) -> None:
+def warn_renamed(old: str, new: str) -> None:
+    """Warn the caller of the function that calls this."""
     warnings.warn(f"{old} is deprecated; use {new}", DeprecationWarning, stacklevel=3)

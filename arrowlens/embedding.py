@@ -189,7 +189,7 @@ def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> n
     """
     if modality == "image":
         return models.clip_engine.encode_image(np.stack(segments))
-    return models.audio_encoder.encode(segments, context="clip")
+    return models.audio_encoder.encode(segments, context="own")
 
 
 def embed(inputs: Inputs, models: Provider) -> np.ndarray:

@@ -49,7 +49,7 @@ def main() -> None:
     report("recordings of 5 s, their own frames (transformers pads to 30 s)", found, N_CLIPS, "clips/s")
     same = {f"{name}, its layers on the same 250 positions": _own_frames(m, short) for name, m in models.items()}
     report(
-        "recordings of 5 s", medians({ours: lambda: encoder.encode(short, context="clip"), **same}), N_CLIPS, "clips/s"
+        "recordings of 5 s", medians({ours: lambda: encoder.encode(short, context="own"), **same}), N_CLIPS, "clips/s"
     )
     reference = WhisperReference(transformers.WhisperModel.from_pretrained(checkpoint))
     agreement = cosines(encoder.encode(long[:2], normalize=False), reference.padded(list(long[:2])))

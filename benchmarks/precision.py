@@ -44,7 +44,7 @@ def main() -> None:
     compare("texts", half.encode_text(texts), full.encode_text(texts))
     ears = [AudioEncoder(options.audio, precision=name) for name in (options.precision, "float32")]
     waves = recordings()
-    for context, kept in (("clip", waves), ("padded", waves[::10])):
+    for context, kept in (("own", waves), ("padded", waves[::10])):
         compare(f"recordings, {context}", *(ear.encode(kept, context=context) for ear in ears))
 
 

@@ -30,7 +30,7 @@ class SoundTests:
         self.vectors = self._encode(self.clips)
 
     def _encode(self, clips: list[NDArray[np.float32]]) -> Vectors:
-        parts = [self.encoder.encode(clips[start : start + 32], context="clip") for start in range(0, len(clips), 32)]
+        parts = [self.encoder.encode(clips[start : start + 32], context="own") for start in range(0, len(clips), 32)]
         return np.concatenate(parts)
 
     def neighbours(self) -> dict[str, float]:

@@ -189,5 +189,5 @@ def _pictures(engine: CLIPEngine, pixels: NDArray[np.generic]) -> Vectors:
 def _recordings(encoder: AudioEncoder, recorded: dict[str, NDArray[np.generic]]) -> Vectors:
     waves = np.split(recorded["samples"].astype(np.float32), recorded["starts"][1:-1].astype(int))
     return np.concatenate(
-        [encoder.encode(waves[start : start + 32], context="clip") for start in range(0, len(waves), 32)]
+        [encoder.encode(waves[start : start + 32], context="own") for start in range(0, len(waves), 32)]
     )

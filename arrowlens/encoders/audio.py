@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from arrowlens.deprecation import warn_renamed
 from arrowlens.encoders.audio_processor import (
     AudioConfig,
     MelSpectrogramProcessor,
@@ -23,7 +24,7 @@ from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import AudioValidationError
 
-CONTEXTS = ("padded", "clip")
+CONTEXTS = ("padded", "own")
 MIN_SAMPLES = 400  # 25 ms, one window of the spectrum: shorter clips are padded to it with silence
 
 
@@ -116,7 +117,7 @@ class AudioEncoder(Encoder):
             audio: (n_samples,), (n, n_samples), or a list of arrays of different lengths; float32 mono at 16 kHz, at
                 most 30 s each.
             normalize: scale vectors to length one.
-            context: ``padded`` adds silence up to 30 s and pools every frame, as the reference does; ``clip`` encodes
+            context: ``padded`` adds silence up to 30 s and pools every frame, as the reference does; ``own`` encodes
                 and pools the recording's own frames only (10 ms each). That is faster, and the vector of a short
                 recording is not mostly one of silence.
 
@@ -126,6 +127,9 @@ class AudioEncoder(Encoder):
         Raises:
             AudioValidationError: wrong shape or dtype, over 30 s, NaN, or a vector without direction.
         """
+        if context == "clip":
+            warn_renamed('context="clip"', 'context="own"')
+            context = "own"
         if context not in CONTEXTS:
             raise AudioValidationError(f"context {context!r} is unknown; use one of {', '.join(CONTEXTS)}")
         waveforms = _as_list(audio)

@@ -91,7 +91,7 @@ def vectors_of(provider, row):
         pixels = provider.clip_engine.image_processor(decoded.pixels, normalize=False, box=decoded.box)
         return provider.clip_engine.encode_image(pixels[None])
     parts = [decoded.samples[window.slice()] for window in windows(len(decoded.samples))]
-    return provider.audio_encoder.encode(parts, context="clip")
+    return provider.audio_encoder.encode(parts, context="own")
 
 
 def stop_after(n_files):

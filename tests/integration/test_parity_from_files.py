@@ -81,7 +81,7 @@ def test_a_stereo_recording_at_44100_hz_from_its_bytes_on(tmp_path: Path) -> Non
     others = [np.zeros(16_000, np.float32), np.random.default_rng(0).normal(size=16_000).astype(np.float32)]
     assert_agree(encoder.encode([*samples, *others], normalize=False), reference.padded([*waves, *others]))
     clips = np.concatenate([reference.clip(wave) for wave in (*waves, *others)])
-    assert_agree(encoder.encode([*samples, *others], normalize=False, context="clip"), clips)
+    assert_agree(encoder.encode([*samples, *others], normalize=False, context="own"), clips)
 
 
 def test_real_speech_was_there() -> None:

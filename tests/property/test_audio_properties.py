@@ -62,7 +62,7 @@ def base_shape(tmp_path_factory: pytest.TempPathFactory) -> AudioEncoder:
 # Feature: multimodal-encoder-system, Property 3: Audio Encoder Output Structure
 @given(wave=recordings(max_seconds=2.0))
 def test_any_recording_gives_512_numbers_and_80_mel_bins(base_shape: AudioEncoder, wave: np.ndarray) -> None:
-    vector = base_shape.encode(wave, normalize=False, context="clip")
+    vector = base_shape.encode(wave, normalize=False, context="own")
     assert vector.shape == (1, 512)
     assert vector.dtype == np.float32
     assert np.isfinite(vector).all()
@@ -89,7 +89,7 @@ def test_any_clip_agrees_with_the_reference_cut_to_its_frames(
     reference, encoder = small
     waves = [wave, *sounds()[:3]]
     expected = np.concatenate([reference.clip(clip) for clip in waves])
-    assert_agree(encoder.encode(waves, normalize=False, context="clip"), expected)
+    assert_agree(encoder.encode(waves, normalize=False, context="own"), expected)
 
 
 # Feature: multimodal-encoder-system, Property 4: Audio Encoder Precision
@@ -111,16 +111,16 @@ def test_every_configuration_agrees_with_the_reference(tmp_path: Path, kind: str
     rows = distinct_rows(np.concatenate([reference.clip(wave) for wave in sounds()]))
     clips = np.concatenate([reference.clip(sounds()[row]) for row in rows])
     chosen = [sounds()[row] for row in rows]
-    assert_agree(encoder.encode(chosen, normalize=False, context="clip"), clips)
+    assert_agree(encoder.encode(chosen, normalize=False, context="own"), clips)
     # float16 has no fast kernels on most processors: only the small model is run in it.
     for precision in ("bfloat16",) if "d_model" in config else ("bfloat16", "float16"):
-        half = AudioEncoder(directory, precision=precision).encode(chosen, normalize=False, context="clip")
+        half = AudioEncoder(directory, precision=precision).encode(chosen, normalize=False, context="own")
         assert cosines(half, clips).min() > HALF_COSINE
 
 
 def test_the_same_recording_alone_or_in_any_batch(small: tuple[WhisperReference, AudioEncoder]) -> None:
     _, encoder = small
-    for context in ("padded", "clip"):
+    for context in ("padded", "own"):
         together = encoder.encode(sounds(), context=context)
         alone = np.concatenate([encoder.encode(wave, context=context) for wave in sounds()])
         assert cosines(together, alone).min() > 0.99999
@@ -128,6 +128,13 @@ def test_the_same_recording_alone_or_in_any_batch(small: tuple[WhisperReference,
         np.testing.assert_allclose(
             encoder.encode(equal, context=context), encoder.encode(list(equal), context=context), atol=1e-5
         )
+
+
+def test_the_old_name_of_a_context_still_works(small: tuple[WhisperReference, AudioEncoder]) -> None:
+    _, encoder = small
+    with pytest.warns(DeprecationWarning, match='use context="own"'):
+        old = encoder.encode(sounds(), context="clip")
+    np.testing.assert_array_equal(old, encoder.encode(sounds(), context="own"))
 
 
 @pytest.mark.parametrize("mutation", ["activation", "positions", "epsilon", "mel filters", "convolution"])
@@ -150,9 +157,9 @@ def test_the_bounds_catch_a_wrong_model(
     write_model(tmp_path, weights, family="whisper", dimensions=dimensions, source="wrong")
     wrong = AudioEncoder(tmp_path, precision="float32")
     expected = np.concatenate([reference.clip(wave) for wave in sounds()])
-    assert_agree(right.encode(sounds(), normalize=False, context="clip"), expected)
+    assert_agree(right.encode(sounds(), normalize=False, context="own"), expected)
     with pytest.raises(AssertionError, match=r"relative error|cosine"):
-        assert_agree(wrong.encode(sounds(), normalize=False, context="clip"), expected)
+        assert_agree(wrong.encode(sounds(), normalize=False, context="own"), expected)
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def prepared_recordings(step: int = 1) -> tuple[Labels, Recordings]:
             assert decoded.reason is None, decoded.reason
             labels.add(number, case.name, case.kind, source.name.split("-")[0])
             parts = [decoded.samples[window.slice()] for window in windows(len(decoded.samples))]
-            vectors.append(encoder.encode(parts, context="clip").astype(np.float16))
+            vectors.append(encoder.encode(parts, context="own").astype(np.float16))
             seconds.append(decoded.duration)
             first.append(first[-1] + len(parts))
     return labels, Recordings(np.array(first), np.concatenate(vectors), np.array(seconds))

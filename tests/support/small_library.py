@@ -43,7 +43,7 @@ class Engine:
         return np.stack([vector(1, int(image[0, 0, 0])) for image in images])
 
     def encode(self, audio, normalize=True, context="padded"):
-        assert context == "clip"
+        assert context == "own"
         return np.stack([vector(2, int(samples[0])) for samples in audio])
 
 

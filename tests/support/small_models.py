@@ -47,7 +47,7 @@ class SmallAudio:
         self._projection = np.random.default_rng(seed).standard_normal((41, dimension))
 
     def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
-        assert context == "clip"
+        assert context == "own"
         assert all(samples.ndim == 1 and samples.dtype == np.float32 for samples in audio)
         with self._lock:
             self.n_encoded += len(audio)

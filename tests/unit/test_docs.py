@@ -57,3 +57,12 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
+
+
+def test_the_table_of_rooms_names_every_module_of_the_package_once():
+    table = re.findall(r"^\| (`[^|]*) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rooms = [room for row in table for room in re.findall(r"`(\w+)`", row)]
+    package = [
+        path.stem for path in (ROOT / "arrowlens").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    ]
+    assert sorted(rooms) == sorted(set(package) - {"__init__"})
