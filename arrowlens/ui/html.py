@@ -15,6 +15,7 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" width="32"
 <path d="M11.2 14h5.4m-2.2-2.4 2.4 2.4-2.4 2.4" fill="none" stroke="#fff" stroke-width="1.8"/></svg>"""
 
 STYLE = """<style>
+[data-testid="InputInstructions"] { display: none; }
 [data-testid="stMainBlockContainer"] { padding-top: 4.4rem; max-width: 96rem; }
 .al-head { display: flex; align-items: baseline; gap: .2rem .8rem; flex-wrap: wrap; }
 .al-head h1 { font-size: 1.7rem; padding: 0; margin: 0; }
