@@ -185,7 +185,7 @@ def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> n
 
     Raises:
         ModelLoadError: the model cannot be loaded. InputError: the model refuses a segment.
-        RuntimeError: the model failed, for want of memory for one.
+        RuntimeError: the model failed, for example because memory ran out.
     """
     if modality == "image":
         return models.clip_engine.encode_image(np.stack(segments))

@@ -527,7 +527,7 @@ class Library:
         return [SkippedFile.of(row) for row in self._storage.skipped().to_pylist()]
 
     def remove(self, paths: Sequence[StrPath]) -> int:
-        """Forget files, and folders with everything below them; the files themselves stay. Returns how many it were.
+        """Forget files, and folders with everything below them; return the number of files. The files themselves stay.
 
         The next ingest of their folder finds them again.
 

@@ -147,7 +147,7 @@ def encode_each(encode: Encode, inputs: Sequence[np.ndarray]) -> list[np.ndarray
     """A vector for each input, or the reason why it has none: a ``ModelFailure`` where the model itself failed.
 
     The batch is tried whole; if that fails or gives an unusable vector, the inputs are encoded one by one. One on which
-    the model breaks twice, and not for want of memory, while it works on others is to blame itself.
+    the model breaks twice, and not because memory ran out, while it works on others is to blame itself.
 
     Raises:
         RuntimeError: the model works on none of several inputs, and on noise neither: no file should be blamed.

@@ -197,7 +197,7 @@ class Progress:
         return most if seconds[most] > 0 else None
 
     def report(self, stopped: bool, seen: Walk) -> IngestReport:
-        """The end."""
+        """Build the final report."""
         return IngestReport(
             **self.counts,
             seconds=time.perf_counter() - self._started,

@@ -21,6 +21,6 @@ def clean_text(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """A text of printable characters only, on one line; halves of surrogate pairs become question marks."""
+    """A text of printable characters only, on one line; unpaired surrogates become question marks."""
     text = text.encode("utf-8", errors="replace").decode("utf-8")
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())

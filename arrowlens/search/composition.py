@@ -58,7 +58,9 @@ def composed(parts: Sequence[Part], one_space: bool) -> np.ndarray:
         others = " and ".join(
             sorted("texts" if kind == "text" else MODALITIES[kind].plural for kind in kinds - {"audio"})
         )
-        raise InputError(f"recordings and {others} do not meet in one space with this library's models; ask apart")
+        raise InputError(
+            f"recordings and {others} use different embedding spaces in this library; search for them separately"
+        )
     total = np.sum([part.weight * part.vector.astype(np.float64) for part in parts], axis=0)
     length = float(np.linalg.norm(total))
     if length <= _SMALLEST * max(abs(part.weight) for part in parts):

@@ -137,7 +137,9 @@ def _text(text: object) -> str:
     try:
         return as_stored(text)
     except ValueError:
-        raise TextValidationError(f"the text is {text!r:.60}, with halves of characters; leave them out") from None
+        raise TextValidationError(
+            f"the text is {text!r:.60}, which contains unpaired surrogates; remove them"
+        ) from None
 
 
 def _whole(value: SupportsIndex, least: int, name: str, meaning: str) -> int:

@@ -23,7 +23,7 @@ def as_stored(text: str) -> str:
     """``text`` with bytes of a name that are not UTF-8 as ``\\xNN``, as the library has them; all else stays.
 
     Raises:
-        UnicodeEncodeError: it holds halves of characters that stand for no bytes.
+        UnicodeEncodeError: it contains unpaired surrogates that stand for no bytes.
     """
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

@@ -135,7 +135,7 @@ def folder_of(text: str) -> Path:
     """The folder that somebody typed, on this server's disk.
 
     Raises:
-        InputError: nothing is typed, or no whole path.
+        InputError: nothing is typed, or the path is not absolute.
     """
     if not text.strip():
         raise InputError("type the path of a folder, such as /home/me/Pictures")
@@ -144,7 +144,7 @@ def folder_of(text: str) -> Path:
     except RuntimeError as error:  # ~nobody
         raise InputError(f"{text.strip()!r} names a user that there is not") from error
     if not path.is_absolute():
-        raise InputError(f"{text.strip()!r} is no whole path; type it from the root on, such as /home/me/Pictures")
+        raise InputError(f"{text.strip()!r} is not an absolute path; start it with /, as in /home/me/Pictures")
     return path
 
 

@@ -163,7 +163,7 @@ class _Worker(Generic[_Item, _Result]):
             if not at_first.needs_room:
                 return at_first
         except (CrashError, MemoryLimitError):
-            pass  # a crash may have been for want of memory: once more, alone
+            pass  # the crash may have been caused by a lack of memory: try again, alone
         self._workers.acquire_large_file_slot()
         result: _Result | None = None
         try:

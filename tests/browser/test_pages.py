@@ -87,7 +87,7 @@ def test_a_path_that_is_no_folder_is_one_line(opened, damaged):
     app = opened("library", damaged)
     app.text_input(key="folder").set_value("Pictures")
     app.button[0].click().run()
-    assert "is no whole path" in app.error[0].value.replace("\\", "")
+    assert "is not an absolute path" in app.error[0].value.replace("\\", "")
 
 
 def test_folders_cannot_be_added_where_everybody_gets_in(opened, damaged, monkeypatch):

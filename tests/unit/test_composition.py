@@ -68,7 +68,7 @@ def test_recordings_meet_texts_and_pictures_only_in_one_space():
     one = unit(np.ones(D))
     mixed = [Part("text", one), Part("image", one), Part("audio", one)]
     assert composed(mixed, one_space=True) @ one == pytest.approx(1)
-    with pytest.raises(InputError, match="recordings and pictures and texts do not meet in one space"):
+    with pytest.raises(InputError, match="recordings and pictures and texts use different embedding spaces"):
         composed(mixed, one_space=False)
     assert composed([mixed[0], mixed[1]], one_space=False) @ one == pytest.approx(1)
     assert composed([mixed[2], mixed[2]], one_space=False) @ one == pytest.approx(1)
@@ -157,7 +157,7 @@ def test_a_recording_alone_is_compared_with_recordings(filled):
     for one_space in (True, False):
         found = Searcher(storage, Provider(text_reaches_audio=one_space)).search(query, View(10))
         assert_same(found, brute_force(rows, expected, ["audio"], 10))
-    with pytest.raises(InputError, match="do not meet in one space"):
+    with pytest.raises(InputError, match="use different embedding spaces"):
         Searcher(storage, Provider(text_reaches_audio=False)).search(Query("a", like=query.like))
 
 
@@ -187,7 +187,7 @@ def test_a_text_that_is_cut_is_said(filled):
         ({"text": "a", "plus": ("b",), "mode": "keyword"}, InputError, "keywords come from one text"),
         ({"text": "a", "plus": "dog"}, InputError, r"plus is 'dog'; it takes a list, so \['dog'\] for one"),
         ({"text": "a", "minus": "dog"}, InputError, "minus is 'dog'"),
-        ({"text": "half a character: \ud800"}, TextValidationError, "halves of characters"),
+        ({"text": "half a character: \ud800"}, TextValidationError, "unpaired surrogates"),
     ],
 )
 def test_questions_are_checked(fields, error, message):
