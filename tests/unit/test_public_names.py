@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +80,27 @@ def test_importing_stays_light(code, absent):
     check = f"{code}, sys; print([name for name in {absent} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("package", "old", "new"),
+    [
+        ("arrowlens.ingest", "Event", "IngestEvent"),
+        ("arrowlens.search", "Atlas", "EmbeddingMap"),
+        ("arrowlens.search", "listed", "as_tuple"),
+    ],
+)
+def test_a_renamed_name_keeps_its_old_one_for_a_release(package, old, new):
+    module = importlib.import_module(package)
+    with pytest.warns(DeprecationWarning, match=f"{package}.{old} is deprecated; use {new}"):
+        assert getattr(module, old) is getattr(module, new)
+    with pytest.raises(AttributeError):
+        module.nonsense  # noqa: B018 - the access is the test
+
+
+def test_renamed_attributes_of_results_and_hits_keep_their_old_ones_for_a_release():
+    hit = arrowlens.Hit(Path("/a.jpg"), "1", "image", 0.5, cluster_size=3)
+    with pytest.warns(DeprecationWarning, match="Hit.n_alike is deprecated; use cluster_size"):
+        assert hit.n_alike == 3
+    with pytest.warns(DeprecationWarning, match="Results.matches is deprecated; use has_match"):
+        assert arrowlens.Results([hit], has_match=True).matches is True
