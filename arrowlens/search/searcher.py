@@ -13,7 +13,6 @@ import numpy as np
 from arrowlens.embedding import MAX_QUERY_WINDOWS, Example, embed_example, evenly_spaced
 from arrowlens.errors import InputError
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
-from arrowlens.search.captions import CAPTION_ROLE, LEAST_CAPTION, caption_vector, encoded_together
 from arrowlens.search.composition import (
     MINUS_WEIGHT,
     PLUS_WEIGHT,
@@ -24,15 +23,15 @@ from arrowlens.search.composition import (
     reached,
 )
 from arrowlens.search.grouping import by_date, classes_by_vectors, stacked
-from arrowlens.search.hybrid import FUSED, Match, fused
+from arrowlens.search.hybrid import FUSED, LEAST_CAPTION, Match, caption_vector, encoded_together, fused, page, ranking
 from arrowlens.search.listing import VanishedError, hit_of
-from arrowlens.search.paging import page, ranking
 from arrowlens.search.query import DATED, Query, View
 from arrowlens.search.relevance import MATCHING, Kind, relevance
 from arrowlens.search.relevance.background import weights_of
 from arrowlens.search.results import Hit, Results
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.where import to_store_filters
+from arrowlens.store import CAPTION_ROLE
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider

@@ -12,8 +12,7 @@ from arrowlens.conversion import convert_text_model
 from arrowlens.ingest import IngestOptions, migrate, run
 from arrowlens.models import DEMO
 from arrowlens.search import Query, Searcher
-from arrowlens.search.captions import LEAST_CAPTION
-from arrowlens.search.hybrid import Match, fused
+from arrowlens.search.hybrid import LEAST_CAPTION, Match, fused
 from arrowlens.store import Caption, MultimodalStorage
 from tests.support.caption_pairs import PAIRS, UNRELATED
 from tests.support.folders import write_picture, write_sound

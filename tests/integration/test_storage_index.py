@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from arrowlens.search.paging import page, ranking
+from arrowlens.search.hybrid import page, ranking
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
 from arrowlens.store.index import index_state, is_index_used, max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS

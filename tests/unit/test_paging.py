@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from arrowlens.search.paging import page, ranking
+from arrowlens.search.hybrid import page, ranking
 
 
 def searching(n_items, missed):
