@@ -29,9 +29,11 @@ ifneq ($(UI),0)
 	$(BIN)/arrowlens ui --library $(DEMO) --port $(PORT)
 endif
 
-# Files of tests are shared out among processes: most of their time is waiting for commands that start and for disks.
+# Files of tests are shared out among processes, one more than there are cores, since much of their time is waiting for
+# commands that start and for disks; at most 4.
+TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 4)))
 test: $(VENV)/installed-dev
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 # The long form of every promise: some thirty kills, 50,000 pictures, a full disk; half an hour on two cores.
 soak: $(VENV)/installed-dev
