@@ -36,6 +36,7 @@ SAME = 0.9999  # cosine from which on two vectors are the same
 # Files were ingested under whatever limits; one that has changed since is not decoded.
 _ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62, max_seconds=math.inf)
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
+_DOCTOR = "`arrowlens doctor"
 _REPAIR = "`arrowlens doctor --repair` makes them anew; thumbnails of files that are unchanged"
 _OPTIMIZE = "`arrowlens optimize`"
 _INGEST = "`arrowlens ingest` on its folder"
@@ -79,11 +80,15 @@ class Doctor:
             StorageError: the database refused.
         """
         roles = [role for role in self._storage.settings.models if role in ROLE_OF.values()]
-        for role in roles:
-            yield from self._searches(role, n_vectors)
-            yield from self._agreement(role)
-        yield self._words(n_vectors)
         lookup = self._lookup(n_vectors)
+        if lookup.level == "problem":  # whatever is found is looked up by its id
+            yield Finding("searches", "notice", "not examined", f"{_DOCTOR} --repair` first, then {_DOCTOR}` again")
+        else:
+            for role in roles:
+                yield from self._searches(role, n_vectors)
+            yield self._words(n_vectors)
+        for role in roles:
+            yield from self._agreement(role)
         yield lookup
         yield from self._thumbnails()
         for name, shape in self._storage.table_stats().items():
@@ -95,9 +100,7 @@ class Doctor:
             yield finding
         yield from self._change()
         if lookup.level == "problem":  # files are looked up by their ids
-            yield Finding(
-                "files encoded again", "notice", 0, "`arrowlens doctor --repair` first, then `arrowlens doctor` again"
-            )
+            yield Finding("files encoded again", "notice", 0, f"{_DOCTOR} --repair` first, then {_DOCTOR}` again")
         else:
             yield from self._files(n_files, damaged)
 
@@ -107,7 +110,10 @@ class Doctor:
         try:
             state, check = self._storage.index_states()[role], self._storage.health.check_search(role, n)
         except StorageError as error:
-            yield Finding(f"{role} index", "problem", str(error), _REPAIR)
+            cure = (
+                f"{_DOCTOR} --repair` builds the index anew; if that does not help, restore the library from a backup"
+            )
+            yield Finding(f"{role} vectors or their index", "problem", str(error), cure)
             return
         if check is None:
             yield Finding(f"{role} vectors", "ok", 0)
@@ -142,7 +148,12 @@ class Doctor:
         return Finding(what, "ok", "none: so few vectors are compared one by one")
 
     def _agreement(self, role: str) -> Iterator[Finding]:
-        found = self._storage.health.check_agreement(role)
+        try:
+            found = self._storage.health.check_agreement(role)
+        except StorageError as error:
+            cure = "restore the library from a backup, or index into a new one"
+            yield Finding(f"files and {role} vectors compared", "problem", str(error), cure)
+            return
         if found.n_without_vectors:
             cure = "`arrowlens ingest` on their folders encodes them"
             yield Finding(f"files without {role} vectors", "problem", found.n_without_vectors, cure)
@@ -222,9 +233,9 @@ class Doctor:
             path = os.fsdecode(row["absolute_path"])
             if role in damaged or not self._provider.has(role):
                 continue
-            stored = self._storage.vectors(role, self._storage.settings.models[role].digest, row["content_hash"])
+            stored = self._stored(role, row["content_hash"])
             if not len(stored):
-                continue  # said as a file without vectors
+                continue  # said as a file without vectors, or as vectors that cannot be read
             try:
                 cosine = self._cosine(row, stored)
             except MediaError as error:
@@ -247,6 +258,13 @@ class Doctor:
             yield Finding("files that changed or are gone from disk since they were stored", "notice", len(moved), cure)
         if undecoded:
             yield Finding("files that could not be decoded again", "notice", len(undecoded), undecoded[0])
+
+    def _stored(self, role: str, content_hash: str) -> np.ndarray:
+        """The vectors (n, d) of a content, n = 0 where there are none or they cannot be read."""
+        try:
+            return self._storage.vectors(role, self._storage.settings.models[role].digest, content_hash)
+        except StorageError:
+            return np.empty((0, 0), np.float32)
 
     def _cosine(self, row: dict[str, Any], stored: np.ndarray) -> float | None:
         """Lowest cosine of a file's vectors, encoded now, with the stored ones; None when it is another file now.

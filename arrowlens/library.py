@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
-from arrowlens.deprecation import renamed_method, renamed_property
+from arrowlens.deprecation import renamed_method, renamed_property, warn_renamed
 from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
@@ -172,6 +172,7 @@ class Library:
         precision: str = "auto",
         *,
         isolate_decoding: bool = True,
+        guarded: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> Self:
         """Open a library; make it where there is none, if ``models`` is given or ``create`` is true.
@@ -186,12 +187,16 @@ class Library:
             isolate_decoding: decode examples, waveforms and spectrograms as ``ingest`` decodes files, in processes of
                 their own with limits of time and memory. They start with the first such file and end with ``close``.
                 False decodes in this process, which a damaged file can then end.
+            guarded: deprecated; the old name of ``isolate_decoding``.
             on_progress: called with each step of downloading and converting ``base`` models.
 
         Raises:
             LibraryNotFoundError: none there, and none is to be made. LibraryVersionError: a newer Arrowlens wrote it.
             ModelMismatchError: it was made with other models than ``models``. ModelError: its models cannot be had.
         """
+        if guarded is not None:
+            warn_renamed("guarded", "isolate_decoding")
+            isolate_decoding = guarded
         storage: MultimodalStorage | None = None
         try:
             storage = MultimodalStorage(path, create=False)

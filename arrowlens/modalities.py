@@ -1,6 +1,7 @@
 """The kinds of media that there are: one table says all that the rest of the program looks up by modality.
 
-To add a modality, add an entry to ``MODALITIES`` and its name to ``Modality``.
+A new format is an entry here and a signature in ``media/formats.py``. A new modality is an entry here, its name in
+``Modality``, a decoder in ``media``, and its preparation and encoding in ``embedding.py``.
 """
 
 from __future__ import annotations

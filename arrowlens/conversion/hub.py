@@ -261,10 +261,14 @@ class _Hub:
         from huggingface_hub import try_to_load_from_cache  # deferred, as above
 
         cached = try_to_load_from_cache(self.model_id, file.name, revision=revision)
-        if not isinstance(cached, str) or not file.matches(Path(cached)):
+        try:
+            is_whole = isinstance(cached, str) and file.matches(Path(cached))
+        except OSError:  # it may not be read, or its disk is bad
+            is_whole = False
+        if not is_whole:
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cached, target)
+        shutil.copyfile(str(cached), target)
         return file.matches(target)
 
     def _get(self, file: _File, revision: str, sink: Any, counter: _Counter) -> None:  # noqa: ANN401 - BinaryIO, for an untyped call

@@ -134,7 +134,8 @@ def decide(known: Known | None, prepared: Prepared, models: Container[str]) -> A
     elif reason is None:
         reason = "the text file with its caption cannot be read; check its permissions, or where it links to"
         return _noted(known, reason)
-    if is_indexed and prepared.unread:
+    is_unseen = content is None and known is not None and known.size == prepared.found.size  # too large to be looked at
+    if is_indexed and (prepared.unread or is_unseen):
         return _noted(known, reason)
     if has_vectors:
         return Action("stamp", "unchanged")  # the very content that was read before: its vectors are as good as ever

@@ -133,7 +133,8 @@ class Committer(Gathering):
         elif action.writes == "stamp":
             row = _media_row(found, prepared.decoded)
             stamp = {name: row[name] for name in ("size", "modified_ns", "modified", "layout", "real_path", "file_id")}
-            self._kept[found.media_id] = stamp | {"caption_stamp": found.caption_stamp, "reason": None}
+            # The caption was not read: its stamp stays, so that the next run reads it.
+            self._kept[found.media_id] = stamp | {"reason": None}
         elif action.writes == "reason":
             self._kept[found.media_id] = {"reason": action.reason}
         self._progress.count(action.counts_as, found.path, action.reason)

@@ -229,7 +229,11 @@ def restore_settings(location: Location) -> bool:
     try:
         read_settings(location)
     except StorageError:
-        kept = location.read(_COPY)
+        try:
+            kept = location.read(_COPY)
+        except OSError as error:
+            cure = "check the permissions"
+            raise StorageError(f"{location.uri}/{_COPY} cannot be read ({error.strerror}); {cure}") from error
         try:
             settings = None if kept is None else _parsed(f"{location.uri}/{_COPY}", kept[0])
         except _MALFORMED:

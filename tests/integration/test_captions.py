@@ -10,6 +10,7 @@ import pytest
 from arrowlens import Library
 from arrowlens.conversion import convert_text_model
 from arrowlens.ingest import IngestOptions, migrate, run
+from arrowlens.media import Limits
 from arrowlens.models import DEMO
 from arrowlens.search import Query, Searcher
 from arrowlens.search.hybrid import LEAST_CAPTION, Match, fused
@@ -55,6 +56,16 @@ def held(storage, provider, folder):
                 names[row["path"]] = caption.text
     assert len(storage.vector_ids("text")) == len(names)
     return names
+
+
+def test_a_caption_that_changed_while_its_picture_could_not_be_decoded_is_read_by_the_next_run(storage, folder):
+    provider = SmallProvider(ROLES)
+    run(storage, provider, [folder], ONE)
+    (folder / "0.txt").write_text("a lighthouse")
+    report = run(storage, provider, [folder], IngestOptions(workers=1, limits=Limits(max_pixels=1)))
+    assert report.captions == 0
+    run(storage, provider, [folder], ONE)
+    assert held(storage, provider, folder)["0.png"] == "a lighthouse"
 
 
 def test_a_caption_is_encoded_when_it_changes_and_its_picture_is_not(storage, folder):

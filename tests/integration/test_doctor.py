@@ -261,6 +261,18 @@ def test_vectors_that_are_damaged(patient):
     assert any(what.startswith("clip vectors that are damaged") and value == 1 for _, what, value in found)
 
 
+def test_vectors_that_cannot_be_read_are_a_problem_beside_all_the_others(patient):
+    storage, provider, _ = patient
+    (data,) = storage.path.glob("clip_embeddings__*.lance/data/*.lance")
+    storage.close()
+    data.write_bytes(data.read_bytes()[:100])
+    storage = MultimodalStorage(storage.path, create=False, index_from=INDEX_FROM)
+    found = list(Doctor(storage, provider).findings(n_vectors=5, n_files=1))
+    problems = {finding.what: finding.cure for finding in found if finding.level == "problem"}
+    assert "restore the library from a backup" in problems["clip vectors or their index"]
+    assert any(finding.what.startswith("clip model") for finding in found), "the rest is examined all the same"
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut", "zeroed"])
 @pytest.mark.parametrize(("table", "names"), [("media", "page_*"), ("clip_embeddings__*", "*.idx")])
 def test_a_damaged_index_of_ids_or_of_vectors_is_found_and_rebuilt(patient, table, names, damage):

@@ -277,6 +277,20 @@ class TestTheHuggingFaceCache:
         assert len(hub.fetched("model.safetensors")) == 1
         assert report.digest == convert_clip_model(tiny_clip, tmp_path / "here", verify=False).digest
 
+    def test_what_may_not_be_read_there_is_downloaded(
+        self, hub: Hub, cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path_open = Path.open
+
+        def refuse(path: Path, *arguments: object, **options: object) -> object:
+            if path.name == "model.safetensors" and cached in path.parents:
+                raise PermissionError(13, "Permission denied", str(path))
+            return path_open(path, *arguments, **options)  # type: ignore[arg-type, call-overload]
+
+        monkeypatch.setattr(Path, "open", refuse)  # the test may run as root, who may read everything
+        convert_clip_model(TINY, tmp_path / "out", verify=False)
+        assert len(hub.fetched("model.safetensors")) == 1
+
     def test_nothing_is_left_there(self, hub: Hub, tiny_clip: Path, tmp_path: Path) -> None:
         hub.serve(TINY, tiny_clip)
         convert_clip_model(TINY, tmp_path / "out", verify=False)

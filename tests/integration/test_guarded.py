@@ -147,6 +147,8 @@ def test_the_page_has_its_library_guarded_and_ends_the_processes(library_path, m
 
 
 def test_a_library_decodes_in_processes_unless_it_is_told_not_to(library_path, workers):
+    with pytest.warns(DeprecationWarning, match="use isolate_decoding"):
+        Library.open(library_path, guarded=False).close()
     with Library.open(library_path, isolate_decoding=False) as library:
         library.waveform(library.newest()[0].media_id)
         assert workers() == []

@@ -51,7 +51,10 @@ CAPTION = "the text file with its caption cannot be read; check its permissions,
         (BAD, DAMAGED_ANEW, Action("row", "skipped", "damaged")),
         (INDEXED, DAMAGED, Action("stamp", "unchanged")),
         (INDEXED, DAMAGED_ANEW, Action("row", "skipped", "damaged")),
-        (INDEXED, TOO_LARGE, Action("row", "skipped", "too large")),
+        # too large to be looked at: of another size it is another content
+        (INDEXED, TOO_LARGE, Action("reason", "skipped", "too large")),
+        (dataclasses.replace(INDEXED, size=99), TOO_LARGE, Action("row", "skipped", "too large")),
+        (None, TOO_LARGE, Action("row", "skipped", "too large")),
         # not read: what was indexed stays
         (None, FORBIDDEN, Action("row", "skipped", "forbidden")),
         (UNREAD_BEFORE, FORBIDDEN, Action("nothing", "skipped", "forbidden")),
