@@ -3,6 +3,7 @@
 A library is a folder::
 
     library.json                       Settings: layout, models by role, windows, roots; replaced whole
+    copies/                            second copies of it and of each table's newest manifest, for ``doctor --repair``
     writer.lock                        held while somebody writes
     media.lance                        a row for each place of a file (``media_schema``)
     thumbnails.lance                   a JPEG for each content

@@ -1,7 +1,8 @@
 """Where a library lies: the one place in the store that touches paths.
 
-A ``Location`` is a local folder. Its methods are those that an object store can offer as well: files have names (keys),
-are listed by prefix, read and replaced whole, and are replaced only if their tag is still the one that was read.
+A ``Location`` is a local folder. What the store asks of it is written so that an object store can answer it, too: small
+files have names (keys), are read and written whole, and ``replace`` writes one only if its tag is still the one that
+was read. How a table is dropped or made durable, and how the one writer is held, is the location's own affair.
 """
 
 from __future__ import annotations
