@@ -90,7 +90,7 @@ def benchmark(
     """Measure a model set on this machine, in some ten times ``seconds``; other work on its cores shows in the figures.
 
     Args:
-        models: ``demo``, ``base`` or ``clip=DIR,audio=DIR``, as for an ingest.
+        models: ``demo``, ``base`` or ``vision=DIR,audio=DIR``, as for an ingest.
         device, precision: as for an ingest.
         seconds: how long each thing is repeated.
         on_progress: called while models are downloaded and converted.
@@ -103,7 +103,7 @@ def benchmark(
         raise InputError(f"seconds {seconds} must be above 0")
     paths = resolve(models, on_progress)
     provider = MultimodalEmbeddingProvider(
-        clip_model_path=paths.clip, audio_model_path=paths.audio, device=device, precision=precision
+        clip_model_path=paths.vision, audio_model_path=paths.audio, device=device, precision=precision
     )
     measuring = _Measuring(provider, seconds)
     measures = [*measuring.pictures(), *measuring.recordings()]
@@ -120,9 +120,9 @@ class _Measuring:
 
     def pictures(self) -> Iterator[Measure]:
         provider = self._provider
-        if not provider.has("clip"):
+        if not provider.has("vision"):
             return
-        path, runtime = provider.path("clip"), provider.runtime
+        path, runtime = provider.path("vision"), provider.runtime
 
         def load() -> CLIPEngine:
             return CLIPEngine(path, provider.device, provider.precision)
@@ -134,7 +134,7 @@ class _Measuring:
             0, 256, (BATCH_OF_A_CORE, *[engine.image_processor.image_size] * 2, 3), np.uint8
         )
         yield Measure("one picture", 1000 * self._median(lambda: engine.encode_image(batch[:1])), "ms")
-        arithmetic = of_a_picture(provider.info("clip"))
+        arithmetic = of_a_picture(provider.info("vision"))
         limit = matrix_rate(arithmetic, BATCH_OF_A_CORE, runtime, self._seconds)
         yield _of_the_products("pictures", limit)
         rate = BATCH_OF_A_CORE * self._rate(lambda: engine.encode_image(batch))

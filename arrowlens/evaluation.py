@@ -70,7 +70,7 @@ def evaluate(
     Args:
         folder: paths in ``pairs`` are relative to it.
         pairs: a CSV file with the columns ``path`` and ``caption``, UTF-8.
-        models: ``demo``, ``base`` or ``clip=DIR,audio=DIR``.
+        models: ``demo``, ``base`` or ``vision=DIR,audio=DIR``.
         device, precision: as for a library.
 
     Raises:
@@ -80,10 +80,10 @@ def evaluate(
     captions = read_pairs(Path(pairs).expanduser())
     chosen = resolve(models, on_progress)
     provider = MultimodalEmbeddingProvider(
-        audio_model_path=chosen.audio, clip_model_path=chosen.clip, device=device, precision=precision
+        audio_model_path=chosen.audio, clip_model_path=chosen.vision, device=device, precision=precision
     )
     if not provider.has(TEXT_ROLE):
-        raise ModelLoadError(f"the models {models!r} have none for texts; name one with clip=DIR")
+        raise ModelLoadError(f"the models {models!r} have none for texts; name one with vision=DIR")
     encoder = _Encoder(provider)
     encoder.run(Path(folder).expanduser(), captions)
     found = [recall for kind in MODALITIES for recall in _recalls(encoder, kind, captions)]

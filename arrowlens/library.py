@@ -179,7 +179,7 @@ class Library:
 
         Args:
             path: the library's folder; ``~`` is expanded.
-            models: ``demo``, ``base`` (the default of a new library) or ``clip=DIR,audio=DIR,text=DIR``. A library
+            models: ``demo``, ``base`` (the default of a new library) or ``vision=DIR,audio=DIR,text=DIR``. A library
                 remembers its models: for one that is there, this only has to agree.
             create: whether to make a library where there is none.
             device: torch device; None takes CUDA when there, else the CPU.

@@ -52,7 +52,7 @@ MODALITIES: Mapping[Modality, ModalityInfo] = {
     "image": ModalityInfo(
         "picture",
         "pictures",
-        role="clip",
+        role="vision",
         suffixes={
             "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
             "png": (".png",),

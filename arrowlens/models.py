@@ -13,12 +13,16 @@ from pathlib import Path
 
 from arrowlens.conversion.hub import cache_directory, locked
 from arrowlens.conversion.report import OnProgress, silent
+from arrowlens.deprecation import renamed_property
 from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo, model_info
 from arrowlens.encoders.registry import ROLES, ModelFamily, family_for, family_named
 from arrowlens.errors import ModelLoadError
 
 DEMO = Path(__file__).parent / "demo" / "models"
-_ITEM = re.compile(rf"({'|'.join(ROLES)})=(.*)", re.DOTALL)
+_DEMO_MODELS = {"vision": DEMO / "clip", "audio": DEMO / "audio"}
+_EARLIER_ROLES = {"clip": "vision"}
+_ROLE = "|".join([*ROLES, *_EARLIER_ROLES])
+_ITEM = re.compile(rf"({_ROLE})=(.*)", re.DOTALL)
 _USAGE = f"use demo, base, or {','.join(f'{role}=DIR' for role in ROLES)} (each optional)"
 
 
@@ -27,14 +31,16 @@ class ModelSet:
     """Model directories by role, None where the set has no model for it."""
 
     name: str
-    clip: Path | None = None
+    vision: Path | None = None
     audio: Path | None = None
     text: Path | None = None
 
     def directories(self) -> dict[str, Path]:
         """Return the directories by role, without those that are None."""
-        found = {"clip": self.clip, "audio": self.audio, "text": self.text}
-        return {role: path for role, path in found.items() if path is not None}
+        by_role = {"vision": self.vision, "audio": self.audio, "text": self.text}
+        return {role: path for role, path in by_role.items() if path is not None}
+
+    clip = renamed_property("clip", "vision")
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,8 @@ def resolve(spec: str, on_progress: OnProgress | None = None) -> ModelSet:
     """Find the model directories of a set. Those of ``base`` that are not in the cache are downloaded and converted.
 
     Args:
-        spec: ``demo``, ``base``, or ``clip=DIR,audio=DIR,text=DIR`` with at least one of the three.
+        spec: ``demo``, ``base``, or ``vision=DIR,audio=DIR,text=DIR`` with at least one of the three;
+            ``clip=DIR`` is the earlier name of ``vision=DIR``.
         on_progress: called with each step of downloads and conversions.
 
     Raises:
@@ -119,22 +126,22 @@ def available() -> list[AvailableModel]:
 
 
 def _demo() -> ModelSet:
-    for role in ("clip", "audio"):
-        if not _is_model(DEMO / role):
-            raise ModelLoadError(f"the bundled demo model {DEMO / role} is missing; install arrowlens again")
-    return ModelSet("demo", clip=DEMO / "clip", audio=DEMO / "audio")
+    for directory in _DEMO_MODELS.values():
+        if not _is_model(directory):
+            raise ModelLoadError(f"the bundled demo model {directory} is missing; install arrowlens again")
+    return ModelSet("demo", **_DEMO_MODELS)
 
 
 def _from_directories(spec: str) -> ModelSet:
-    found: dict[str, Path] = {}
-    for item in re.split(rf",(?=(?:{'|'.join(ROLES)})=)", spec):  # a folder's name may hold commas
+    directories: dict[str, Path] = {}
+    for item in re.split(rf",(?=(?:{_ROLE})=)", spec):  # a folder's name may hold commas
         match = _ITEM.fullmatch(item)
-        if match is None or not match[2] or match[1] in found:
+        role = _EARLIER_ROLES.get(match[1], match[1]) if match else ""
+        if match is None or not match[2] or role in directories:
             raise ModelLoadError(f"model set {spec!r} is unknown or garbled at {item!r}; {_USAGE}")
-        role, path = match[1], Path(match[2]).expanduser().absolute()
-        _check_family(role, path)
-        found[role] = path
-    return ModelSet(spec, **found)
+        directories[role] = Path(match[2]).expanduser().absolute()
+        _check_family(role, directories[role])
+    return ModelSet(spec, **directories)
 
 
 def _check_family(role: str, path: Path) -> ModelInfo:
@@ -162,9 +169,9 @@ def _is_model(directory: Path) -> bool:
 
 
 def _bundled() -> Iterator[AvailableModel]:
-    for role in ("clip", "audio"):
-        if _is_model(DEMO / role):
-            yield _here("demo", role, DEMO / role, ("bundled", "Apache-2.0, as Arrowlens"))
+    for role, directory in _DEMO_MODELS.items():
+        if _is_model(directory):
+            yield _here("demo", role, directory, ("bundled", "Apache-2.0, as Arrowlens"))
 
 
 def _pretrained(model: Pretrained) -> AvailableModel:

@@ -82,7 +82,7 @@ def provider_of(model_set: ModelSet, device: str | None, precision: str) -> Mult
     return MultimodalEmbeddingProvider(
         text_model_path=model_set.text,
         audio_model_path=model_set.audio,
-        clip_model_path=model_set.clip,
+        clip_model_path=model_set.vision,
         device=device,
         precision=precision,
     )

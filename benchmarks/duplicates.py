@@ -128,7 +128,7 @@ def build(path: Path, n_items: int) -> None:
             ]
             jpegs = pool.map(thumbnail, numbers, chunksize=100)
             with storage.writing():
-                storage.upsert_vectors("clip", vectors)
+                storage.upsert_vectors("vision", vectors)
                 storage.upsert_thumbnails({row["content_hash"]: jpeg for row, jpeg in zip(rows, jpegs, strict=True)})
                 storage.upsert_media(rows)
         storage.optimize()

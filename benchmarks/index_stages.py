@@ -40,7 +40,7 @@ def fill(n: int) -> dict[str, object]:
     """A library of n pictures, written as an ingest writes them, but for their files and thumbnails."""
     shutil.rmtree(library(n), ignore_errors=True)
     storage = MultimodalStorage(library(n))
-    storage.bind_models({"clip": ModelRecord(digest(), 512, "demo")})
+    storage.bind_models({"vision": ModelRecord(digest(), 512, "demo")})
     root, vectors = storage.add_root("/pictures").root_id, stored_vectors(n)
     started = time.perf_counter()
     with storage.writing():
@@ -49,7 +49,7 @@ def fill(n: int) -> dict[str, object]:
             media = [media_row(root, number) for number in numbers]
             keys = [(str(row["media_id"]), str(row["content_hash"])) for row in media]
             rows = [VectorRow(*key, "image", vectors[number]) for key, number in zip(keys, numbers, strict=True)]
-            storage.upsert_vectors("clip", rows)
+            storage.upsert_vectors("vision", rows)
             storage.upsert_media(media)
     return {"seconds": time.perf_counter() - started}
 
@@ -77,10 +77,10 @@ def ours(n: int) -> dict[str, object]:
     storage = MultimodalStorage(library(n), create=False)
 
     def answer(query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        hits = storage.search("clip", digest(), query, K, "image")
+        hits = storage.search("vision", digest(), query, K, "image")
         return hits["media_id"].to_numpy(), hits["score"].to_numpy()
 
-    return {**measured(n, answer), "kind": storage.index_states()["clip"].kind}
+    return {**measured(n, answer), "kind": storage.index_states()["vision"].kind}
 
 
 def lancedb_exact(n: int) -> dict[str, object]:
@@ -207,7 +207,7 @@ def crowded(storage: MultimodalStorage, meanwhile: Callable[[], None]) -> list[f
         number = first
         while not done.is_set():
             started = time.perf_counter()
-            hits = storage.search("clip", digest(), asked[number % len(asked)], K, "image")
+            hits = storage.search("vision", digest(), asked[number % len(asked)], K, "image")
             times.append(1e3 * (time.perf_counter() - started))
             assert hits.num_rows == K
             number += 1

@@ -80,7 +80,7 @@ def ingest_warm(model: Path, folder: Path) -> tuple[IngestReport, float]:
     """A run in a process and a library that have seen one before, and its seconds."""
     library_path = CACHE / "ingest.lens"
     shutil.rmtree(library_path, ignore_errors=True)
-    with Library.open(library_path, models=f"clip={model}") as library:
+    with Library.open(library_path, models=f"vision={model}") as library:
         library.ingest(jpegs(0.1, 8))
         start = time.perf_counter()
         report = library.ingest(folder)
@@ -121,7 +121,7 @@ def against_a_loop(checkpoint: Path, directory: Path) -> None:
     paths = sorted(folder.iterdir())
     library_path = CACHE / "ingest.lens"
     shutil.rmtree(library_path, ignore_errors=True)
-    with Library.open(library_path, models=f"clip={directory}") as library:
+    with Library.open(library_path, models=f"vision={directory}") as library:
         start = time.perf_counter()
         report = library.ingest(folder)
         ours = time.perf_counter() - start

@@ -87,7 +87,7 @@ def fit(trials: Sequence[Trial], route: str) -> Weights:
 
 def write(provider: MultimodalEmbeddingProvider) -> None:
     """Put the numbers, and the models that they were fitted with, into the package."""
-    weights, digests = relevance_weights.WEIGHTS, {role: provider.digest(role) for role in ("clip", "audio")}
+    weights, digests = relevance_weights.WEIGHTS, {role: provider.digest(role) for role in ("vision", "audio")}
     lines = [WRITTEN.read_text(encoding="utf-8").partition("FITTED_WITH = ")[0] + "FITTED_WITH = {"]
     lines += [f'    "{role}": "{digest}",' for role, digest in digests.items()]
     lines += ["}", "WEIGHTS = {", *(f'    "{route}": {numbers},' for route, numbers in weights.items()), "}"]
@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="fit nothing")
     parser.add_argument("--shares", action="store_true", help="compare values of OWN_SHARE, and write nothing")
     options = parser.parse_args()
-    models = {f"{role}_model_path": options.models / role for role in ("clip", "audio")}
+    models = {f"{name}_model_path": options.models / name for name in ("clip", "audio")}
     provider = MultimodalEmbeddingProvider(**models)
     known = world(provider.clip_engine, provider.audio_encoder, Sources(options.npm, options.font), options.work)
     with TemporaryDirectory() as folder:

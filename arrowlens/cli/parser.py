@@ -76,7 +76,7 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--models",
         metavar="SET",
-        help="models of a new library: base (the default), demo, or clip=DIR,audio=DIR,text=DIR",
+        help="models of a new library: base (the default), demo, or vision=DIR,audio=DIR,text=DIR",
     )
     command.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
     command.add_argument(
@@ -249,7 +249,7 @@ def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
         models.use,
         "encode a library again with other models; searches use the old ones until it is done",
     )
-    use.add_argument("models", metavar="SET", help="models to change to: demo, base, or clip=DIR,audio=DIR,text=DIR")
+    use.add_argument("models", metavar="SET", help="models to change to: demo, base, or vision=DIR,audio=DIR,text=DIR")
     _library_options(use)
     use.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
     _limit_options(use)
@@ -264,7 +264,7 @@ def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
         "--models",
         metavar="SET",
         default="base",
-        help="models to measure: base (the default), demo, or clip=DIR,audio=DIR",
+        help="models to measure: base (the default), demo, or vision=DIR,audio=DIR",
     )
     _model_options(command)
     _json_option(command)
@@ -278,7 +278,7 @@ def _add_benchmark(adder: _Adder[argparse.ArgumentParser]) -> None:
         "--models",
         metavar="SET",
         default="demo",
-        help="models to measure: demo (the default), base, or clip=DIR,audio=DIR",
+        help="models to measure: demo (the default), base, or vision=DIR,audio=DIR",
     )
     command.add_argument(
         "--seconds", metavar="S", type=_amount, default=2.0, help="to repeat each thing (default: 2; some ten things)"

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import torch
 
-from arrowlens.encoders.registry import ENCODER_ROLES, family_for
+from arrowlens.encoders.registry import family_for
 from arrowlens.encoders.weights import WeightLoader
 from arrowlens.errors import InputError
+
+# the specification's names of what is loaded
+_ROLE_OF = {"vision": "pooled_vision", "clip": "vision", "audio": "audio", "text": "text"}
 
 
 def load_model_with_validation(model_path: str | Path, model_type: str) -> dict[str, torch.Tensor]:
@@ -25,8 +28,9 @@ def load_model_with_validation(model_path: str | Path, model_type: str) -> dict[
         InputError: an unknown ``model_type``.
         ModelLoadError: as ``WeightLoader``; a model of another family; a tensor is missing or has the wrong shape.
     """
-    if model_type not in ENCODER_ROLES:
-        raise InputError(f"model_type {model_type!r} is unknown; use one of {', '.join(ENCODER_ROLES)}")
+    if model_type not in _ROLE_OF:
+        raise InputError(f"model_type {model_type!r} is unknown; use one of {', '.join(_ROLE_OF)}")
+    role = _ROLE_OF[model_type]
     loader = WeightLoader(model_path)
-    family_for(model_type, loader.info.family, loader.directory).encoder(model_type)(loader, "cpu")
+    family_for(role, loader.info.family, loader.directory).encoder(role)(loader, "cpu")
     return loader.load_weights()

@@ -56,10 +56,10 @@ class MultimodalEmbeddingProvider:
         precision: str = "auto",
     ) -> None:
         given = {
-            "clip": clip_model_path,
+            "vision": clip_model_path,
             "audio": audio_model_path,
             "text": text_model_path,
-            "vision": vision_model_path,
+            "pooled_vision": vision_model_path,
         }
         self._paths = {role: Path(path).expanduser() for role, path in given.items() if path is not None}
         self._infos = {role: model_info(path) for role, path in self._paths.items()}
@@ -69,7 +69,7 @@ class MultimodalEmbeddingProvider:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles that have a model: of clip, audio, text and vision."""
+        """The roles that have a model: of vision, audio, text and pooled_vision."""
         return tuple(role for role in ENCODER_ROLES if role in self._paths)
 
     @property
@@ -84,7 +84,7 @@ class MultimodalEmbeddingProvider:
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
         """
-        return self._load("clip", CLIPEngine)
+        return self._load("vision", CLIPEngine)
 
     @property
     def audio_encoder(self) -> AudioEncoder:
@@ -111,10 +111,10 @@ class MultimodalEmbeddingProvider:
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
         """
-        return self._load("vision", VisionEncoder)
+        return self._load("pooled_vision", VisionEncoder)
 
     def has(self, role: str) -> bool:
-        """Return whether there is a model for a role: clip, audio, text or vision."""
+        """Return whether there is a model for a role: vision, audio, text or pooled_vision."""
         return role in self._paths
 
     def info(self, role: str) -> ModelInfo:
@@ -146,7 +146,7 @@ class MultimodalEmbeddingProvider:
     def dimension(self, role: str) -> int:
         """Return the length of the vectors of a role's model."""
         info = self.info(role)
-        return int(info.dimensions["vision"]["hidden_size"]) if role == "vision" else info.dimension
+        return int(info.dimensions["vision"]["hidden_size"]) if role == "pooled_vision" else info.dimension
 
     def space(self, role: str) -> str | None:
         """Return the name of the space that a role's model shares with others, None when it shares none."""
@@ -155,9 +155,9 @@ class MultimodalEmbeddingProvider:
     @property
     def text_reaches_audio(self) -> bool:
         """Whether CLIP's text vectors may be compared with the audio vectors."""
-        if not (self.has("clip") and self.has("audio")):
+        if not (self.has("vision") and self.has("audio")):
             return False
-        return self.space("clip") is not None and self.space("clip") == self.space("audio")
+        return self.space("vision") is not None and self.space("vision") == self.space("audio")
 
     def encode(self, text: str | list[str], normalize: bool = True) -> np.ndarray:
         """Encode texts with the text model: (n, dimension) float32.
@@ -175,7 +175,7 @@ class MultimodalEmbeddingProvider:
             ModelLoadError: there is neither.
             ImageValidationError: unusable pictures.
         """
-        if self.has("vision"):
+        if self.has("pooled_vision"):
             return self.vision_encoder.encode(images, normalize=normalize)
         return self.clip_engine.encode_image(images, normalize=normalize)
 

@@ -45,11 +45,11 @@ FAMILIES = (
     ModelFamily(
         name="clip",
         command="clip",
-        role="clip",
+        role="vision",
         inputs=("image", "text"),
         encoders={
-            "clip": "arrowlens.encoders.clip:CLIPEngine",
-            "vision": "arrowlens.encoders.vision:VisionEncoder",  # the vision tower's pooled vectors, only when asked
+            "vision": "arrowlens.encoders.clip:CLIPEngine",
+            "pooled_vision": "arrowlens.encoders.vision:VisionEncoder",  # not projected, only when asked for
         },
         converter="arrowlens.conversion.clip",
     ),

@@ -16,7 +16,7 @@ from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted, walk
 from arrowlens.media.files import bounded_ns
 from arrowlens.modalities import ROLE_OF
-from arrowlens.store import INDEXED, SCHEMA_VERSION, MultimodalStorage, Root, Settings, media_id_of, relative_to
+from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
 
 _COLUMNS = [
     "media_id",
@@ -84,7 +84,7 @@ class Known:
 
     def is_recorded(self, found: ScannedFile) -> bool:
         """Whether the row of a current file says all that the walk saw."""
-        return self.layout == SCHEMA_VERSION and self.file_id == found.file_id
+        return self.layout == MEDIA_LAYOUT and self.file_id == found.file_id
 
     def _has_same_inode(self, found: ScannedFile) -> bool:
         return self.file_id is not None and self.file_id.split(":")[1:] == (found.file_id or "").split(":")[1:]

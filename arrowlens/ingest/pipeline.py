@@ -20,7 +20,7 @@ from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
 from arrowlens.ingest.writer import Committer, Gathering
 from arrowlens.media.decoded import Decoded, large_bytes
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
-from arrowlens.store import CAPTION_ROLE, ModelRecord, MultimodalStorage
+from arrowlens.store import CAPTION_ROLE, ROLES, ModelRecord, MultimodalStorage
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import MemoryWatch, n_cores, proportional_memory, trim_memory
@@ -28,7 +28,6 @@ from arrowlens.workers.resources import MemoryWatch, n_cores, proportional_memor
 BATCH = 32
 BATCH_OF_A_CORE = 8  # what stays in its cache: a ViT-B/16 takes 10 % longer for an item with 32
 _TEXTS_AT_ONCE = 128
-_ROLES = ("clip", "audio", "text", "vision")
 
 
 def run(
@@ -264,7 +263,7 @@ class Stream:
 def _models(provider: Provider) -> dict[str, ModelRecord]:
     return {
         role: ModelRecord(provider.digest(role), provider.dimension(role), space=provider.space(role))
-        for role in _ROLES
+        for role in ROLES
         if provider.has(role)
     }
 

@@ -18,7 +18,7 @@ from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded
 from arrowlens.modalities import ROLE_OF
-from arrowlens.store import INDEXED, SCHEMA_VERSION, SKIPPED, MultimodalStorage, VectorRow
+from arrowlens.store import INDEXED, MEDIA_LAYOUT, SKIPPED, MultimodalStorage, VectorRow
 
 # A killed run loses the work of so many seconds; the first files can be found sooner.
 _FIRST_AFTER_S, _LATER_AFTER_S = 1.0, 5.0
@@ -119,7 +119,7 @@ class Committer(Gathering):
 
     def record(self, found: ScannedFile) -> None:
         """A file that is as the library has it, but for the numbers that the system has for it."""
-        self._kept[found.media_id] = {"file_id": found.file_id, "layout": SCHEMA_VERSION}
+        self._kept[found.media_id] = {"file_id": found.file_id, "layout": MEDIA_LAYOUT}
         self._progress.count("unchanged")
 
     def execute(self, prepared: Prepared, action: Action) -> None:
@@ -200,7 +200,7 @@ def _media_row(found: ScannedFile, decoded: Decoded, reason: str | None = None) 
     """A row of ``media`` without its caption; ``reason`` makes it a skipped one."""
     modified = _moment(found.modified_ns)
     return {
-        "layout": SCHEMA_VERSION,
+        "layout": MEDIA_LAYOUT,
         "media_id": found.media_id,
         "root_id": found.root.root_id,
         "path": os.fsdecode(found.relative).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),

@@ -180,7 +180,7 @@ class ModelTables:
         The table is read in batches: never more than twice the result is in memory.
 
         Args:
-            role: "clip", "audio", ...; a role without a model has no vectors.
+            role: "vision", "audio", ...; a role without a model has no vectors.
             places: content hash by media id; ``owners`` are positions in it. Media without vectors are omitted.
 
         Raises:

@@ -66,7 +66,7 @@ class Queries:
         """Return the ``k`` files nearest to a vector of a role's model.
 
         Args:
-            role: "clip", "audio", ...
+            role: "vision", "audio", ...
             digest: of the model that the query comes from.
             query: (d,) of any float type.
             k: number of files, from 1 on.

@@ -28,7 +28,7 @@ def _column(arrow_type: pa.DataType) -> Any:  # noqa: ANN401 - stands for a defa
 class MediaRecord:
     """A file at a place, readable or not: one row of ``media``, whose Arrow schema is derived from it.
 
-    The order is that of the columns on disk, so a new column stands at the end; ``SCHEMA_VERSION`` is raised with it,
+    The order is that of the columns on disk, so a new column stands at the end; ``MEDIA_LAYOUT`` is raised with it,
     and the next writer gives it to a library of an earlier layout, null in every row.
     """
 
@@ -52,7 +52,7 @@ class MediaRecord:
     trivial: bool | None = _column(pa.bool_())  # of one colour, or silent
     state: str | None = _column(pa.string())  # "indexed" or "skipped"
     reason: str | None = _column(pa.string())  # why it could not be read, also if it stays indexed as it was before
-    layout: int | None = _column(pa.int32())  # SCHEMA_VERSION of the writer: earlier rows lack later columns
+    layout: int | None = _column(pa.int32())  # MEDIA_LAYOUT of the writer: earlier rows lack later columns
     caption: str | None = _column(pa.string())  # the text of a file beside it
     caption_stamp: str | None = _column(pa.string())  # that file's size and time
     taken: dt.datetime | None = _column(_LOCAL)  # noqa: RUF009 - captured_at, or else modified in local time

@@ -12,18 +12,20 @@ import re
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3  # raised with each change of a table; the next writer upgrades a library of an older layout
+SCHEMA_VERSION = 4  # raised with each change of settings or tables; the next writer upgrades a library of an older one
+MEDIA_LAYOUT = 3  # raised with each new column of ``media``; files with a row of an older one are read again
 
 MEDIA_TABLE = "media"
 THUMBNAIL_TABLE = "thumbnails"
-ROLES = ("clip", "audio", "text", "vision")
+ROLES = ("vision", "audio", "text", "pooled_vision")
 
 INDEXED, SKIPPED = "indexed", "skipped"  # media.state
 
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
-_SOURCE_COLUMNS = {"clip": "source_id", "audio": "audio_id", "text": "text_id", "vision": "image_id"}
+_SOURCE_COLUMNS = {"vision": "source_id", "audio": "audio_id", "text": "text_id", "pooled_vision": "image_id"}
+_TABLE_PREFIXES = {"vision": "clip", "audio": "audio", "text": "text", "pooled_vision": "vision"}  # as before version 4
 _DIGEST, _ROOT_ID = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")
-_VECTOR_TABLE = re.compile(rf"({'|'.join(ROLES)})_embeddings__[0-9a-f]{{8}}")
+_VECTOR_TABLE = re.compile(rf"({'|'.join(_TABLE_PREFIXES.values())})_embeddings__[0-9a-f]{{8}}")
 
 
 def thumbnail_schema() -> pa.Schema:
@@ -33,7 +35,7 @@ def thumbnail_schema() -> pa.Schema:
 
 def vision_embedding_schema(dimension: int = 768) -> pa.Schema:
     """The specification's columns for pooled vision vectors of any dimension."""
-    return _embedding_schema("vision", dimension)
+    return _embedding_schema("pooled_vision", dimension)
 
 
 def audio_embedding_schema(dimension: int = 512) -> pa.Schema:
@@ -48,7 +50,7 @@ def text_embedding_schema(dimension: int = 384) -> pa.Schema:
 
 def clip_embedding_schema(dimension: int = 512) -> pa.Schema:
     """The specification's columns for vectors of a space that texts and pictures share, of any dimension."""
-    schema = _embedding_schema("clip", dimension)
+    schema = _embedding_schema("vision", dimension)
     return schema.insert(2, pa.field("modality", pa.string()))
 
 
@@ -57,8 +59,8 @@ def stored_embedding_schema(role: str, dimension: int) -> pa.Schema:
 
     ``start`` and ``end`` are seconds, null for pictures.
     """
-    schema = clip_embedding_schema(dimension) if role == "clip" else _embedding_schema(role, dimension)
-    if role != "clip":
+    schema = clip_embedding_schema(dimension) if role == "vision" else _embedding_schema(role, dimension)
+    if role != "vision":
         schema = schema.append(pa.field("modality", pa.string()))
     for field in (
         pa.field("content_hash", pa.string()),
@@ -76,7 +78,7 @@ def source_column(role: str) -> str:
 
 def vector_table_name(role: str, digest: str) -> str:
     """Return ``clip_embeddings__0123abcd``: one table for each role and model, so that spaces never mix."""
-    return f"{role}_embeddings__{digest[:8]}"
+    return f"{_TABLE_PREFIXES[role]}_embeddings__{digest[:8]}"
 
 
 def is_table_name(name: object) -> bool:

@@ -24,6 +24,7 @@ from arrowlens.store.schema import (
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _LARGEST = 10**6  # for any number
+_EARLIER_ROLES = {"clip": "vision", "vision": "pooled_vision"}  # as settings before version 4 name them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,9 +95,9 @@ class Settings:
 
     @property
     def text_reaches_audio(self) -> bool:
-        """Whether CLIP's text vectors may be compared with the vectors of recordings: their models share a space."""
-        clip, audio = self.models.get("clip"), self.models.get("audio")
-        return clip is not None and audio is not None and clip.space is not None and clip.space == audio.space
+        """Whether the texts of the vision model find recordings, too: the audio model shares its space."""
+        vision, audio = self.models.get("vision"), self.models.get("audio")
+        return vision is not None and audio is not None and vision.space is not None and vision.space == audio.space
 
     @property
     def vector_tables(self) -> dict[str, tuple[str, ModelRecord]]:
@@ -273,20 +274,23 @@ def _from_json(values: dict[str, Any]) -> Settings:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: something is missing, or of another form.
     """
+    version = _natural("schema_version", values["schema_version"])
+    roles = _EARLIER_ROLES if version < 4 else {}
     return Settings(
-        schema_version=_natural("schema_version", values["schema_version"]),
-        models=_records(values["models"]),
+        schema_version=version,
+        models=_records(values["models"], roles),
         window_s=_seconds("window_s", values["window_s"]),
         hop_s=_seconds("hop_s", values["hop_s"]),
         roots=tuple(_root(**root) for root in values["roots"]),
         mounts=tuple(_absolute("mount", mount) for mount in values["mounts"]),
-        next_models=_records(values.get("next_models", {})),
+        next_models=_records(values.get("next_models", {}), roles),
         retired=tuple(_checked("retired table", name, is_vector_table_name) for name in values.get("retired", ())),
     )
 
 
-def _records(values: Mapping[str, Any]) -> dict[str, ModelRecord]:
-    return {_checked("role", role, lambda name: name in ROLES): _record(**record) for role, record in values.items()}
+def _records(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, ModelRecord]:
+    named = {renamed.get(role, role): record for role, record in values.items()}
+    return {_checked("role", role, lambda name: name in ROLES): _record(**record) for role, record in named.items()}
 
 
 def _record(digest: object, dimension: object, source: object = "", space: object = None) -> ModelRecord:

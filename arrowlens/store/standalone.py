@@ -16,7 +16,7 @@ from arrowlens.store.schema import audio_embedding_schema, vector_table_name, vi
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import checked, checked_query, embedding_array
 
-_SCHEMAS = {"vision": vision_embedding_schema, "audio": audio_embedding_schema}
+_SCHEMAS = {"pooled_vision": vision_embedding_schema, "audio": audio_embedding_schema}
 
 
 def store_named(tables: Tables, role: str, ids: dict[str, str], embedding: np.ndarray) -> None:

@@ -318,7 +318,7 @@ class MultimodalStorage:
         """
         with self.writing():
             ids = {"embedding_id": embedding_id, "image_id": image_id, "model": model}
-            store_named(self._tables, "vision", ids, embedding)
+            store_named(self._tables, "pooled_vision", ids, embedding)
 
     def store_audio_embedding(
         self, embedding_id: str, audio_id: str, embedding: np.ndarray, model: str = "whisper-base"
@@ -339,6 +339,6 @@ class MultimodalStorage:
         Raises:
             InputError: unusable vector, or ``top_k`` below 1. StorageError: the database refused.
         """
-        best = query_named(self._tables, "vision", "image_id", query_embedding, top_k, model)
+        best = query_named(self._tables, "pooled_vision", "image_id", query_embedding, top_k, model)
         pairs = zip(best["media_id"].to_pylist(), best["score"].to_pylist(), strict=True)
         return [{"image_id": image_id, "similarity": score} for image_id, score in pairs]

@@ -33,7 +33,7 @@ def test_what_is_measured_and_what_follows(capsys):
 
 def test_in_words(capsys):
     assert (
-        main(["benchmark", "--seconds", "0.05", "--models", f"clip={MODELS / 'clip'}", "--precision", "float32"]) == 0
+        main(["benchmark", "--seconds", "0.05", "--models", f"vision={MODELS / 'clip'}", "--precision", "float32"]) == 0
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("float32: float32 was asked for")

@@ -20,7 +20,7 @@ from tests.support.folders import write_picture, write_sound
 from tests.support.real_weights import minilm_directory
 from tests.support.small_models import SmallProvider
 
-ROLES = ("clip", "audio", "text")
+ROLES = ("vision", "audio", "text")
 ONE = IngestOptions(workers=1)
 
 
@@ -186,7 +186,7 @@ def test_pictures_are_found_by_what_their_captions_mean(tmp_path, minilm):
     for number, caption in captions.items():
         write_picture(tmp_path / "in" / f"{number:02d}.png", number)
         (tmp_path / "in" / f"{number:02d}.txt").write_text(caption)
-    models = f"clip={DEMO / 'clip'},audio={DEMO / 'audio'},text={minilm}"
+    models = f"vision={DEMO / 'clip'},audio={DEMO / 'audio'},text={minilm}"
     with Library.open(tmp_path / "library", models=models) as library:
         assert library.ingest(tmp_path / "in", workers=1).captions == len(PAIRS)
         hits = library.search("evening light at the sea", k=3)
@@ -209,7 +209,7 @@ def test_the_command_says_that_a_caption_was_found(tmp_path, minilm, capsys):
     write_picture(tmp_path / "in" / "x.png", 1)
     (tmp_path / "in" / "x.txt").write_text("Dog running into the waves")
     library = str(tmp_path / "library")
-    models = f"clip={DEMO / 'clip'},text={minilm}"
+    models = f"vision={DEMO / 'clip'},text={minilm}"
     assert main(["ingest", str(tmp_path / "in"), "--library", library, "--models", models, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["captions"] == 1
     assert main(["search", "puppy at the beach", "--library", library]) == 0

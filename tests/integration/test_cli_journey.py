@@ -195,7 +195,7 @@ def test_status_counts_what_is_there(journey):
     assert {len(model["digest"]) for model in status["models"].values()} == {64}
     assert (status["precision"], status["precision_reason"]) == ("float32", "float32 was asked for")
     assert status["n_bytes"] > 10_000
-    assert status["indexes"]["clip"]["kind"] is None  # so few are scanned
+    assert status["indexes"]["vision"]["kind"] is None  # so few are scanned
     assert "pictures" in run("status", "--library", base / "a.lens").stdout
 
 
@@ -243,5 +243,5 @@ def test_a_reader_that_has_seen_enough_is_no_error(journey):
 def test_version_and_models():
     assert run("--version").stdout == f"arrowlens {arrowlens.__version__}\n"
     models = succeed("models")["models"]
-    assert {(model["set_name"], model["role"]) for model in models} >= {("base", "clip"), ("base", "audio")}
+    assert {(model["set_name"], model["role"]) for model in models} >= {("base", "vision"), ("base", "audio")}
     assert {model["state"] for model in models} <= {"bundled", "cached", "downloadable"}

@@ -33,7 +33,7 @@ def searcher(tmp_path_factory):
         row = {"media_id": media_id, "root_id": root.root_id, "path": os.fsdecode(path), "path_bytes": path}
         row |= {"content_hash": content_hash, "modality": "image", "format": "png", "state": "indexed"}
         media.append({**row, "taken": taken})
-    storage.upsert_vectors("clip", vectors)
+    storage.upsert_vectors("vision", vectors)
     storage.upsert_media(media)
     yield Searcher(storage, Provider())
     storage.close()

@@ -34,7 +34,7 @@ def healthy(tmp_path_factory):
     for path in [*sorted((DEMO / "samples" / "pictures").rglob("*.png"))[:5], DEMO / "samples/sounds/dog-01.ogg"]:
         shutil.copy(path, media)
     shutil.copytree(DEMO / "models", models)
-    with Library.open(folder / "a.lens", models=f"clip={models / 'clip'},audio={models / 'audio'}") as library:
+    with Library.open(folder / "a.lens", models=f"vision={models / 'clip'},audio={models / 'audio'}") as library:
         library.ingest(media)
     return folder
 
@@ -60,9 +60,9 @@ def test_a_healthy_library(healthy, capsys):
     findings = examine(healthy / "a.lens")
     assert ills(findings) == []
     by_name = {finding.what: finding.value for finding in findings}
-    assert by_name["clip vectors"] == 5
+    assert by_name["vision vectors"] == 5
     assert by_name["lowest cosine of 6 files, encoded again"] > 0.9999
-    assert len(str(by_name["clip model, SHA-256 of its weights and files"])) == 64
+    assert len(str(by_name["vision model, SHA-256 of its weights and files"])) == 64
     assert main(["doctor", "--library", str(healthy / "a.lens"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["problems"], said["notices"]) == (0, 0)
@@ -81,7 +81,7 @@ def test_a_flipped_byte_in_the_weights(healthy, library_folder, capsys):
             findings = examine(library_folder)
         finally:
             os.pwrite(file.fileno(), byte, middle)
-    assert ills(findings) == [("problem", "clip model, SHA-256 of its weights and files", "not as recorded")]
+    assert ills(findings) == [("problem", "vision model, SHA-256 of its weights and files", "not as recorded")]
     assert any(finding.what == "lowest cosine of 1 files, encoded again" for finding in findings), "the recording only"
     captured = capsys.readouterr()
     assert captured.err == "arrowlens: 1 problem found; each says what to do\n"
@@ -91,8 +91,8 @@ def test_a_flipped_byte_in_the_weights(healthy, library_folder, capsys):
 def test_a_stored_vector_that_was_altered(library_folder):
     storage = MultimodalStorage(library_folder, create=False)
     row = next(row for row in storage.sample_media(100) if row["modality"] == "image")
-    values = np.ones(storage.settings.models["clip"].dimension)
-    storage.upsert_vectors("clip", [VectorRow(row["media_id"], row["content_hash"], "image", values)])
+    values = np.ones(storage.settings.models["vision"].dimension)
+    storage.upsert_vectors("vision", [VectorRow(row["media_id"], row["content_hash"], "image", values)])
     storage.optimize()
     ((level, what, value),) = ills(examine(library_folder))
     assert level == "problem"
@@ -127,20 +127,20 @@ def test_files_without_vectors_and_vectors_without_files(library_folder):
     storage = MultimodalStorage(library_folder, create=False)
     rows = storage.sample_media(100)
     images = [row for row in rows if row["modality"] == "image"]
-    record = storage.settings.models["clip"]
+    record = storage.settings.models["vision"]
     with storage.writing():
         storage._tables.delete(f"clip_embeddings__{record.digest[:8]}", "source_id", [images[0]["media_id"]])
         storage._tables.delete("media", "media_id", [images[1]["media_id"], images[2]["media_id"]])
     found = ills(examine(library_folder))
-    assert ("problem", "files without clip vectors", 1) in found
-    assert ("notice", "clip vectors without a file", 2) in found
+    assert ("problem", "files without vision vectors", 1) in found
+    assert ("notice", "vision vectors without a file", 2) in found
     assert any("deleted rows" in what for _, what, _ in found)
 
 
 def test_a_change_of_models_that_was_not_completed(library_folder):
     storage = MultimodalStorage(library_folder, create=False)
     models = storage.settings.models
-    storage.begin_change({role: ModelRecord(role[0] * 64, 16, "/some/folder") for role in models})
+    storage.begin_change({role: ModelRecord("e" * 64, 16, "/some/folder") for role in models})
     assert ills(examine(library_folder)) == [
         ("notice", "change to other models, begun and not complete", "/some/folder")
     ]
@@ -164,7 +164,7 @@ def test_nothing_to_look_at_is_wrong_usage(healthy, options):
 def large(tmp_path_factory):
     provider = MultimodalEmbeddingProvider(clip_model_path=DEMO / "models" / "clip")
     storage = MultimodalStorage(tmp_path_factory.mktemp("large") / "a.lens", index_from=INDEX_FROM)
-    storage.bind_models({"clip": ModelRecord(provider.digest("clip"), D, "demo")})
+    storage.bind_models({"vision": ModelRecord(provider.digest("vision"), D, "demo")})
     add(storage, "a", N, seed=1)
     storage.optimize()
     return storage.path, provider
@@ -177,7 +177,7 @@ def add(storage, prefix, n, seed):
     centres, directions = fixed.standard_normal((4, D)), fixed.standard_normal((48, D))
     vectors = (centres[rng.integers(0, 4, n)] + 0.4 * rng.standard_normal((n, 48)) @ directions).astype(np.float32)
     names = [f"{prefix}{number:05d}" for number in range(n)]
-    storage.upsert_vectors("clip", [VectorRow(m, m, "image", v) for m, v in zip(names, vectors, strict=True)])
+    storage.upsert_vectors("vision", [VectorRow(m, m, "image", v) for m, v in zip(names, vectors, strict=True)])
     storage.upsert_thumbnails(dict.fromkeys(names, b"\xff\xd8\xff\xd9"))
     common = {"root_id": root, "modality": "image", "state": "indexed"}
     storage.upsert_media([{"media_id": m, "content_hash": m, "path_bytes": m.encode(), **common} for m in names])
@@ -187,7 +187,7 @@ def add(storage, prefix, n, seed):
 def patient(large, tmp_path):
     path, provider = large
     storage = MultimodalStorage(shutil.copytree(path, tmp_path / "a.lens"), create=False, index_from=INDEX_FROM)
-    return storage, provider, storage._tables.table(f"clip_embeddings__{provider.digest('clip')[:8]}")
+    return storage, provider, storage._tables.table(f"clip_embeddings__{provider.digest('vision')[:8]}")
 
 
 GONE = "files that changed or are gone from disk since they were stored"
@@ -202,9 +202,9 @@ def index_ills(patient):
 def test_a_healthy_index(patient):
     found, values = index_ills(patient)
     assert found == []
-    assert values["clip index"] == "IVF_RQ"
-    assert values["clip recall@10 of the index, 20 vectors"] >= 0.97
-    assert values["clip rows beside the index"] == 0
+    assert values["vision index"] == "IVF_RQ"
+    assert values["vision recall@10 of the index, 20 vectors"] >= 0.97
+    assert values["vision rows beside the index"] == 0
 
 
 def test_an_index_that_finds_too_little_is_built_anew(patient):
@@ -213,8 +213,8 @@ def test_an_index_that_finds_too_little_is_built_anew(patient):
     config = IvfPq(distance_type="cosine", num_partitions=1, num_sub_vectors=2, num_bits=4)
     patient[2].create_index("embedding", config=config, replace=True)
     found, values = index_ills(patient)
-    assert ("problem", "clip recall@10 of the index, 20 vectors") in [ill[:2] for ill in found]
-    assert values["clip recall@10 of the index, 20 vectors"] < 0.9
+    assert ("problem", "vision recall@10 of the index, 20 vectors") in [ill[:2] for ill in found]
+    assert values["vision recall@10 of the index, 20 vectors"] < 0.9
     patient[0].optimize()
     assert index_ills(patient)[0] == []
 
@@ -224,7 +224,7 @@ def test_an_index_that_is_silently_not_used(patient):
 
     patient[2].create_index("embedding", config=IvfRq(distance_type="l2", num_partitions=1), replace=True)
     found, _ = index_ills(patient)
-    assert ("problem", "clip index", "there, but not used") in found
+    assert ("problem", "vision index", "there, but not used") in found
     patient[0].optimize()
     assert index_ills(patient)[0] == []
 
@@ -232,7 +232,7 @@ def test_an_index_that_is_silently_not_used(patient):
 def test_an_index_that_is_missing(patient):
     patient[2].drop_index("embedding_idx")
     found, _ = index_ills(patient)
-    assert ("problem", "clip index", "missing") in found
+    assert ("problem", "vision index", "missing") in found
     patient[0].optimize(thorough=False)
     assert index_ills(patient)[0] == []
 
@@ -241,9 +241,9 @@ def test_rows_beside_the_index_and_fragments(patient):
     for number in range(9):
         add(patient[0], f"b{number}-", 60, seed=2 + number)
     found, values = index_ills(patient)
-    assert ("notice", "clip rows beside the index", 540) in found
+    assert ("notice", "vision rows beside the index", 540) in found
     assert any(what.endswith("fragments") and value == 10 for _, what, value in found)
-    assert values["clip recall@10 of the index, 20 vectors"] >= 0.97, "they are found all the same"
+    assert values["vision recall@10 of the index, 20 vectors"] >= 0.97, "they are found all the same"
     patient[0].optimize(thorough=False)
     assert index_ills(patient)[0] == []
 
@@ -258,7 +258,7 @@ def test_vectors_that_are_damaged(patient):
     assert row["embedding_id"].to_pylist() == name.to_pylist()
     patient[2].merge_insert("embedding_id").when_matched_update_all().execute(row)
     found = ills(Doctor(*patient[:2]).findings(n_vectors=20, n_files=1))
-    assert any(what.startswith("clip vectors that are damaged") and value == 1 for _, what, value in found)
+    assert any(what.startswith("vision vectors that are damaged") and value == 1 for _, what, value in found)
 
 
 def test_vectors_that_cannot_be_read_are_a_problem_beside_all_the_others(patient):
@@ -269,8 +269,8 @@ def test_vectors_that_cannot_be_read_are_a_problem_beside_all_the_others(patient
     storage = MultimodalStorage(storage.path, create=False, index_from=INDEX_FROM)
     found = list(Doctor(storage, provider).findings(n_vectors=5, n_files=1))
     problems = {finding.what: finding.cure for finding in found if finding.level == "problem"}
-    assert "restore the library from a backup" in problems["clip vectors or their index"]
-    assert any(finding.what.startswith("clip model") for finding in found), "the rest is examined all the same"
+    assert "restore the library from a backup" in problems["vision vectors or their index"]
+    assert any(finding.what.startswith("vision model") for finding in found), "the rest is examined all the same"
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "zeroed"])

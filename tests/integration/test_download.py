@@ -371,7 +371,7 @@ class TestTheBaseSet:
         told: list[Progress] = []
         installed = models.resolve("base", told.append)
         families = {role: model_info(path).family for role, path in installed.directories().items()}
-        assert families == {"clip": "clip", "audio": "whisper", "text": "bert"}
+        assert families == {"vision": "clip", "audio": "whisper", "text": "bert"}
         assert {"licence", "download", "convert", "verify"} == {progress.step for progress in told}
         asked, again = len(base.requests), []
         assert models.resolve("base", again.append) == installed
@@ -387,7 +387,7 @@ class TestTheBaseSet:
         with pytest.raises(DownloadError, match="openai/whisper-base"):
             models.resolve("base")
         states = {model.role: model.state for model in models.available() if model.set_name == "base"}
-        assert states == {"clip": "cached", "audio": "downloadable", "text": "downloadable"}
+        assert states == {"vision": "cached", "audio": "downloadable", "text": "downloadable"}
 
     def test_a_bad_conversion_installs_nothing(self, base: Hub, tmp_path: Path) -> None:
         edit_config(tmp_path / "w", max_source_positions=750)

@@ -137,10 +137,10 @@ def test_an_existing_library_needs_no_models_named_and_refuses_others(library, m
     shutil.copytree(library.path, path)
     with Library.open(path) as again:
         assert again.search("a dog", k=3) == library.search("a dog", k=3)
-    with Library.open(path, models=f"clip={DEMO / 'clip'},audio={DEMO / 'audio'}") as same:
+    with Library.open(path, models=f"vision={DEMO / 'clip'},audio={DEMO / 'audio'}") as same:
         assert same.status().models == library.status().models
     settings = json.loads((path / "library.json").read_text())
-    settings["models"]["clip"]["digest"] = "0" * 64
+    settings["models"]["vision"]["digest"] = "0" * 64
     (path / "library.json").write_text(json.dumps(settings))
     with Library.open(path) as changed:  # so that it can be migrated
         with pytest.raises(ModelMismatchError, match="00000000"):
@@ -154,7 +154,7 @@ def test_an_existing_library_needs_no_models_named_and_refuses_others(library, m
 
 def test_models_given_as_folders_are_remembered(tmp_path, media):
     shutil.copytree(DEMO / "clip", tmp_path / "my, clip")
-    with Library.open(tmp_path / "a.lens", models=f"clip={tmp_path / 'my, clip'}") as library:
+    with Library.open(tmp_path / "a.lens", models=f"vision={tmp_path / 'my, clip'}") as library:
         assert not library.text_reaches_audio
         report = library.ingest(media)
         assert report.indexed == len(PICTURES)

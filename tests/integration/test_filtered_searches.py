@@ -62,7 +62,7 @@ class Meanwhile:
             self._left -= 1
             name = f"new {self._left}"
             vector = Engine().encode_text(["x"])[0]
-            self._storage.upsert_vectors("clip", [VectorRow(name, name, "image", vector)])
+            self._storage.upsert_vectors("vision", [VectorRow(name, name, "image", vector)])
             row = {"media_id": name, "content_hash": name, "modality": "image", "state": "indexed", "width": 7}
             self._storage.upsert_media([row | {"root_id": "r", "path": name, "path_bytes": name.encode()}])
         return selection
@@ -79,7 +79,7 @@ def test_a_selection_is_made_again_when_somebody_writes_meanwhile(tmp_path):
 def alike(tmp_path_factory):
     """Twelve scenes of five pictures each that barely differ, some of them in several places."""
     storage = MultimodalStorage(tmp_path_factory.mktemp("alike") / "library")
-    storage.bind_models({"clip": ModelRecord(DIGESTS["clip"], DIMENSION)})
+    storage.bind_models({"vision": ModelRecord(DIGESTS["vision"], DIMENSION)})
     rng, rows, media = np.random.default_rng(8), [], []
     for scene in range(12):
         centre = rng.standard_normal(DIMENSION)
@@ -90,7 +90,7 @@ def alike(tmp_path_factory):
                 rows.append(VectorRow(name, content, "image", embedding))
                 row = {"media_id": name, "content_hash": content, "modality": "image", "state": "indexed"}
                 media.append(row | {"root_id": "r", "path": name, "path_bytes": name.encode()})
-    storage.upsert_vectors("clip", rows)
+    storage.upsert_vectors("vision", rows)
     storage.upsert_media(media)
     yield storage
     storage.close()

@@ -29,7 +29,7 @@ def snapshot(storage):
     media = storage.all_media().drop_columns(["modified", "modified_ns"]).to_pylist()
     hashes = sorted({row["content_hash"] for row in media if row["content_hash"]})
     keys, vectors = [], []
-    for role, digest in (("clip", CLIP_DIGEST), ("audio", AUDIO_DIGEST)):
+    for role, digest in (("vision", CLIP_DIGEST), ("audio", AUDIO_DIGEST)):
         keys.append(sorted(storage.vector_keys(role)))
         for content in hashes:
             found = storage.vectors(role, digest, content)
@@ -51,8 +51,8 @@ def paths_in(storage):
 def found_for(storage, path, k=1):
     """Absolute paths nearest to a stored picture."""
     row = storage.media_by_path(path)
-    query = storage.vectors("clip", CLIP_DIGEST, row["content_hash"])[0]
-    hits = storage.search("clip", CLIP_DIGEST, query, k)
+    query = storage.vectors("vision", CLIP_DIGEST, row["content_hash"])[0]
+    hits = storage.search("vision", CLIP_DIGEST, query, k)
     rows = {row["media_id"]: row["absolute_path"] for row in storage.media(hits["media_id"].to_pylist()).to_pylist()}
     return [os.fsdecode(rows[media_id]) for media_id in hits["media_id"].to_pylist()]
 
@@ -90,10 +90,10 @@ def test_a_changed_file_is_encoded_again(storage, folder, provider):
     report = run(storage, provider, [folder])
     assert counts(report) == (1, N_FILES - 1, 0, 0)
     assert provider.clip_engine.n_encoded == N_PICTURES + 1
-    assert storage.vectors("clip", CLIP_DIGEST, earlier).shape[0] == 0
+    assert storage.vectors("vision", CLIP_DIGEST, earlier).shape[0] == 0
     assert storage.thumbnails([earlier]) == {}
     assert found_for(storage, changed) == [str(changed)]
-    assert storage.statistics().indexes["clip"].n_rows == N_PICTURES
+    assert storage.statistics().indexes["vision"].n_rows == N_PICTURES
 
 
 def test_a_recording_that_became_shorter_keeps_no_old_windows(storage, folder, provider):
@@ -124,7 +124,7 @@ def test_moved_and_copied_files_cost_no_encoding(storage, folder, provider):
     assert provider.n_encoded == n_encoded
     after = storage.statistics()
     assert after.indexes["audio"].n_rows == before.indexes["audio"].n_rows
-    assert after.indexes["clip"].n_rows == before.indexes["clip"].n_rows + 1
+    assert after.indexes["vision"].n_rows == before.indexes["vision"].n_rows + 1
     assert found_for(storage, folder / "below" / "moved.jpg") == [str(folder / "below" / "moved.jpg")]
     assert len(set(found_for(storage, folder / "copy.png", 99))) == N_PICTURES, "equal content comes once"
 
@@ -142,7 +142,7 @@ def test_copies_within_one_run_are_encoded_once(storage, tmp_path, provider, bat
     assert (report.indexed, report.copied) == (8, 6)
     assert (provider.clip_engine.n_encoded, provider.audio_encoder.n_encoded) == (1, 4)
     states = storage.index_states()
-    assert (states["clip"].n_rows, states["audio"].n_rows) == (4, 16)
+    assert (states["vision"].n_rows, states["audio"].n_rows) == (4, 16)
 
 
 def test_a_file_that_swaps_its_content_with_another(storage, folder, provider):
@@ -158,7 +158,7 @@ def test_a_file_that_swaps_its_content_with_another(storage, folder, provider):
     assert provider.n_encoded == n_encoded
     for path in (one, two):
         assert found_for(storage, path) == [str(path)]
-    assert storage.statistics().indexes["clip"].n_rows == N_PICTURES
+    assert storage.statistics().indexes["vision"].n_rows == N_PICTURES
 
 
 def test_removed_files_leave_the_library_unless_told_to_stay(storage, folder, provider):
@@ -169,7 +169,7 @@ def test_removed_files_leave_the_library_unless_told_to_stay(storage, folder, pr
     assert storage.statistics().images == N_PICTURES
     assert counts(run(storage, provider, [folder])) == (0, N_FILES - n_gone, 0, n_gone)
     assert storage.statistics().images == N_PICTURES - n_gone
-    assert storage.statistics().indexes["clip"].n_rows == N_PICTURES - n_gone
+    assert storage.statistics().indexes["vision"].n_rows == N_PICTURES - n_gone
     assert not any("below" in path for path in paths_in(storage))
 
 
@@ -221,7 +221,7 @@ def test_a_missing_folder_is_an_error_and_nothing_is_touched(storage, folder, pr
 
 
 def test_other_models_are_refused(storage, folder, provider):
-    storage.bind_models({"clip": ModelRecord("f" * 64, 24, "another")})
+    storage.bind_models({"vision": ModelRecord("f" * 64, 24, "another")})
     with pytest.raises(ModelMismatchError, match="another"):
         run(storage, provider, [folder])
     assert storage.statistics().images == 0
@@ -268,7 +268,9 @@ def test_a_bad_file_that_becomes_good_is_indexed_and_back(storage, folder, provi
     assert storage.skipped().num_rows == 0
     path.write_bytes(whole[:300])
     assert counts(run(storage, provider, [folder])) == (0, N_FILES - 1, 1, 0)
-    assert storage.statistics().indexes["clip"].n_rows == N_PICTURES - 1, "its content is gone, and so are its vectors"
+    assert storage.statistics().indexes["vision"].n_rows == N_PICTURES - 1, (
+        "its content is gone, and so are its vectors"
+    )
     path.unlink()
     assert counts(run(storage, provider, [folder])) == (0, N_FILES - 1, 0, 1)
 
@@ -286,7 +288,7 @@ def test_retry_opens_bad_files_again(storage, tmp_path, provider):
 
 
 def test_a_kind_without_a_model_is_accounted_for_and_not_opened(storage, folder):
-    provider = SmallProvider(["clip"])
+    provider = SmallProvider(["vision"])
     report = run(storage, provider, [folder])
     assert counts(report) == (N_PICTURES, 0, N_SOUNDS, 0)
     assert report.reasons == {"the library has no model for audio files": N_SOUNDS}
@@ -301,7 +303,7 @@ def test_content_of_another_kind_than_the_name(storage, tmp_path, provider):
     assert run(storage, provider, [tmp_path / "in"]).indexed == 1
     assert storage.statistics().audio == 1
     other = MultimodalStorage(tmp_path / "pictures only")
-    assert run(other, SmallProvider(["clip"]), [tmp_path / "in"]).skipped == 1
+    assert run(other, SmallProvider(["vision"]), [tmp_path / "in"]).skipped == 1
 
 
 @pytest.mark.parametrize(

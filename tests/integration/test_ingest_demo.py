@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 def vectors(storage, provider):
     return {
         (role, content): storage.vectors(role, provider.digest(role), content)
-        for role in ("clip", "audio")
+        for role in ("vision", "audio")
         for _, content in sorted(storage.vector_keys(role))
     }
 
@@ -47,7 +47,7 @@ def least_cosine(one, other):
     assert one.keys() == other.keys()
     rows = [
         (np.concatenate([side[key] for key in one if key[0] == role]) for side in (one, other))
-        for role in ("clip", "audio")
+        for role in ("vision", "audio")
     ]
     return min(
         float(((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min()) for a, b in rows
@@ -71,7 +71,7 @@ def test_vectors_do_not_depend_on_how_the_run_works(folder, provider, tmp_path):
 def test_every_file_is_nearest_to_itself(folder, provider, tmp_path):
     storage = MultimodalStorage(tmp_path / "library")
     run(storage, provider, [folder])
-    assert storage.settings.models["clip"].digest == provider.digest("clip")
+    assert storage.settings.models["vision"].digest == provider.digest("vision")
     for (role, content), rows in vectors(storage, provider).items():
         best = storage.search(role, provider.digest(role), rows[0], 1)
         assert best["content_hash"].to_pylist() == [content]

@@ -186,7 +186,7 @@ def test_a_picture_that_became_empty_is_no_longer_found(tmp_path):
     run(storage, SmallProvider(), [folder])
     (folder / "picture 001.jpg").write_bytes(b"")
     assert counts(run(storage, SmallProvider(), [folder])) == (0, 14, 1, 0)
-    assert storage.statistics().indexes["clip"].n_rows == 11
+    assert storage.statistics().indexes["vision"].n_rows == 11
     assert [row["state"] for row in storage.skipped().to_pylist()] == ["skipped"]
 
 
@@ -198,20 +198,20 @@ def test_killed_between_vectors_and_rows(tmp_path):
     before = snapshot(whole)
     shutil.rmtree(whole.path / "media.lance")
     storage = MultimodalStorage(whole.path)
-    assert storage.search("clip", CLIP_DIGEST, np.ones(DIMENSION), 9).num_rows == 0
+    assert storage.search("vision", CLIP_DIGEST, np.ones(DIMENSION), 9).num_rows == 0
     provider = SmallProvider()
     assert run(storage, provider, [folder]).indexed == 15
     assert_same(snapshot(storage), before)
-    assert storage.index_states()["clip"].n_rows == 12
+    assert storage.index_states()["vision"].n_rows == 12
 
 
 def test_a_run_with_nothing_to_do_still_clears_what_a_killed_one_left(tmp_path):
     folder, storage = write_folder(tmp_path / "in"), MultimodalStorage(tmp_path / "library")
     run(storage, SmallProvider(), [folder])
-    storage.upsert_vectors("clip", [VectorRow("nobody", "lost", "image", np.ones(DIMENSION))])
+    storage.upsert_vectors("vision", [VectorRow("nobody", "lost", "image", np.ones(DIMENSION))])
     storage.upsert_thumbnails({"lost": b"jpeg"})
     assert counts(run(storage, SmallProvider(), [folder])) == (0, 15, 0, 0)
-    assert storage.index_states()["clip"].n_rows == 12
+    assert storage.index_states()["vision"].n_rows == 12
     assert storage.thumbnails(["lost"]) == {}
 
 

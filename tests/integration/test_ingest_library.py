@@ -169,7 +169,7 @@ def test_a_decoder_that_fails_on_content_it_once_read_takes_no_vectors_away(stor
     after = storage.media_by_path(path)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"modified_ns", "modified", "taken"}
-    assert storage.vectors("clip", CLIP_DIGEST, before["content_hash"]).shape[0] == 1
+    assert storage.vectors("vision", CLIP_DIGEST, before["content_hash"]).shape[0] == 1
     state = versions(storage)
     assert counts(run(storage, provider, [folder])) == (0, N_FILES, 0, 0)
     assert versions(storage) == state
@@ -180,7 +180,7 @@ def test_removed_files_leave_the_disk_with_the_run(storage, folder, provider):
     path = folder / "picture 001.jpg"
     content = storage.media_by_path(path)["content_hash"]
     traces = [
-        storage.vectors("clip", CLIP_DIGEST, content)[0].astype("float16").tobytes(),
+        storage.vectors("vision", CLIP_DIGEST, content)[0].astype("float16").tobytes(),
         storage.thumbnails([content])[content],
     ]
 

@@ -51,8 +51,8 @@ def test_a_folder_that_the_library_has_twice_heals(folders, storage):
     run(storage, SmallProvider(), [linking])
     row = storage.media_by_path(linking / "link" / "deep" / "b.png")
     run(storage, SmallProvider(), [other])
-    vectors = storage.vector_rows("clip", [row["content_hash"]])[row["content_hash"]]
-    storage.upsert_vectors("clip", [type(vector)(row["media_id"], *tuple_of(vector)[1:]) for vector in vectors])
+    vectors = storage.vector_rows("vision", [row["content_hash"]])[row["content_hash"]]
+    storage.upsert_vectors("vision", [type(vector)(row["media_id"], *tuple_of(vector)[1:]) for vector in vectors])
     storage.upsert_media([{**without_place(row), "layout": 2, "real_path": None, "file_id": None}])
     assert len(paths(storage)) == 3
     report = run(storage, SmallProvider(), [linking])

@@ -75,13 +75,13 @@ def test_searching_goes_on_and_sees_whole_files(storage, tmp_path, provider):
     folder = write_folder(tmp_path / "in", 60, 0)
     done, failures, seen = threading.Event(), [], []
     query = np.random.default_rng(5).standard_normal(24)
-    storage.bind_models({role: ModelRecord(provider.digest(role), 24) for role in ("clip", "audio")})
+    storage.bind_models({role: ModelRecord(provider.digest(role), 24) for role in ("vision", "audio")})
 
     def search():
         reader = MultimodalStorage(storage.path, create=False)
         try:
             while not done.is_set():
-                hits = reader.search("clip", CLIP_DIGEST, query, 100)
+                hits = reader.search("vision", CLIP_DIGEST, query, 100)
                 assert len(reader.media(hits["media_id"].to_pylist())) == hits.num_rows
                 seen.append(hits.num_rows)
         except Exception as error:

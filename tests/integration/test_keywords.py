@@ -41,7 +41,7 @@ def rows_of(files):
 
 def fill(storage, files):
     rows = list(rows_of(files))
-    for role, kind in (("clip", "image"), ("audio", "audio")):
+    for role, kind in (("vision", "image"), ("audio", "audio")):
         mine = [row for row in rows if row["modality"] == kind]
         storage.upsert_vectors(
             role, [VectorRow(row["media_id"], row["content_hash"], kind, vector(9, n)) for n, row in enumerate(mine)]

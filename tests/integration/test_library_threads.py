@@ -91,7 +91,7 @@ def test_eight_threads_search_while_files_come_and_models_change(tmp_path, folde
         assert asking.faults == []
         assert (report.encoded, report.switched) == (15, True)
         digests = {role: record.digest for role, record in library.status().models.items()}
-        assert reader.status().models["clip"].digest == digests["clip"]
+        assert reader.status().models["vision"].digest == digests["vision"]
         assert [hit.media_id for hit in reader.search("a red bicycle", k=3)] == [hit.media_id for hit in before]
         assert reader.ingest(folder, workers=1).unchanged == 15, "a handle that was open before writes as well"
     with Library.open(tmp_path / "library") as again:

@@ -17,6 +17,7 @@ from arrowlens.ingest import IngestOptions, migrate, run
 from arrowlens.ingest.migration import Rewriter
 from arrowlens.media import decode, windows
 from arrowlens.store import MultimodalStorage
+from arrowlens.store.schema import vector_table_name
 from arrowlens.store.tables import Tables
 from tests.soak.processes import Run
 from tests.soak.whole import assert_searchable, assert_whole, read
@@ -61,14 +62,14 @@ def tables(storage):
 
 
 def names(provider):
-    return sorted(f"{role}_embeddings__{provider.digest(role)[:8]}.lance" for role in ("clip", "audio"))
+    return sorted(f"{vector_table_name(role, provider.digest(role))}.lance" for role in ("vision", "audio"))
 
 
 def assert_serves(storage, provider):
     """Every file has its vectors of these models, none has others, and each finds itself with them."""
     settings, state = storage.settings, read(storage.path)
     assert {role: one.digest for role, one in settings.models.items()} == {
-        role: provider.digest(role) for role in ("clip", "audio")
+        role: provider.digest(role) for role in ("vision", "audio")
     }
     state = dataclasses.replace(
         state,
@@ -79,7 +80,7 @@ def assert_serves(storage, provider):
     assert_searchable(storage.path, state)
     rows = storage.media(storage.all_media(["media_id"])["media_id"].to_pylist()).to_pylist()
     for row in (row for row in rows if row["state"] == "indexed"):
-        role = {"image": "clip", "audio": "audio"}[row["modality"]]
+        role = {"image": "vision", "audio": "audio"}[row["modality"]]
         stored = storage.vectors(role, provider.digest(role), row["content_hash"])
         np.testing.assert_allclose(stored, vectors_of(provider, row), atol=2e-3)
 
@@ -187,7 +188,7 @@ def test_copies_of_a_file_that_changed_get_the_vectors_of_their_own_content(own,
 def test_a_set_for_other_kinds_of_files_and_a_missing_folder_change_nothing(own, folder):
     settings = own.settings
     with pytest.raises(ModelMismatchError, match="holds 3 audio files and the new set has no audio model"):
-        change(own, SmallProvider(["clip"], seed=5))
+        change(own, SmallProvider(["vision"], seed=5))
     folder.rename(folder.with_name("away"))
     with pytest.raises(FolderError, match="is missing; nothing was changed"):
         change(own)
@@ -208,7 +209,7 @@ def test_another_set_in_between_leaves_nothing_of_the_first(storage):
 
 def test_a_model_that_stays_is_not_run_again(storage):
     half = SmallProvider(seed=5)
-    half._digests["clip"], half.clip_engine = OLD.digest("clip"), OLD.clip_engine
+    half._digests["vision"], half.clip_engine = OLD.digest("vision"), OLD.clip_engine
     before = OLD.clip_engine.n_encoded
     report = change(storage, half)
     assert (report.encoded, report.unchanged) == (3, 12)
@@ -223,7 +224,7 @@ def test_one_writer_and_any_number_of_readers(storage):
     def look(event):
         if event.phase != "done":
             with MultimodalStorage(storage.path, create=False) as other:
-                answers.append(other.search("clip", OLD.digest("clip"), np.ones(24), 50).to_pylist())
+                answers.append(other.search("vision", OLD.digest("vision"), np.ones(24), 50).to_pylist())
                 with pytest.raises(LibraryBusyError):
                     other.optimize()
 
@@ -236,17 +237,17 @@ def test_one_writer_and_any_number_of_readers(storage):
 def test_a_handle_of_the_old_models_is_refused_once_the_new_ones_serve(storage):
     with MultimodalStorage(storage.path, create=False) as other:
         content = other.all_media()["content_hash"][0].as_py()
-        assert len(other.search("clip", OLD.digest("clip"), np.ones(24), 50)) == 12
+        assert len(other.search("vision", OLD.digest("vision"), np.ones(24), 50)) == 12
         change(storage)
         for ask in (
-            lambda: other.search("clip", OLD.digest("clip"), np.ones(24), 50),
-            lambda: other.vectors("clip", OLD.digest("clip"), content),
+            lambda: other.search("vision", OLD.digest("vision"), np.ones(24), 50),
+            lambda: other.vectors("vision", OLD.digest("vision"), content),
             lambda: other.bind_models(OLD.records()),
             lambda: run(other, OLD, [storage.settings.roots[0].path]),
         ):
             with pytest.raises(ModelMismatchError, match="open it with"):
                 ask()
-        assert len(other.search("clip", NEW.digest("clip"), np.ones(32), 50)) == 12
+        assert len(other.search("vision", NEW.digest("vision"), np.ones(32), 50)) == 12
 
 
 def test_tables_say_what_their_vectors_come_from(storage):
@@ -264,7 +265,7 @@ def test_tables_say_what_their_vectors_come_from(storage):
             with pytest.raises(ModelMismatchError, match=f"holds vectors of {what}"):
                 other.search("audio", held, np.ones(24), 5)
     (storage.path / "library.json").write_text(settings)
-    alike = NEW.records() | {"clip": NEW.records()["clip"].__class__(OLD.digest("clip")[:8] + "1" * 56, 32)}
+    alike = NEW.records() | {"vision": NEW.records()["vision"].__class__(OLD.digest("vision")[:8] + "1" * 56, 32)}
     with pytest.raises(ModelMismatchError, match="begin alike"):
         migrate(storage, NEW, alike)
 
@@ -366,6 +367,6 @@ def assert_answers(library, sets, n_files):
     with MultimodalStorage(library, create=False) as storage:
         serving = storage.settings.models
         assert serving in sets
-        for role, n in (("clip", n_files - 1), ("audio", 1)):
+        for role, n in (("vision", n_files - 1), ("audio", 1)):
             query = np.random.default_rng(0).standard_normal(serving[role].dimension)
             assert len(storage.search(role, serving[role].digest, query, n_files + 1)) == n

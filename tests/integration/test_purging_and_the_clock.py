@@ -40,7 +40,7 @@ print(time.time())
 def fill(path: str | Path) -> None:
     """Forty files, of which one has a name and a caption that are looked for, written by several commits."""
     storage = MultimodalStorage(path)
-    storage.bind_models({"clip": ModelRecord(DIGEST, D)})
+    storage.bind_models({"vision": ModelRecord(DIGEST, D)})
     commit_files(storage, [f"{number}" for number in range(39)])
     commit_files(storage, [NAME])
     row = {**storage.media([NAME]).to_pylist()[0], "caption": CAPTION, "description": CAPTION}
@@ -74,7 +74,7 @@ def test_nothing_of_a_removed_file_is_left_when_its_versions_are_of_the_future(t
     storage = MultimodalStorage(path, create=False)
     storage.delete_media([NAME])
     assert traces(path) == []
-    assert storage.search("clip", DIGEST, vector_of("7"), 1)["media_id"].to_pylist() == ["7"]
+    assert storage.search("vision", DIGEST, vector_of("7"), 1)["media_id"].to_pylist() == ["7"]
     assert {shape.n_versions for shape in storage.table_stats().values()} == {1}
 
 

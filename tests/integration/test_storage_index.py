@@ -30,7 +30,7 @@ def vectors_of(n, seed):
 def add(storage, prefix, vectors):
     names = [f"{prefix}{number:05d}" for number in range(len(vectors))]
     rows = [VectorRow(n, n, "image", v) for n, v in zip(names, vectors, strict=True)]
-    storage.upsert_vectors("clip", rows)
+    storage.upsert_vectors("vision", rows)
     storage.upsert_media(
         [
             {"media_id": name, "content_hash": name, "modality": "image", "state": "indexed", "width": number}
@@ -41,7 +41,7 @@ def add(storage, prefix, vectors):
 
 def new_library(path):
     storage = MultimodalStorage(path, index_from=INDEX_FROM)
-    storage.bind_models({"clip": ModelRecord(DIGEST, D)})
+    storage.bind_models({"vision": ModelRecord(DIGEST, D)})
     return storage
 
 
@@ -50,7 +50,7 @@ def ids(hits):
 
 
 def search(storage, query, k, **options):
-    return storage.search("clip", DIGEST, query, k, "image", **options)
+    return storage.search("vision", DIGEST, query, k, "image", **options)
 
 
 def ask(storage, question, table=TABLE):
@@ -62,7 +62,7 @@ def large(tmp_path_factory):
     storage = new_library(tmp_path_factory.mktemp("large") / "library")
     vectors = vectors_of(N, 1)
     add(storage, "a", vectors)
-    assert storage.index_states()["clip"].kind is None
+    assert storage.index_states()["vision"].kind is None
     assert storage.needs_optimizing()
     storage.optimize(thorough=False)
     assert not storage.needs_optimizing()
@@ -71,7 +71,7 @@ def large(tmp_path_factory):
 
 def test_the_index_is_built_and_finds_what_an_exact_scan_finds(large):
     storage, vectors = large
-    state = storage.index_states()["clip"]
+    state = storage.index_states()["vision"]
     assert (state.kind, state.n_rows, state.n_unindexed) == ("IVF_RQ", N, 0)
     assert ask(storage, lambda table: is_index_used(table, vectors[0]))
     stored = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -94,8 +94,8 @@ def test_k_is_filled_through_the_index(large):
 
 def test_more_than_there_is_may_be_asked_for_through_the_index(large):
     storage, query = large[0], np.ones(D)
-    everything = storage.search("clip", DIGEST, query, storage.n_vectors("clip", DIGEST))
-    assert storage.search("clip", DIGEST, query, 10**9) == everything  # memory is taken for what is asked for
+    everything = storage.search("vision", DIGEST, query, storage.n_vectors("vision", DIGEST))
+    assert storage.search("vision", DIGEST, query, 10**9) == everything  # memory is taken for what is asked for
 
 
 @pytest.mark.parametrize("k", [1, 20])
@@ -143,7 +143,7 @@ def test_equal_scores_come_by_id_through_the_index(tmp_path):
     vectors[::2] = vectors[0]
     add(storage, "a", vectors)
     storage.optimize(thorough=False)
-    assert storage.index_states()["clip"].kind == "IVF_RQ"
+    assert storage.index_states()["vision"].kind == "IVF_RQ"
     assert ids(search(storage, vectors[0], 30)) == [f"a{2 * number:05d}" for number in range(30)]
 
 
@@ -151,14 +151,14 @@ def test_new_rows_are_found_at_once_and_deleted_ones_never(large):
     storage, vectors = large
     new = vectors_of(20, 9)
     add(storage, "new-", new)
-    assert storage.index_states()["clip"].n_unindexed == 20
+    assert storage.index_states()["vision"].n_unindexed == 20
     for number, vector in enumerate(new):
         assert ids(search(storage, vector, 1)) == [f"new-{number:05d}"]
     storage.delete_media([f"new-{number:05d}" for number in range(20)])
     for vector in new:
         assert not any(media_id.startswith("new-") for media_id in ids(search(storage, vector, 5)))
     storage.optimize()
-    assert storage.index_states()["clip"].n_unindexed == 0
+    assert storage.index_states()["vision"].n_unindexed == 0
     assert ids(search(storage, vectors[7], 1)) == ["a00007"]
 
 
@@ -166,18 +166,18 @@ def test_the_index_comes_during_a_long_run_follows_it_and_goes_with_the_rows(tmp
     storage = new_library(tmp_path / "l")
     add(storage, "a", vectors_of(INDEX_FROM - 1, 10))
     storage.optimize_meanwhile()
-    assert storage.index_states()["clip"].kind is None
+    assert storage.index_states()["vision"].kind is None
     few, many = max_unindexed(INDEX_FROM), max_unindexed(INDEX_FROM) + 1
     add(storage, "b", vectors_of(1, 11))
     storage.optimize_meanwhile()
-    assert storage.index_states()["clip"].n_unindexed == 0
+    assert storage.index_states()["vision"].n_unindexed == 0
     assert any("media_id" in index.columns for index in ask(storage, lambda table: table.list_indices(), "media"))
     add(storage, "c", vectors_of(few, 12))
     storage.optimize_meanwhile()
-    assert storage.index_states()["clip"].n_unindexed == few, "a few rows are compared one by one"
+    assert storage.index_states()["vision"].n_unindexed == few, "a few rows are compared one by one"
     add(storage, "d", vectors_of(1, 13))
     storage.optimize_meanwhile()
-    assert storage.index_states()["clip"].n_unindexed == 0
+    assert storage.index_states()["vision"].n_unindexed == 0
     assert parts(storage) == 2, "extended"
     add(storage, "e", vectors_of(3 * many, 14))
     storage.optimize_meanwhile()
@@ -185,20 +185,20 @@ def test_the_index_comes_during_a_long_run_follows_it_and_goes_with_the_rows(tmp
     assert ids(search(storage, vectors_of(3 * many, 14)[5], 1)) == ["e00005"]
     names = storage.all_media(["media_id"])["media_id"]
     storage.delete_media(names.filter(pc.invert(pc.starts_with(names, "b")))[: len(names) - few].to_pylist())
-    assert storage.index_states()["clip"].kind is None, "so few are compared one by one again"
+    assert storage.index_states()["vision"].kind is None, "so few are compared one by one again"
     assert ids(search(storage, vectors_of(1, 11)[0], 1)) == ["b00000"]
 
 
 def test_a_large_library_waits_with_extending_until_the_run_ends(tmp_path):
     storage = MultimodalStorage(tmp_path / "l", index_from=200)
-    storage.bind_models({"clip": ModelRecord(DIGEST, D)})
+    storage.bind_models({"vision": ModelRecord(DIGEST, D)})
     add(storage, "a", vectors_of(2_000, 15))
     storage.optimize_meanwhile()
     add(storage, "b", vectors_of(60, 16))  # more than 200 / 4, less than 4 %
     storage.optimize_meanwhile()
-    assert storage.index_states()["clip"].n_unindexed == 60
+    assert storage.index_states()["vision"].n_unindexed == 60
     storage.optimize(thorough=False)
-    assert storage.index_states()["clip"].n_unindexed == 0
+    assert storage.index_states()["vision"].n_unindexed == 0
 
 
 def parts(storage):
@@ -257,11 +257,11 @@ def test_many_small_writes_are_compacted_while_others_search(tmp_path):
         for round_ in range(40):
             add(storage, f"{round_:03d}-", vectors_of(5, round_))
             storage.optimize(thorough=round_ % 4 == 0)
-            assert storage.index_states()["clip"].n_fragments <= MAX_FRAGMENTS
+            assert storage.index_states()["vision"].n_fragments <= MAX_FRAGMENTS
     finally:
         done.set()
         thread.join()
     assert failures == []
     assert storage.statistics().images == 200
     storage.optimize()
-    assert storage.index_states()["clip"].n_fragments == 1
+    assert storage.index_states()["vision"].n_fragments == 1

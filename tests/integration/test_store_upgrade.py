@@ -15,7 +15,7 @@ from PIL import Image
 
 from arrowlens.errors import LibraryVersionError
 from arrowlens.ingest import run
-from arrowlens.store import SCHEMA_VERSION, MultimodalStorage, media_schema
+from arrowlens.store import MEDIA_LAYOUT, SCHEMA_VERSION, MultimodalStorage, media_schema
 from tests.support.folders import write_folder, write_sound
 from tests.support.small_models import CLIP_DIGEST, SmallProvider
 
@@ -48,6 +48,13 @@ MEDIA_1 = pa.schema(
 NEW_COLUMNS = set(media_schema().names) - set(MEDIA_1.names)
 
 
+def as_version_1(path):
+    """Write settings back as version 1 had them, in which the roles had other names."""
+    settings = json.loads(path.read_text())
+    models = {{"vision": "clip", "audio": "audio"}[role]: record for role, record in settings["models"].items()}
+    path.write_text(json.dumps({**settings, "models": models, "schema_version": 1}))
+
+
 def write_version_1(library, folder):
     """A library as version 1 left it: today's vectors and thumbnails, and a ``media`` table of the old columns."""
     storage = MultimodalStorage(library)
@@ -59,8 +66,7 @@ def write_version_1(library, folder):
     table = database.create_table("media", schema=MEDIA_1)
     merge = table.merge_insert("media_id").when_matched_update_all().when_not_matched_insert_all()
     merge.use_index(False).execute(rows)
-    settings = json.loads((library / "library.json").read_text())
-    (library / "library.json").write_text(json.dumps({**settings, "schema_version": 1}))
+    as_version_1(library / "library.json")
 
 
 @pytest.fixture
@@ -86,8 +92,8 @@ def test_it_is_searched_and_counted_as_it_is(old, folder):
     row = storage.media_by_path(folder / "camera.jpg")
     assert row.keys() - {"absolute_path"} == set(media_schema().names)
     assert {row[name] for name in NEW_COLUMNS} == {None}
-    query = storage.vectors("clip", CLIP_DIGEST, row["content_hash"])[0]
-    assert storage.search("clip", CLIP_DIGEST, query, 1)["media_id"].to_pylist() == [row["media_id"]]
+    query = storage.vectors("vision", CLIP_DIGEST, row["content_hash"])[0]
+    assert storage.search("vision", CLIP_DIGEST, query, 1)["media_id"].to_pylist() == [row["media_id"]]
     assert storage.statistics().images == 5
     assert [row["reason"] is not None for row in storage.skipped().to_pylist()] == [True]
     assert MultimodalStorage(old).settings.schema_version == 1, "reading changes nothing"
@@ -96,15 +102,15 @@ def test_it_is_searched_and_counted_as_it_is(old, folder):
 def test_the_next_run_completes_its_rows_without_encoding(old, folder):
     storage, provider = MultimodalStorage(old), SmallProvider()
     before = storage.all_media(MEDIA_1.names)
-    vectors = storage.vector_keys("clip"), storage.vector_keys("audio")
+    vectors = storage.vector_keys("vision"), storage.vector_keys("audio")
     report = run(storage, provider, [folder])
     assert (report.indexed, report.unchanged, report.skipped, report.removed) == (0, 6, 1, 0)
     assert provider.n_encoded == 0
     assert storage.settings.schema_version == SCHEMA_VERSION
-    assert (storage.vector_keys("clip"), storage.vector_keys("audio")) == vectors
+    assert (storage.vector_keys("vision"), storage.vector_keys("audio")) == vectors
     assert storage.all_media(MEDIA_1.names).to_pylist() == before.to_pylist()
     row = storage.media_by_path(folder / "camera.jpg")
-    assert (row["camera"], row["caption"], row["layout"]) == ("Canon EOS R5", "a teal square", SCHEMA_VERSION)
+    assert (row["camera"], row["caption"], row["layout"]) == ("Canon EOS R5", "a teal square", MEDIA_LAYOUT)
     assert row["taken"] is not None
     versions = sorted(old.glob("*.lance/_versions/*"))
     assert run(storage, provider, [folder]).unchanged == 6
@@ -121,8 +127,7 @@ def test_any_writer_upgrades(old):
 
 def test_a_library_without_rows_upgrades(tmp_path):
     MultimodalStorage(tmp_path / "l")
-    path = tmp_path / "l" / "library.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 1}))
+    as_version_1(tmp_path / "l" / "library.json")
     MultimodalStorage(tmp_path / "l").add_root("/pictures")
     assert MultimodalStorage(tmp_path / "l").settings.schema_version == SCHEMA_VERSION
 
@@ -134,8 +139,7 @@ def test_an_upgrade_that_was_cut_off_is_taken_up(old, folder):
     storage = MultimodalStorage(old)
     assert storage.media_by_path(folder / "camera.jpg")["caption"] is None
     storage.optimize()
-    settings = json.loads((old / "library.json").read_text())
-    (old / "library.json").write_text(json.dumps({**settings, "schema_version": 1}))
+    as_version_1(old / "library.json")
     again = MultimodalStorage(old)
     assert run(again, SmallProvider(), [folder]).unchanged == 6
     assert again.settings.schema_version == SCHEMA_VERSION
@@ -197,7 +201,7 @@ def test_what_cannot_be_read_now_keeps_its_old_row_until_it_can(old, folder):
     place.unlink()
     (folder / "aside").rename(place)
     assert run(storage, provider, [folder]).skipped == 1
-    assert storage.media_by_path(place)["layout"] == SCHEMA_VERSION
+    assert storage.media_by_path(place)["layout"] == MEDIA_LAYOUT
     assert provider.n_encoded == 0
 
 
@@ -206,3 +210,18 @@ def test_a_newer_library_is_refused_by_this_one(old):
     (old / "library.json").write_text(json.dumps({**settings, "schema_version": SCHEMA_VERSION + 1}))
     with pytest.raises(LibraryVersionError):
         MultimodalStorage(old)
+
+
+def test_roles_of_earlier_settings_have_their_names_of_now(tmp_path):
+    """The tables that they lead to keep their names."""
+    path = tmp_path / "l" / "library.json"
+    MultimodalStorage(tmp_path / "l").close()
+    models = {role: {"digest": digit * 64, "dimension": 8} for role, digit in (("clip", "c"), ("vision", "d"))}
+    settings = {**json.loads(path.read_text()), "models": models, "next_models": models}
+    path.write_text(json.dumps({**settings, "schema_version": 3}))
+    for role, digit, table in (("vision", "c", "clip"), ("pooled_vision", "d", "vision")):
+        storage = MultimodalStorage(tmp_path / "l", create=False)
+        assert storage.settings.models[role].digest == storage.settings.next_models[role].digest == digit * 64
+        assert f"{table}_embeddings__{digit * 8}" in storage.settings.vector_tables
+        storage.add_root(f"/{role}")  # a writer: settings of now from here on
+        assert {*json.loads(path.read_text())["models"]} == {"vision", "pooled_vision"}

@@ -22,7 +22,7 @@ TABLES = (f"clip_embeddings__{DIGEST[:8]}", "thumbnails", "media")
 
 def library(path):
     storage = MultimodalStorage(path)
-    storage.bind_models({"clip": ModelRecord(DIGEST, D)})
+    storage.bind_models({"vision": ModelRecord(DIGEST, D)})
     storage.add_root("/pictures")
     return storage
 
@@ -93,7 +93,7 @@ def test_the_last_file_removed_leaves_nothing_of_itself(tmp_path):
     assert storage.settings.roots == (), "nor of its folder"
     assert b"pictures" not in (storage.path / "library.json").read_bytes()
     commit(storage, ["another"])
-    assert storage.search("clip", DIGEST, vector_of("another"), 5)["media_id"].to_pylist() == ["another"]
+    assert storage.search("vision", DIGEST, vector_of("another"), 5)["media_id"].to_pylist() == ["another"]
 
 
 def test_replaced_content_is_gone_after_the_run(tmp_path):
@@ -139,7 +139,7 @@ def test_fifty_small_runs_take_no_more_room_than_one_large_one(tmp_path):
     for number in range(40):
         for storage in (one, many):
             started = time.perf_counter()
-            hits = storage.search("clip", DIGEST, vector_of(names[number]), 20)
+            hits = storage.search("vision", DIGEST, vector_of(names[number]), 20)
             storage.media(hits["media_id"].to_pylist())
             seconds[storage].append(time.perf_counter() - started)
     assert min(seconds[many]) <= 1.5 * min(seconds[one])
@@ -219,7 +219,7 @@ def test_a_search_that_a_commit_overtakes_misses_nothing(tmp_path, monkeypatch):
         return answer
 
     monkeypatch.setattr(reader._tables, "read", overtaken_read)
-    hits = reader.search("clip", DIGEST, vector_of("query"), 100)
+    hits = reader.search("vision", DIGEST, vector_of("query"), 100)
     assert len(overtaken) == 3
     assert sorted(hits["media_id"].to_pylist()) == sorted(names)
     assert {content[:8] for content in hits["content_hash"].to_pylist()} == {"00000003"}
@@ -269,7 +269,7 @@ def test_a_full_disk_loses_nothing_and_the_next_attempt_goes_on(tmp_path, doing,
     assert storage.statistics().images == n_files
     assert n_bytes(storage) <= 1.3 * n_files * (THUMBNAIL_BYTES + 2 * D + 300), "nothing is left of the attempts"
     for name in ("0-0", "3-99"):
-        assert storage.search("clip", DIGEST, vector_of(name), 1)["media_id"].to_pylist() == [name]
+        assert storage.search("vision", DIGEST, vector_of(name), 1)["media_id"].to_pylist() == [name]
 
 
 def test_a_commit_is_on_the_disk_when_it_is_made(tmp_path, monkeypatch):
@@ -321,11 +321,11 @@ def test_what_a_loss_of_power_cuts_off_is_taken_back(tmp_path, table, part, rest
     assert ".rs:" not in message
     assert "\n" not in message
     storage.repair()
-    assert storage.search("clip", DIGEST, vector_of("1-3"), 1)["media_id"].to_pylist() == ["1-3"]
+    assert storage.search("vision", DIGEST, vector_of("1-3"), 1)["media_id"].to_pylist() == ["1-3"]
     assert storage.statistics().images == (20 if (table, part) == ("media", "data") else 30), "a manifest has a copy"
     commit(storage, [f"2-{number}" for number in range(10)])
     end_of_run(storage)
-    assert storage.search("clip", DIGEST, vector_of("2-3"), 1)["media_id"].to_pylist() == ["2-3"]
+    assert storage.search("vision", DIGEST, vector_of("2-3"), 1)["media_id"].to_pylist() == ["2-3"]
     assert [stored_rows(storage, name) for name in TABLES] == [30, 30, 30]
 
 
@@ -344,5 +344,5 @@ def test_a_table_that_lost_more_than_its_newest_version_is_left_as_it_is(tmp_pat
 def test_vectors_of_a_recording_come_whole(tmp_path):
     storage = library(tmp_path / "l")
     rows = [VectorRow("m", "h", "audio", np.eye(D)[number], number, 5.0 * number) for number in range(6)]
-    storage.upsert_vectors("clip", rows)
-    assert storage.vectors("clip", DIGEST, "h").shape == (6, D)
+    storage.upsert_vectors("vision", rows)
+    assert storage.vectors("vision", DIGEST, "h").shape == (6, D)

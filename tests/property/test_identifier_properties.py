@@ -31,7 +31,7 @@ TEXTS = _PATHS | st.text(st.characters(exclude_categories=[])) | st.integers().m
 
 def library(path: Path) -> MultimodalStorage:
     storage = MultimodalStorage(path)
-    storage.bind_models({"clip": ModelRecord(DIGEST, 16)})
+    storage.bind_models({"vision": ModelRecord(DIGEST, 16)})
     storage.add_root("/pictures")
     storage.upsert_media([{"media_id": "0", "root_id": "0" * 16, "path": "a", "path_bytes": b"a", "state": "indexed"}])
     return storage
@@ -77,13 +77,13 @@ def test_a_retired_table_of_another_library_is_not_deleted(folders, right):
 
 @given(name=TEXTS, value=_JSON)
 def test_any_text_in_the_settings_is_an_error_or_touches_nothing_outside(folders, right, name, value):
-    record = right["models"]["clip"]
+    record = right["models"]["vision"]
     for values in (
         {"retired": [name]},
         {"retired": value},
         {"models": {name: record}},
-        {"models": {"clip": {**record, "digest": name}}},
-        {"next_models": {"clip": {**record, "digest": name}}},
+        {"models": {"vision": {**record, "digest": name}}},
+        {"next_models": {"vision": {**record, "digest": name}}},
         {"models": value},
         {"roots": [{"root_id": name, "path": name}]},
         {"roots": value, "mounts": [name]},

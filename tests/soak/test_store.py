@@ -27,10 +27,10 @@ def query_ms(library: Library, n_queries: int = 30) -> float:
     """The median time of a search."""
     dice, seconds = np.random.default_rng(0), []
     storage = library._storage  # the search itself, without the text tower
-    record = storage.settings.models["clip"]
+    record = storage.settings.models["vision"]
     for _ in range(n_queries):
         started = time.perf_counter()
-        storage.search("clip", record.digest, dice.standard_normal(record.dimension), 20)
+        storage.search("vision", record.digest, dice.standard_normal(record.dimension), 20)
         seconds.append(time.perf_counter() - started)
     return float(np.median(seconds) * 1000)
 
@@ -52,7 +52,7 @@ def small_runs_and_one_large(tmp_path: Path, n_runs: int, n_each: int) -> None:
         large.ingest(folder, workers=1)
         sizes = [n_bytes(tmp_path / name) for name in ("small.lens", "large.lens")]
         times = [query_ms(library) for library in (small, large)]
-        states = [library._storage.index_states()["clip"] for library in (small, large)]
+        states = [library._storage.index_states()["vision"] for library in (small, large)]
     small.close()
     print(f"\n{n_runs} runs: {sizes[0]:,} bytes, {times[0]:.1f} ms, {states[0].n_fragments} fragments; ", end="")
     print(f"one run: {sizes[1]:,} bytes, {times[1]:.1f} ms, {states[1].n_fragments} fragments")

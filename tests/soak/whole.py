@@ -129,7 +129,7 @@ def assert_searchable(library: Path, state: State) -> None:
     storage = MultimodalStorage(library, create=False)
     visible = {row["media_id"]: row for row in state.indexed}
     for role, record in storage.settings.models.items():
-        held = [row for row in visible.values() if row["modality"] == {"clip": "image", "audio": "audio"}[role]]
+        held = [row for row in visible.values() if row["modality"] == {"vision": "image", "audio": "audio"}[role]]
         query = np.random.default_rng(len(held)).standard_normal(record.dimension)
         hits = storage.search(role, record.digest, query, len(visible) + 1)
         assert_unique(hits["media_id"].to_pylist())

@@ -23,9 +23,9 @@ def made_library(path: Path, n_items: int) -> Path:
         root = storage.add_root("/pictures").root_id
         for start in range(0, n_items, 5_000):
             rows = []
-            vectors: dict[str, list[VectorRow]] = {"clip": [], "audio": []}
+            vectors: dict[str, list[VectorRow]] = {"vision": [], "audio": []}
             for number in range(start, min(start + 5_000, n_items)):
-                modality, role = ("audio", "audio") if number % 20 == 0 else ("image", "clip")
+                modality, role = ("audio", "audio") if number % 20 == 0 else ("image", "vision")
                 name = f"{number % 100:02d}/{modality} {number:06d}.{'wav' if role == 'audio' else 'jpg'}"
                 media_id, content = media_id_of(root, name.encode()), f"{number:032x}"
                 row = {"media_id": media_id, "root_id": root, "path": name, "path_bytes": name.encode()}

@@ -13,8 +13,8 @@ _PROJECTIONS = {"text_projection.weight", "vision_projection.weight", "projector
 def write_other_models(folder: Path, seed: int = 1) -> str:
     """Model directories in a new folder; returns the SET that names them."""
     parts = []
-    for role in ("clip", "audio"):
-        loader = WeightLoader(DEMO / role)
+    for role, name in (("vision", "clip"), ("audio", "audio")):
+        loader = WeightLoader(DEMO / name)
         tensors = {
             name: tensor.roll(seed, dims=0) if name in _PROJECTIONS else tensor
             for name, tensor in loader.load_weights().items()

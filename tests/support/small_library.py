@@ -12,7 +12,7 @@ import numpy as np
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
 
 DIMENSION = 16
-DIGESTS = {"clip": "c" * 64, "audio": "a" * 64}
+DIGESTS = {"vision": "c" * 64, "audio": "a" * 64}
 WINDOWS = {"image": 1, "audio": 3}
 
 
@@ -83,7 +83,7 @@ def filled_storage(folder: Path) -> Iterator[tuple[MultimodalStorage, list[Row]]
     root = storage.add_root("/media")
     rows: list[Row] = []
     media = []
-    for modality, role, count in (("image", "clip", 60), ("audio", "audio", 40)):
+    for modality, role, count in (("image", "vision", 60), ("audio", "audio", 40)):
         vectors = []
         for number in range(count):
             content = number - 1 if modality == "image" and number in (11, 31) else number
@@ -92,7 +92,7 @@ def filled_storage(folder: Path) -> Iterator[tuple[MultimodalStorage, list[Row]]
             for window in range(WINDOWS[modality]):
                 start = 5.0 * window if modality == "audio" else None
                 end = start + 10.0 if start is not None else None
-                value = vector(3 if role == "clip" else 4, content, window)
+                value = vector(3 if role == "vision" else 4, content, window)
                 vectors.append(VectorRow(media_id, content_hash, modality, value, window, start, end))
                 rows.append(Row(media_id, content_hash, modality, start, value.astype(np.float16).astype(np.float32)))
             media.append(

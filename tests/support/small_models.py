@@ -81,15 +81,15 @@ class SmallText:
 class SmallProvider:
     """A model set of these; ``roles`` leaves some out, another ``seed`` makes another set with vectors of its own."""
 
-    def __init__(self, roles: Sequence[str] = ("clip", "audio"), seed: int = 0, dimension: int = DIMENSION) -> None:
+    def __init__(self, roles: Sequence[str] = ("vision", "audio"), seed: int = 0, dimension: int = DIMENSION) -> None:
         self.clip_engine = SmallClip(seed, dimension)
         self.audio_encoder = SmallAudio(seed + 1, dimension)
         self.text_encoder = SmallText(seed + 2, dimension)
         self._digests = {
-            role: (digit * 4 + f"{seed:04x}") * 8 for role, digit in (("clip", "c"), ("audio", "a"), ("text", "7"))
+            role: (digit * 4 + f"{seed:04x}") * 8 for role, digit in (("vision", "c"), ("audio", "a"), ("text", "7"))
         }
         if seed == 0:
-            self._digests |= {"clip": CLIP_DIGEST, "audio": AUDIO_DIGEST}
+            self._digests |= {"vision": CLIP_DIGEST, "audio": AUDIO_DIGEST}
         self._roles, self._dimension = tuple(roles), dimension
 
     @property

@@ -37,7 +37,7 @@ def thumbnail_of(content: str) -> bytes:
 def commit(storage: MultimodalStorage, files: Iterable[str] | Mapping[str, str]) -> None:
     """Files by name, with their contents (the names themselves), as an ingest writes them."""
     contents = dict(files) if isinstance(files, Mapping) else {name: name for name in files}
-    storage.upsert_vectors("clip", [VectorRow(n, c, "image", vector_of(c)) for n, c in contents.items()])
+    storage.upsert_vectors("vision", [VectorRow(n, c, "image", vector_of(c)) for n, c in contents.items()])
     storage.upsert_thumbnails({content: thumbnail_of(content) for content in contents.values()})
     root = storage.add_root("/pictures").root_id
     common = {"root_id": root, "modality": "image", "state": "indexed", "trivial": False}
@@ -63,7 +63,7 @@ def search_until_told(path: Path) -> dict[str, object]:
     n_searches = 0
     print("searching", flush=True)
     while not told.is_set() and len(faults) < 5:
-        hits = storage.search("clip", DIGEST, vector_of("query"), 1000)
+        hits = storage.search("vision", DIGEST, vector_of("query"), 1000)
         n_searches += 1
         names, contents = hits["media_id"].to_pylist(), hits["content_hash"].to_pylist()
         states.add(tuple(sorted(contents)))

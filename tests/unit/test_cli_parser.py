@@ -33,7 +33,7 @@ DOCUMENTED = {
     "convert whisper SOURCE --output DIR --dtype bfloat16 --format parquet": commands.convert,
     "convert text SOURCE --output DIR --dtype float32": commands.convert,
     "models --json": models.available,
-    "models use clip=A,audio=B --library DIR --workers 2 --max-megapixels 300 --device cpu --json": models.use,
+    "models use vision=A,audio=B --library DIR --workers 2 --max-megapixels 300 --device cpu --json": models.use,
     "ui --library DIR --host 127.0.0.1 --port 8501": commands.ui,
     "ui --host 0.0.0.0 --password-file FILE --allowed-host a.example --allowed-host 192.0.2.7": commands.ui,
     "ui --host 0.0.0.0 --no-auth": commands.ui,

@@ -136,7 +136,7 @@ def test_a_search_follows_the_formula(filled):
     picture = Example("picture", "image", pixels=np.full((4, 4, 3), 9, np.uint8))
     query = Query("a", plus=("b",), minus=("c",), like=(stored, picture), weights={"b": 2, "picture": 0.25, "c": 0.75})
     vectors = [(1, text_vector("a")), (2, text_vector("b")), (-0.75, text_vector("c")), (0.25, vector(1, 9))]
-    vectors.append((1, mean_vector(storage.vectors("clip", DIGESTS["clip"], f"i{10:031x}"))))
+    vectors.append((1, mean_vector(storage.vectors("vision", DIGESTS["vision"], f"i{10:031x}"))))
     expected = unit(sum(weight * part for weight, part in vectors))
     found = Searcher(storage, Provider()).search(query, View(15))
     assert_same(found, brute_force(rows, [expected], ["image", "audio"], 15))

@@ -16,7 +16,7 @@ from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_
 from tests.support.duplicate_cases import jpeg, scene
 
 DIMENSION = 16
-DIGESTS = {"clip": "c" * 64, "audio": "a" * 64}
+DIGESTS = {"vision": "c" * 64, "audio": "a" * 64}
 
 
 @dataclass
@@ -35,7 +35,7 @@ class File:
     day: int = 1
 
 
-def filled(folder, files, root="/media", roles=("clip", "audio")):
+def filled(folder, files, root="/media", roles=("vision", "audio")):
     storage = MultimodalStorage(folder / "a.lens")
     storage.bind_models({role: ModelRecord(DIGESTS[role], DIMENSION, "test") for role in roles})
     place = storage.add_root(root)
@@ -65,7 +65,7 @@ def filled(folder, files, root="/media", roles=("clip", "audio")):
                 "state": "indexed",
             }
         )
-        role = "clip" if is_image else "audio"
+        role = "vision" if is_image else "audio"
         if file.vector is not None and role in roles:
             storage.upsert_vectors(role, [VectorRow(media_id, content, file.modality, file.vector)])
         if file.image is not None:

@@ -71,7 +71,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "red.png").write_bytes(image_bytes("PNG"))
     (tmp_path / "bad.png").write_bytes(b"no picture")
     pairs = write_pairs(tmp_path / "p.csv", [("red.png", "red"), ("bad.png", "bad"), ("gone.png", "gone")])
-    found = evaluate(tmp_path, pairs, f"clip={tmp_path / 'model'}")
+    found = evaluate(tmp_path, pairs, f"vision={tmp_path / 'model'}")
     assert [(recall.question, recall.answer, recall.n_answers) for recall in found.recalls] == [
         ("text", "image", 1),
         ("image", "text", 1),
@@ -79,4 +79,4 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     assert {path.name for path, _ in found.skipped} == {"bad.png", "gone.png"}
     (tmp_path / "red.png").unlink()
     with pytest.raises(InputError, match=r"none of the 3 files .* can be used"):
-        evaluate(tmp_path, pairs, f"clip={tmp_path / 'model'}")
+        evaluate(tmp_path, pairs, f"vision={tmp_path / 'model'}")

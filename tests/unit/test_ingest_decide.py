@@ -69,4 +69,4 @@ CAPTION = "the text file with its caption cannot be read; check its permissions,
     ],
 )
 def test_decide(known, prepared, action):
-    assert decide(known, prepared, {"clip"}) == action
+    assert decide(known, prepared, {"vision"}) == action

@@ -31,39 +31,59 @@ class TestDirectories:
     def test_all_three(self, made: dict[str, Path]) -> None:
         spec = ",".join(f"{role}={path}" for role, path in made.items())
         found = resolve(spec)
-        assert found == ModelSet(spec, made["clip"], made["audio"], made["text"])
+        assert found == ModelSet(spec, made["vision"], made["audio"], made["text"])
         assert found.directories() == made
 
-    @pytest.mark.parametrize("role", ["clip", "audio", "text"])
+    @pytest.mark.parametrize("role", ["vision", "audio", "text"])
     def test_each_is_optional(self, made: dict[str, Path], role: str) -> None:
         assert resolve(f"{role}={made[role]}").directories() == {role: made[role]}
 
     def test_relative_and_home_folders_become_absolute(
         self, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.chdir(made["clip"].parent)
-        assert resolve("clip=clip").clip == made["clip"]
-        monkeypatch.setenv("HOME", str(made["clip"].parent))
-        assert resolve("clip=~/clip").clip == made["clip"]
+        monkeypatch.chdir(made["vision"].parent)
+        assert resolve("vision=vision").vision == made["vision"]
+        monkeypatch.setenv("HOME", str(made["vision"].parent))
+        assert resolve("vision=~/vision").vision == made["vision"]
 
     @pytest.mark.parametrize(
         "spec",
-        ["", "dmo", "Demo", "clip", "clip=", "clip=a,", ",clip=a", "clips=a", "clip=,audio=b", "demo,base", "=a"],
+        [
+            "",
+            "dmo",
+            "Demo",
+            "vision",
+            "vision=",
+            "vision=a,",
+            ",vision=a",
+            "visions=a",
+            "vision=,audio=b",
+            "demo,base",
+            "=a",
+        ],
     )
     def test_garbled(self, spec: str, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(made["clip"].parent)
+        monkeypatch.chdir(made["vision"].parent)
         with pytest.raises(ModelLoadError) as caught:
             resolve(spec)
         assert "\n" not in str(caught.value)
-        assert "clip=DIR,audio=DIR,text=DIR" in str(caught.value) or "no such directory" in str(caught.value)
+        assert "vision=DIR,audio=DIR,text=DIR" in str(caught.value) or "no such directory" in str(caught.value)
 
     def test_a_role_twice(self, made: dict[str, Path]) -> None:
-        with pytest.raises(ModelLoadError, match="garbled at 'clip="):
-            resolve(f"clip={made['clip']},clip={made['clip']}")
+        with pytest.raises(ModelLoadError, match="garbled at 'vision="):
+            resolve(f"vision={made['vision']},vision={made['vision']}")
+
+    def test_the_earlier_name_of_the_vision_role(self, made: dict[str, Path]) -> None:
+        spec = f"clip={made['vision']},audio={made['audio']}"
+        assert resolve(spec).directories() == {"vision": made["vision"], "audio": made["audio"]}
+        with pytest.raises(ModelLoadError, match="garbled at 'vision="):
+            resolve(f"clip={made['vision']},vision={made['vision']}")
+        with pytest.warns(DeprecationWarning, match="vision"):
+            assert resolve(spec).clip == made["vision"]
 
     def test_a_missing_directory(self, tmp_path: Path) -> None:
         with pytest.raises(ModelLoadError, match=r"nothing: no such directory; make one with 'arrowlens convert"):
-            resolve(f"clip={tmp_path / 'nothing'}")
+            resolve(f"vision={tmp_path / 'nothing'}")
 
     def test_no_model_in_it(self, tmp_path: Path) -> None:
         with pytest.raises(ModelLoadError, match="convert"):
@@ -85,7 +105,7 @@ class TestNamedSets:
     def test_where_base_models_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path))
         assert [(model.role, model.model_id) for model in models.BASE] == [
-            ("clip", "openai/clip-vit-base-patch16"),
+            ("vision", "openai/clip-vit-base-patch16"),
             ("audio", "openai/whisper-base"),
             ("text", "sentence-transformers/all-MiniLM-L6-v2"),
         ]
@@ -95,7 +115,7 @@ class TestNamedSets:
         monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path))
         found = [model for model in available() if model.set_name == "base"]
         assert [(model.role, model.state, model.licence) for model in found] == [
-            ("clip", "downloadable", "MIT"),
+            ("vision", "downloadable", "MIT"),
             ("audio", "downloadable", "Apache-2.0"),
             ("text", "downloadable", "Apache-2.0"),
         ]
@@ -104,10 +124,10 @@ class TestNamedSets:
 
     def test_the_demo_is_bundled(self) -> None:
         found = resolve("demo")
-        assert found.directories() == {"clip": models.DEMO / "clip", "audio": models.DEMO / "audio"}
+        assert found.directories() == {"vision": models.DEMO / "clip", "audio": models.DEMO / "audio"}
         listed = {model.role: model for model in available() if model.set_name == "demo"}
         assert {role: (model.state, model.path) for role, model in listed.items()} == {
-            "clip": ("bundled", models.DEMO / "clip"),
+            "vision": ("bundled", models.DEMO / "clip"),
             "audio": ("bundled", models.DEMO / "audio"),
         }
 

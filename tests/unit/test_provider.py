@@ -49,9 +49,13 @@ def test_every_modality_has_its_vectors(provider: MultimodalEmbeddingProvider) -
 
 
 def test_headers_tell_what_models_are_without_loading_them(provider: MultimodalEmbeddingProvider) -> None:
-    assert provider.roles == ("clip", "audio", "text", "vision")
-    assert (provider.dimension("clip"), provider.dimension("vision"), provider.dimension("audio")) == (16, 32, 16)
-    assert provider.digest("clip") == provider.digest("vision") == provider.clip_engine.digest
+    assert provider.roles == ("vision", "audio", "text", "pooled_vision")
+    assert (provider.dimension("vision"), provider.dimension("pooled_vision"), provider.dimension("audio")) == (
+        16,
+        32,
+        16,
+    )
+    assert provider.digest("vision") == provider.digest("pooled_vision") == provider.clip_engine.digest
     assert provider.text_reaches_audio
 
 
@@ -65,8 +69,8 @@ def test_spaces_that_are_not_shared_are_not_mixed(directories: dict[str, Path], 
 
 def test_a_missing_role_is_named(directories: dict[str, Path]) -> None:
     provider = MultimodalEmbeddingProvider(audio_model_path=directories["audio"])
-    for ask in (lambda: provider.clip_engine, lambda: provider.encode("x"), lambda: provider.digest("vision")):
-        with pytest.raises(ModelLoadError, match=r"has no (clip|text|vision) model \(it has audio\)"):
+    for ask in (lambda: provider.clip_engine, lambda: provider.encode("x"), lambda: provider.digest("pooled_vision")):
+        with pytest.raises(ModelLoadError, match=r"has no (vision|text|pooled_vision) model \(it has audio\)"):
             ask()
     with pytest.raises(ModelLoadError, match="no such directory"):
         MultimodalEmbeddingProvider(clip_model_path=directories["clip"] / "nowhere")

@@ -16,13 +16,18 @@ from arrowlens.errors import ConversionError, ModelLoadError
 
 
 def test_roles_of_model_sets_and_of_encoders() -> None:
-    assert ROLES == ("clip", "audio", "text")
-    assert ENCODER_ROLES == ("clip", "audio", "text", "vision")
+    assert ROLES == ("vision", "audio", "text")
+    assert ENCODER_ROLES == ("vision", "audio", "text", "pooled_vision")
 
 
 def test_each_role_has_its_encoder() -> None:
     encoders = {role: family.encoder(role) for family in FAMILIES for role in family.encoders}
-    assert encoders == {"clip": CLIPEngine, "vision": VisionEncoder, "audio": AudioEncoder, "text": TextEncoder}
+    assert encoders == {
+        "vision": CLIPEngine,
+        "pooled_vision": VisionEncoder,
+        "audio": AudioEncoder,
+        "text": TextEncoder,
+    }
     assert [family.encoder() for family in FAMILIES] == [CLIPEngine, AudioEncoder, TextEncoder]
 
 

@@ -74,7 +74,7 @@ def test_what_is_stored_finds_itself_first_and_copies_once(filled, modality):
     assert results[0].score == pytest.approx(1.0, abs=1e-3)
     assert len({hit.content_hash for hit in results}) == 5
     queries = storage.vectors(
-        "clip" if modality == "image" else "audio", DIGESTS["clip" if modality == "image" else "audio"], content
+        "vision" if modality == "image" else "audio", DIGESTS["vision" if modality == "image" else "audio"], content
     )
     assert_same(results, brute_force(rows, queries / np.linalg.norm(queries, axis=1, keepdims=True), [modality], 5))
     assert len(Searcher(storage, Provider()).similar(Example("x", modality, "0" * 32), View(5))) == 0

@@ -30,7 +30,7 @@ D = 8
 @pytest.fixture
 def storage(tmp_path):
     storage = MultimodalStorage(tmp_path / "library")
-    storage.bind_models({"clip": ModelRecord(CLIP, D), "audio": ModelRecord(AUDIO, D)})
+    storage.bind_models({"vision": ModelRecord(CLIP, D), "audio": ModelRecord(AUDIO, D)})
     storage.add_root("/pictures")
     return storage
 
@@ -58,7 +58,7 @@ def unit(*values):
     return vector / np.linalg.norm(vector)
 
 
-def index(storage, name, content, vectors, role="clip", modality="image"):
+def index(storage, name, content, vectors, role="vision", modality="image"):
     """Write a file with its vectors; returns its id."""
     row = place(storage, name, content, modality)
     rows = [
@@ -126,30 +126,33 @@ def test_the_columns_of_media_are_those_that_libraries_have_on_disk():
 def test_a_storage_that_is_building_knows_the_next_models_only(storage):
     new, d_new = "d" * 64, 4
     media_id = index(storage, "a.png", "content", [unit(1)])
-    storage.begin_change({"clip": ModelRecord(new, d_new)})
+    storage.begin_change({"vision": ModelRecord(new, d_new)})
     building, query = storage.building(), np.array([0, 1, 0, 0], np.float32)
-    assert building.search("clip", new, query, 1).num_rows == 0
-    building.upsert_vectors("clip", [VectorRow(media_id, "content", "image", query)])
-    assert building.search("clip", new, query, 1)["media_id"].to_pylist() == [media_id]
-    np.testing.assert_array_equal(building.vectors("clip", new, "content"), [query])
-    assert building.scan_vectors("clip", {media_id: "content"}).vectors.shape == (1, d_new)
-    assert building.index_states()["clip"].n_rows == 1
-    for ask in (lambda: building.search("clip", CLIP, unit(1), 1), lambda: building.vectors("clip", CLIP, "content")):
+    assert building.search("vision", new, query, 1).num_rows == 0
+    building.upsert_vectors("vision", [VectorRow(media_id, "content", "image", query)])
+    assert building.search("vision", new, query, 1)["media_id"].to_pylist() == [media_id]
+    np.testing.assert_array_equal(building.vectors("vision", new, "content"), [query])
+    assert building.scan_vectors("vision", {media_id: "content"}).vectors.shape == (1, d_new)
+    assert building.index_states()["vision"].n_rows == 1
+    for ask in (
+        lambda: building.search("vision", CLIP, unit(1), 1),
+        lambda: building.vectors("vision", CLIP, "content"),
+    ):
         with pytest.raises(ModelMismatchError, match=r"dddddddd.*cccccccc"):
             ask()
     with pytest.raises(InputError, match="no audio model"):
         building.upsert_vectors("audio", [VectorRow(media_id, "content", "image", query)])
     # The storage that it came from goes on with the models in use.
-    np.testing.assert_array_equal(storage.vectors("clip", CLIP, "content"), [unit(1)])
+    np.testing.assert_array_equal(storage.vectors("vision", CLIP, "content"), [unit(1)])
     with pytest.raises(ModelMismatchError):
-        storage.search("clip", new, query, 1)
+        storage.search("vision", new, query, 1)
     storage.finish_change()
-    assert storage.search("clip", new, query, 1)["media_id"].to_pylist() == [media_id]
+    assert storage.search("vision", new, query, 1)["media_id"].to_pylist() == [media_id]
     assert dict(building.models) == {}
 
 
-def found(storage, query, k=10, role="clip", modality=None):
-    return storage.search(role, {"clip": CLIP, "audio": AUDIO}[role], query, k, modality)
+def found(storage, query, k=10, role="vision", modality=None):
+    return storage.search(role, {"vision": CLIP, "audio": AUDIO}[role], query, k, modality)
 
 
 def test_the_seeds_schemas():
@@ -159,7 +162,7 @@ def test_the_seeds_schemas():
     assert VISION_EMBEDDING_SCHEMA.field("embedding").type == pa.list_(pa.float16(), 768)
     for schema in (AUDIO_EMBEDDING_SCHEMA, CLIP_EMBEDDING_SCHEMA):
         assert schema.field("embedding").type == pa.list_(pa.float16(), 512)
-    for role, seed in (("vision", VISION_EMBEDDING_SCHEMA), ("clip", CLIP_EMBEDDING_SCHEMA)):
+    for role, seed in (("pooled_vision", VISION_EMBEDDING_SCHEMA), ("vision", CLIP_EMBEDDING_SCHEMA)):
         stored = stored_embedding_schema(role, seed.field("embedding").type.list_size)
         assert set(seed.names) < set(stored.names)
         assert not stored.field("embedding_id").nullable
@@ -169,7 +172,7 @@ def test_an_empty_library_answers(storage):
     assert found(storage, unit(1)).num_rows == 0
     assert storage.media(["x"]).num_rows == 0
     assert storage.thumbnails(["x"]) == {}
-    assert storage.vectors("clip", CLIP, "x").shape == (0, D)
+    assert storage.vectors("vision", CLIP, "x").shape == (0, D)
     assert storage.skipped().num_rows == 0
     assert storage.media_by_path("/pictures/x.png") is None
     assert storage.statistics().images == 0
@@ -209,7 +212,9 @@ def test_k_is_filled_though_windows_and_copies_crowd_the_top(storage):
 
 def test_ties_go_by_id_however_many_there_are(storage):
     rows = [place(storage, f"{number}.png", f"h{number}") for number in range(400)]
-    storage.upsert_vectors("clip", [VectorRow(row["media_id"], row["content_hash"], "image", unit(1)) for row in rows])
+    storage.upsert_vectors(
+        "vision", [VectorRow(row["media_id"], row["content_hash"], "image", unit(1)) for row in rows]
+    )
     storage.upsert_media(rows)
     assert found(storage, unit(1, 1), 3)["media_id"].to_pylist() == sorted(row["media_id"] for row in rows)[:3]
 
@@ -232,15 +237,15 @@ def test_writes_are_idempotent(storage):
         index(storage, "a.png", "h", [unit(1)])
     assert found(storage, unit(1)).num_rows == 1
     state = storage.statistics()
-    assert (state.images, state.indexes["clip"].n_rows) == (1, 1)
+    assert (state.images, state.indexes["vision"].n_rows) == (1, 1)
 
 
 def test_ids_that_repeat_within_a_batch_are_written_once(storage):
     row = place(storage, "a.png", "h")
     vector = VectorRow(row["media_id"], "h", "image", unit(1))
-    storage.upsert_vectors("clip", [vector, vector])
+    storage.upsert_vectors("vision", [vector, vector])
     storage.upsert_media([{**row, "size": 1}, {**row, "size": 2}])
-    assert storage.index_states()["clip"].n_rows == 1
+    assert storage.index_states()["vision"].n_rows == 1
     assert storage.all_media(["size"])["size"].to_pylist() == [2]
 
 
@@ -256,15 +261,15 @@ def test_ids_that_repeat_within_a_batch_are_written_once(storage):
 def test_unusable_vectors_are_refused_whole(storage, vector, message):
     good = VectorRow("m", "h", "image", unit(1))
     with pytest.raises(InputError, match=message):
-        storage.upsert_vectors("clip", [good, VectorRow("n", "h", "image", vector)])
-    assert storage.index_states()["clip"].n_rows == 0
+        storage.upsert_vectors("vision", [good, VectorRow("n", "h", "image", vector)])
+    assert storage.index_states()["vision"].n_rows == 0
 
 
 def test_vectors_are_stored_with_length_one_whatever_their_length(storage):
     index(storage, "tiny.png", "h1", [1e-9 * unit(1, 2)])
     index(storage, "huge.png", "h2", [1e30 * unit(1, 2)])
     for content in ("h1", "h2"):
-        np.testing.assert_allclose(storage.vectors("clip", CLIP, content), [unit(1, 2)], atol=1e-3)
+        np.testing.assert_allclose(storage.vectors("vision", CLIP, content), [unit(1, 2)], atol=1e-3)
 
 
 @pytest.mark.parametrize("query", [np.zeros(D), np.full(D, np.nan), np.ones(D - 1), np.ones((2, D)), np.ones((0, D))])
@@ -277,14 +282,14 @@ def test_k_below_one_and_foreign_models_are_refused(storage):
     with pytest.raises(InputError, match="k is 0"):
         found(storage, unit(1), 0)
     with pytest.raises(ModelMismatchError, match=r"cccccccc.*dddddddd"):
-        storage.search("clip", "d" * 64, unit(1), 1)
+        storage.search("vision", "d" * 64, unit(1), 1)
     with pytest.raises(InputError, match="no text model"):
         storage.upsert_vectors("text", [VectorRow("m", "h", "text", unit(1))])
 
 
 def test_a_media_row_is_the_commit(storage):
     row = place(storage, "a.png", "new")
-    storage.upsert_vectors("clip", [VectorRow(row["media_id"], "new", "image", unit(1))])
+    storage.upsert_vectors("vision", [VectorRow(row["media_id"], "new", "image", unit(1))])
     assert found(storage, unit(1)).num_rows == 0, "no media row yet"
     storage.upsert_media([row])
     assert found(storage, unit(1)).num_rows == 1
@@ -292,22 +297,22 @@ def test_a_media_row_is_the_commit(storage):
 
 def test_a_replaced_content_switches_at_once_and_repair_clears_the_old(storage):
     media_id = index(storage, "a.png", "old", [unit(1)])
-    storage.upsert_vectors("clip", [VectorRow(media_id, "new", "image", unit(0, 1))])
+    storage.upsert_vectors("vision", [VectorRow(media_id, "new", "image", unit(0, 1))])
     assert found(storage, unit(1))["score"].to_pylist() == [1.0], "until the media row says otherwise"
     storage.upsert_media([place(storage, "a.png", "new")])
     assert found(storage, unit(1))["content_hash"].to_pylist() == ["new"]
     assert found(storage, unit(1))["score"].to_pylist() == [0.0]
     assert storage.repair() == 1
-    assert storage.index_states()["clip"].n_rows == 1
+    assert storage.index_states()["vision"].n_rows == 1
     assert found(storage, unit(1))["content_hash"].to_pylist() == ["new"]
 
 
 def test_repair_deletes_what_a_killed_run_left_and_nothing_else(storage):
     kept = index(storage, "kept.png", "h", [unit(1)])
     storage.upsert_thumbnails({"h": b"kept", "orphan": b"x"})
-    storage.upsert_vectors("clip", [VectorRow("nobody", "orphan", "image", unit(1))])
+    storage.upsert_vectors("vision", [VectorRow("nobody", "orphan", "image", unit(1))])
     storage.upsert_media([{**place(storage, "bad.png", "bad"), "state": "skipped", "reason": "broken"}])
-    storage.upsert_vectors("clip", [VectorRow(place(storage, "bad.png", "")["media_id"], "bad", "image", unit(1))])
+    storage.upsert_vectors("vision", [VectorRow(place(storage, "bad.png", "")["media_id"], "bad", "image", unit(1))])
     assert storage.repair() == 2
     assert storage.repair() == 0
     assert found(storage, unit(1))["media_id"].to_pylist() == [kept]
@@ -322,7 +327,7 @@ def test_deleting_takes_what_only_that_place_used(storage):
     storage.delete_media([gone, alone, "unknown"])
     assert found(storage, unit(1))["media_id"].to_pylist() == [stays]
     assert storage.thumbnails(["shared", "alone"]) == {"shared": b"s"}
-    assert storage.index_states()["clip"].n_rows == 1
+    assert storage.index_states()["vision"].n_rows == 1
     assert storage.media_by_path("/pictures/a.png") is None
 
 
@@ -391,7 +396,10 @@ def test_rows_that_come_while_a_question_is_put_push_out_none(storage, monkeypat
     ids = {index(storage, f"cat {n}.png", f"h{n}", [unit(1, 0.5)]) for n in range(5)}
     to_come = [place(storage, f"cat/cat {n}.png", f"n{n}") for n in range(7)]
     vectors = [VectorRow(row["media_id"], row["content_hash"], "image", unit(1)) for row in to_come]
-    writers = {"clip": lambda: storage.upsert_vectors("clip", vectors), "media": lambda: storage.upsert_media(to_come)}
+    writers = {
+        "clip": lambda: storage.upsert_vectors("vision", vectors),
+        "media": lambda: storage.upsert_media(to_come),
+    }
     count = LanceTable.count_rows
 
     def count_then_write(table, *arguments):

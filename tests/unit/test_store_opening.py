@@ -28,10 +28,10 @@ def test_creates_a_missing_or_empty_folder_and_opens_it_again(tmp_path):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "deep" / "new", tmp_path / "empty"):
         made = MultimodalStorage(path)
-        made.bind_models({"clip": CLIP})
+        made.bind_models({"vision": CLIP})
         again = MultimodalStorage(path, create=False)
         assert again.settings == made.settings
-        assert again.settings.models == {"clip": CLIP}
+        assert again.settings.models == {"vision": CLIP}
         assert again.settings.schema_version == SCHEMA_VERSION
 
 
@@ -81,20 +81,22 @@ def test_damaged_settings_are_an_error_and_stay(tmp_path, text):
 
 def test_models_are_bound_once(tmp_path):
     storage = MultimodalStorage(tmp_path / "l")
-    storage.bind_models({"clip": CLIP})
-    storage.bind_models({"clip": dataclasses.replace(CLIP, source="elsewhere"), "audio": AUDIO})  # a role more is fine
-    assert storage.settings.models == {"clip": CLIP, "audio": AUDIO}
+    storage.bind_models({"vision": CLIP})
+    storage.bind_models(
+        {"vision": dataclasses.replace(CLIP, source="elsewhere"), "audio": AUDIO}
+    )  # a role more is fine
+    assert storage.settings.models == {"vision": CLIP, "audio": AUDIO}
     other = ModelRecord("d" * 64, 24)
-    for models in ({"clip": other, "audio": AUDIO}, {"clip": CLIP}, {}):
+    for models in ({"vision": other, "audio": AUDIO}, {"vision": CLIP}, {}):
         with pytest.raises(ModelMismatchError, match=r"cccccccc \(demo\)|aaaaaaaa"):
             storage.bind_models(models)
-    assert storage.settings.models == {"clip": CLIP, "audio": AUDIO}
+    assert storage.settings.models == {"vision": CLIP, "audio": AUDIO}
 
 
 def test_settings_follow_what_another_handle_writes(tmp_path):
     one, other = MultimodalStorage(tmp_path / "l"), MultimodalStorage(tmp_path / "l")
-    one.bind_models({"clip": CLIP})
-    assert other.settings.models == {"clip": CLIP}
+    one.bind_models({"vision": CLIP})
+    assert other.settings.models == {"vision": CLIP}
     one.add_root("/some/folder")
     assert [root.path for root in other.settings.roots] == ["/some/folder"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FITTED_WITH = {
-    "clip": "858528353797ee0a9eb49f83c3165ba227a48f4517c542dffa9baa91da166880",
+    "vision": "858528353797ee0a9eb49f83c3165ba227a48f4517c542dffa9baa91da166880",
     "audio": "991c07194576c8db9c03babf302e2514009c04d07cab89cc7893c8d24d36961d",
 }
 WEIGHTS = {
