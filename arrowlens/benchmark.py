@@ -22,7 +22,7 @@ from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
 from arrowlens.ingest.prepare import Preparer
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
-from arrowlens.media.decoded import SAMPLE_RATE
+from arrowlens.modalities import SAMPLE_RATE
 from arrowlens.models import resolve
 from arrowlens.store import Root
 from arrowlens.workers.resources import n_cores

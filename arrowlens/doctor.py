@@ -262,7 +262,7 @@ class Doctor:
     def _stored(self, role: str, content_hash: str) -> np.ndarray:
         """The vectors (n, d) of a content, n = 0 where there are none or they cannot be read."""
         try:
-            return self._storage.vectors(role, self._storage.settings.models[role].digest, content_hash)
+            return self._storage.vectors(role, self._storage.settings.models[role].recipe_digest, content_hash)
         except StorageError:
             return np.empty((0, 0), np.float32)
 
@@ -300,7 +300,7 @@ class Doctor:
             return None
         stamp = row["size"], row["modified_ns"]
         found = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
-        plan = EmbeddingPlan.of(self._provider, settings.window_s, settings.hop_s, exact=exact)
+        plan = EmbeddingPlan.of(self._provider, exact=exact)
         prepared: Prepared = self._call(Preparer(plan, _ANY_SIZE), found)
         if prepared.decoded.reason is not None:
             raise MediaError(prepared.decoded.reason)

@@ -21,9 +21,9 @@ import numpy as np
 
 from arrowlens import media
 from arrowlens.errors import AudioValidationError, InputError, MediaError
-from arrowlens.media.decoded import SAMPLE_RATE, Decoded
+from arrowlens.media.decoded import Decoded
 from arrowlens.media.windowing import Window, windows
-from arrowlens.modalities import AUDIO_WINDOWS, ROLE_OF, Modality
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, SAMPLE_RATE, Modality, Recipe
 from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
@@ -83,11 +83,18 @@ class Provider(Protocol):
     def text_encoder(self) -> CaptionEncoder:
         """Loaded when first asked for."""
 
+    @property
+    def recipe(self) -> Recipe:
+        """How vectors are made of recordings."""
+
     def has(self, role: str) -> bool:
         """Whether there is a model for a role."""
 
     def digest(self, role: str) -> str:
         """64 hex characters."""
+
+    def recipe_digest(self, role: str) -> str:
+        """Identity of the role's vectors, 64 hex characters."""
 
     def dimension(self, role: str) -> int:
         """Length of the role's vectors."""
@@ -102,28 +109,19 @@ class EmbeddingPlan:
 
     Attributes:
         image_processor: prepares pictures; None without a model for them.
-        window_s: seconds that a window over a recording lasts.
-        hop_s: seconds between the starts of two windows.
+        recipe: of recordings.
         exact: decode pictures in full, instead of at twice the size that the model takes.
     """
 
     image_processor: ImageProcessor | None
-    window_s: float = AUDIO_WINDOWS.length_s
-    hop_s: float = AUDIO_WINDOWS.hop_s
+    recipe: Recipe = FIRST_RECIPE
     exact: bool = False
 
     @classmethod
-    def of(
-        cls,
-        models: Provider,
-        window_s: float = AUDIO_WINDOWS.length_s,
-        hop_s: float = AUDIO_WINDOWS.hop_s,
-        *,
-        exact: bool = False,
-    ) -> EmbeddingPlan:
+    def of(cls, models: Provider, *, exact: bool = False) -> EmbeddingPlan:
         """The plan for a set of models, whose picture model it loads."""
         processor = models.clip_engine.image_processor if models.has(ROLE_OF["image"]) else None
-        return cls(processor, window_s, hop_s, exact)
+        return cls(processor, models.recipe, exact)
 
     @property
     def min_side(self) -> int | None:
@@ -165,8 +163,9 @@ def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
         ImageValidationError: no pixels, or an array that is not (H, W, 3) uint8.
     """
     if decoded.samples is not None:
+        cut = plan.recipe.windows
         return Inputs(
-            "audio", decoded.samples, tuple(windows(len(decoded.samples), SAMPLE_RATE, plan.window_s, plan.hop_s))
+            "audio", decoded.samples, tuple(windows(len(decoded.samples), SAMPLE_RATE, cut.length_s, cut.hop_s))
         )
     if decoded.pixels is None or plan.image_processor is None:
         return Inputs("image")
@@ -207,7 +206,7 @@ class Example:
         content_hash: of its bytes, None when they are not known.
         pixels: (H, W, 3) uint8 RGB. box: where the picture lies within them, as ``ImageProcessor`` takes it.
         windows: (n,) float32 each, mono, 16 kHz. Without pixels, windows and vectors only stored vectors count.
-        vectors: (n, d) float32 where they are known already. digest: of the model that they come from.
+        vectors: (n, d) float32 where they are known already. digest: their ``recipe_digest``.
     """
 
     name: str
@@ -317,6 +316,6 @@ class ExampleReader:
         """The library's plan, without loading a model: a file that the library holds needs none."""
         from arrowlens.encoders import ImageProcessor  # deferred, as above
 
-        role, settings = ROLE_OF["image"], self._storage.settings
+        role = ROLE_OF["image"]
         processor = ImageProcessor.from_pretrained(self._models.path(role)) if self._models.has(role) else None
-        return EmbeddingPlan(processor, settings.window_s, settings.hop_s)
+        return EmbeddingPlan(processor, self._models.recipe)

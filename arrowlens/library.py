@@ -128,8 +128,8 @@ class LibraryStatus:
             precision_reason=runtime.reason,
             indexes=statistics.indexes,
             folders=tuple(Path(root.path) for root in settings.roots),
-            window_s=settings.window_s,
-            hop_s=settings.hop_s,
+            window_s=settings.recipe.windows.length_s,
+            hop_s=settings.recipe.windows.hop_s,
             next_models=settings.next_models,
         )
 
@@ -207,7 +207,8 @@ class Library:
         remembered = remembered_models(storage.settings) if storage is not None else None
         # Models come first: when they cannot be had, no library is left behind.
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)
-        provider = provider_of(model_set, device, precision)
+        known = storage.settings.models if storage is not None else {}
+        provider = provider_of(model_set, device, precision, known)
         storage = storage or MultimodalStorage(path, create=True)
         bind(storage, model_records(model_set, provider), named=models is not None)
         return cls(storage, provider, isolate_decoding)
@@ -504,7 +505,7 @@ class Library:
             writing. StorageError: the disk or the database refused. WorkerError: as ``ingest``.
         """
         model_set = resolve(models, on_progress)
-        provider = provider_of(model_set, self._engine.provider.device, self._engine.provider.precision)
+        provider = provider_of(model_set, self._engine.provider.device, self._engine.provider.precision, {})
         options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)
         report = ingest.migrate(self._storage, provider, records, options, on_event, stop)

@@ -6,9 +6,11 @@ A new format is an entry here and a signature in ``media/formats.py``. A new mod
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 Modality = Literal["image", "audio"]
@@ -47,6 +49,36 @@ class ModalityInfo:
 
 
 AUDIO_WINDOWS = Windows(10.0, 5.0)
+SAMPLE_RATE = 16_000  # of recordings for models, in Hz
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that vectors of recordings depend on, beside the model.
+
+    Attributes:
+        windows: how a recording is cut.
+        sample_rate: of what the model takes, in Hz.
+    """
+
+    windows: Windows = AUDIO_WINDOWS
+    sample_rate: int = SAMPLE_RATE
+
+    def digest(self, model: str) -> str:
+        """Return the identity of the vectors that a model makes by this recipe: 64 hex characters.
+
+        Args:
+            model: its digest, 64 hex characters. It is the identity as well where only the windows are not the default
+                ones: earlier versions named tables of vectors by the model alone.
+        """
+        if replace(self, windows=AUDIO_WINDOWS) == FIRST_RECIPE:
+            return model
+        return hashlib.sha256(json.dumps({"model": model, **asdict(self)}, sort_keys=True).encode()).hexdigest()
+
+
+FIRST_RECIPE = Recipe()
+"""How versions made vectors that remembered no recipe."""
+
 
 MODALITIES: Mapping[Modality, ModalityInfo] = {
     "image": ModalityInfo(

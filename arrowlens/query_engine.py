@@ -11,8 +11,9 @@ from typing import TypeVar
 from arrowlens.conversion.hub import cache_directory
 from arrowlens.embedding import ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.encoders.model_directory import model_info
 from arrowlens.errors import ArrowlensError, ModelMismatchError
-from arrowlens.modalities import Modality
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Modality
 from arrowlens.models import ModelSet, resolve
 from arrowlens.search import Searcher
 from arrowlens.search.relevance.background import Bank
@@ -69,32 +70,42 @@ class QueryEngine:
             settings, provider = self._storage.settings, self.provider
             roles = settings.models.items()
             remembered = remembered_models(settings)
-            if remembered and not all(provider.has(role) and provider.digest(role) == r.digest for role, r in roles):
-                self._use(provider_of(resolve(remembered), provider.device, provider.precision))
+            same = all(
+                provider.has(role) and provider.recipe_digest(role) == record.recipe_digest for role, record in roles
+            )
+            if remembered and not same:
+                self._use(provider_of(resolve(remembered), provider.device, provider.precision, settings.models))
 
 
-def provider_of(model_set: ModelSet, device: str | None, precision: str) -> MultimodalEmbeddingProvider:
+def provider_of(
+    model_set: ModelSet, device: str | None, precision: str, known: Mapping[str, ModelRecord]
+) -> MultimodalEmbeddingProvider:
     """The encoders of a set; none is loaded yet.
+
+    Args:
+        model_set: the models.
+        device, precision: as ``MultimodalEmbeddingProvider``.
+        known: what a library remembers of its models. With the same audio model its recordings keep their recipe.
 
     Raises:
         ModelLoadError: a directory has no readable header.
     """
+    audio = known.get(ROLE_OF["audio"])
+    is_same = audio is not None and model_set.audio is not None and model_info(model_set.audio).digest == audio.digest
     return MultimodalEmbeddingProvider(
         text_model_path=model_set.text,
         audio_model_path=model_set.audio,
         clip_model_path=model_set.vision,
         device=device,
         precision=precision,
+        recipe=audio.recipe if audio is not None and is_same else FIRST_RECIPE,
     )
 
 
 def model_records(model_set: ModelSet, provider: MultimodalEmbeddingProvider) -> dict[str, ModelRecord]:
     """What a library remembers: a set by its name, other models by their directories."""
     named = model_set.name if "=" not in model_set.name else None
-    return {
-        role: ModelRecord(provider.digest(role), provider.dimension(role), named or str(path), provider.space(role))
-        for role, path in model_set.directories().items()
-    }
+    return {role: ModelRecord.of(provider, role, named or str(path)) for role, path in model_set.directories().items()}
 
 
 def bind(storage: MultimodalStorage, records: Mapping[str, ModelRecord], *, named: bool) -> None:

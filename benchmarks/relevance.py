@@ -28,7 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     header("relevance")
     models = resolve("demo")
-    provider = MultimodalEmbeddingProvider(clip_model_path=models.clip, audio_model_path=models.audio)
+    provider = MultimodalEmbeddingProvider(clip_model_path=models.vision, audio_model_path=models.audio)
     with tempfile.TemporaryDirectory(prefix="arrowlens-") as folder:
         build(Path(folder) / "a.lens", options.items)
         with MultimodalStorage(Path(folder) / "a.lens", create=False) as storage:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-SAMPLE_RATE = 16_000  # Hz
+from arrowlens.modalities import SAMPLE_RATE
+
 TEXTS = (
     "a photo of two cats",
     "a photo of a dog",

@@ -23,10 +23,11 @@ from arrowlens.conversion.family import (
     quiet_transformers,
 )
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, ZEROS, RenameTable, rename
-from arrowlens.conversion.samples import SAMPLE_RATE, sounds
+from arrowlens.conversion.samples import sounds
 from arrowlens.encoders.audio import AudioEncoder
 from arrowlens.encoders.audio_processor import HOP_LENGTH, N_FFT
 from arrowlens.errors import ConversionError
+from arrowlens.modalities import SAMPLE_RATE
 
 MEL_FILTERS = "mel_filters"
 _THEIRS, _OURS = "encoder.layers.{layer}", "transformer.layers.{layer}"

@@ -20,9 +20,10 @@ from arrowlens.encoders.audio_processor import (
 )
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
 from arrowlens.encoders.transformer import InferenceCore, LayerNorm, LazyParameters
-from arrowlens.encoders.validation import SAMPLE_RATE, validate_audio_input
+from arrowlens.encoders.validation import validate_audio_input
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import AudioValidationError
+from arrowlens.modalities import SAMPLE_RATE
 
 CONTEXTS = ("padded", "own")
 MIN_SAMPLES = 400  # 25 ms, one window of the spectrum: shorter clips are padded to it with silence

@@ -12,8 +12,9 @@ import pyarrow as pa
 import torch
 from torch.nn import functional
 
-from arrowlens.encoders.validation import MAX_SECONDS, SAMPLE_RATE, validate_audio_input
+from arrowlens.encoders.validation import MAX_SECONDS, validate_audio_input
 from arrowlens.errors import AudioValidationError
+from arrowlens.modalities import SAMPLE_RATE
 
 N_FFT = 400  # samples, 25 ms
 HOP_LENGTH = 160  # samples, 10 ms a frame

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from arrowlens.encoders.validation import SAMPLE_RATE
 from arrowlens.errors import AudioValidationError, ImageValidationError, InputError
+from arrowlens.modalities import SAMPLE_RATE
 
 Metadata = list[dict[str, Any]]
 _SHAPE = pa.list_(pa.int32())

@@ -16,6 +16,7 @@ from arrowlens.encoders.runtime import Runtime, choose_runtime
 from arrowlens.encoders.text import TextEncoder
 from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.errors import InputError, ModelLoadError
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Recipe
 
 _T = TypeVar("_T")
 
@@ -38,9 +39,10 @@ class MultimodalEmbeddingProvider:
         clip_model_path: a CLIP model directory, for the shared space.
         device: torch device; None takes CUDA when there, else the CPU.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        recipe: how a library makes vectors of recordings.
 
     Attributes:
-        device, precision: as given.
+        device, precision, recipe: as given.
 
     Raises:
         ModelLoadError: a given directory has no readable header.
@@ -54,6 +56,7 @@ class MultimodalEmbeddingProvider:
         clip_model_path: str | Path | None = None,
         device: str | None = None,
         precision: str = "auto",
+        recipe: Recipe = FIRST_RECIPE,
     ) -> None:
         given = {
             "vision": clip_model_path,
@@ -63,7 +66,7 @@ class MultimodalEmbeddingProvider:
         }
         self._paths = {role: Path(path).expanduser() for role, path in given.items() if path is not None}
         self._infos = {role: model_info(path) for role, path in self._paths.items()}
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.recipe = device, precision, recipe
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -142,6 +145,11 @@ class MultimodalEmbeddingProvider:
     def digest(self, role: str) -> str:
         """Return the identity of a role's model, 64 hex digits."""
         return self.info(role).digest
+
+    def recipe_digest(self, role: str) -> str:
+        """Return the identity of the vectors that a library has of a role's model, 64 hex digits."""
+        digest = self.digest(role)
+        return self.recipe.digest(digest) if role == ROLE_OF["audio"] else digest
 
     def dimension(self, role: str) -> int:
         """Return the length of the vectors of a role's model."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from arrowlens.errors import AudioValidationError, ImageValidationError
+from arrowlens.modalities import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000  # Hz
 MAX_SECONDS = 30
 
 

@@ -152,7 +152,7 @@ class Stream:
     ) -> None:
         self._provider, self._options, self._progress = provider, options, progress
         self._committer, self._plan = committer, plan
-        self._models, self._settings = storage.models, storage.settings
+        self._models = storage.models
         self._n_left = len(plan.to_read)
         self._pending: dict[str, Pending] = {}  # by content, until it is encoded
         self._batchers: dict[str, Batcher] = {}
@@ -188,8 +188,8 @@ class Stream:
         progress.peak_memory = memory.peak
 
     def _preparer(self) -> Preparer:
-        options, settings = self._options, self._settings
-        plan = EmbeddingPlan.of(self._provider, settings.window_s, settings.hop_s, exact=options.exact)
+        options = self._options
+        plan = EmbeddingPlan.of(self._provider, exact=options.exact)
         return Preparer(plan, options.limits, concurrent=True)
 
     def _device(self) -> str:
@@ -261,11 +261,7 @@ class Stream:
 
 
 def _models(provider: Provider) -> dict[str, ModelRecord]:
-    return {
-        role: ModelRecord(provider.digest(role), provider.dimension(role), space=provider.space(role))
-        for role in ROLES
-        if provider.has(role)
-    }
+    return {role: ModelRecord.of(provider, role) for role in ROLES if provider.has(role)}
 
 
 def keep_captions(storage: MultimodalStorage, provider: Provider, stop: threading.Event) -> int:

@@ -13,7 +13,6 @@ from arrowlens.errors import MediaError
 from arrowlens.modalities import Modality
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-SAMPLE_RATE = 16_000  # Hz, of every decoded recording
 
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate|memory allocation|malloc failed", re.IGNORECASE)

@@ -10,11 +10,12 @@ import numpy as np
 import soxr
 
 from arrowlens.errors import MediaError
-from arrowlens.media.decoded import SAMPLE_RATE, Limits, TooLargeError
+from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.files import NativeFileAdapter
 from arrowlens.media.metadata import About, about_recording
 from arrowlens.media.sounds import Sound, open_sound
 from arrowlens.media.truncation import check_length, say_length
+from arrowlens.modalities import SAMPLE_RATE
 
 SILENCE_SPREAD = 2e-4  # of full scale 1: -74 dB between the lowest and the highest sample
 MAX_PEAK = 65536.0  # float files scaled to 16-bit integers exist; beyond that it is no sound

@@ -12,12 +12,12 @@ import numpy as np
 import soxr
 
 from arrowlens.errors import MEMORY_REASON, MediaError
-from arrowlens.media.decoded import SAMPLE_RATE, AnyPath, Limits, is_out_of_memory
+from arrowlens.media.decoded import AnyPath, Limits, is_out_of_memory
 from arrowlens.media.files import NativeFileAdapter, open_regular
 from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.recordings import RATES
 from arrowlens.media.sounds import open_sound
-from arrowlens.modalities import FORMAT_MODALITY
+from arrowlens.modalities import FORMAT_MODALITY, SAMPLE_RATE
 
 FRAME = 1024  # samples, 64 ms
 _BINS_A_BAND = 4

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from arrowlens.errors import InputError
-from arrowlens.media.decoded import SAMPLE_RATE
-from arrowlens.modalities import AUDIO_WINDOWS
+from arrowlens.modalities import AUDIO_WINDOWS, SAMPLE_RATE
 
 NEW_SHARE = 0.2  # of the hop: less new material than this joins the window before it
 

@@ -149,7 +149,7 @@ class Searcher:
             InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
             ModelLoadError: the library has no model for that kind.
         """
-        digest = self._provider.digest(ROLE_OF[example.modality])
+        digest = self._provider.recipe_digest(ROLE_OF[example.modality])
         windows = example.windows and [example.windows[index].copy() for index in evenly_spaced(len(example.windows))]
         small = dataclasses.replace(example, windows=windows)
         return dataclasses.replace(small, vectors=embed_example(small, self._provider), digest=digest)
@@ -183,7 +183,7 @@ class Searcher:
         stored = self._stored(role, example.content_hash)
         if len(stored):
             return stored[evenly_spaced(len(stored))]
-        if example.vectors is not None and example.digest == self._provider.digest(role):
+        if example.vectors is not None and example.digest == self._provider.recipe_digest(role):
             return example.vectors
         if example.pixels is None and example.windows is None:
             return stored
@@ -201,7 +201,7 @@ class Searcher:
         return _Question({kind: vectors}, kinds=[kind], content=example.content_hash)
 
     def _stored(self, role: str, content_hash: str | None) -> np.ndarray:
-        digest = self._provider.digest(role)
+        digest = self._provider.recipe_digest(role)
         if content_hash is None:
             return np.empty((0, 0), dtype=np.float32)
         return self._storage.vectors(role, digest, content_hash)
@@ -288,7 +288,7 @@ class Searcher:
     def _by_captions(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
         if question.caption is None:
             return []
-        digest = self._provider.digest(CAPTION_ROLE)
+        digest = self._provider.recipe_digest(CAPTION_ROLE)
         rows = self._storage.search(CAPTION_ROLE, digest, question.caption, n, question.modality, selection).to_pylist()
         return [
             Match(row["media_id"], row["content_hash"], found_by="caption")
@@ -299,7 +299,7 @@ class Searcher:
     def _nearest(self, kind: Modality, question: _Question, k: int, selection: Selection | None) -> list[Match]:
         """Best match of each file over all vectors. The best k of every vector hold the best k of all."""
         role, queries = ROLE_OF[kind], question.vectors[kind]
-        digest = self._provider.digest(role)
+        digest = self._provider.recipe_digest(role)
         best: dict[str, Match] = {}
         for query in queries:
             table = self._storage.search(role, digest, query, k, kind, selection)
@@ -317,7 +317,7 @@ class Searcher:
         scores = np.array([match.score for match in matches])
         standing = self._bank.yardstick(asked, kind).standing(vectors, scores, composed=question.composed)
         role = ROLE_OF[kind]
-        n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.digest(role)))
+        n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.recipe_digest(role)))
         found = relevance(standing, n_compared, weights_of(asked, kind)).tolist()
         return [
             dataclasses.replace(match, relevance=1.0 if match.content_hash == question.content else value)

@@ -86,7 +86,7 @@ class Health:
     def check_search(self, role: str, n: int) -> SearchCheck | None:
         """Search for ``n`` stored vectors, evenly spaced over the table; return None when there are none."""
         record = self._vectors.model(role)
-        name = vector_table_name(role, record.digest)
+        name = vector_table_name(role, record.recipe_digest)
         sample = self._sample(name, role, record.dimension, n)
         usable = [row for row, vector in enumerate(embedding_matrix(sample["embedding"])) if _is_unit(vector)]
         if not len(sample):
@@ -98,7 +98,7 @@ class Health:
             found = {}
             for exact in (False, True):
                 started = time.perf_counter()
-                found[exact] = self._queries.search(role, record.digest, vectors[row], K + 1, exact=exact)
+                found[exact] = self._queries.search(role, record.recipe_digest, vectors[row], K + 1, exact=exact)
                 times[exact].append(1e3 * (time.perf_counter() - started))
             recalls.append(_recall(found[False], found[True], hashes[row]))
         used = self._tables.read(name, lambda table: is_index_used(table, vectors[0]), False)
@@ -116,7 +116,7 @@ class Health:
         """Count files of the role's modality without vectors, and vectors without a file."""
         record, source = self._vectors.model(role), source_column(role)
         schema = stored_embedding_schema(role, record.dimension)
-        rows = self._tables.rows(vector_table_name(role, record.digest), [source, "content_hash"], schema)
+        rows = self._tables.rows(vector_table_name(role, record.recipe_digest), [source, "content_hash"], schema)
         rows = rows.rename_columns(["media_id", "content_hash"])
         media = self._queries.all_media(["media_id", "content_hash", "modality", "state"])
         encoded = pc.is_in(media["modality"], pa.array([name for name, its in ROLE_OF.items() if its == role]))

@@ -76,12 +76,12 @@ class ModelTables:
         """The model of a role, None when there is none.
 
         Raises:
-            ModelMismatchError: it is not the one with that digest.
+            ModelMismatchError: its vectors are not those with that ``recipe_digest``.
         """
         record = self.models.get(role)
-        if record is not None and record.digest != digest:
+        if record is not None and record.recipe_digest != digest:
             raise ModelMismatchError(
-                f"the library holds {role} vectors of model {record.digest[:8]}, the query is of {digest[:8]}; "
+                f"the library holds {role} vectors {record.recipe_digest[:8]}, the query is of {digest[:8]}; "
                 "open it with the models it was made with, or change it with `arrowlens models use SET`"
             )
         return record
@@ -92,7 +92,7 @@ class ModelTables:
         Raises:
             ModelMismatchError: the table's vectors come from another model or from other windows.
         """
-        name = vector_table_name(role, record.digest)
+        name = vector_table_name(role, record.recipe_digest)
         origin = self._origin(role, record)
         if self._checked.get(name) == origin:
             return name
@@ -198,7 +198,7 @@ class ModelTables:
                 return [_wanted(batch, columns[0], keys) for batch in batches]
 
             parts += self._tables.read(self.name(role, record), ask, [])
-            self.model_with(role, record.digest)  # another model may be in use by now, and these vectors deleted
+            self.model_with(role, record.recipe_digest)  # another model may be in use by now, and these vectors deleted
         owners, starts, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
         parts.clear()
         order = np.lexsort((starts, owners))
@@ -232,9 +232,9 @@ class ModelTables:
 
     def _origin(self, role: str, record: ModelRecord) -> dict[str, str]:
         """What vectors depend on; the digest is over the model and the files that say how inputs are prepared."""
-        settings = self._state.settings
-        windows = {"window_s": f"{settings.window_s:g}", "hop_s": f"{settings.hop_s:g}"}
-        return {"model": record.digest, **(windows if role == "audio" else {})}
+        windows = record.recipe.windows
+        of_recordings = {"window_s": f"{windows.length_s:g}", "hop_s": f"{windows.hop_s:g}"}
+        return {"model": record.digest, **(of_recordings if role == "audio" else {})}
 
 
 def _wanted(batch: pa.RecordBatch, source: str, keys: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

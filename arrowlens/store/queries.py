@@ -67,7 +67,7 @@ class Queries:
 
         Args:
             role: "vision", "audio", ...
-            digest: of the model that the query comes from.
+            digest: ``recipe_digest`` of the query.
             query: (d,) of any float type.
             k: number of files, from 1 on.
             modality: "image" or "audio" returns only files of that modality.
@@ -81,7 +81,7 @@ class Queries:
 
         Raises:
             InputError: the query is unusable or ``k`` is below 1.
-            ModelMismatchError: the model for the role has another digest.
+            ModelMismatchError: the vectors of the role have another one.
         """
         if k < 1:
             raise InputError(f"k is {k}; it is the number of results, from 1 on")

@@ -6,10 +6,10 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
-from arrowlens.modalities import AUDIO_WINDOWS
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Recipe, Windows
 from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
 from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.schema import (
@@ -27,6 +27,23 @@ _LARGEST = 10**6  # for any number
 _EARLIER_ROLES = {"clip": "vision", "vision": "pooled_vision"}  # as settings before version 4 name them
 
 
+class Models(Protocol):
+    """What a library remembers of a model set; ``embedding.Provider`` says more."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How vectors are made of recordings."""
+
+    def digest(self, role: str) -> str:
+        """Identity of a role's model, 64 hex characters."""
+
+    def dimension(self, role: str) -> int:
+        """Length of a role's vectors."""
+
+    def space(self, role: str) -> str | None:
+        """Name of the space that a role's model shares with others."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelRecord:
     """The model that a role's vectors come from.
@@ -36,12 +53,25 @@ class ModelRecord:
         dimension: length of its vectors.
         source: where the model came from: a set's name or a directory.
         space: name of the embedding space that it shares with other models, None when it shares none.
+        recipe: how recordings become vectors; that of the earlier versions for other roles.
     """
 
     digest: str
     dimension: int
     source: str = ""
     space: str | None = None
+    recipe: Recipe = FIRST_RECIPE
+
+    @classmethod
+    def of(cls, models: Models, role: str, source: str = "") -> ModelRecord:
+        """The record of a model set's model for a role."""
+        recipe = models.recipe if role == ROLE_OF["audio"] else FIRST_RECIPE
+        return cls(models.digest(role), models.dimension(role), source, models.space(role), recipe)
+
+    @property
+    def recipe_digest(self) -> str:
+        """Identity of the vectors, and the name of their table; 64 hex characters."""
+        return self.recipe.digest(self.digest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,7 +106,6 @@ class Settings:
     Attributes:
         schema_version: of the tables.
         models: the models in use, by role.
-        window_s, hop_s: length and distance of the windows of a recording, in seconds.
         roots: the folders that were ingested.
         mounts: paths where disks were mounted. An empty folder there means that the disk is away, not that its files
             were deleted.
@@ -86,12 +115,15 @@ class Settings:
 
     schema_version: int = SCHEMA_VERSION
     models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
-    window_s: float = AUDIO_WINDOWS.length_s
-    hop_s: float = AUDIO_WINDOWS.hop_s
     roots: tuple[Root, ...] = ()
     mounts: tuple[str, ...] = ()
     next_models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
     retired: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """How recordings become vectors; where there is no model for them yet, that of the earlier versions."""
+        return self.models[ROLE_OF["audio"]].recipe if ROLE_OF["audio"] in self.models else FIRST_RECIPE
 
     @property
     def text_reaches_audio(self) -> bool:
@@ -103,7 +135,7 @@ class Settings:
     def vector_tables(self) -> dict[str, tuple[str, ModelRecord]]:
         """Role and model by the name of each vector table, of the models in use and of the next ones."""
         both = (*self.models.items(), *self.next_models.items())
-        return {vector_table_name(role, record.digest): (role, record) for role, record in both}
+        return {vector_table_name(role, record.recipe_digest): (role, record) for role, record in both}
 
     def changing_to(self, models: Mapping[str, ModelRecord]) -> Settings:
         """Return these settings with ``models`` as the next ones; tables of other next models are retired.
@@ -111,9 +143,9 @@ class Settings:
         Raises:
             ModelMismatchError: tables of two models would have the same name.
         """
-        names = {vector_table_name(role, record.digest): record for role, record in models.items()}
+        names = {vector_table_name(role, record.recipe_digest): record for role, record in models.items()}
         for name, (role, held) in dataclasses.replace(self, next_models={}).vector_tables.items():
-            if name in names and names[name].digest != held.digest:
+            if name in names and (names[name].digest, names[name].recipe) != (held.digest, held.recipe):
                 raise ModelMismatchError(
                     f"the digests of two {role} models begin alike ({held.digest[:8]}); index into a new library"
                 )
@@ -141,10 +173,12 @@ class Settings:
             held = f"{role} vectors of model {record.digest[:8]}{f' ({record.source})' if record.source else ''}"
             if role not in models:
                 raise ModelMismatchError(f"the library holds {held}, and no {role} model was given; open it with that")
+            cure = "open it with the models it was made with, or change it with `arrowlens models use SET`"
             if models[role].digest != record.digest:
+                raise ModelMismatchError(f"the library holds {held}, not of {models[role].digest[:8]}; {cure}")
+            if models[role].recipe != record.recipe:
                 raise ModelMismatchError(
-                    f"the library holds {held}, not of {models[role].digest[:8]}; open it with the models it was made "
-                    "with, or change it with `arrowlens models use SET`"
+                    f"the library holds {held} by {record.recipe}, not by {models[role].recipe}; {cure}"
                 )
         added = {role: record for role, record in models.items() if role not in self.models}
         return dataclasses.replace(self, models={**self.models, **added}) if added else self
@@ -275,31 +309,54 @@ def _from_json(values: dict[str, Any]) -> Settings:
         KeyError, TypeError, ValueError, AttributeError: something is missing, or of another form.
     """
     version = _natural("schema_version", values["schema_version"])
-    roles = _EARLIER_ROLES if version < 4 else {}
+    if version < 4:
+        values = _with_roles_and_recipes(values)
     return Settings(
         schema_version=version,
-        models=_records(values["models"], roles),
-        window_s=_seconds("window_s", values["window_s"]),
-        hop_s=_seconds("hop_s", values["hop_s"]),
+        models=_records(values["models"]),
         roots=tuple(_root(**root) for root in values["roots"]),
         mounts=tuple(_absolute("mount", mount) for mount in values["mounts"]),
-        next_models=_records(values.get("next_models", {}), roles),
+        next_models=_records(values.get("next_models", {})),
         retired=tuple(_checked("retired table", name, is_vector_table_name) for name in values.get("retired", ())),
     )
 
 
-def _records(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, ModelRecord]:
-    named = {renamed.get(role, role): record for role, record in values.items()}
-    return {_checked("role", role, lambda name: name in ROLES): _record(**record) for role, record in named.items()}
+def _with_roles_and_recipes(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a version before 4 as they are written now: one recipe was that of all, and roles had other names."""
+    recipe = {"windows": {"length_s": values["window_s"], "hop_s": values["hop_s"]}}
+
+    def converted(models: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            _EARLIER_ROLES.get(role, role): {**record, "recipe": recipe} if role == ROLE_OF["audio"] else record
+            for role, record in models.items()
+        }
+
+    return {**values, "models": converted(values["models"]), "next_models": converted(values.get("next_models", {}))}
 
 
-def _record(digest: object, dimension: object, source: object = "", space: object = None) -> ModelRecord:
+def _records(values: Mapping[str, Any]) -> dict[str, ModelRecord]:
+    return {_checked("role", role, lambda name: name in ROLES): _record(**record) for role, record in values.items()}
+
+
+def _record(
+    digest: object,
+    dimension: object,
+    source: object = "",
+    space: object = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> ModelRecord:
     return ModelRecord(
         _checked("digest", digest, is_digest),
         _natural("dimension", dimension),
         _checked("source", source, _is_text),
         None if space is None else _checked("space", space, _is_text),
+        FIRST_RECIPE if recipe is None else _recipe(**recipe),
     )
+
+
+def _recipe(windows: Mapping[str, Any], sample_rate: object = FIRST_RECIPE.sample_rate) -> Recipe:
+    length_s, hop_s = (_seconds(name, windows[name]) for name in ("length_s", "hop_s"))
+    return Recipe(Windows(length_s, hop_s), _natural("sample_rate", sample_rate))
 
 
 def _root(root_id: object, path: object) -> Root:

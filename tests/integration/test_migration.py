@@ -255,7 +255,7 @@ def test_tables_say_what_their_vectors_come_from(storage):
     settings = (storage.path / "library.json").read_text()
     digest = OLD.digest("audio")
     for old, new, what in (
-        ('"window_s": 10.0', '"window_s": 12.0', "window_s 10"),
+        ('"length_s": 10.0', '"length_s": 12.0', "window_s 10"),
         (digest, digest[:8] + "0" * 56, f"model {digest[:16]}"),
     ):
         assert old in settings

@@ -7,15 +7,19 @@ import os
 import subprocess
 import sys
 import time
+from tempfile import TemporaryDirectory
 
 import lancedb
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from arrowlens.errors import LibraryVersionError
+from arrowlens.errors import LibraryVersionError, ModelMismatchError
 from arrowlens.ingest import run
-from arrowlens.store import MEDIA_LAYOUT, SCHEMA_VERSION, MultimodalStorage, media_schema
+from arrowlens.modalities import FIRST_RECIPE, Recipe, Windows
+from arrowlens.store import MEDIA_LAYOUT, SCHEMA_VERSION, ModelRecord, MultimodalStorage, media_schema
 from tests.support.folders import write_folder, write_sound
 from tests.support.small_models import CLIP_DIGEST, SmallProvider
 
@@ -45,14 +49,19 @@ MEDIA_1 = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
+SECONDS = st.floats(0.5, 60.0, allow_nan=False)
+WINDOWS_OF_ALL = {"window_s": 10.0, "hop_s": 5.0}
 NEW_COLUMNS = set(media_schema().names) - set(MEDIA_1.names)
 
 
 def as_version_1(path):
-    """Write settings back as version 1 had them, in which the roles had other names."""
+    """Write settings back as version 1 had them, in which the roles had other names and models no recipes."""
     settings = json.loads(path.read_text())
-    models = {{"vision": "clip", "audio": "audio"}[role]: record for role, record in settings["models"].items()}
-    path.write_text(json.dumps({**settings, "models": models, "schema_version": 1}))
+    models = {
+        {"vision": "clip", "audio": "audio"}[role]: {key: value for key, value in record.items() if key != "recipe"}
+        for role, record in settings["models"].items()
+    }
+    path.write_text(json.dumps({**settings, **WINDOWS_OF_ALL, "models": models, "schema_version": 1}))
 
 
 def write_version_1(library, folder):
@@ -217,7 +226,7 @@ def test_roles_of_earlier_settings_have_their_names_of_now(tmp_path):
     path = tmp_path / "l" / "library.json"
     MultimodalStorage(tmp_path / "l").close()
     models = {role: {"digest": digit * 64, "dimension": 8} for role, digit in (("clip", "c"), ("vision", "d"))}
-    settings = {**json.loads(path.read_text()), "models": models, "next_models": models}
+    settings = {**json.loads(path.read_text()), **WINDOWS_OF_ALL, "models": models, "next_models": models}
     path.write_text(json.dumps({**settings, "schema_version": 3}))
     for role, digit, table in (("vision", "c", "clip"), ("pooled_vision", "d", "vision")):
         storage = MultimodalStorage(tmp_path / "l", create=False)
@@ -225,3 +234,26 @@ def test_roles_of_earlier_settings_have_their_names_of_now(tmp_path):
         assert f"{table}_embeddings__{digit * 8}" in storage.settings.vector_tables
         storage.add_root(f"/{role}")  # a writer: settings of now from here on
         assert {*json.loads(path.read_text())["models"]} == {"vision", "pooled_vision"}
+
+
+def test_windows_of_earlier_settings_are_the_recipe_of_recordings(tmp_path):
+    """Its table keeps its name, whatever the windows were: it was named by the model alone."""
+    path = tmp_path / "l" / "library.json"
+    MultimodalStorage(tmp_path / "l").close()
+    settings = {**json.loads(path.read_text()), "models": {"audio": {"digest": "a" * 64, "dimension": 8}}}
+    path.write_text(json.dumps({**settings, "window_s": 4.0, "hop_s": 3.0, "schema_version": 3}))
+    storage = MultimodalStorage(tmp_path / "l", create=False)
+    assert storage.settings.recipe == Recipe(Windows(4.0, 3.0))
+    assert storage.settings.models["audio"].recipe_digest == "a" * 64
+    with pytest.raises(ModelMismatchError, match=r"length_s=4.0.* not by .*length_s=10.0"):
+        storage.bind_models({"audio": ModelRecord("a" * 64, 8)})
+
+
+@given(recipe=st.builds(Recipe, st.builds(Windows, SECONDS, SECONDS), st.integers(1, 96_000)))
+def test_settings_remember_any_recipe(recipe):
+    with TemporaryDirectory() as folder:
+        record = ModelRecord("a" * 64, 8, recipe=recipe)
+        MultimodalStorage(folder).bind_models({"audio": record})
+        assert MultimodalStorage(folder, create=False).settings.models == {"audio": record}
+        first = recipe.sample_rate == FIRST_RECIPE.sample_rate
+        assert (record.recipe_digest == record.digest) == first

@@ -125,7 +125,7 @@ class _Provider:
     def __init__(self, digest: str) -> None:
         self._digest = digest
 
-    def digest(self, role: str) -> str:
+    def recipe_digest(self, role: str) -> str:
         return self._digest
 
     def dimension(self, role: str) -> int:

@@ -72,7 +72,7 @@ class Found:
 
 def prepared_pictures(step: int = 1) -> tuple[Labels, Pictures]:
     """Every ``step``-th source with its copies and look-alikes, decoded and encoded as an ingest does."""
-    engine = CLIPEngine(resolve("demo").clip)
+    engine = CLIPEngine(resolve("demo").vision)
     labels, thumbnails, vectors = Labels(), [], []
     for number, source in enumerate(duplicate_cases.sources()):
         if number % step:

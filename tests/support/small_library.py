@@ -58,7 +58,7 @@ class Provider:
     def has(self, role):
         return role in DIGESTS
 
-    def digest(self, role):
+    def recipe_digest(self, role):
         return DIGESTS[role]
 
     def dimension(self, role):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from arrowlens.encoders import ImageProcessor
+from arrowlens.modalities import Recipe
 from arrowlens.store import ModelRecord
 
 DIMENSION = 24
@@ -96,11 +97,16 @@ class SmallProvider:
     def n_encoded(self) -> int:
         return self.clip_engine.n_encoded + self.audio_encoder.n_encoded
 
+    recipe = Recipe()
+
     def has(self, role: str) -> bool:
         return role in self._roles
 
     def digest(self, role: str) -> str:
         return self._digests[role]
+
+    def recipe_digest(self, role: str) -> str:
+        return self.digest(role)
 
     def dimension(self, role: str) -> int:
         return self._dimension

@@ -29,7 +29,7 @@ from tests.support.small_models import SmallProvider
 @pytest.fixture(scope="module")
 def models():
     demo = resolve("demo")
-    return MultimodalEmbeddingProvider(clip_model_path=demo.clip, audio_model_path=demo.audio)
+    return MultimodalEmbeddingProvider(clip_model_path=demo.vision, audio_model_path=demo.audio)
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ class Bank:
         contents = questions() if kind == "text" else [f"{path.name} {path.stat().st_size}" for path in bundled(kind)]
         stamp = zlib.crc32("\n".join(contents).encode())
         role = _ROLE_OF[kind]
-        digest = self._provider.digest(role)
+        digest = self._provider.recipe_digest(role)
         if _DIGEST.fullmatch(digest) is None:  # it names a file, and must not lead out of the folder
             raise ModelLoadError(f"{role} model: its digest is {digest!r:.80}, not 64 hex characters; convert it again")
         path = self._folder / f"{kind}-{stamp:08x}-{digest}.npy"
