@@ -1,4 +1,4 @@
-"""A password is kept as its hash only: scrypt (RFC 7914) with a salt of its own, as text on one line."""
+"""Passwords are kept as hashes, text on one line: Argon2id (RFC 9106); earlier versions wrote scrypt (RFC 7914)."""
 
 from __future__ import annotations
 
@@ -6,51 +6,61 @@ import base64
 import hashlib
 import hmac
 import os
-import secrets
 import tempfile
 from pathlib import Path
+
+import argon2
 
 from arrowlens.errors import InputError
 
 MIN_LENGTH = 8
 MAX_LENGTH = 1024
 
-_N, _R, _P = 2**15, 8, 3  # OWASP's advice for 32 MB; 0.3 s a try
-_MEMORY = 64 << 20  # bytes that a try may take
-_KIND = "scrypt"
+_MEMORY = 128 << 20  # bytes that a try may take
+_SCRYPT = "scrypt"
 
 
 def hash_password(password: str) -> str:
-    """``scrypt$n$r$p$salt$key``, salt and key in base64; another one each time.
+    """Return ``$argon2id$v=...$m=...,t=...,p=...$salt$key``; another one each time, since the salt is random.
 
     Raises:
         InputError: the password is shorter than ``MIN_LENGTH`` characters, or longer than ``MAX_LENGTH``.
     """
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         raise InputError(f"a password has from {MIN_LENGTH} to {MAX_LENGTH} characters, not {len(password)}")
-    salt = secrets.token_bytes(16)
-    key = _key(password, salt, _N, _R, _P)
-    return "$".join([_KIND, *map(str, (_N, _R, _P)), *(base64.b64encode(part).decode() for part in (salt, key))])
+    return argon2.PasswordHasher().hash(_bytes(password))
 
 
 def is_password(password: str, stored: str) -> bool:
-    """Whether ``stored`` is the hash of a password; takes as long for any wrong one.
+    """Return whether ``stored`` is the hash of a password; takes as long for any wrong one.
 
     Raises:
         InputError: ``stored`` is no hash.
     """
-    n, r, p, salt, key = _parts(stored)
-    return hmac.compare_digest(_key(password[:MAX_LENGTH], salt, n, r, p), key)
+    stored = checked_hash(stored)
+    if stored.startswith(_SCRYPT):
+        n, r, p, salt, key = _scrypt_parts(stored)
+        made = hashlib.scrypt(_bytes(password), salt=salt, n=n, r=r, p=p, maxmem=_MEMORY)
+        return hmac.compare_digest(made, key)
+    try:
+        return argon2.PasswordHasher().verify(stored, _bytes(password))
+    except argon2.exceptions.VerifyMismatchError:
+        return False
 
 
 def checked_hash(stored: str) -> str:
-    """``stored`` without blanks around it.
+    """Return ``stored`` without blanks around it.
 
     Raises:
         InputError: it is no hash; it is not repeated in the message, since it may be a password.
     """
-    _parts(stored)
-    return stored.strip()
+    stored = stored.strip()
+    try:
+        if not _is_argon2(stored):
+            _scrypt_parts(stored)
+    except ValueError:
+        raise InputError("that is no hash of a password; `arrowlens ui --set-password FILE` makes one") from None
+    return stored
 
 
 def write_hash(path: Path, stored: str) -> None:
@@ -73,7 +83,7 @@ def write_hash(path: Path, stored: str) -> None:
 
 
 def read_hash(path: Path) -> str:
-    """The hash that ``write_hash`` wrote.
+    """Return the hash that ``write_hash`` wrote.
 
     Raises:
         InputError: there is no such file, or it holds something else.
@@ -86,18 +96,24 @@ def read_hash(path: Path) -> str:
         raise InputError(f"{path}: {error}") from error
 
 
-def _parts(stored: str) -> tuple[int, int, int, bytes, bytes]:
+def _is_argon2(stored: str) -> bool:
     try:
-        kind, n, r, p, salt, key = stored.strip().split("$")
-        cost = int(n), int(r), int(p)
-        secret = base64.b64decode(salt, validate=True), base64.b64decode(key, validate=True)
-        is_possible = kind == _KIND and cost[0] * cost[1] * 128 < _MEMORY and cost[2] <= 16 and len(secret[1]) >= 16
-    except ValueError:
-        is_possible = False
-    if not is_possible:
-        raise InputError("that is no hash of a password; `arrowlens ui --set-password FILE` makes one")
+        costs = argon2.extract_parameters(stored)
+    except (argon2.exceptions.InvalidHashError, ValueError):
+        return False
+    is_affordable = costs.memory_cost * 1024 <= _MEMORY and costs.time_cost <= 16 and costs.parallelism <= 16
+    return is_affordable and costs.salt_len >= 8 and costs.hash_len >= 16
+
+
+def _scrypt_parts(stored: str) -> tuple[int, int, int, bytes, bytes]:
+    """n, r, p, salt and key of ``scrypt$n$r$p$salt$key``, salt and key in base64 (ValueError: it is none)."""
+    kind, n, r, p, salt, key = stored.split("$")
+    cost = int(n), int(r), int(p)
+    secret = base64.b64decode(salt, validate=True), base64.b64decode(key, validate=True)
+    if kind != _SCRYPT or cost[0] * cost[1] * 128 >= _MEMORY // 2 or cost[2] > 16 or len(secret[1]) < 16:
+        raise ValueError("a hash that nobody made")
     return *cost, *secret
 
 
-def _key(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password.encode("utf-8", "surrogatepass"), salt=salt, n=n, r=r, p=p, maxmem=_MEMORY)
+def _bytes(password: str) -> bytes:
+    return password[:MAX_LENGTH].encode("utf-8", "surrogatepass")

@@ -1,8 +1,7 @@
 """A library as a map: every file a point, near what is like it, and in a group with it.
 
-Principal components (Pearson, 1901; Hotelling, 1933) of the files' vectors give the places, spherical k-means (Dhillon
-and Modha, 2001; seeded as k-means++ by Arthur and Vassilvitskii, 2007) the groups. The same library always gives the
-same map.
+Principal components (Pearson, 1901; Hotelling, 1933) of the files' vectors give the places, k-means (seeded as
+k-means++ by Arthur and Vassilvitskii, 2007) the groups. The same library always gives the same map.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ MOST_POINTS = 20_000
 MOST_GROUPS = 10
 
 _COLUMNS = ("media_id", "root_id", "path_bytes", "content_hash", "modality", "state", "taken")
-_ROUNDS = 30
+_EQUAL = 1e-6  # vectors that differ by less in every dimension are one point
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,49 +98,33 @@ def principal_components(vectors: np.ndarray) -> tuple[np.ndarray, float]:
         vectors: (n, d) float32, n and d from 1 on.
 
     Returns:
-        (n, 2) float32, and the share of the variance in them, 0 where there is none. Each axis points to where its
-        largest weight is positive; without a second dimension the second column is 0.
+        (n, 2) float32, and the share of the variance in them. Where all rows are equal, zeros and 0; without a second
+        dimension the second column is 0.
     """
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    variances, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))  # rising
-    axes = axes[:, ::-1][:, :2]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    from sklearn.decomposition import PCA  # deferred: a second, for the map alone
+
     places = np.zeros((len(vectors), 2), np.float32)
-    places[:, : axes.shape[1]] = centred @ axes.astype(np.float32)
-    total = float(variances.sum())
-    return places, float(variances[-2:].sum()) / total if total > 1e-9 * len(vectors) else 0.0
+    if np.ptp(vectors, axis=0).max() < _EQUAL:
+        return places, 0.0
+    analysis = PCA(min(2, *vectors.shape), svd_solver="covariance_eigh")
+    own = analysis.fit_transform(vectors)
+    places[:, : own.shape[1]] = own
+    return places, float(analysis.explained_variance_ratio_.sum())
 
 
 def grouped_by_direction(vectors: np.ndarray, n_groups: int) -> np.ndarray:
     """The group of each of (n, d) vectors of length one, (n,) int64 from 0 on, the largest group first.
 
-    Spherical k-means from seeds that a fixed generator draws; fewer groups where fewer directions differ.
+    K-means from seeds that a fixed generator draws; fewer groups where fewer directions differ.
     """
-    centres = _seeds(vectors, n_groups)
-    groups = np.full(len(vectors), -1)
-    for _ in range(_ROUNDS):
-        nearest = (vectors @ centres.T).argmax(axis=1)
-        if np.array_equal(nearest, groups):
-            break
-        groups = nearest
-        sums = np.zeros_like(centres)
-        np.add.at(sums, groups, vectors)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-12), centres)
+    from sklearn.cluster import KMeans  # deferred, as above
+
+    n_different = len(np.unique(vectors, axis=0))
+    groups = KMeans(min(n_groups, n_different), n_init=1, random_state=0).fit_predict(vectors)
     _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     rank = np.empty(len(sizes), np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     return rank[groups]
-
-
-def _seeds(vectors: np.ndarray, n_groups: int) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    chosen = [int(generator.integers(len(vectors)))]
-    distances = np.maximum(1 - vectors @ vectors[chosen[0]], 0).astype(np.float64)
-    while len(chosen) < n_groups and distances.sum() > 1e-6:
-        chosen.append(int(generator.choice(len(vectors), p=distances / distances.sum())))
-        distances = np.minimum(distances, np.maximum(1 - vectors @ vectors[chosen[-1]], 0))
-    return vectors[chosen]
 
 
 def _vectors(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 import time
 from collections.abc import Callable
+
+from itsdangerous import BadSignature, Signer
 
 SESSION_S = 7 * 24 * 3600
 DEVICE_S = 365 * 24 * 3600
@@ -19,22 +22,20 @@ class Tokens:
     """
 
     def __init__(self, key: bytes, lifetime_s: int, clock: Callable[[], float] = time.time) -> None:
-        self._key, self._lifetime_s, self._clock = key, lifetime_s, clock
+        self._signer = Signer(key, salt="arrowlens", digest_method=hashlib.sha256)
+        self._lifetime_s, self._clock = lifetime_s, clock
 
     def token(self) -> str:
-        """A new one: ``expiry.nonce.signature``."""
-        body = f"{int(self._clock()) + self._lifetime_s}.{secrets.token_hex(16)}"
-        return f"{body}.{self._sign(body)}"
+        """Return a new one: ``expiry.nonce.signature``."""
+        return self._signer.sign(f"{int(self._clock()) + self._lifetime_s}.{secrets.token_hex(16)}").decode()
 
     def holds(self, token: str) -> bool:
-        """Whether a token was signed with this key and has not expired."""
-        body, _, signature = token.rpartition(".")
-        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(body).encode()):
+        """Return whether a token was signed with this key and has not expired."""
+        try:
+            body = self._signer.unsign(token.encode("utf-8", "replace"))
+        except BadSignature:
             return False
-        return int(body.partition(".")[0]) > self._clock()
-
-    def _sign(self, body: str) -> str:
-        return hmac.new(self._key, body.encode("utf-8", "replace"), "sha256").hexdigest()
+        return int(body.partition(b".")[0]) > self._clock()
 
 
 class Sessions(Tokens):

@@ -13,6 +13,10 @@ from arrowlens.errors import InputError
 from arrowlens.passwords import checked_hash, hash_password, is_password, read_hash, write_hash
 
 PASSWORD = "correct horse é 馬"
+OF_AN_EARLIER_VERSION = (
+    "scrypt$32768$8$3$AAECAwQFBgcICQoLDA0ODw==$H5kIbtDzrdQB+n0Wyd"
+    "6czNPcR5O6dFrdQG4nAauq6in8dNAhcjY5dNcR+dtk69KzTnwt2V5+ON3JkV9PMwWs8A=="
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +34,20 @@ def test_a_hash_tells_nothing_and_is_another_each_time(stored):
     again = hash_password(PASSWORD)
     assert again != stored
     assert PASSWORD not in stored
-    assert stored.startswith("scrypt$32768$8$3$")
+    assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
-def test_keys_are_compared_in_constant_time(stored, monkeypatch):
+def test_hashes_of_earlier_versions_know_their_password():
+    assert is_password(PASSWORD, OF_AN_EARLIER_VERSION)
+    assert is_password(PASSWORD, f" {OF_AN_EARLIER_VERSION}\n")
+    assert not is_password(PASSWORD[1:], OF_AN_EARLIER_VERSION)
+
+
+def test_keys_of_earlier_versions_are_compared_in_constant_time(monkeypatch):
     compared = []
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((len(a), len(b))) or real(a, b))
-    assert not is_password("wrong password", stored)
+    assert not is_password("wrong password", OF_AN_EARLIER_VERSION)
     assert compared == [(64, 64)]
 
 
@@ -57,6 +67,10 @@ def test_too_short_or_too_long_is_said(password):
         "scrypt$32768$8$3$!$a2V5",
         "scrypt$1099511627776$8$3$c2FsdA==$MDEyMzQ1Njc4OWFiY2RlZg==",
         "scrypt$32768$8$3$c2FsdA==$",
+        "$argon2id$v=19$m=65536,t=3,p=4$",
+        "$argon2id$v=19$m=a,t=3,p=4$MDEyMzQ1Njc4OWFiY2RlZg$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
+        "$argon2id$v=19$m=4294967295,t=3,p=4$MDEyMzQ1Njc4OWFiY2RlZg$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
+        "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
     ],
 )
 def test_what_is_no_hash_is_refused_and_not_repeated(text):
