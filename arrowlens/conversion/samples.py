@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from PIL import Image
 
@@ -20,10 +22,11 @@ TEXTS = (
 )
 
 
-def pictures() -> list[Image.Image]:
+@cache  # drawing them costs as much as a small conversion
+def pictures() -> tuple[Image.Image, ...]:
     """Return eight pictures of different content and odd sizes: gradients, shapes, stripes, noise."""
     rng = np.random.default_rng(20240501)
-    return [
+    return (
         _gradient(320, 240, (255, 40, 0), (0, 60, 255)),
         _gradient(97, 301, (250, 250, 200), (10, 90, 20)),
         _discs(400, 300, rng, 3),
@@ -32,23 +35,24 @@ def pictures() -> list[Image.Image]:
         _checkers(500, 320, 45, (200, 30, 90), (20, 200, 180)),
         Image.fromarray(rng.integers(0, 256, (240, 260, 3), dtype=np.uint8)),
         _clouds(300, 300, rng),
-    ]
+    )
 
 
-def sounds() -> list[np.ndarray]:
+@cache
+def sounds() -> tuple[np.ndarray, ...]:
     """Return six recordings of different content and length, 0.4 to 30 s: tones, a sweep, noise, clicks, syllables.
 
     Float32 at 16 kHz. Most are long, since padding to 30 s makes short ones alike.
     """
     rng = np.random.default_rng(20240502)
-    return [
+    return (
         _tones((440.0, 880.0, 1320.0), 3.0),
         _tones((97.0, 131.0), 0.4),
         _sweep(60.0, 7000.0, 22.0),
         _samples(0.3 * rng.standard_normal(int(14.5 * SAMPLE_RATE))),
         _clicks(28.0, 3.0, rng),
         _syllables(30.0, rng),
-    ]
+    )
 
 
 def _gradient(width: int, height: int, start: tuple[int, ...], end: tuple[int, ...]) -> Image.Image:
