@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from arrowlens.errors import LibraryNotFoundError
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted, walk
+from arrowlens.ingest.source import FolderSource
+from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.media.files import bounded_ns
 from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, SCHEMA_VERSION, MultimodalStorage, Root, Settings, media_id_of, relative_to
@@ -60,12 +61,13 @@ class Known:
     layout: int | None = None
     real_path: bytes | None = None
     file_id: str | None = None
+    modality: str | None = None
 
-    def is_same_file(self, found: ScannedFile) -> bool:
+    def is_same_file(self, file: ScannedFile) -> bool:
         """Whether size and time say that the content is what it was."""
-        return found.size is not None and (self.size, self.modified_ns) == found.stamp
+        return file.size is not None and (self.size, self.modified_ns) == file.stamp
 
-    def is_current(self, found: ScannedFile) -> bool:
+    def is_current(self, file: ScannedFile) -> bool:
         """Whether there is nothing to read: searchable, with the file and its caption as they were.
 
         Device numbers change when a system starts anew, and some file systems number files afresh each time. A file
@@ -76,18 +78,18 @@ class Known:
             self.indexed
             and self.reason is None
             and (self.layout or 0) >= _COMPLETE_SINCE
-            and self.caption_stamp == found.caption_stamp
-            and self.is_same_file(found)
-            and self.real_path == found.real_path
-            and (self._has_same_inode(found) or not (found.is_linked or found.real_path))
+            and self.caption_stamp == file.caption_stamp
+            and self.is_same_file(file)
+            and self.real_path == file.real_path
+            and (self._has_same_inode(file) or not (file.is_linked or file.real_path))
         )
 
-    def is_recorded(self, found: ScannedFile) -> bool:
+    def is_recorded(self, file: ScannedFile) -> bool:
         """Whether the row of a current file says all that the walk saw."""
-        return self.layout == SCHEMA_VERSION and self.file_id == found.file_id
+        return self.layout == SCHEMA_VERSION and self.file_id == file.file_id
 
-    def _has_same_inode(self, found: ScannedFile) -> bool:
-        return self.file_id is not None and self.file_id.split(":")[1:] == (found.file_id or "").split(":")[1:]
+    def _has_same_inode(self, file: ScannedFile) -> bool:
+        return self.file_id is not None and self.file_id.split(":")[1:] == (file.file_id or "").split(":")[1:]
 
     @property
     def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
@@ -134,14 +136,12 @@ def decide(known: Known | None, prepared: Prepared, models: Container[str]) -> A
     elif reason is None:
         reason = "the text file with its caption cannot be read; check its permissions, or where it links to"
         return _noted(known, reason)
-    is_unseen = content is None and known is not None and known.size == prepared.found.size  # too large to be looked at
+    is_unseen = content is None and known is not None and known.size == prepared.file.size  # too large to be looked at
     if is_indexed and (prepared.unread or is_unseen):
         return _noted(known, reason)
     if has_vectors:
         return Action("stamp", "unchanged")  # the very content that was read before: its vectors are as good as ever
-    is_recorded = (
-        known is not None and not is_indexed and known.ledger_entry == (*prepared.found.stamp, content, reason)
-    )
+    is_recorded = known is not None and not is_indexed and known.ledger_entry == (*prepared.file.stamp, content, reason)
     return Action("nothing" if is_recorded else "row", "skipped", reason)
 
 
@@ -156,17 +156,20 @@ class Plan:
     """What to do.
 
     Attributes:
-        to_read: files to open. refused: files with the reason why there is no point in opening them.
-        unchanged, still_bad: files that are as the library has them, readable or not.
-        moved_disk: unchanged ones too, but for the numbers that the system has for them, which are to be recorded.
-        gone: ids of files that are no longer on disk. ignored: of files that an ignore file names.
-        superseded: of files below a link to a folder whose files are indexed by their real place; the value is the id
-            there.
-        known: what the library holds, by id. contents: contents that have vectors, and of which kind.
+        to_read: files to open.
+        refused: files that are not opened, since the library has no model for them.
+        unchanged: files that are as the library has them.
+        moved_disk: unchanged ones, too, but for the numbers that the system has for them, which are to be recorded.
+        still_bad: unreadable files that are as the library has them, with the reason.
+        gone: ids of files that are no longer on disk.
+        ignored: ids of files that an ignore file names.
+        superseded: ids of files below a link to a folder whose files are indexed by their real place; the value is the
+            id there.
+        known: what the library holds, by id.
     """
 
     to_read: list[ScannedFile] = field(default_factory=list)
-    refused: list[tuple[ScannedFile, str]] = field(default_factory=list)
+    refused: list[ScannedFile] = field(default_factory=list)
     unchanged: list[ScannedFile] = field(default_factory=list)
     moved_disk: list[ScannedFile] = field(default_factory=list)
     still_bad: list[tuple[ScannedFile, str]] = field(default_factory=list)
@@ -174,7 +177,6 @@ class Plan:
     ignored: list[str] = field(default_factory=list)
     superseded: dict[str, str] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
-    contents: dict[str, str] = field(default_factory=dict)
 
 
 def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
@@ -184,21 +186,21 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
         StorageError: the database refused.
     """
     models = storage.settings.models
-    known, contents = _read_known(storage)
-    plan = Plan(known=known, contents=contents)
+    known = _read_known(storage)
+    plan = Plan(known=known)
     seen = set()
-    for found in walk.files:
-        media_id = found.media_id
+    for file in walk.files:
+        media_id = file.media_id
         seen.add(media_id)
         before = known.get(media_id)
-        if before is not None and before.is_current(found):
-            (plan.unchanged if before.is_recorded(found) else plan.moved_disk).append(found)
-        elif ROLE_OF[found.modality] not in models:
-            plan.refused.append((found, f"the library has no model for {found.modality} files"))
-        elif not retry and before is not None and _is_still_bad(before, found):
-            plan.still_bad.append((found, before.reason or ""))
+        if before is not None and before.is_current(file):
+            (plan.unchanged if before.is_recorded(file) else plan.moved_disk).append(file)
+        elif ROLE_OF[file.modality] not in models:
+            plan.refused.append(file)
+        elif not retry and before is not None and _is_still_bad(before, file):
+            plan.still_bad.append((file, before.reason or ""))
         else:
-            plan.to_read.append(found)
+            plan.to_read.append(file)
     _sort_missing(storage.settings, walk, plan, [media_id for media_id in known if media_id not in seen])
     return plan
 
@@ -230,28 +232,25 @@ def _is_there(path: bytes, row: Mapping[str, Any]) -> bool:
     return (status.st_size, bounded_ns(status.st_mtime_ns)) == (row["size"], row["modified_ns"])
 
 
-def _read_known(storage: MultimodalStorage) -> tuple[dict[str, Known], dict[str, str]]:
+def _read_known(storage: MultimodalStorage) -> dict[str, Known]:
     vectors = {role: storage.vector_keys(role) for role in storage.settings.models if role in ROLE_OF.values()}
-    known, contents = {}, {}
+    known = {}
     columns = storage.all_media(_COLUMNS)
     for values in zip(*(columns[name].to_pylist() for name in _COLUMNS), strict=True):
         row = dict(zip(_COLUMNS, values, strict=True))
-        media_id, modality, state = (row.pop(name) for name in ("media_id", "modality", "state"))
-        role, content_hash = ROLE_OF.get(modality, ""), row["content_hash"]
-        indexed = state == INDEXED and (media_id, content_hash) in vectors.get(role, ())
-        known[media_id] = Known(**row, indexed=indexed)
-        if indexed:
-            contents[content_hash] = modality
-    return known, contents
+        media_id, state = row.pop("media_id"), row.pop("state")
+        keys = vectors.get(ROLE_OF.get(row["modality"], ""), ())
+        known[media_id] = Known(**row, indexed=state == INDEXED and (media_id, row["content_hash"]) in keys)
+    return known
 
 
-def _is_still_bad(before: Known, found: ScannedFile) -> bool:
-    """A file whose bytes were read and not understood will not be understood now; one that was not read may be."""
+def _is_still_bad(before: Known, file: ScannedFile) -> bool:
+    """Whether a file's bytes were read and not understood; they will not be now. One that was not read may be."""
     return (
         not before.indexed
         and before.content_hash is not None
         and before.reason is not None
-        and before.is_same_file(found)
+        and before.is_same_file(file)
     )
 
 
@@ -259,7 +258,7 @@ def _sort_missing(settings: Settings, walk: Walk, plan: Plan, missing: list[str]
     """Known places that the walk did not meet: those it ignores, those that have another name, those that are gone."""
     roots = {root.root_id: root for root in settings.roots}
     renamed = _renamed_roots(settings, walk)
-    places = {found.path: found.media_id for found in walk.files}
+    places = {file.path: file.media_id for file in walk.files}
     seen = set(places.values())
     for media_id in sorted(missing):
         known = plan.known[media_id]
@@ -443,22 +442,22 @@ def plan(
     scopes = resolve_folders(folders, path, settings.mounts)
     for scope in scopes:
         settings = settings.with_root(scope)
-    seen = walk(scopes, settings, path)
+    seen = FolderSource(scopes, path).walk(settings)
     if storage is None or not settings.models:
         return _of_nothing_known(seen)
-    found = compare(storage, seen, retry=retry)
-    new = Counter(stamp_of(file) for file in found.to_read if file.media_id not in found.known)
-    moved = pair(found.gone, found.known, stamp_of, new)
-    pruning = decide_pruning(found, settings.roots, prune, moved, found.superseded)
+    todo = compare(storage, seen, retry=retry)
+    new = Counter(stamp_of(file) for file in todo.to_read if file.media_id not in todo.known)
+    moved = pair(todo.gone, todo.known, stamp_of, new)
+    pruning = decide_pruning(todo, settings.roots, prune, moved, todo.superseded)
     return IngestPlan(
-        new=sum(file.media_id not in found.known for file in found.to_read),
-        changed=sum(file.media_id in found.known for file in found.to_read),
-        unchanged=len(found.unchanged) + len(found.moved_disk),
-        unreadable=len(found.still_bad) + len(found.refused),
+        new=sum(file.media_id not in todo.known for file in todo.to_read),
+        changed=sum(file.media_id in todo.known for file in todo.to_read),
+        unchanged=len(todo.unchanged) + len(todo.moved_disk),
+        unreadable=len(todo.still_bad) + len(todo.refused),
         removed=len(pruning.removed),
         moved=len(pruning.moved),
         held_back=pruning.held_back,
-        n_bytes=sum(file.size or 0 for file in found.to_read),
+        n_bytes=sum(file.size or 0 for file in todo.to_read),
         unread_folders=seen.unread_folders(),
         left_alone=seen.passed_over(),
     )
