@@ -1,4 +1,4 @@
-"""What a walk saw against what the library holds: what has to be read, what becomes of it, and what leaves."""
+"""Compares a walk with the library: what has to be read, what becomes of a file, and what leaves."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ _COLUMNS = [
 ]
 # Rows from this layout on lack nothing that only the file itself can tell.
 _COMPLETE_SINCE = 2
-# A run that would remove more of a root needs a word first: a share together with a number, or a number alone.
+# A run that would remove more of a root asks first: a share together with a number, or a number alone.
 SHARE, N_OF_SHARE, N_AT_MOST = 0.5, 20, 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the library holds of a place.
+    """What the library holds of a file: columns of its row in ``media``.
 
     Attributes:
         indexed: searchable, with vectors that are really there.
         layout: schema version that the row was written in; None before there was such a column.
-        real_path, file_id: of the file that was read, as of ``ScannedFile``; None in rows of an earlier layout.
+        real_path: of the file that was read, as of ``ScannedFile``; None in rows of an earlier layout.
+        file_id: likewise.
     """
 
     root_id: str
@@ -64,11 +65,11 @@ class Known:
     modality: str | None = None
 
     def is_same_file(self, file: ScannedFile) -> bool:
-        """Whether size and time say that the content is what it was."""
+        """Return whether size and time say that the content is what it was."""
         return file.size is not None and (self.size, self.modified_ns) == file.stamp
 
     def is_current(self, file: ScannedFile) -> bool:
-        """Whether there is nothing to read: searchable, with the file and its caption as they were.
+        """Return whether there is nothing to read: it is searchable, and the file and its caption are as they were.
 
         Device numbers change when a system starts anew, and some file systems number files afresh each time. A file
         that has another name, by a link of either kind, is read: whoever may write into a folder must not pass another
@@ -85,7 +86,7 @@ class Known:
         )
 
     def is_recorded(self, file: ScannedFile) -> bool:
-        """Whether the row of a current file says all that the walk saw."""
+        """Return whether the row of a current file says all that the walk saw."""
         return self.layout == SCHEMA_VERSION and self.file_id == file.file_id
 
     def _has_same_inode(self, file: ScannedFile) -> bool:
@@ -93,7 +94,7 @@ class Known:
 
     @property
     def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
-        """What is recorded of a file that could not be read."""
+        """The columns that say why a file could not be read."""
         return self.size, self.modified_ns, self.content_hash, self.reason
 
 
@@ -102,9 +103,9 @@ class Action:
     """What happens to a file that was opened, or refused without that.
 
     Attributes:
-        writes: "vectors": those of its content, and a row of ``media``. "row": the row alone. "stamp": size, time and
-            place in the row that is there. "reason": the reason in the row that is there, which stays searchable.
-        counts_as: what the report counts it as.
+        writes: "vectors" writes those of its content and its row of ``media``; "row" the row alone; "stamp" size, time
+            and place in the row that is there; "reason" the reason in the row that is there, which stays searchable.
+        counts_as: how the report counts it.
         reason: why it is skipped; None for other files.
     """
 
@@ -146,14 +147,14 @@ def decide(known: Known | None, prepared: Prepared, models: Container[str]) -> A
 
 
 def _noted(known: Known | None, reason: str) -> Action:
-    """What was indexed stays, and the next run tries again."""
+    """Return the action by which what was indexed stays, and the next run tries again."""
     is_recorded = known is not None and known.reason == reason
     return Action("nothing" if is_recorded else "reason", "skipped", reason)
 
 
 @dataclass(slots=True)
 class Plan:
-    """What to do.
+    """What a run has to do.
 
     Attributes:
         to_read: files to open.
@@ -180,7 +181,12 @@ class Plan:
 
 
 def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
-    """Sort the files of a walk; ``retry`` has the unreadable ones opened again.
+    """Compare the files of a walk with the library.
+
+    Args:
+        storage: the library.
+        walk: the files.
+        retry: open files again that could not be read and have not changed.
 
     Raises:
         StorageError: the database refused.
@@ -206,10 +212,10 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
 
 
 def former_mounts(storage: MultimodalStorage, settings: Settings) -> tuple[str, ...]:
-    """Places where a disk was mounted and is not, but where a file of the library lies as it was recorded.
+    """Return the mount points without a disk where a file of the library lies as it was recorded.
 
-    Such a place was given its files back without the disk, by a copy or in another container. A folder that merely
-    holds something does not say so.
+    Their files were put back without the disk, by a copy or in another container. A folder that merely holds something
+    does not say so.
     """
     away = unmounted(settings.mounts)
     if not away:
@@ -255,7 +261,7 @@ def _is_still_bad(before: Known, file: ScannedFile) -> bool:
 
 
 def _sort_missing(settings: Settings, walk: Walk, plan: Plan, missing: list[str]) -> None:
-    """Known places that the walk did not meet: those it ignores, those that have another name, those that are gone."""
+    """Sort the known files that the walk did not list: ignored ones, those with another name, and those gone."""
     roots = {root.root_id: root for root in settings.roots}
     renamed = _renamed_roots(settings, walk)
     places = {file.path: file.media_id for file in walk.files}
@@ -280,7 +286,7 @@ def _sort_missing(settings: Settings, walk: Walk, plan: Plan, missing: list[str]
 
 
 def _id_at(settings: Settings, path: bytes) -> str:
-    """The id that a file has by an absolute path below a root."""
+    """Return the id of a file by its absolute path; "" for one below no root."""
     text = os.fsdecode(path)
     root = settings.root_of(text)
     relative = root.relative(text) if root is not None else None
@@ -288,7 +294,7 @@ def _id_at(settings: Settings, path: bytes) -> str:
 
 
 def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
-    """Roots whose path has become a link into the folders walked, by their ids; each as it would be by its real path.
+    """Return the roots whose path has become a link into the folders walked: by id, the root at the real path.
 
     One on a disk of its own is left out: asking for it could wait for a disk that does not answer.
     """
@@ -302,7 +308,7 @@ def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
 
 
 def _is_absent(path: bytes) -> bool:
-    """Whether there is no file any more; a folder of its name is none."""
+    """Return whether there is no file any more; a folder of its name is none."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -313,10 +319,11 @@ def _is_absent(path: bytes) -> bool:
 
 @dataclass(slots=True)
 class Pruning:
-    """The fate of files that are not at their places any more.
+    """What happens to files that are not at their places any more.
 
     Attributes:
-        removed: ids of files that are gone, or are ignored now. moved: of files whose content lies at another place.
+        removed: ids of files that are gone, or are ignored now.
+        moved: ids of files whose content lies at another place.
         held_back: how many files would be removed, by the path of each root of which nothing is removed therefore.
     """
 
@@ -333,6 +340,8 @@ def decide_pruning(
     Ignored files do not count towards the limits: they are there, and somebody has named them.
 
     Args:
+        plan: the files that are gone, and all that are known.
+        roots: those of the library.
         consent: True removes whatever is gone, False nothing at all, None what is below the limits.
         moved: of ``plan.gone``, those whose content lies at another place.
         superseded: of ``plan.superseded``, those whose files are indexed by their real places.
@@ -354,7 +363,14 @@ def decide_pruning(
 def pair(
     gone: Iterable[str], known: Mapping[str, Known], key: Callable[[Known], Hashable], new: Counter[Hashable]
 ) -> list[str]:
-    """Of files that are gone, those with a partner of equal ``key`` among new ones, each of which counts once."""
+    """Return the files that are gone and have a partner of equal ``key`` among new ones, each of which counts once.
+
+    Args:
+        gone: ids of files.
+        known: the same and others.
+        key: gives what makes two files the same.
+        new: how many new files there are of each key.
+    """
     left, paired = Counter(new), []
     for media_id in gone:
         place = key(known[media_id])
@@ -365,12 +381,12 @@ def pair(
 
 
 def content_of(known: Known) -> Hashable:
-    """What makes two files the same."""
+    """Return what makes two files the same."""
     return known.content_hash
 
 
 def stamp_of(file: Known | ScannedFile) -> Hashable:
-    """What is the same of a file that was only moved, as far as can be told without reading it."""
+    """Return what stays the same of a file that was only moved, as far as can be told without reading it."""
     return file.size, file.modified_ns
 
 
@@ -387,7 +403,8 @@ class IngestPlan:
     """What a run would do, in counts of files; reading decides which of those to be read are unreadable or copies.
 
     Attributes:
-        new: would be read, and are not known yet. changed: would be read again.
+        new: would be read, and are not known yet.
+        changed: would be read again.
         unchanged: are as the library has them.
         unreadable: could not be read earlier and have not changed since, or there is no model for their kind.
         removed: are gone from disk or ignored now, and would leave the library.
@@ -411,7 +428,7 @@ class IngestPlan:
     held_back: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON."""
+        """Return the same as plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -422,11 +439,13 @@ def plan(
     prune: bool | None = None,
     retry: bool = False,
 ) -> IngestPlan:
-    """See what ``run`` would do. Opens no file, writes nothing, and takes no lock.
+    """Return what ``run`` would do. Opens no file, writes nothing, and takes no lock.
 
     Args:
-        library: or where it is, or would be.
-        folders, prune, retry: as for a run.
+        library: an open library, or the folder where it is or would be.
+        folders: as for a run.
+        prune: as of ``IngestOptions``.
+        retry: as of ``IngestOptions``.
 
     Raises:
         FolderError: a folder is missing or unreadable. StorageError: the database refused.
@@ -464,7 +483,7 @@ def plan(
 
 
 def _opened(path: Path) -> MultimodalStorage | None:
-    """The library at ``path``, None where one would be made."""
+    """Return the library at ``path``; None where one would be made."""
     path = path.expanduser()
     try:
         return MultimodalStorage(path, create=False)

@@ -1,4 +1,4 @@
-"""Another model set for a library: everything is encoded anew while the old models serve, then the new ones do.
+"""Gives a library another model set: encodes everything anew while the old models serve, and switches then.
 
 Vectors are made by the same steps as in a run over folders, into tables of their own. What has been encoded stays when
 a run ends early, and the next one goes on from there; until the switch, which is one write, nobody sees any of it.
@@ -38,8 +38,8 @@ class MigrationReport:
     """What a change of models did.
 
     Attributes:
-        encoded: files that got vectors of the new models. unchanged: files that had them, from an earlier run that
-            was cut off or since the model of their kind stays.
+        encoded: files that got vectors of the new models.
+        unchanged: files that had them, from an earlier run that was cut off or since their modality keeps its model.
         captions: captions encoded.
         lost: files that could not be encoded, and so left the results; `arrowlens skipped` names them.
         reasons: how many were lost for which reason, the most frequent first.
@@ -56,7 +56,7 @@ class MigrationReport:
     switched: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON."""
+        """Return the same as plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -68,14 +68,15 @@ def migrate(
     on_event: Callable[[IngestEvent], None] | None = None,
     stop: threading.Event | None = None,
 ) -> MigrationReport:
-    """Let ``models`` serve, once everything in the library has vectors of theirs; the old ones serve until then.
+    """Encode everything in the library with other models, and switch to them.
 
-    What can no longer be read cannot be encoded: such a file is recorded with its reason, as one that a run over its
-    folder could not read, and leaves the results with the switch.
+    A file that can no longer be read is recorded with its reason, as one that a run over its folder could not read, and
+    leaves the results with the switch.
 
     Args:
         storage: the library; this thread becomes its one writer.
-        provider: the new models. models: the same, as the library remembers them.
+        provider: the new models.
+        models: the same, as the library remembers them.
         options: how to work; of them, ``workers``, ``batch_size``, ``commit_every``, ``exact`` and ``limits``.
         on_event: called in this thread with the progress.
         stop: once set, what is decoded is still encoded and written, and the run ends.
@@ -83,7 +84,9 @@ def migrate(
     Raises:
         ModelMismatchError: the new set has no model for a kind of file that the library holds.
         FolderError: a folder of the library is missing, or on a disk that is not mounted. In both cases nothing is
-            changed. LibraryBusyError: another run is writing. ModelLoadError: a model cannot be loaded.
+            changed.
+        LibraryBusyError: another run is writing.
+        ModelLoadError: a model cannot be loaded.
         StorageError: the disk or the database refused.
     """
     options, stop, progress = options or IngestOptions(), stop or threading.Event(), Progress(on_event)
@@ -97,7 +100,7 @@ def migrate(
 
 
 class _Migration:
-    """One run; the writer lock is held around it."""
+    """One run. Whoever calls it holds the writer lock."""
 
     def __init__(
         self,
@@ -226,7 +229,7 @@ class Rewriter(Writer):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
-    """What the library holds of a searchable place."""
+    """What the library holds of a searchable file."""
 
     media_id: str
     root_id: str
@@ -271,7 +274,7 @@ def _check_kinds(rows: list[_Row], models: Mapping[str, ModelRecord]) -> None:
 
 
 def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:
-    """A disk that is away must not cost a library its files."""
+    """Refuse to begin while a folder or a disk of the library is away: that must not cost it files."""
     settings = storage.settings
     held = {row.root_id for row in rows}
     roots = {root.root_id: root for root in settings.roots if root.root_id in held}

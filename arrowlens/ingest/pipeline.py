@@ -68,7 +68,7 @@ def run(
 
 
 class _Run:
-    """One run; the writer lock is held around it."""
+    """One run. Whoever calls it holds the writer lock."""
 
     def __init__(
         self,
