@@ -18,8 +18,9 @@ from arrowlens.embedding import EmbeddingPlan
 from arrowlens.encoders import CLIPEngine, MultimodalEmbeddingProvider
 from arrowlens.encoders.roofline import calls_per_second, matrix_rate, of_a_picture, of_a_recording
 from arrowlens.errors import InputError
-from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
+from arrowlens.ingest.batching import BATCH_OF_A_CORE
 from arrowlens.ingest.prepare import Preparer
+from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.modalities import SAMPLE_RATE
@@ -173,13 +174,13 @@ class _Measuring:
 
     def _decoding(self) -> float:
         """Core-seconds that an ingest spends on a JPEG before it is encoded: reading, decoding, the thumbnail."""
-        preparer = Preparer(EmbeddingPlan.of(self._provider), Limits())
         with tempfile.TemporaryDirectory(prefix="arrowlens-benchmark-") as folder:
+            preparer = Preparer(FolderSource((), Path(folder)), EmbeddingPlan.of(self._provider), Limits())
             files = list(_jpegs(Path(folder)))
             preparer(files[0])
             started = time.thread_time()
-            for found in files:
-                preparer(found)
+            for file in files:
+                preparer(file)
             return (time.thread_time() - started) / len(files)
 
 

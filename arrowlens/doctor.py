@@ -15,6 +15,7 @@ from arrowlens.embedding import EmbeddingPlan, embed
 from arrowlens.encoders import WeightLoader
 from arrowlens.errors import MediaError, ModelLoadError, StorageError
 from arrowlens.ingest.prepare import Prepared, Preparer
+from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.media.files import ExactFile, hash_file
@@ -299,9 +300,9 @@ class Doctor:
         if root is None:
             return None
         stamp = row["size"], row["modified_ns"]
-        found = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
+        listed = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
         plan = EmbeddingPlan.of(self._provider, exact=exact)
-        prepared: Prepared = self._call(Preparer(plan, _ANY_SIZE), found)
+        prepared: Prepared = self._call(Preparer(FolderSource((), self._storage.path), plan, _ANY_SIZE), listed)
         if prepared.decoded.reason is not None:
             raise MediaError(prepared.decoded.reason)
         return prepared if prepared.decoded.content_hash == row["content_hash"] else None

@@ -25,8 +25,9 @@ from arrowlens.conversion import convert_clip_model
 from arrowlens.embedding import EmbeddingPlan
 from arrowlens.encoders import CLIPEngine
 from arrowlens.encoders.runtime import encoding_threads
-from arrowlens.ingest.pipeline import BATCH_OF_A_CORE
+from arrowlens.ingest.batching import BATCH_OF_A_CORE
 from arrowlens.ingest.prepare import Prepared, Preparer
+from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes
@@ -94,7 +95,8 @@ def core_seconds_of_decoding(engine: CLIPEngine, folder: Path) -> tuple[float, l
     for path in sorted(folder.iterdir()):
         status = path.stat()
         files.append(ScannedFile(bytes(path), root, path.name.encode(), "image", status.st_size, status.st_mtime_ns))
-    workers = Workers(Preparer(EmbeddingPlan(engine.image_processor), Limits()), 100.0, Spent(), large_bytes(Limits()))
+    preparer = Preparer(FolderSource((), CACHE), EmbeddingPlan(engine.image_processor), Limits())
+    workers = Workers(preparer, 100.0, Spent(), large_bytes(Limits()))
     with ReadAhead(workers.open, files, n_cores(), lambda _: 1, threading.Event()) as results:
         prepared = list(results)
     return (workers.spent.busy - workers.spent.idle) / len(files), prepared

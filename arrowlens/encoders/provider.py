@@ -70,6 +70,14 @@ class MultimodalEmbeddingProvider:
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy in another process needs: it loads its models itself."""
+        return {**self.__dict__, "_loaded": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what ``__getstate__`` gave."""
+        self.__dict__.update(state, _lock=threading.Lock())
+
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that have a model: of vision, audio, text and pooled_vision."""

@@ -5,6 +5,9 @@ it works, and returns an ``IngestReport``. ``plan`` says what a run would do. A 
 library that contains it; a folder that is new becomes a root. Unchanged files are recognised by size and time and not
 opened; a file that moved, or lies in several places, is encoded once; what cannot be read is recorded with its reason.
 ``migrate(storage, provider, models, options, on_event, stop)`` encodes everything anew for other models.
+
+A ``Source`` lists files and fetches them, ``diff.compare`` says which of them have to be read, an ``Engine`` repeats an
+``EncodeStep`` that turns files into outcomes, and a ``Writer`` writes these.
 """
 
 from __future__ import annotations

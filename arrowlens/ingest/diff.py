@@ -1,4 +1,4 @@
-"""What a walk saw against what the library holds: what has to be read, what becomes of it, and what leaves."""
+"""Compares a walk with the library: what has to be read, what becomes of a file, and what leaves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from arrowlens.errors import LibraryNotFoundError
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted, walk
+from arrowlens.ingest.source import FolderSource
+from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.media.files import bounded_ns
 from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
@@ -35,18 +36,19 @@ _COLUMNS = [
 ]
 # Rows from this layout on lack nothing that only the file itself can tell.
 _COMPLETE_SINCE = 2
-# A run that would remove more of a root needs a word first: a share together with a number, or a number alone.
+# A run that would remove more of a root asks first: a share together with a number, or a number alone.
 SHARE, N_OF_SHARE, N_AT_MOST = 0.5, 20, 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the library holds of a place.
+    """What the library holds of a file: columns of its row in ``media``.
 
     Attributes:
         indexed: searchable, with vectors that are really there.
         layout: schema version that the row was written in; None before there was such a column.
-        real_path, file_id: of the file that was read, as of ``ScannedFile``; None in rows of an earlier layout.
+        real_path: of the file that was read, as of ``ScannedFile``; None in rows of an earlier layout.
+        file_id: likewise.
     """
 
     root_id: str
@@ -60,13 +62,14 @@ class Known:
     layout: int | None = None
     real_path: bytes | None = None
     file_id: str | None = None
+    modality: str | None = None
 
-    def is_same_file(self, found: ScannedFile) -> bool:
-        """Whether size and time say that the content is what it was."""
-        return found.size is not None and (self.size, self.modified_ns) == found.stamp
+    def is_same_file(self, file: ScannedFile) -> bool:
+        """Return whether size and time say that the content is what it was."""
+        return file.size is not None and (self.size, self.modified_ns) == file.stamp
 
-    def is_current(self, found: ScannedFile) -> bool:
-        """Whether there is nothing to read: searchable, with the file and its caption as they were.
+    def is_current(self, file: ScannedFile) -> bool:
+        """Return whether there is nothing to read: it is searchable, and the file and its caption are as they were.
 
         Device numbers change when a system starts anew, and some file systems number files afresh each time. A file
         that has another name, by a link of either kind, is read: whoever may write into a folder must not pass another
@@ -76,22 +79,22 @@ class Known:
             self.indexed
             and self.reason is None
             and (self.layout or 0) >= _COMPLETE_SINCE
-            and self.caption_stamp == found.caption_stamp
-            and self.is_same_file(found)
-            and self.real_path == found.real_path
-            and (self._has_same_inode(found) or not (found.is_linked or found.real_path))
+            and self.caption_stamp == file.caption_stamp
+            and self.is_same_file(file)
+            and self.real_path == file.real_path
+            and (self._has_same_inode(file) or not (file.is_linked or file.real_path))
         )
 
-    def is_recorded(self, found: ScannedFile) -> bool:
-        """Whether the row of a current file says all that the walk saw."""
-        return self.layout == MEDIA_LAYOUT and self.file_id == found.file_id
+    def is_recorded(self, file: ScannedFile) -> bool:
+        """Return whether the row of a current file says all that the walk saw."""
+        return self.layout == MEDIA_LAYOUT and self.file_id == file.file_id
 
-    def _has_same_inode(self, found: ScannedFile) -> bool:
-        return self.file_id is not None and self.file_id.split(":")[1:] == (found.file_id or "").split(":")[1:]
+    def _has_same_inode(self, file: ScannedFile) -> bool:
+        return self.file_id is not None and self.file_id.split(":")[1:] == (file.file_id or "").split(":")[1:]
 
     @property
     def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
-        """What is recorded of a file that could not be read."""
+        """The columns that say why a file could not be read."""
         return self.size, self.modified_ns, self.content_hash, self.reason
 
 
@@ -100,9 +103,9 @@ class Action:
     """What happens to a file that was opened, or refused without that.
 
     Attributes:
-        writes: "vectors": those of its content, and a row of ``media``. "row": the row alone. "stamp": size, time and
-            place in the row that is there. "reason": the reason in the row that is there, which stays searchable.
-        counts_as: what the report counts it as.
+        writes: "vectors" writes those of its content and its row of ``media``; "row" the row alone; "stamp" size, time
+            and place in the row that is there; "reason" the reason in the row that is there, which stays searchable.
+        counts_as: how the report counts it.
         reason: why it is skipped; None for other files.
     """
 
@@ -134,39 +137,40 @@ def decide(known: Known | None, prepared: Prepared, models: Container[str]) -> A
     elif reason is None:
         reason = "the text file with its caption cannot be read; check its permissions, or where it links to"
         return _noted(known, reason)
-    is_unseen = content is None and known is not None and known.size == prepared.found.size  # too large to be looked at
+    is_unseen = content is None and known is not None and known.size == prepared.file.size  # too large to be looked at
     if is_indexed and (prepared.unread or is_unseen):
         return _noted(known, reason)
     if has_vectors:
         return Action("stamp", "unchanged")  # the very content that was read before: its vectors are as good as ever
-    is_recorded = (
-        known is not None and not is_indexed and known.ledger_entry == (*prepared.found.stamp, content, reason)
-    )
+    is_recorded = known is not None and not is_indexed and known.ledger_entry == (*prepared.file.stamp, content, reason)
     return Action("nothing" if is_recorded else "row", "skipped", reason)
 
 
 def _noted(known: Known | None, reason: str) -> Action:
-    """What was indexed stays, and the next run tries again."""
+    """Return the action by which what was indexed stays, and the next run tries again."""
     is_recorded = known is not None and known.reason == reason
     return Action("nothing" if is_recorded else "reason", "skipped", reason)
 
 
 @dataclass(slots=True)
 class Plan:
-    """What to do.
+    """What a run has to do.
 
     Attributes:
-        to_read: files to open. refused: files with the reason why there is no point in opening them.
-        unchanged, still_bad: files that are as the library has them, readable or not.
-        moved_disk: unchanged ones too, but for the numbers that the system has for them, which are to be recorded.
-        gone: ids of files that are no longer on disk. ignored: of files that an ignore file names.
-        superseded: of files below a link to a folder whose files are indexed by their real place; the value is the id
-            there.
-        known: what the library holds, by id. contents: contents that have vectors, and of which kind.
+        to_read: files to open.
+        refused: files that are not opened, since the library has no model for them.
+        unchanged: files that are as the library has them.
+        moved_disk: unchanged ones, too, but for the numbers that the system has for them, which are to be recorded.
+        still_bad: unreadable files that are as the library has them, with the reason.
+        gone: ids of files that are no longer on disk.
+        ignored: ids of files that an ignore file names.
+        superseded: ids of files below a link to a folder whose files are indexed by their real place; the value is the
+            id there.
+        known: what the library holds, by id.
     """
 
     to_read: list[ScannedFile] = field(default_factory=list)
-    refused: list[tuple[ScannedFile, str]] = field(default_factory=list)
+    refused: list[ScannedFile] = field(default_factory=list)
     unchanged: list[ScannedFile] = field(default_factory=list)
     moved_disk: list[ScannedFile] = field(default_factory=list)
     still_bad: list[tuple[ScannedFile, str]] = field(default_factory=list)
@@ -174,40 +178,44 @@ class Plan:
     ignored: list[str] = field(default_factory=list)
     superseded: dict[str, str] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
-    contents: dict[str, str] = field(default_factory=dict)
 
 
 def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
-    """Sort the files of a walk; ``retry`` has the unreadable ones opened again.
+    """Compare the files of a walk with the library.
+
+    Args:
+        storage: the library.
+        walk: the files.
+        retry: open files again that could not be read and have not changed.
 
     Raises:
         StorageError: the database refused.
     """
     models = storage.settings.models
-    known, contents = _read_known(storage)
-    plan = Plan(known=known, contents=contents)
+    known = _read_known(storage)
+    plan = Plan(known=known)
     seen = set()
-    for found in walk.files:
-        media_id = found.media_id
+    for file in walk.files:
+        media_id = file.media_id
         seen.add(media_id)
         before = known.get(media_id)
-        if before is not None and before.is_current(found):
-            (plan.unchanged if before.is_recorded(found) else plan.moved_disk).append(found)
-        elif ROLE_OF[found.modality] not in models:
-            plan.refused.append((found, f"the library has no model for {found.modality} files"))
-        elif not retry and before is not None and _is_still_bad(before, found):
-            plan.still_bad.append((found, before.reason or ""))
+        if before is not None and before.is_current(file):
+            (plan.unchanged if before.is_recorded(file) else plan.moved_disk).append(file)
+        elif ROLE_OF[file.modality] not in models:
+            plan.refused.append(file)
+        elif not retry and before is not None and _is_still_bad(before, file):
+            plan.still_bad.append((file, before.reason or ""))
         else:
-            plan.to_read.append(found)
+            plan.to_read.append(file)
     _sort_missing(storage.settings, walk, plan, [media_id for media_id in known if media_id not in seen])
     return plan
 
 
 def former_mounts(storage: MultimodalStorage, settings: Settings) -> tuple[str, ...]:
-    """Places where a disk was mounted and is not, but where a file of the library lies as it was recorded.
+    """Return the mount points without a disk where a file of the library lies as it was recorded.
 
-    Such a place was given its files back without the disk, by a copy or in another container. A folder that merely
-    holds something does not say so.
+    Their files were put back without the disk, by a copy or in another container. A folder that merely holds something
+    does not say so.
     """
     away = unmounted(settings.mounts)
     if not away:
@@ -230,36 +238,33 @@ def _is_there(path: bytes, row: Mapping[str, Any]) -> bool:
     return (status.st_size, bounded_ns(status.st_mtime_ns)) == (row["size"], row["modified_ns"])
 
 
-def _read_known(storage: MultimodalStorage) -> tuple[dict[str, Known], dict[str, str]]:
+def _read_known(storage: MultimodalStorage) -> dict[str, Known]:
     vectors = {role: storage.vector_keys(role) for role in storage.settings.models if role in ROLE_OF.values()}
-    known, contents = {}, {}
+    known = {}
     columns = storage.all_media(_COLUMNS)
     for values in zip(*(columns[name].to_pylist() for name in _COLUMNS), strict=True):
         row = dict(zip(_COLUMNS, values, strict=True))
-        media_id, modality, state = (row.pop(name) for name in ("media_id", "modality", "state"))
-        role, content_hash = ROLE_OF.get(modality, ""), row["content_hash"]
-        indexed = state == INDEXED and (media_id, content_hash) in vectors.get(role, ())
-        known[media_id] = Known(**row, indexed=indexed)
-        if indexed:
-            contents[content_hash] = modality
-    return known, contents
+        media_id, state = row.pop("media_id"), row.pop("state")
+        keys = vectors.get(ROLE_OF.get(row["modality"], ""), ())
+        known[media_id] = Known(**row, indexed=state == INDEXED and (media_id, row["content_hash"]) in keys)
+    return known
 
 
-def _is_still_bad(before: Known, found: ScannedFile) -> bool:
-    """A file whose bytes were read and not understood will not be understood now; one that was not read may be."""
+def _is_still_bad(before: Known, file: ScannedFile) -> bool:
+    """Whether a file's bytes were read and not understood; they will not be now. One that was not read may be."""
     return (
         not before.indexed
         and before.content_hash is not None
         and before.reason is not None
-        and before.is_same_file(found)
+        and before.is_same_file(file)
     )
 
 
 def _sort_missing(settings: Settings, walk: Walk, plan: Plan, missing: list[str]) -> None:
-    """Known places that the walk did not meet: those it ignores, those that have another name, those that are gone."""
+    """Sort the known files that the walk did not list: ignored ones, those with another name, and those gone."""
     roots = {root.root_id: root for root in settings.roots}
     renamed = _renamed_roots(settings, walk)
-    places = {found.path: found.media_id for found in walk.files}
+    places = {file.path: file.media_id for file in walk.files}
     seen = set(places.values())
     for media_id in sorted(missing):
         known = plan.known[media_id]
@@ -281,7 +286,7 @@ def _sort_missing(settings: Settings, walk: Walk, plan: Plan, missing: list[str]
 
 
 def _id_at(settings: Settings, path: bytes) -> str:
-    """The id that a file has by an absolute path below a root."""
+    """Return the id of a file by its absolute path; "" for one below no root."""
     text = os.fsdecode(path)
     root = settings.root_of(text)
     relative = root.relative(text) if root is not None else None
@@ -289,7 +294,7 @@ def _id_at(settings: Settings, path: bytes) -> str:
 
 
 def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
-    """Roots whose path has become a link into the folders walked, by their ids; each as it would be by its real path.
+    """Return the roots whose path has become a link into the folders walked: by id, the root at the real path.
 
     One on a disk of its own is left out: asking for it could wait for a disk that does not answer.
     """
@@ -303,7 +308,7 @@ def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
 
 
 def _is_absent(path: bytes) -> bool:
-    """Whether there is no file any more; a folder of its name is none."""
+    """Return whether there is no file any more; a folder of its name is none."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -314,10 +319,11 @@ def _is_absent(path: bytes) -> bool:
 
 @dataclass(slots=True)
 class Pruning:
-    """The fate of files that are not at their places any more.
+    """What happens to files that are not at their places any more.
 
     Attributes:
-        removed: ids of files that are gone, or are ignored now. moved: of files whose content lies at another place.
+        removed: ids of files that are gone, or are ignored now.
+        moved: ids of files whose content lies at another place.
         held_back: how many files would be removed, by the path of each root of which nothing is removed therefore.
     """
 
@@ -334,6 +340,8 @@ def decide_pruning(
     Ignored files do not count towards the limits: they are there, and somebody has named them.
 
     Args:
+        plan: the files that are gone, and all that are known.
+        roots: those of the library.
         consent: True removes whatever is gone, False nothing at all, None what is below the limits.
         moved: of ``plan.gone``, those whose content lies at another place.
         superseded: of ``plan.superseded``, those whose files are indexed by their real places.
@@ -355,7 +363,14 @@ def decide_pruning(
 def pair(
     gone: Iterable[str], known: Mapping[str, Known], key: Callable[[Known], Hashable], new: Counter[Hashable]
 ) -> list[str]:
-    """Of files that are gone, those with a partner of equal ``key`` among new ones, each of which counts once."""
+    """Return the files that are gone and have a partner of equal ``key`` among new ones, each of which counts once.
+
+    Args:
+        gone: ids of files.
+        known: the same and others.
+        key: gives what makes two files the same.
+        new: how many new files there are of each key.
+    """
     left, paired = Counter(new), []
     for media_id in gone:
         place = key(known[media_id])
@@ -366,12 +381,12 @@ def pair(
 
 
 def content_of(known: Known) -> Hashable:
-    """What makes two files the same."""
+    """Return what makes two files the same."""
     return known.content_hash
 
 
 def stamp_of(file: Known | ScannedFile) -> Hashable:
-    """What is the same of a file that was only moved, as far as can be told without reading it."""
+    """Return what stays the same of a file that was only moved, as far as can be told without reading it."""
     return file.size, file.modified_ns
 
 
@@ -388,7 +403,8 @@ class IngestPlan:
     """What a run would do, in counts of files; reading decides which of those to be read are unreadable or copies.
 
     Attributes:
-        new: would be read, and are not known yet. changed: would be read again.
+        new: would be read, and are not known yet.
+        changed: would be read again.
         unchanged: are as the library has them.
         unreadable: could not be read earlier and have not changed since, or there is no model for their kind.
         removed: are gone from disk or ignored now, and would leave the library.
@@ -412,7 +428,7 @@ class IngestPlan:
     held_back: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON."""
+        """Return the same as plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -423,11 +439,13 @@ def plan(
     prune: bool | None = None,
     retry: bool = False,
 ) -> IngestPlan:
-    """See what ``run`` would do. Opens no file, writes nothing, and takes no lock.
+    """Return what ``run`` would do. Opens no file, writes nothing, and takes no lock.
 
     Args:
-        library: or where it is, or would be.
-        folders, prune, retry: as for a run.
+        library: an open library, or the folder where it is or would be.
+        folders: as for a run.
+        prune: as of ``IngestOptions``.
+        retry: as of ``IngestOptions``.
 
     Raises:
         FolderError: a folder is missing or unreadable. StorageError: the database refused.
@@ -443,29 +461,29 @@ def plan(
     scopes = resolve_folders(folders, path, settings.mounts)
     for scope in scopes:
         settings = settings.with_root(scope)
-    seen = walk(scopes, settings, path)
+    seen = FolderSource(scopes, path).walk(settings)
     if storage is None or not settings.models:
         return _of_nothing_known(seen)
-    found = compare(storage, seen, retry=retry)
-    new = Counter(stamp_of(file) for file in found.to_read if file.media_id not in found.known)
-    moved = pair(found.gone, found.known, stamp_of, new)
-    pruning = decide_pruning(found, settings.roots, prune, moved, found.superseded)
+    todo = compare(storage, seen, retry=retry)
+    new = Counter(stamp_of(file) for file in todo.to_read if file.media_id not in todo.known)
+    moved = pair(todo.gone, todo.known, stamp_of, new)
+    pruning = decide_pruning(todo, settings.roots, prune, moved, todo.superseded)
     return IngestPlan(
-        new=sum(file.media_id not in found.known for file in found.to_read),
-        changed=sum(file.media_id in found.known for file in found.to_read),
-        unchanged=len(found.unchanged) + len(found.moved_disk),
-        unreadable=len(found.still_bad) + len(found.refused),
+        new=sum(file.media_id not in todo.known for file in todo.to_read),
+        changed=sum(file.media_id in todo.known for file in todo.to_read),
+        unchanged=len(todo.unchanged) + len(todo.moved_disk),
+        unreadable=len(todo.still_bad) + len(todo.refused),
         removed=len(pruning.removed),
         moved=len(pruning.moved),
         held_back=pruning.held_back,
-        n_bytes=sum(file.size or 0 for file in found.to_read),
+        n_bytes=sum(file.size or 0 for file in todo.to_read),
         unread_folders=seen.unread_folders(),
         left_alone=seen.passed_over(),
     )
 
 
 def _opened(path: Path) -> MultimodalStorage | None:
-    """The library at ``path``, None where one would be made."""
+    """Return the library at ``path``; None where one would be made."""
     path = path.expanduser()
     try:
         return MultimodalStorage(path, create=False)

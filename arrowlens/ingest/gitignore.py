@@ -33,7 +33,7 @@ _Segment = re.Pattern[str]
 
 
 class PatternError(ValueError):
-    """A line is not a pattern that could ever match."""
+    """Raised for a line that is not a pattern that could ever match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class _Pattern:
     to_end: bool
 
     def matches(self, names: list[str]) -> bool:
-        """Whether the pattern matches a path, given as the names of its folders and its own."""
+        """Return whether the pattern matches a path, given as the names of its folders and its own."""
         chunks, start, end = self.chunks, 0, len(names)
         if self.from_top:
             if not _fits(chunks[0], names, 0):
@@ -95,7 +95,7 @@ class Patterns:
                 self._last_first.insert(0, pattern)
 
     def ignore(self, path: str, *, is_folder: bool) -> bool | None:
-        """Whether a path is ignored, or taken back in (False); None when no pattern matches.
+        """Return whether a path is ignored, False when it is taken back in; None when no pattern matches.
 
         Args:
             path: relative to the folder of the ignore file, with slashes between names.
@@ -115,7 +115,7 @@ def _fits(chunk: tuple[_Segment, ...], names: list[str], start: int) -> bool:
 
 
 def _parsed(line: str) -> _Pattern | None:
-    """The pattern of a line; None for an empty line or a comment."""
+    """Return the pattern of a line; None for an empty line or a comment."""
     line = _without_trailing_blanks(line)
     if not line or line.startswith("#"):
         return None
@@ -142,14 +142,14 @@ def _parsed(line: str) -> _Pattern | None:
 
 
 def _without_trailing_blanks(line: str) -> str:
-    """The line without blanks at its end, but for those behind a backslash."""
+    """Return the line without blanks at its end, but for those behind a backslash."""
     end = len(line.rstrip(" "))
     n_backslashes = end - len(line[:end].rstrip("\\"))
     return line[: end + 1] if n_backslashes % 2 and end < len(line) else line[:end]
 
 
 def _segments(text: str) -> Iterator[list[str]]:
-    """The tokens of each name of a pattern."""
+    """Yield the tokens of each name of a pattern."""
     tokens: list[str] = []
     for token in _tokens(text):
         if token == _SLASH:
@@ -182,7 +182,7 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def _bracket(text: str, position: int) -> tuple[str, int]:
-    """The regular expression of a bracket whose contents begin at ``position``, and where it ends."""
+    """Return the regular expression of a bracket whose contents begin at ``position``, and where it ends."""
     negated = text[position : position + 1] in ("!", "^")
     position += negated
     first, parts = position, list[str]()
@@ -217,7 +217,7 @@ def _bracket(text: str, position: int) -> tuple[str, int]:
 
 
 def _literal(text: str, position: int) -> tuple[str, int]:
-    """The character at ``position``, or behind the backslash that stands there, and where the next one is."""
+    """Return the character at ``position``, or behind a backslash there, and where the next one is."""
     if text[position] == "\\":
         position += 1
         if position == len(text):
@@ -226,7 +226,7 @@ def _literal(text: str, position: int) -> tuple[str, int]:
 
 
 def _compiled(tokens: list[str]) -> _Segment:
-    """A regular expression for a whole name, without backtracking from one star into an earlier one."""
+    """Return a regular expression for a whole name, without backtracking from one star into an earlier one."""
     parts: list[list[str]] = [[]]
     for index, token in enumerate(tokens):
         if token != _STAR:

@@ -35,12 +35,16 @@ _MAX_BYTES = 100_000  # every name is compared with every line
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The ignore files that rule over a folder: from the outermost to its own, each with the length of its path."""
+    """The ignore files that hold for a folder.
+
+    Attributes:
+        levels: from the outermost to the innermost file, the length of its folder's path, and its patterns.
+    """
 
     levels: tuple[tuple[int, Patterns], ...] = ()
 
     def below(self, folder: bytes) -> Rules:
-        """The rules over what lies in a folder that has an ignore file of its own.
+        """Return the rules for what lies in a folder that has an ignore file of its own.
 
         Raises:
             FolderError: the file cannot be read or understood.
@@ -49,7 +53,7 @@ class Rules:
         return Rules((*self.levels, (length, _read(folder))))
 
     def ignore(self, path: bytes, is_folder: bool) -> bool:
-        """Whether a file or a folder is ignored; the folders that it lies in are not."""
+        """Return whether a file or a folder is ignored, given that no folder around it is."""
         if not self.levels:
             return False
         text = os.fsdecode(path)
@@ -61,12 +65,12 @@ class Rules:
 
 
 def is_junk(name: bytes) -> bool:
-    """Whether a file or a folder is hidden or another program's, by its name."""
+    """Return whether a file or a folder is hidden or another program's, by its name."""
     return name.startswith(b".") or name.lower() in JUNK
 
 
 def has_rules(folder: bytes) -> bool:
-    """Whether there is an ignore file in a folder, be it readable or not."""
+    """Return whether there is an ignore file in a folder, readable or not."""
     try:
         os.lstat(_place(folder))
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Another model set for a library: everything is encoded anew while the old models serve, then the new ones do.
+"""Gives a library another model set: encodes everything anew while the old models serve, and switches then.
 
 Vectors are made by the same steps as in a run over folders, into tables of their own. What has been encoded stays when
 a run ends early, and the next one goes on from there; until the switch, which is one write, nobody sees any of it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,13 +16,16 @@ from typing import Any
 import pyarrow.compute as pc
 
 from arrowlens.embedding import Provider
-from arrowlens.errors import FolderError, ModelMismatchError
-from arrowlens.ingest.diff import Action, Plan
-from arrowlens.ingest.pipeline import Stream, keep_captions
+from arrowlens.errors import FolderError, MediaError, ModelMismatchError
+from arrowlens.ingest.diff import Known, Plan
+from arrowlens.ingest.engines.local import LocalEngine
+from arrowlens.ingest.pipeline import encode_files, keep_captions
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, Progress
+from arrowlens.ingest.source import FolderSource, Source
+from arrowlens.ingest.step import Outcome, StepSpec
 from arrowlens.ingest.walk import ScannedFile, Walk, resolve_folders, unmounted
-from arrowlens.ingest.writer import Gathering
+from arrowlens.ingest.writer import Writer
 from arrowlens.modalities import ROLE_OF, Modality
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
@@ -36,8 +38,8 @@ class MigrationReport:
     """What a change of models did.
 
     Attributes:
-        encoded: files that got vectors of the new models. unchanged: files that had them, from an earlier run that
-            was cut off or since the model of their kind stays.
+        encoded: files that got vectors of the new models.
+        unchanged: files that had them, from an earlier run that was cut off or since their modality keeps its model.
         captions: captions encoded.
         lost: files that could not be encoded, and so left the results; `arrowlens skipped` names them.
         reasons: how many were lost for which reason, the most frequent first.
@@ -54,7 +56,7 @@ class MigrationReport:
     switched: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON."""
+        """Return the same as plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -66,14 +68,15 @@ def migrate(
     on_event: Callable[[IngestEvent], None] | None = None,
     stop: threading.Event | None = None,
 ) -> MigrationReport:
-    """Let ``models`` serve, once everything in the library has vectors of theirs; the old ones serve until then.
+    """Encode everything in the library with other models, and switch to them.
 
-    What can no longer be read cannot be encoded: such a file is recorded with its reason, as one that a run over its
-    folder could not read, and leaves the results with the switch.
+    A file that can no longer be read is recorded with its reason, as one that a run over its folder could not read, and
+    leaves the results with the switch.
 
     Args:
         storage: the library; this thread becomes its one writer.
-        provider: the new models. models: the same, as the library remembers them.
+        provider: the new models.
+        models: the same, as the library remembers them.
         options: how to work; of them, ``workers``, ``batch_size``, ``commit_every``, ``exact`` and ``limits``.
         on_event: called in this thread with the progress.
         stop: once set, what is decoded is still encoded and written, and the run ends.
@@ -81,7 +84,9 @@ def migrate(
     Raises:
         ModelMismatchError: the new set has no model for a kind of file that the library holds.
         FolderError: a folder of the library is missing, or on a disk that is not mounted. In both cases nothing is
-            changed. LibraryBusyError: another run is writing. ModelLoadError: a model cannot be loaded.
+            changed.
+        LibraryBusyError: another run is writing.
+        ModelLoadError: a model cannot be loaded.
         StorageError: the disk or the database refused.
     """
     options, stop, progress = options or IngestOptions(), stop or threading.Event(), Progress(on_event)
@@ -95,7 +100,7 @@ def migrate(
 
 
 class _Migration:
-    """One run; the writer lock is held around it."""
+    """One run. Whoever calls it holds the writer lock."""
 
     def __init__(
         self,
@@ -106,6 +111,7 @@ class _Migration:
         stop: threading.Event,
     ) -> None:
         self._storage, self._new = storage, storage.building()
+        self._source = FolderSource((), storage.path)  # the library says which files there are
         self._provider, self._options = provider, options
         self._progress, self._stop = progress, stop
         self._started = time.perf_counter()
@@ -117,7 +123,9 @@ class _Migration:
             self._progress.count("unchanged")
         self._progress.emit("index")
         if plan.to_read and not self._stop.is_set():
-            Stream(self._new, self._provider, self._options, self._progress, rewriter, plan).run(self._stop)
+            engine = LocalEngine(self._options.n_workers, self._progress)
+            spec = StepSpec.of(self._new, self._provider, self._source, self._options)
+            encode_files(engine, spec, plan, rewriter, self._stop)
         rewriter.commit()
         n_captions = keep_captions(self._new, self._provider, self._stop)
         if self._stop.is_set():
@@ -137,12 +145,12 @@ class _Migration:
         has = {role: self._new.vector_keys(role) for role in self._new.models if role in ROLE_OF.values()}
         plan = Plan()
         for row in rows:
-            found = row.found(roots[row.root_id])
+            file = row.file(roots[row.root_id], self._source)
             if (row.media_id, row.content_hash) in has[ROLE_OF[row.modality]]:
-                plan.unchanged.append(found)
-                plan.contents[row.content_hash] = row.modality
+                plan.unchanged.append(file)
+                plan.known[row.media_id] = row.known()
             else:
-                plan.to_read.append(found)
+                plan.to_read.append(file)
         contents = {row.media_id: row.content_hash for row in rows}
         return plan, Rewriter(self._new, contents, self._progress, self._options.commit_every)
 
@@ -168,8 +176,14 @@ class _Migration:
         )
 
 
-class Rewriter(Gathering):
+class Rewriter(Writer):
     """Writes vectors and nothing else: what the library says of its files stays.
+
+    Args:
+        storage: the library, with the models that are to serve.
+        contents: the content hashes of its files, by id.
+        progress: is told of each file.
+        commit_every: files between two commits at most.
 
     Attributes:
         lost: files that cannot be encoded, by id; with the reason, and the content hash if the content is at fault.
@@ -183,24 +197,25 @@ class Rewriter(Gathering):
         self._n_readable = 0
         self.lost: dict[str, tuple[str, str | None]] = {}
 
-    def execute(self, prepared: Prepared, action: Action) -> None:
-        """A file that the new models get nothing from."""
+    def _execute(self, outcome: Outcome) -> None:
+        """Take note of a file that the new models make no vectors of."""
+        prepared, file = outcome.prepared, outcome.prepared.file
         content = None if prepared.unread else prepared.decoded.content_hash
-        if content is not None and content != self._contents[prepared.found.media_id]:
-            self._lose(prepared.found, _CHANGED, None)
+        if content is not None and content != self._contents[file.media_id]:
+            self._lose(file, _CHANGED, None)
         else:
-            self._lose(prepared.found, action.reason or "", content)
+            self._lose(file, outcome.action.reason or "", content)
 
-    def _lose(self, found: ScannedFile, reason: str, content: str | None) -> None:
-        self.lost[found.media_id] = (reason, content)
-        self._progress.count("skipped", found.path, reason)
+    def _lose(self, file: ScannedFile, reason: str, content: str | None) -> None:
+        self.lost[file.media_id] = (reason, content)
+        self._progress.count("skipped", file.path, reason)
 
-    def _readable(self, prepared: Prepared) -> None:
+    def _count_readable(self, prepared: Prepared) -> None:
         self._n_readable += 1
-        if prepared.decoded.content_hash != self._contents[prepared.found.media_id]:
-            self._lose(prepared.found, _CHANGED, None)  # its vectors count for copies of the new content only
+        if prepared.decoded.content_hash != self._contents[prepared.file.media_id]:
+            self._lose(prepared.file, _CHANGED, None)  # its vectors count for copies of the new content only
         else:
-            self._progress.count("indexed", prepared.found.path)
+            self._progress.count("indexed", prepared.file.path)
 
     @property
     def _n_waiting(self) -> int:
@@ -214,7 +229,7 @@ class Rewriter(Gathering):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
-    """What the library holds of a searchable place."""
+    """What the library holds of a searchable file."""
 
     media_id: str
     root_id: str
@@ -224,19 +239,22 @@ class _Row:
     real_path: bytes | None
     file_id: str | None
 
-    def found(self, root: Root) -> ScannedFile:
-        """The file as it is on disk now, at the place where it was read; decoding says what is wrong with it."""
+    def file(self, root: Root, source: Source) -> ScannedFile:
+        """Return the file as it is now, at the place where it was read; decoding says what is wrong with it."""
         path = root.absolute(self.path_bytes)
         # A row of an earlier layout does not say where its file really lay. Its content is compared, whatever it is.
         real = self.real_path or (path if self.file_id is not None else os.path.realpath(path))
-        found = ScannedFile(path, root, self.path_bytes, self.modality, 0, 0, real_path=real)
+        file = ScannedFile(path, root, self.path_bytes, self.modality, 0, 0, real_path=real)
         try:
-            status = os.lstat(real)
-        except OSError:
-            return found
-        if not stat.S_ISREG(status.st_mode):
-            return found
-        return dataclasses.replace(found, size=status.st_size, modified_ns=status.st_mtime_ns)
+            return source.look(file)
+        except MediaError:
+            return file
+
+    def known(self) -> Known:
+        """Return what the library holds of a file that has vectors of the new models."""
+        return Known(
+            self.root_id, self.path_bytes, None, None, self.content_hash, None, indexed=True, modality=self.modality
+        )
 
 
 def _searchable(storage: MultimodalStorage) -> list[_Row]:
@@ -256,7 +274,7 @@ def _check_kinds(rows: list[_Row], models: Mapping[str, ModelRecord]) -> None:
 
 
 def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:
-    """A disk that is away must not cost a library its files."""
+    """Refuse to begin while a folder or a disk of the library is away: that must not cost it files."""
     settings = storage.settings
     held = {row.root_id for row in rows}
     roots = {root.root_id: root for root in settings.roots if root.root_id in held}

@@ -1,32 +1,28 @@
-"""The run: walk, compare, decode ahead in processes, encode in batches, commit, prune."""
+"""The run: walk, compare, have an engine encode, write, prune, and encode captions."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import closing
 
-import numpy as np
-
-from arrowlens.embedding import EmbeddingPlan, Provider, encode
-from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
-from arrowlens.ingest.batching import Batcher, Batches, ModelFailure, Pending, is_usable
-from arrowlens.ingest.diff import Action, Plan, compare, content_of, decide, decide_pruning, former_mounts, pair
-from arrowlens.ingest.prepare import Prepared, Preparer
+from arrowlens.embedding import Provider
+from arrowlens.ingest.batching import is_usable
+from arrowlens.ingest.diff import Plan, compare, content_of, decide, decide_pruning, former_mounts, pair
+from arrowlens.ingest.engines import Engine
+from arrowlens.ingest.engines.local import LocalEngine
+from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
-from arrowlens.ingest.walk import ScannedFile, resolve_folders, walk
-from arrowlens.ingest.writer import Committer, Gathering
-from arrowlens.media.decoded import Decoded, large_bytes
-from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
+from arrowlens.ingest.source import FolderSource, Source
+from arrowlens.ingest.step import Outcome, StepSpec
+from arrowlens.ingest.walk import resolve_folders
+from arrowlens.ingest.writer import LibraryWriter, Writer
+from arrowlens.media.decoded import Decoded
 from arrowlens.store import CAPTION_ROLE, ROLES, ModelRecord, MultimodalStorage
-from arrowlens.workers.pool import Workers
-from arrowlens.workers.prefetch import ReadAhead
-from arrowlens.workers.resources import MemoryWatch, n_cores, proportional_memory, trim_memory
+from arrowlens.workers.resources import proportional_memory, trim_memory
 
-BATCH = 32
-BATCH_OF_A_CORE = 8  # what stays in its cache: a ViT-B/16 takes 10 % longer for an item with 32
 _TEXTS_AT_ONCE = 128
 
 
@@ -37,6 +33,7 @@ def run(
     options: IngestOptions | None = None,
     on_event: Callable[[IngestEvent], None] | None = None,
     stop: threading.Event | None = None,
+    engine: Engine | None = None,
 ) -> IngestReport:
     """Bring the library up to date with folders.
 
@@ -47,50 +44,58 @@ def run(
         options: how to work; None takes the defaults.
         on_event: called in this thread with the progress.
         stop: once set, what is decoded is still encoded and written, and the run ends.
+        engine: decodes and encodes; None takes this machine's processes and threads.
 
     Raises:
         FolderError: a folder is missing or unreadable; nothing was touched.
-        LibraryBusyError: another run is writing. ModelMismatchError: the library was made with other models.
-        ModelLoadError: a model cannot be loaded. StorageError: the disk or the database refused.
+        LibraryBusyError: another run is writing.
+        ModelMismatchError: the library was made with other models.
+        ModelLoadError: a model cannot be loaded.
+        StorageError: the disk or the database refused.
     """
     options, stop = options or IngestOptions(), stop or threading.Event()
     former = former_mounts(storage, storage.settings) if options.prune else ()
     scopes = resolve_folders(folders, storage.path, sorted({*storage.settings.mounts} - {*former}))
+    progress = Progress(on_event)
+    engine = engine or LocalEngine(options.n_workers, progress)
     with storage.writing():
         storage.forget_mounts(former)
         storage.bind_models(_models(provider))
         for scope in scopes:
             storage.add_root(scope)
-        return _Run(storage, provider, options, Progress(on_event), stop).run(scopes)
+        return _Run(storage, provider, FolderSource(scopes, storage.path), engine, options, progress, stop).run()
 
 
 class _Run:
-    """One run; the writer lock is held around it."""
+    """One run. Whoever calls it holds the writer lock."""
 
     def __init__(
         self,
         storage: MultimodalStorage,
         provider: Provider,
+        source: Source,
+        engine: Engine,
         options: IngestOptions,
         progress: Progress,
         stop: threading.Event,
     ) -> None:
-        self._storage, self._provider, self._options = storage, provider, options
+        self._storage, self._provider, self._source = storage, provider, source
+        self._engine, self._options = engine, options
         self._progress, self._stop = progress, stop
 
-    def run(self, scopes: tuple[str, ...]) -> IngestReport:
+    def run(self) -> IngestReport:
         self._progress.emit("walk")
         started = time.perf_counter()
         n_repaired = self._storage.repair()
-        seen = walk(scopes, self._storage.settings, self._storage.path)
+        seen = self._source.walk(self._storage.settings)
         self._storage.add_mounts(seen.mounts)
         plan = compare(self._storage, seen, retry=self._options.retry)
         self._progress.timings["walking"] = time.perf_counter() - started
         self._progress.total = len(seen.files)
-        committer = self._index(plan)
-        has_written = committer.has_written
+        writer = self._index(plan)
+        has_written = writer.has_written
         stopped = self._stop.is_set()
-        removed = not stopped and self._prune(plan, committer)
+        removed = not stopped and self._prune(plan, writer)
         if has_written and not removed:
             self._storage.repair()  # vectors of contents that were replaced
         self._progress.counts["captions"] = keep_captions(self._storage, self._provider, self._stop)
@@ -101,14 +106,14 @@ class _Run:
         self._progress.emit("done")
         return self._progress.report(stopped, seen)
 
-    def _prune(self, plan: Plan, committer: Committer) -> bool:
-        """Remove what has left its place, as far as that needs no confirmation; whether there was anything."""
+    def _prune(self, plan: Plan, writer: LibraryWriter) -> bool:
+        """Remove what has left its place, as far as that needs no confirmation; return whether there was anything."""
         known = plan.known
-        moved = pair(plan.gone, known, content_of, committer.contents)
+        moved = pair(plan.gone, known, content_of, writer.contents)
         superseded = [
             media_id
             for media_id, there in plan.superseded.items()
-            if not known[media_id].indexed or there in committer.readable or (there in known and known[there].indexed)
+            if not known[media_id].indexed or there in writer.readable or (there in known and known[there].indexed)
         ]
         pruning = decide_pruning(plan, self._storage.settings.roots, self._options.prune, moved, superseded)
         leaving = [*pruning.removed, *pruning.moved]
@@ -119,145 +124,50 @@ class _Run:
         self._progress.held_back = pruning.held_back
         return bool(leaving)
 
-    def _index(self, plan: Plan) -> Committer:
-        committer = Committer(self._storage, self._progress, self._options.commit_every)
+    def _index(self, plan: Plan) -> LibraryWriter:
+        """Write what becomes of the files that the walk saw."""
+        writer = LibraryWriter(self._storage, self._progress, self._options.commit_every)
         for _ in plan.unchanged:
             self._progress.count("unchanged")
-        for found in plan.moved_disk:
-            committer.record(found)
-            committer.commit_if_due()
+        for file in plan.moved_disk:
+            writer.record(file)
+            writer.commit_if_due()
         for _, reason in plan.still_bad:
             self._progress.count("skipped", reason=reason)
-        for found, reason in plan.refused:
-            refused = Prepared(found, Decoded(found.modality, reason), unread=True)
-            committer.execute(refused, decide(plan.known.get(found.media_id), refused, self._storage.models))
+        spec = StepSpec.of(self._storage, self._provider, self._source, self._options)
+        for file in plan.refused:
+            refused = Prepared(file, Decoded(file.modality, None), unread=True)
+            writer.execute(Outcome(refused, decide(plan.known.get(file.media_id), refused, spec.roles)))
         self._progress.emit("index")
         if plan.to_read and not self._stop.is_set():
-            Stream(self._storage, self._provider, self._options, self._progress, committer, plan).run(self._stop)
-        committer.commit()
-        return committer
+            encode_files(self._engine, spec, plan, writer, self._stop)
+        writer.commit()
+        return writer
 
 
-class Stream:
-    """Files from the decoding processes through the encoders to the committer."""
+def encode_files(engine: Engine, spec: StepSpec, plan: Plan, writer: Writer, stop: threading.Event) -> None:
+    """Have an engine encode the files of a plan, and the writer write what becomes of them.
 
-    def __init__(
-        self,
-        storage: MultimodalStorage,
-        provider: Provider,
-        options: IngestOptions,
-        progress: Progress,
-        committer: Gathering,
-        plan: Plan,
-    ) -> None:
-        self._provider, self._options, self._progress = provider, options, progress
-        self._committer, self._plan = committer, plan
-        self._models = storage.models
-        self._n_left = len(plan.to_read)
-        self._pending: dict[str, Pending] = {}  # by content, until it is encoded
-        self._batchers: dict[str, Batcher] = {}
+    Args:
+        engine: does the work.
+        spec: what outcomes depend on.
+        plan: its ``to_read`` are the files, its ``known`` is what the library holds.
+        writer: is asked to write whenever it is due; its last commit is the caller's.
+        stop: once it is set, what is decoded is still encoded and written.
 
-    def run(self, stop: threading.Event) -> None:
-        """Take all files; once ``stop`` is set, those that are decoded."""
-        progress, files, n_workers = self._progress, self._plan.to_read, self._options.n_workers
-        progress.n_decoding = min(n_workers, n_cores())
-        limits = self._options.limits
-        max_bytes = large_bytes(limits, exact=self._options.exact)
-        workers = Workers(self._preparer(), limits.max_decode_s, progress.decoding, max_bytes)
-        ahead = ReadAhead[ScannedFile, Prepared](
-            workers.open, files, n_workers, lambda prepared: prepared.n_bytes, stop
-        )
-        with MemoryWatch(lambda: workers.pids) as memory, encoding_threads(self._device()) as threads:
-            progress.start_reading()
-            progress.n_encoding = threads.n
-            batches = Batches(threads.pool, threads.n, progress.encoding)
-            size = self._batch_size(threads)
-            self._batchers = {
-                modality: Batcher(batches, partial(self._encode, modality), size) for modality in MODALITIES
-            }
-            with ahead as results:
-                try:
-                    self._take_all(results, batches, workers)
-                finally:
-                    workers.close()
-            for batcher in self._batchers.values():
-                batcher.flush()
-            batches.finish()
-            self._hand_over(batches)
-            progress.stop_reading()
-        progress.peak_memory = memory.peak
-
-    def _preparer(self) -> Preparer:
-        options = self._options
-        plan = EmbeddingPlan.of(self._provider, exact=options.exact)
-        return Preparer(plan, options.limits, concurrent=True)
-
-    def _device(self) -> str:
-        return (
-            self._provider.clip_engine.device
-            if ROLE_OF["image"] in self._models
-            else self._provider.audio_encoder.device
-        )
-
-    def _batch_size(self, threads: EncodingThreads) -> Callable[[int], int]:
-        """Batches get smaller towards the end, so that the threads have done at about the same time."""
-        most = self._options.batch_size or (BATCH_OF_A_CORE if threads.on_cpu else BATCH)
-        return lambda n_more: max(1, min(most, -(-(self._n_left + n_more) // (2 * threads.n))))
-
-    def _take_all(self, results: Iterator[Prepared], batches: Batches, workers: Workers[ScannedFile, Prepared]) -> None:
-        while self._take_next(results, workers):
-            self._hand_over(batches)
-            if self._committer.commit_if_due():
+    Raises:
+        StorageError: the disk or the database refused. Others as ``Engine.outcomes``.
+    """
+    done: set[str] = set()
+    with closing(engine.outcomes(spec, plan.to_read, plan.known, stop)) as stream:
+        for outcomes in stream:
+            for outcome in outcomes:
+                media_id = outcome.prepared.file.media_id
+                if media_id not in done:  # engines may give one twice
+                    done.add(media_id)
+                    writer.execute(outcome)
+            if writer.commit_if_due():
                 trim_memory()
-
-    def _take_next(self, results: Iterator[Prepared], workers: Workers[ScannedFile, Prepared]) -> bool:
-        """Take a result, if there is one more; what it holds is let go before the next one is waited for."""
-        started = time.perf_counter()
-        prepared = next(results, None)
-        self._progress.timings["waiting"] += time.perf_counter() - started
-        if prepared is None:
-            return False
-        self._n_left -= 1
-        self._take(prepared)
-        workers.used(prepared)
-        return True
-
-    def _take(self, prepared: Prepared) -> None:
-        action = self._decide(prepared)
-        if action.writes != "vectors":
-            self._committer.execute(prepared, action)
-            return
-        content, modality = prepared.decoded.content_hash, prepared.decoded.modality
-        assert content is not None
-        assert modality is not None
-        if content in self._pending:
-            self._pending[content].copies.append(prepared.bare())
-        elif self._plan.contents.get(content) == modality:
-            self._committer.copy(prepared)
-        else:
-            assert prepared.inputs is not None
-            segments = prepared.inputs.segments
-            self._pending[content] = pending = Pending(prepared.bare(), [None] * len(segments))
-            self._batchers[modality].add(pending, segments)
-
-    def _hand_over(self, batches: Batches) -> None:
-        """Files whose vectors are complete go on to the committer."""
-        for pending in batches.complete():
-            content = pending.prepared.decoded.content_hash or ""
-            del self._pending[content]
-            if pending.failure is None:
-                self._committer.index(pending)
-                self._plan.contents[content] = pending.prepared.decoded.modality or ""
-                continue
-            for prepared in (pending.prepared, *pending.copies):
-                failed = prepared.failed(pending.failure, unread=isinstance(pending.failure, ModelFailure))
-                self._committer.execute(failed, self._decide(failed))
-
-    def _decide(self, prepared: Prepared) -> Action:
-        return decide(self._plan.known.get(prepared.found.media_id), prepared, self._models)
-
-    def _encode(self, modality: Modality, segments: Sequence[np.ndarray]) -> np.ndarray:
-        return encode(modality, segments, self._provider)
 
 
 def _models(provider: Provider) -> dict[str, ModelRecord]:
@@ -275,7 +185,8 @@ def keep_captions(storage: MultimodalStorage, provider: Provider, stop: threadin
         How many captions it encoded; equal ones count each.
 
     Raises:
-        LibraryBusyError, StorageError: as for writing. ModelLoadError: the text model cannot be loaded.
+        LibraryBusyError, StorageError: as for writing.
+        ModelLoadError: the text model cannot be loaded.
     """
     if CAPTION_ROLE not in storage.models:
         return 0

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import stat
-from typing import Any
 
 from arrowlens.embedding import EmbeddingPlan, Inputs, prepare
 from arrowlens.errors import MediaError
+from arrowlens.ingest.source import Fetched, Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded, Limits, decode, hash_file, read_caption
 from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, SECOND_BYTES
-from arrowlens.media.files import ExactFile, bounded_ns, file_id_of
+from arrowlens.media.files import hash_bytes
 
 _COPIES_OF_SOUND = 3  # while a recording is put together, checked and sent
-COMPANY_BYTES = 112_500_000  # that decoding a file may take beside others
+_CONCURRENT_BYTES = 112_500_000  # that decoding a file may take beside others
+_CHANGING = "the file changed while it was read; try again when nothing writes to it"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,15 +23,16 @@ class Prepared:
     """A file that was opened.
 
     Attributes:
-        found: the file, with the ``file_id`` of the one that was opened.
+        file: the file, with the ``file_id`` of the one that was opened.
         decoded: what it holds, without pixels and samples, or the reason why nothing.
         inputs: what is to be encoded; None for a file that cannot be read.
         unread: the system kept its bytes back, so that nothing is known of its content.
-        caption: the text of the file beside it. caption_unread: there is one, and the system kept it back.
+        caption: the text of the file beside it.
+        caption_unread: there is such a text file, and the system kept it back.
         needs_room: it was left alone, since it takes much memory; ``Preparer.alone`` takes it.
     """
 
-    found: ScannedFile
+    file: ScannedFile
     decoded: Decoded
     inputs: Inputs | None = None
     unread: bool = False
@@ -46,113 +47,109 @@ class Prepared:
         return (0 if content is None else content.nbytes) + len(self.decoded.thumbnail or b"")
 
     def failed(self, reason: str, *, unread: bool) -> Prepared:
-        """The same file, of which no vectors could be made; ``unread`` where that says nothing of its content."""
+        """Return the same file without vectors; ``unread`` where the reason says nothing of its content."""
         return dataclasses.replace(self, decoded=dataclasses.replace(self.decoded, reason=reason), unread=unread)
 
     def bare(self) -> Prepared:
-        """The same without what is encoded."""
-        assert self.inputs is not None
+        """Return the same without what is encoded."""
+        if self.inputs is None:
+            return self
         return dataclasses.replace(self, inputs=dataclasses.replace(self.inputs, content=None))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Preparer:
-    """Opens files: ``preparer(found) -> Prepared``. Picklable; never raises for a bad file.
+    """Opens files: ``preparer(file) -> Prepared``. Picklable; never raises for a bad file.
 
     Attributes:
+        source: where the files come from.
         plan: how what they hold is prepared.
         limits: what a file may be at most.
         concurrent: others work beside it, so that large files are left for ``alone``.
     """
 
+    source: Source
     plan: EmbeddingPlan
     limits: Limits
     concurrent: bool = False
 
-    def __call__(self, found: ScannedFile) -> Prepared:
+    def __call__(self, file: ScannedFile) -> Prepared:
         """Decode a file and prepare what it holds."""
         if not self.concurrent:
-            return self.alone(found)
+            return self.alone(file)
         limits = self.limits
-        left = max(0, COMPANY_BYTES - (found.size or 0))  # a picture's file is held beside its pixels
+        left = max(0, _CONCURRENT_BYTES - (file.size or 0))  # a picture's file is held beside its pixels
         pixel_bytes = EXACT_PIXEL_BYTES if self.plan.exact else PIXEL_BYTES
-        company = dataclasses.replace(
+        lower = dataclasses.replace(
             limits,
             max_pixels=min(limits.max_pixels, int(left / pixel_bytes)),
-            max_seconds=min(limits.max_seconds, COMPANY_BYTES / (_COPIES_OF_SOUND * SECOND_BYTES)),
+            max_seconds=min(limits.max_seconds, _CONCURRENT_BYTES / (_COPIES_OF_SOUND * SECOND_BYTES)),
         )
-        prepared = self._prepare(found, company)
+        prepared = self._prepare(file, lower)
         is_picture = prepared.decoded.modality == "image"
-        has_room = company.max_pixels < limits.max_pixels if is_picture else company.max_seconds < limits.max_seconds
+        has_room = lower.max_pixels < limits.max_pixels if is_picture else lower.max_seconds < limits.max_seconds
         return dataclasses.replace(prepared, needs_room=prepared.decoded.too_large and has_room)
 
-    def alone(self, found: ScannedFile) -> Prepared:
-        """The same for a file that needs room."""
-        return self._prepare(found, self.limits)
+    def alone(self, file: ScannedFile) -> Prepared:
+        """Decode and prepare a file that needs room."""
+        return self._prepare(file, self.limits)
 
-    def content(self, found: ScannedFile) -> str | None:
-        """The content hash of a file that is as the walk saw it; None when it cannot be read, or is too large."""
+    def content(self, file: ScannedFile) -> str | None:
+        """Return the content hash of the version listed; None when it cannot be read, or is too large."""
         try:
-            content = hash_file(_as_it_is(found)[1], self.limits)
+            fetched = self.source.fetch(file)
+            if fetched is None:
+                return None
+            return hash_bytes(fetched.data) if fetched.data is not None else hash_file(fetched.path, self.limits)
         except MediaError:
             return None
-        return None if self._has_changed(found) else content
 
-    def lost(self, found: ScannedFile, reason: str, content: str | None) -> Prepared:
-        """A file that took its process along; without its content it is tried again by the next run."""
-        decoded = Decoded(found.modality, reason, content, found.size or 0)
-        return Prepared(found, decoded, unread=content is None)
+    def lost(self, file: ScannedFile, reason: str, content: str | None) -> Prepared:
+        """Return the result for a file that took its process along; without its content, the next run tries again."""
+        decoded = Decoded(file.modality, reason, content, file.size or 0)
+        return Prepared(file, decoded, unread=content is None)
 
-    def _prepare(self, found: ScannedFile, limits: Limits) -> Prepared:
-        found, file = _as_it_is(found)
-        decoded = decode(file, limits, name=os.fsdecode(found.path), min_side=self.plan.min_side)
+    def _prepare(self, file: ScannedFile, limits: Limits) -> Prepared:
+        try:
+            fetched = self._fetch(file)
+        except MediaError as error:
+            return Prepared(file, Decoded(file.modality, str(error)), unread=True)
+        file = dataclasses.replace(file, file_id=fetched.file_id or file.file_id)
+        name = os.fsdecode(file.path)
+        decoded = decode(fetched.path, limits, data=fetched.data, name=name, min_side=self.plan.min_side)
         bare = dataclasses.replace(decoded, pixels=None, samples=None)
         if decoded.reason is not None:
-            return Prepared(found, bare, unread=self._is_unread(found, decoded))
+            return Prepared(file, bare, unread=self._is_unread(file, decoded))
         try:
-            return Prepared(found, bare, prepare(decoded, self.plan), **_caption(found))
+            inputs = prepare(decoded, self.plan)
         except Exception as error:  # whatever it is, it costs this file only
             cause = " ".join(str(error).split())
             reason = f"cannot be prepared for the model: {type(error).__name__}{f': {cause}' if cause else ''}"
-            return Prepared(found, dataclasses.replace(bare, reason=reason, thumbnail=None))
+            return Prepared(file, dataclasses.replace(bare, reason=reason, thumbnail=None))
+        try:
+            return Prepared(file, bare, inputs, caption=self._caption(file))
+        except MediaError:
+            return Prepared(file, bare, inputs, caption_unread=True)
 
-    def _is_unread(self, found: ScannedFile, decoded: Decoded) -> bool:
+    def _fetch(self, file: ScannedFile) -> Fetched:
+        """Get the version listed, or else the one that is there now; the next run sees that its stamp is another."""
+        fetched = self.source.fetch(file) or self.source.fetch(self.source.look(file))
+        if fetched is None:
+            raise MediaError(_CHANGING)
+        return fetched
+
+    def _caption(self, file: ScannedFile) -> str | None:
+        return None if file.sidecar is None else read_caption(file.sidecar, self.source.open)
+
+    def _is_unread(self, file: ScannedFile, decoded: Decoded) -> bool:
         """Whether the reason says nothing of the content: the system refused, or the file is being written."""
-        if self._has_changed(found):
+        try:
+            has_changed = self.source.look(file).stamp != file.stamp
+        except MediaError:
             return True
         # Without a hash the bytes were not read: because of the system, or because they are too many.
-        return decoded.content_hash is None and not self._is_too_large(found)
+        return has_changed or (decoded.content_hash is None and not self._is_too_large(file))
 
-    def _has_changed(self, found: ScannedFile) -> bool:
-        try:
-            status = os.stat(found.path)  # noqa: PTH116 - bytes
-        except OSError:
-            return True
-        return (status.st_size, bounded_ns(status.st_mtime_ns)) != found.stamp
-
-    def _is_too_large(self, found: ScannedFile) -> bool:
-        limit = self.limits.max_image_bytes if found.modality == "image" else self.limits.max_file_bytes
-        return found.size is not None and found.size > limit
-
-
-def _as_it_is(found: ScannedFile) -> tuple[ScannedFile, bytes | ExactFile]:
-    """A file with its identity as of now, and what to open: this very file at its real path, whatever the walk saw."""
-    if found.size is None:  # nothing is known of it; opening it finds the words for that
-        return found, found.path
-    path = found.real_path or found.path
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return found, ExactFile(path)
-    if not stat.S_ISREG(status.st_mode):
-        return found, ExactFile(path)
-    file = ExactFile(path, file_id_of(status), status.st_size, bounded_ns(status.st_mtime_ns))
-    return dataclasses.replace(found, file_id=file.file_id), file
-
-
-def _caption(found: ScannedFile) -> dict[str, Any]:
-    """The fields of ``Prepared`` that tell of the text file beside it."""
-    try:
-        return {"caption": None if found.sidecar is None else read_caption(ExactFile(found.sidecar))}
-    except MediaError:
-        return {"caption_unread": True}
+    def _is_too_large(self, file: ScannedFile) -> bool:
+        limit = self.limits.max_image_bytes if file.modality == "image" else self.limits.max_file_bytes
+        return file.size is not None and file.size > limit

@@ -1,4 +1,4 @@
-"""A run seen from outside: its options, what it tells while it works, and what it reports in the end."""
+"""The options of a run, the events that it sends while it works, and its report."""
 
 from __future__ import annotations
 
@@ -56,12 +56,16 @@ class IngestOptions:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IngestEvent:
-    """How far a run is.
+    """How far a run has come.
 
     Attributes:
         phase: "walk", "index", "prune", "optimize", and in the end "done".
-        done, total: files dealt with, of all that were found; 0 of 0 while walking.
-        indexed, unchanged, skipped, removed: counts of files so far.
+        done: files dealt with.
+        total: files to deal with; 0 while walking.
+        indexed: files written with new vectors so far.
+        unchanged: files that are as the library has them, so far.
+        skipped: files that could not be read, so far.
+        removed: files that left the library so far.
         rate: files read per second since reading began, 0 before.
         seconds_left: at that rate; None when unknown.
         path: the file just dealt with, absolute; odd bytes of its name are surrogates.
@@ -89,7 +93,8 @@ class IngestReport:
     """What a run did, in counts of files: each one found is indexed, unchanged or skipped.
 
     Attributes:
-        indexed: written with new vectors. unchanged: as the library had them.
+        indexed: written with new vectors.
+        unchanged: as the library had them.
         skipped: could not be read, now or in an earlier run since which they have not changed.
         removed: gone from disk or ignored now, and so gone from the library.
         moved: left their place too, but their content was found at a new one, or they are reached by another name.
@@ -129,12 +134,12 @@ class IngestReport:
     held_back: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON."""
+        """Return the same as plain values for JSON."""
         return dataclasses.asdict(self)
 
 
 class Progress:
-    """The counts of a run as it goes, told to ``on_event``."""
+    """Counts files and seconds as a run goes, and sends events to ``on_event``."""
 
     def __init__(self, on_event: Callable[[IngestEvent], None] | None) -> None:
         self._on_event = on_event
@@ -157,15 +162,15 @@ class Progress:
         return self.counts["indexed"] + self.counts["unchanged"] + self.counts["skipped"]
 
     def start_reading(self) -> None:
-        """From here on the rate counts."""
+        """Begin to measure the rate."""
         self._reading_since, self._already_done = time.perf_counter(), self.n_done
 
     def stop_reading(self) -> None:
-        """From here on it does not."""
+        """Keep the rate as it is now."""
         self._rate_in_the_end, self._reading_since = self._rate(), None
 
     def count(self, kind: str, path: bytes | None = None, reason: str | None = None) -> None:
-        """One file more of a kind; told as an event when its path is given."""
+        """Count one more file of a kind; sends an event if its path is given."""
         self.counts[kind] += 1
         if reason is not None:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1

@@ -31,9 +31,12 @@ class ScannedFile:
     """A media file on disk.
 
     Attributes:
-        path: absolute. root, relative: the root it belongs to and its path below it.
+        path: absolute.
+        root: the root it belongs to.
+        relative: its path below the root.
         modality: what its name promises, "image" or "audio".
-        size, modified_ns: of what it is or links to; None when the system would not say.
+        size: bytes of the file, or of the one that it links to; None when the system would not say.
+        modified_ns: nanoseconds since 1970, of the same.
         sidecar: absolute real path of the text file beside it that holds its caption; None without one.
         caption_stamp: "size:modified_ns" of the sidecar; equal ones mean an equal caption.
         real_path: where the file lies, free of links; None where that is ``path``.
@@ -55,18 +58,18 @@ class ScannedFile:
 
     @property
     def stamp(self) -> tuple[int | None, int | None]:
-        """Size and time: equal ones mean equal content."""
+        """Its version: size and time. Equal ones mean equal content."""
         return self.size, self.modified_ns
 
     @property
     def media_id(self) -> str:
-        """Names this place in the library."""
+        """The id that its place has in the library."""
         return media_id_of(self.root.root_id, self.relative)
 
 
 @dataclass(slots=True)
 class Walk:
-    """What a walk saw.
+    """The result of a walk.
 
     Attributes:
         scopes: the folders walked, absolute.
@@ -91,28 +94,28 @@ class Walk:
     left_alone: Counter[LeftAlone] = field(default_factory=Counter)
 
     def passed_over(self) -> dict[LeftAlone, int]:
-        """``left_alone`` without what there was none of."""
+        """Return ``left_alone`` without zeros."""
         return {why: count for why, count in self.left_alone.items() if count}
 
     def unread_folders(self) -> dict[str, str]:
-        """``unread`` by names, whose odd bytes are surrogates."""
+        """Return ``unread`` by names; bytes that are no text are surrogates in them."""
         return {os.fsdecode(path): reason for path, reason in sorted(self.unread.items())}
 
     def covers(self, path: bytes) -> bool:
-        """Whether the walk would have seen a file, were it there."""
+        """Return whether the walk would have listed a file, were it there."""
         if not any(path.startswith(_inside(os.fsencode(scope))) for scope in self.scopes):
             return False
         return not any(path.startswith(_inside(folder)) for folder in (*self.unread, *self.lost_links))
 
     def real_place(self, path: bytes) -> bytes | None:
-        """Where a file lies that is below one of ``other_names``; None for any other."""
+        """Return the real path of a file below one of ``other_names``; None for any other file."""
         for link, real in self.other_names.items():
             if path.startswith(_inside(link)):
                 return real + path[len(link) :]
         return None
 
     def ignores(self, path: bytes) -> bool:
-        """Whether the walk met a file, or a folder around it, and passed it over for an ignore file."""
+        """Return whether an ignore file had the walk pass over a file, or a folder around it."""
         if not self.ignored:
             return False
         while path not in self.ignored:
@@ -125,9 +128,15 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A folder to walk: its path, where that really is, the root it belongs to, its parent's device, the rules over it.
+    """A folder to walk.
 
-    ``texts`` are the text files in it, by their names with the suffix in lower case.
+    Attributes:
+        path: absolute.
+        real: its path free of links.
+        root: the root it belongs to.
+        device: that of the folder around it; None for a scope.
+        rules: the ignore files that hold for it.
+        texts: the text files in it, by their names with the suffix in lower case.
     """
 
     path: bytes
@@ -143,7 +152,7 @@ class _Place:
 
 
 def resolve_folders(folders: Iterable[str | os.PathLike[str]], library: Path, mounts: Sequence[str]) -> tuple[str, ...]:
-    """Absolute real paths of folders, sorted; one inside another is left to the outer one.
+    """Return the absolute real paths of folders, sorted, without those that lie inside another one.
 
     Raises:
         FolderError: one is missing, no folder, not readable, inside the library, or on a disk that is not mounted.
@@ -155,9 +164,15 @@ def resolve_folders(folders: Iterable[str | os.PathLike[str]], library: Path, mo
 
 
 def walk(scopes: tuple[str, ...], settings: Settings, library: Path) -> Walk:
-    """See what lies below ``scopes`` (of ``resolve_folders``), whose roots are registered in ``settings``."""
+    """List the media files below folders.
+
+    Args:
+        scopes: the folders, of ``resolve_folders``.
+        settings: those of the library, with the roots that the folders belong to.
+        library: the library's own folder, which is passed over.
+    """
     seen = _Walker(scopes, settings, library).run()
-    seen.files.sort(key=lambda found: found.path)
+    seen.files.sort(key=lambda file: file.path)
     return seen
 
 
@@ -215,7 +230,7 @@ class _Walker:
         self._folders.append(_Place(scope, scope, root, None, rules))
 
     def _folders_to(self, scope: bytes) -> list[bytes]:
-        """From the outermost root around a scope down to the scope itself."""
+        """Return the folders from the outermost root around a scope down to the scope itself."""
         tops = [os.fsencode(root.path) for root in self._settings.roots]
         top = min((top for top in tops if scope == top or scope.startswith(_inside(top))), key=len)
         folders = [scope]
@@ -224,7 +239,7 @@ class _Walker:
         return folders[::-1]
 
     def _visit(self, path: bytes) -> os.stat_result | None:
-        """The folder's ``stat``, None when the walk has been there."""
+        """Return the folder's ``stat``; None when the walk has been there."""
         status = os.stat(path)  # noqa: PTH116 - bytes
         key = (status.st_dev, status.st_ino or os.path.realpath(path))  # some network disks number nothing
         if key in self._visited:
@@ -255,7 +270,7 @@ class _Walker:
                 self._walk.left_alone["hidden"] += entry.name != IGNORE_NAME
             else:
                 self._entry(entry, here)
-        n_captions = len({found.sidecar for found in self._walk.files[n_before:] if found.sidecar})
+        n_captions = len({file.sidecar for file in self._walk.files[n_before:] if file.sidecar})
         self._walk.left_alone["other"] -= n_captions
 
     def _entry(self, entry: os.DirEntry[bytes], here: _Place) -> None:
@@ -304,12 +319,17 @@ class _Walker:
         size = status.st_size if status is not None else None
         modified_ns = bounded_ns(status.st_mtime_ns) if status is not None else None
         real = _real_path(entry, here)
-        found = ScannedFile(
-            entry.path, here.root, relative, modality, size, modified_ns, *self._sidecar(entry.name, here)
-        )
+        sidecar, caption_stamp = self._sidecar(entry.name, here)
         self._walk.files.append(
-            replace(
-                found,
+            ScannedFile(
+                entry.path,
+                here.root,
+                relative,
+                modality,
+                size,
+                modified_ns,
+                sidecar,
+                caption_stamp,
                 real_path=None if real == entry.path else real,
                 file_id=file_id_of(status) if status is not None else None,
                 is_linked=status is not None and status.st_nlink > 1,
@@ -317,9 +337,9 @@ class _Walker:
         )
 
     def _sidecar(self, name: bytes, here: _Place) -> tuple[bytes | None, str | None]:
-        """Path and stamp of the text file that belongs to a media file; without a stamp, the system keeps it back.
+        """Return path and stamp of the caption file of a media file; without a stamp, the system keeps it back.
 
-        One that does not really lie below a root is none: whoever may put a link there must not have it read.
+        A file that does not really lie below a root is none: whoever may put a link there must not have it read.
         """
         for wanted in (name + _TEXT_SUFFIX, os.path.splitext(name)[0] + _TEXT_SUFFIX) if here.texts else ():  # noqa: PTH122
             entry = here.texts.get(wanted)
@@ -341,7 +361,7 @@ class _Walker:
         return any(root.relative(path) is not None for root in self._settings.roots)
 
     def _is_reached_by_name(self, real: bytes) -> bool:
-        """Whether a folder lies below a root and is not passed over there, or is the library's own."""
+        """Return whether a folder is walked by its real path, or is the library's own."""
         if real == self._library or real.startswith(_inside(self._library)):
             return True
         if not self._is_in_root(real):
@@ -372,7 +392,7 @@ def _lowered(text_name: bytes) -> bytes:
 
 
 def mount_of(path: str) -> str:
-    """The mount point that an absolute real path lies on."""
+    """Return the mount point that an absolute real path lies on."""
     while not os.path.ismount(path):
         path = os.path.dirname(path)  # noqa: PTH120 - as above
     return path
@@ -396,13 +416,13 @@ def _checked_folder(path: str, library: Path, mounts: Sequence[str]) -> str:
 
 
 def _inside(folder: bytes) -> bytes:
-    """What the paths below a folder begin with."""
+    """Return what the paths below a folder begin with."""
     separator = os.fsencode(os.sep)
     return folder if folder.endswith(separator) else folder + separator
 
 
 def unmounted(mounts: Iterable[str]) -> list[str]:
-    """Of the places where disks were mounted, those where none is mounted now."""
+    """Return those of former mount points where no disk is mounted now."""
     return [mount for mount in mounts if _is_away(mount)]
 
 

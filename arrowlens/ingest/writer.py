@@ -1,4 +1,4 @@
-"""Files whose fate is decided -> the store, some hundred at a time: vectors, thumbnails, and ``media`` rows last."""
+"""Outcomes -> the store, some hundred at a time: vectors, thumbnails, and ``media`` rows last."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from arrowlens.ingest.batching import Pending
-from arrowlens.ingest.diff import Action
+import numpy as np
+
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import Progress
+from arrowlens.ingest.step import Outcome
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded
 from arrowlens.modalities import ROLE_OF
@@ -27,37 +28,37 @@ _LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 _NOT_DECODED = Decoded(modality=None, reason="")
 
 
-class Gathering(ABC):
-    """Gathers what is to be written, and writes it when it is enough; files come once their fate is decided."""
+class Writer(ABC):
+    """Gathers what outcomes say is to be written, and writes it when it is enough."""
 
     def __init__(self, storage: MultimodalStorage, progress: Progress, commit_every: int) -> None:
         self._storage, self._progress = storage, progress
         self._commit_every = commit_every
         self._last, self._due_s = time.monotonic(), _FIRST_AFTER_S
         self._vectors: dict[str, list[VectorRow]] = {}
-        self._copies: dict[str, list[Prepared]] = {}  # role -> files whose content the store has vectors of
+        self._copies: dict[str, list[Prepared]] = {}  # by role: files that get the vectors of equal content
 
-    def index(self, pending: Pending) -> None:
-        """A file that has vectors now, with its copies."""
-        for prepared in (pending.prepared, *pending.copies):
-            rows = self._vectors.setdefault(_role(prepared), [])
-            rows.extend(_vector_row(prepared, index, vector) for index, vector in enumerate(pending.vectors))
-            self._readable(prepared)
-            self._progress.counts["copied"] += prepared is not pending.prepared
-
-    def copy(self, prepared: Prepared) -> None:
-        """A file whose content the store holds at another place."""
-        self._copies.setdefault(_role(prepared), []).append(prepared)
-        self._readable(prepared)
-        self._progress.counts["copied"] += 1
-
-    @abstractmethod
-    def execute(self, prepared: Prepared, action: Action) -> None:
-        """A file that gets no new vectors."""
+    def execute(self, outcome: Outcome) -> None:
+        """Do what an outcome says, with the next commit."""
+        prepared, vectors = outcome.prepared, outcome.vectors
+        if outcome.action.writes != "vectors":
+            self._execute(outcome)
+            return
+        role = ROLE_OF[prepared.decoded.modality or ""]
+        if vectors is None:
+            self._copies.setdefault(role, []).append(prepared)
+        else:
+            self._vectors.setdefault(role, []).extend(_vector_rows(prepared, vectors))
+        self._count_readable(prepared)
+        self._progress.counts["copied"] += vectors is None
 
     @abstractmethod
-    def _readable(self, prepared: Prepared) -> None:
-        """A file that has vectors."""
+    def _execute(self, outcome: Outcome) -> None:
+        """Do what the outcome of a file says that gets no new vectors."""
+
+    @abstractmethod
+    def _count_readable(self, prepared: Prepared) -> None:
+        """Take note of a file that gets vectors."""
 
     @property
     @abstractmethod
@@ -65,7 +66,7 @@ class Gathering(ABC):
         """Files that are to be written."""
 
     def commit_if_due(self) -> bool:
-        """Write if enough has gathered, or enough time has passed; whether that was so."""
+        """Write if enough has gathered, or enough time has passed; return whether that was so."""
         n_waiting = self._n_waiting
         is_due = n_waiting >= self._commit_every or time.monotonic() - self._last > self._due_s
         if n_waiting and is_due:
@@ -92,6 +93,7 @@ class Gathering(ABC):
         """Write what goes with the vectors, which are on disk by now."""
 
     def _complete_copies(self) -> None:
+        """Give copies the vectors of equal content: of what is about to be written, else of the library."""
         for role, copies in self._copies.items():
             gathered = self._vectors.setdefault(role, [])
             sources: dict[str, list[VectorRow]] = {}
@@ -101,43 +103,49 @@ class Gathering(ABC):
             sources |= self._storage.vector_rows(role, contents - sources.keys())
             for copy in copies:
                 for row in _of_one_place(sources[copy.decoded.content_hash or ""]):
-                    gathered.append(dataclasses.replace(row, media_id=copy.found.media_id))
+                    gathered.append(dataclasses.replace(row, media_id=copy.file.media_id))
         self._copies.clear()
 
 
-class Committer(Gathering):
-    """Writes what a run over folders found: vectors, thumbnails, and ``media`` rows last."""
+class LibraryWriter(Writer):
+    """Writes what a run over folders gave: vectors, thumbnails, and ``media`` rows last.
+
+    Attributes:
+        contents: of the files that got vectors of a new content, how many have which content.
+        readable: the ids of these files.
+        has_written: whether there was anything to write.
+    """
 
     def __init__(self, storage: MultimodalStorage, progress: Progress, commit_every: int) -> None:
         super().__init__(storage, progress, commit_every)
         self._media: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
         self._thumbnails: dict[str, bytes] = {}
-        self.contents: Counter[Hashable] = Counter()  # of files that were written with vectors of a new content
-        self.readable: set[str] = set()  # their ids
+        self.contents: Counter[Hashable] = Counter()
+        self.readable: set[str] = set()
         self.has_written = False
 
-    def record(self, found: ScannedFile) -> None:
-        """A file that is as the library has it, but for the numbers that the system has for it."""
-        self._kept[found.media_id] = {"file_id": found.file_id, "layout": MEDIA_LAYOUT}
+    def record(self, file: ScannedFile) -> None:
+        """Record the numbers that the system has for a file that is otherwise as the library has it."""
+        self._kept[file.media_id] = {"file_id": file.file_id, "layout": MEDIA_LAYOUT}
         self._progress.count("unchanged")
 
-    def execute(self, prepared: Prepared, action: Action) -> None:
-        """A file that gets no new vectors: what ``action`` says of it is written and counted."""
-        found = prepared.found
+    def _execute(self, outcome: Outcome) -> None:
+        prepared, action = outcome.prepared, outcome.action
+        file = prepared.file
         if action.writes == "row" and action.reason is None:
-            self._media[found.media_id] = _indexed_row(prepared)
+            self._media[file.media_id] = _indexed_row(prepared)
         elif action.writes == "row":
             decoded = _NOT_DECODED if prepared.unread else prepared.decoded
-            self._media[found.media_id] = _media_row(found, decoded, action.reason)
+            self._media[file.media_id] = _media_row(file, decoded, action.reason)
         elif action.writes == "stamp":
-            row = _media_row(found, prepared.decoded)
+            row = _media_row(file, prepared.decoded)
             stamp = {name: row[name] for name in ("size", "modified_ns", "modified", "layout", "real_path", "file_id")}
             # The caption was not read: its stamp stays, so that the next run reads it.
-            self._kept[found.media_id] = stamp | {"reason": None}
+            self._kept[file.media_id] = stamp | {"reason": None}
         elif action.writes == "reason":
-            self._kept[found.media_id] = {"reason": action.reason}
-        self._progress.count(action.counts_as, found.path, action.reason)
+            self._kept[file.media_id] = {"reason": action.reason}
+        self._progress.count(action.counts_as, file.path, action.reason)
 
     @property
     def _n_waiting(self) -> int:
@@ -154,13 +162,14 @@ class Committer(Gathering):
         self._media.clear()
         self._thumbnails.clear()
 
-    def _readable(self, prepared: Prepared) -> None:
-        self._media[prepared.found.media_id] = _indexed_row(prepared)
-        if prepared.decoded.thumbnail is not None and prepared.decoded.content_hash is not None:
-            self._thumbnails[prepared.decoded.content_hash] = prepared.decoded.thumbnail
-        self.contents[prepared.decoded.content_hash] += 1
-        self.readable.add(prepared.found.media_id)
-        self._progress.count("indexed", prepared.found.path)
+    def _count_readable(self, prepared: Prepared) -> None:
+        decoded, media_id = prepared.decoded, prepared.file.media_id
+        self._media[media_id] = _indexed_row(prepared)
+        if decoded.thumbnail is not None and decoded.content_hash is not None:
+            self._thumbnails[decoded.content_hash] = decoded.thumbnail
+        self.contents[decoded.content_hash] += 1
+        self.readable.add(media_id)
+        self._progress.count("indexed", prepared.file.path)
 
     def _complete_kept(self) -> None:
         rows = self._storage.media(sorted(self._kept)).drop_columns(["absolute_path"])
@@ -177,39 +186,36 @@ def _of_one_place(rows: Sequence[VectorRow]) -> list[VectorRow]:
     return [row for row in rows if row.media_id == rows[0].media_id]
 
 
-def _role(prepared: Prepared) -> str:
-    return ROLE_OF[prepared.decoded.modality or ""]
-
-
-def _vector_row(prepared: Prepared, index: int, vector: Any) -> VectorRow:  # noqa: ANN401 - None is impossible here
-    windows = prepared.inputs.windows if prepared.inputs is not None else ()
-    start, end = windows[index] if windows else (None, None)
-    decoded = prepared.decoded
-    return VectorRow(
-        prepared.found.media_id, decoded.content_hash or "", decoded.modality or "", vector, index, start, end
-    )
+def _vector_rows(prepared: Prepared, vectors: np.ndarray) -> list[VectorRow]:
+    """Return a row for each vector of (n_segments, d)."""
+    decoded, media_id = prepared.decoded, prepared.file.media_id
+    times = (prepared.inputs.windows if prepared.inputs is not None else ()) or ((None, None),)
+    return [
+        VectorRow(media_id, decoded.content_hash or "", decoded.modality or "", vector, index, start, end)
+        for index, (vector, (start, end)) in enumerate(zip(vectors, times, strict=True))
+    ]
 
 
 def _indexed_row(prepared: Prepared) -> dict[str, Any]:
     # Without its stamp, a caption that could not be read is looked for again.
-    stamp = None if prepared.caption_unread else prepared.found.caption_stamp
-    return _media_row(prepared.found, prepared.decoded) | {"caption": prepared.caption, "caption_stamp": stamp}
+    stamp = None if prepared.caption_unread else prepared.file.caption_stamp
+    return _media_row(prepared.file, prepared.decoded) | {"caption": prepared.caption, "caption_stamp": stamp}
 
 
-def _media_row(found: ScannedFile, decoded: Decoded, reason: str | None = None) -> dict[str, Any]:
-    """A row of ``media`` without its caption; ``reason`` makes it a skipped one."""
-    modified = _moment(found.modified_ns)
+def _media_row(file: ScannedFile, decoded: Decoded, reason: str | None = None) -> dict[str, Any]:
+    """Return a row of ``media`` without its caption; ``reason`` makes it a skipped one."""
+    modified = _moment(file.modified_ns)
     return {
         "layout": MEDIA_LAYOUT,
-        "media_id": found.media_id,
-        "root_id": found.root.root_id,
-        "path": os.fsdecode(found.relative).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
-        "path_bytes": found.relative,
+        "media_id": file.media_id,
+        "root_id": file.root.root_id,
+        "path": os.fsdecode(file.relative).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "path_bytes": file.relative,
         "content_hash": decoded.content_hash,
-        "size": found.size,
-        "modified_ns": found.modified_ns,
+        "size": file.size,
+        "modified_ns": file.modified_ns,
         "modified": modified,
-        "modality": decoded.modality or found.modality,
+        "modality": decoded.modality or file.modality,
         "format": decoded.format,
         "width": decoded.width,
         "height": decoded.height,
@@ -229,13 +235,13 @@ def _media_row(found: ScannedFile, decoded: Decoded, reason: str | None = None) 
         "trivial": decoded.trivial,
         "state": INDEXED if reason is None else SKIPPED,
         "reason": reason,
-        "real_path": found.real_path,
-        "file_id": found.file_id,
+        "real_path": file.real_path,
+        "file_id": file.file_id,
     }
 
 
 def _moment(modified_ns: int | None) -> dt.datetime | None:
-    """A time that Python can hold, None when the file system's is none."""
+    """Return the time of nanoseconds since 1970; None for one that Python cannot hold."""
     if modified_ns is None:
         return None
     try:
@@ -246,7 +252,7 @@ def _moment(modified_ns: int | None) -> dt.datetime | None:
 
 
 def _by_local_clock(moment: dt.datetime | None) -> dt.datetime | None:
-    """As a clock on the wall showed it, which is what cameras write too; without a zone."""
+    """Return the local time without a zone, which is what cameras write, too."""
     if moment is None:
         return None
     try:

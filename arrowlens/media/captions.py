@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO
+
 from arrowlens.errors import MediaError
 from arrowlens.media.decoded import AnyPath
 from arrowlens.media.files import explain_os_error, open_regular
@@ -11,16 +15,23 @@ MAX_CAPTION_CHARS = 10_000
 _MAX_BYTES = 4 * MAX_CAPTION_CHARS + 3  # UTF-8 takes up to 4 a character, behind a mark of 3
 
 
-def read_caption(path: AnyPath) -> str | None:
-    """The text of a sidecar file: UTF-8, with or without a mark, else Windows' Western code page.
+def read_caption(
+    path: AnyPath, open_file: Callable[[Any], AbstractContextManager[BinaryIO]] = open_regular
+) -> str | None:
+    """Read the text of a sidecar file: UTF-8, with or without a mark, else Windows' Western code page.
 
-    At most 10,000 characters, printable, with runs of blanks and line ends as one blank. None for a file that is empty
-    or no text.
+    Args:
+        path: the file.
+        open_file: opens it; another than the default where files do not lie on this machine.
+
+    Returns:
+        At most 10,000 characters, printable, with runs of blanks and line ends as one blank; None for a file that is
+        empty or no text.
 
     Raises:
         MediaError: it is gone, forbidden, not a regular file, or reading failed: nothing is known of its text.
     """
-    with open_regular(path) as file:
+    with open_file(path) as file:
         try:
             data = file.read(_MAX_BYTES)
         except OSError as error:

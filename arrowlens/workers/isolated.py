@@ -1,4 +1,4 @@
-"""Calls of functions that decode: in this process, or in one where a crash or a hang is an error of one call."""
+"""Calls functions in this process, or in a worker process, where a crash or a hang is an error of one call."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _T = TypeVar("_T")
 
 
 class Call(Protocol):
-    """Calls a function of a module with its arguments, and gives or raises what it does."""
+    """Calls a function of a module with its arguments, and returns or raises what it does."""
 
     def __call__(self, function: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs) -> _T:
-        """What the function gives."""
+        """Return what the function returns."""
 
 
 def directly(function: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs) -> _T:
-    """In this process: what a decoder does to it, it does to all of it."""
+    """Call a function in this process, which ends if a decoder crashes."""
     return function(*arguments, **named)
 
 
@@ -43,11 +43,12 @@ class Isolated:
         self._pool: CallPool | None = None
 
     def __call__(self, function: Callable[_P, _T], /, *arguments: _P.args, **named: _P.kwargs) -> _T:
-        """What ``function`` gives.
+        """Return what ``function`` returns.
 
         Raises:
-            MediaError: the decoder crashed or took too long; says so. WorkerError: no process can be started, or the
-            function raised what it never should. ArrowlensError: as the function.
+            MediaError: the decoder crashed or took too long; says so.
+            WorkerError: no process can be started, or the function raised what it never should.
+            ArrowlensError: as the function.
         """
         from arrowlens.workers.pool import CallPool  # deferred: most searches decode nothing
 
@@ -57,7 +58,7 @@ class Isolated:
         return result
 
     def close(self) -> None:
-        """End the processes, also those that are at something: who waits for it gets an error."""
+        """End the processes, busy ones too: who waits for a result gets an error."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:

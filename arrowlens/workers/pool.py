@@ -1,4 +1,4 @@
-"""Pools of processes: what a function does to its process, a crash or a hang, costs its own item, and is named.
+"""Pools of worker processes. A function that crashes or hangs its process costs its own item, with the reason.
 
 ``Workers(step, ...)`` describes the processes of a run; each thread of the run opens one with ``workers.open()`` and
 calls it as it would call the step. ``CallPool`` runs any function for whoever asks. A process starts with its first
@@ -30,15 +30,15 @@ _LARGE = 64 * 1024**2  # bytes of a result that keeps others waiting until it is
 
 
 class Result(Protocol):
-    """What a step makes of an item."""
+    """The result of a step."""
 
     @property
     def needs_room(self) -> bool:
-        """It was left alone, since it takes much memory; ``Step.alone`` takes it."""
+        """Whether the item was left alone, since it takes much memory; ``Step.alone`` takes it."""
 
     @property
     def n_bytes(self) -> int:
-        """About what it takes in memory."""
+        """The bytes that it takes in memory, about."""
 
 
 _Item = TypeVar("_Item")
@@ -48,28 +48,30 @@ _Given = TypeVar("_Given", bound=Result, covariant=True)
 
 
 class Step(Protocol[_Taken, _Given]):
-    """What a worker does with an item; picklable."""
+    """What a worker does with an item. Picklable."""
 
     def __call__(self, item: _Taken, /) -> _Given:
-        """Work beside others; a result that ``needs_room`` asks for ``alone``."""
+        """Work on an item beside others; a result that ``needs_room`` asks for ``alone``."""
 
     def alone(self, item: _Taken, /) -> _Given:
-        """The same while no other item takes much memory."""
+        """Work on an item while no other one takes much memory."""
 
     def content(self, item: _Taken, /) -> str | None:
-        """What an item that took its process along is known by; None when it cannot be had."""
+        """Return what identifies an item that took its process along; None when it cannot be had."""
 
     def lost(self, item: _Taken, reason: str, content: str | None, /) -> _Given:
-        """The result for such an item. Called outside of the worker."""
+        """Return the result for such an item. Called outside of the worker."""
 
 
 class Workers(Generic[_Item, _Result]):
-    """The worker processes of one run; safe between threads.
+    """The worker processes of one run. Safe between threads.
 
     Attributes:
-        step, limit_s: as given. closing: nobody waits for results any more.
-        max_bytes: that a worker may hold for a large item; for others it is ``ORDINARY_BYTES``.
+        step: what they do.
+        limit_s: seconds that an item may take.
         spent: seconds they worked, together; the caller's, who reads it while they work.
+        max_bytes: that a worker may hold for a large item; for others it is ``ORDINARY_BYTES``.
+        closing: set when nobody waits for results any more.
     """
 
     def __init__(self, step: Step[_Item, _Result], limit_s: float, spent: Spent, max_bytes: int) -> None:
@@ -87,17 +89,17 @@ class Workers(Generic[_Item, _Result]):
             return sorted(self._pids)
 
     def count_in(self, pid: int) -> None:
-        """A worker runs from now on."""
+        """Note that a worker has started."""
         with self._lock:
             self._pids.add(pid)
 
     def count_out(self, pid: int) -> None:
-        """A worker runs no more."""
+        """Note that a worker has ended."""
         with self._lock:
             self._pids.discard(pid)
 
     def add(self, spent: Spent) -> None:
-        """Seconds that a worker spent."""
+        """Add the seconds that a worker spent."""
         with self._lock:
             self.spent.busy += spent.busy
             self.spent.idle += spent.idle
@@ -109,25 +111,25 @@ class Workers(Generic[_Item, _Result]):
                 raise ClosedError
 
     def leave_room(self, result: _Result | None) -> None:
-        """Let others take it; for a large ``result`` only once it is ``used``."""
+        """Free the slot; for a large ``result`` only once it is ``used``."""
         if result is not None and result.n_bytes > _LARGE:
             self._unused = result
         else:
             self._room.release()
 
     def used(self, result: _Result) -> None:
-        """Say that a result is done with; every result's user does."""
+        """Note that a result is no longer needed; whoever uses one calls this."""
         if result is self._unused:
             self._unused = None
             self._room.release()
 
     def close(self) -> None:
-        """Have workers drop what they are at; for the end of a run that does not wait for it."""
+        """Have workers drop what they are working on, so that a run can end at once."""
         self.closing.set()
 
     @contextmanager
     def open(self) -> Iterator[_Worker[_Item, _Result]]:
-        """A worker for the calling thread, which must outlive it: some systems end it with the thread."""
+        """Provide a worker for the calling thread, which must outlive it: some systems end it with the thread."""
         worker = _Worker(self)
         try:
             yield worker
@@ -138,7 +140,7 @@ class Workers(Generic[_Item, _Result]):
 
 
 class _Worker(Generic[_Item, _Result]):
-    """``worker(item) -> result`` in a process, whatever becomes of it."""
+    """``worker(item) -> result`` in a process; starts another one where it is lost."""
 
     def __init__(self, workers: Workers[_Item, _Result]) -> None:
         self._workers = workers
@@ -173,7 +175,7 @@ class _Worker(Generic[_Item, _Result]):
         return result
 
     def _blame(self, item: _Item, reason: str) -> _Result:
-        """An item that took its worker with it, known by its content so that the next run leaves it alone."""
+        """Return the result of an item that took its worker along, with its content so that the next run skips it."""
         try:
             content = self._ask("content", item)
         except LostError:
@@ -194,10 +196,10 @@ class _Worker(Generic[_Item, _Result]):
 
 
 class Caller:
-    """What a worker does: ``arrowlens.workers.worker`` calls its methods."""
+    """The step of a ``CallPool``: calls any function."""
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
-        """A function's result and None, or None and the error that it raised on purpose."""
+        """Return a function's result and None, or None and the error that it raised on purpose."""
         try:
             return function(*arguments, **named), None
         except ArrowlensError as error:
@@ -205,7 +207,7 @@ class Caller:
 
 
 class CallPool:
-    """Threads that each own a process: where processes end with the thread that started them, these stay.
+    """Threads that each own a process. They stay, since some systems end a process with the thread that started it.
 
     Args:
         limit_s: seconds that a call may take.
@@ -221,7 +223,7 @@ class CallPool:
         self._room = threading.Lock()  # held for a large file
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:  # noqa: ANN401 - as the function
-        """What a function gives; errors as ``isolated.Isolated``."""
+        """Return what a function returns; errors as of ``isolated.Isolated``."""
         try:
             result, error = self._threads.submit(self._answer, function, arguments, named).result()
         except (ClosedError, CancelledError, RuntimeError) as error:  # RuntimeError: closed before it was submitted
@@ -233,7 +235,7 @@ class CallPool:
         return result
 
     def close(self) -> None:
-        """End the processes, also those that are at something: who waits for it gets an error."""
+        """End the processes, busy ones too: who waits for a result gets an error."""
         self._closing.set()
         self._threads.shutdown(cancel_futures=True)
         for process in self._processes.values():
@@ -261,12 +263,12 @@ class CallPool:
         except BaseException:
             self._processes.pop(thread).kill()
             raise
-        found: tuple[Any, Any] = answer
-        return found
+        result: tuple[Any, Any] = answer
+        return result
 
 
 def _is_out_of_memory(answer: tuple[Any, Any]) -> bool:
-    """Whether a function says that it had too little memory: in its error, or in what it decoded."""
+    """Return whether a function says that it had too little memory: in its error, or in what it decoded."""
     result, error = answer
     decoded = getattr(result, "decoded", result)  # of a file that was prepared for a model
     return MEMORY_REASON in f"{error} {getattr(decoded, 'reason', None)}"

@@ -1,4 +1,4 @@
-"""Reading ahead: threads work through a list while their results are used."""
+"""Reads ahead: threads work through a list while their results are used."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ MAX_BYTES = 256 * 1024**2  # of the results that wait, beside those that are bei
 
 
 class ReadAhead(Generic[_Item, _Result]):
-    """Results of a step over ``items``, each as soon as it is there; an iterator and a context manager.
+    """Yields the results of a step over items, each as soon as it is there; an iterator and a context manager.
 
-    Each of ``n_threads`` threads opens a step of its own and closes it in the end. A thread begins nothing while
-    ``MAX_WAITING`` results wait, or ``MAX_BYTES`` of them as ``size`` counts. Once ``stop`` is set, there are no more
-    results.
+    A thread begins nothing while ``MAX_WAITING`` results wait, or ``MAX_BYTES`` of them.
+
+    Args:
+        open_step: each thread opens a step of its own and closes it in the end.
+        items: what the steps are called with.
+        n_threads: how many threads work at most.
+        size: gives the bytes of a result.
+        stop: once it is set, there are no more results.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A process that decodes, over two pipes: what a native decoder does to it is said, and harms nothing else.
+"""A worker process over two pipes. Decoder crashes are reported without ending the run.
 
 It is a plain Python process, not one of ``multiprocessing``, which would run the user's script again in it. Objects go
 over the pipes by ``send`` and ``receive``; arrays travel as they lie in memory.
@@ -47,23 +47,23 @@ _ENVIRONMENT = {**dict.fromkeys(_ONE_THREAD, "1"), "MALLOC_MMAP_THRESHOLD_": str
 
 
 class LostError(Exception):
-    """The worker is gone; says why, in words for the ledger."""
+    """Raised when the worker is gone; the message is the reason of the file."""
 
 
 class CrashError(LostError):
-    """By itself, or by the system: it may not have been the file's doing."""
+    """Raised when it ended by itself or was ended by the system; the file may not be the cause."""
 
 
 class MemoryLimitError(LostError):
-    """It took more memory than it may, and was ended for that."""
+    """Raised when it took more memory than it may, and was ended for that."""
 
 
 class ClosedError(Exception):
-    """The run is over, and nobody wants the result."""
+    """Raised when the run is over, so that nobody wants the result."""
 
 
 class WorkerProcess:
-    """A running worker; the thread that makes it must outlive it, since some systems end it with the thread.
+    """A running worker. The thread that makes it must outlive it, since some systems end it with the thread.
 
     Args:
         closing: once it is set, nobody waits for results any more.
@@ -96,10 +96,11 @@ class WorkerProcess:
         self._poll.register(self._replies, select.POLLIN)
 
     def begin(self, step: object) -> None:
-        """Hand over the step, and wait until it is understood.
+        """Send the step, and wait until the process has understood it.
 
         Raises:
-            LostError: the process ended or hangs. WorkerError: it cannot work here.
+            LostError: the process ended or hangs.
+            WorkerError: it cannot work here.
         """
         self._max_bytes = 0
         self._exchange(step, _START_LIMIT_S)
@@ -113,7 +114,8 @@ class WorkerProcess:
         """Call a method of the step.
 
         Args:
-            method: its name. arguments: picklable.
+            method: its name.
+            arguments: picklable.
             limit_s: seconds that it may take.
             max_bytes: that the process may hold in memory; with more, it is ended.
 
@@ -121,7 +123,8 @@ class WorkerProcess:
             The result, and the seconds it took.
 
         Raises:
-            MemoryLimitError: it took too much memory. LostError: the process crashed, or took too long.
+            MemoryLimitError: it took too much memory.
+            LostError: the process crashed, or took too long.
             WorkerError: the step itself is broken.
         """
         self._max_bytes, self._held = max_bytes, 0
@@ -158,7 +161,7 @@ class WorkerProcess:
         return value, costs
 
     def _wait(self) -> None:
-        """Until there is something to read. Time in which this process did not run itself hardly counts."""
+        """Wait until there is something to read. Time in which this process did not run itself hardly counts."""
         while not self._poll.poll(0):
             if self._closing.is_set():
                 raise ClosedError
@@ -191,17 +194,18 @@ class WorkerProcess:
 
 
 def out_of_memory(max_bytes: int) -> str:
-    """The reason of a file that took more than ``max_bytes`` to decode; one line for the user."""
+    """Return the reason of a file that took more than ``max_bytes`` to decode; one line for the user."""
     return (
         f"{MEMORY_REASON} (over {max_bytes / 1e6:,.0f} MB while it was decoded); store it smaller or in another format"
     )
 
 
 def started(step: object, closing: threading.Event) -> WorkerProcess:
-    """A worker that has understood its step, a picklable object whose methods it is to call.
+    """Start a worker that has understood its step, a picklable object whose methods it is to call.
 
     Raises:
-        WorkerError: it cannot be started, or not used. ClosedError: ``closing`` was set meanwhile.
+        WorkerError: it cannot be started, or not used.
+        ClosedError: ``closing`` was set meanwhile.
     """
     for attempt in range(_ATTEMPTS):
         process = WorkerProcess(closing)

@@ -1,4 +1,4 @@
-"""What work costs: seconds at it, seconds of waiting for a disk, and memory."""
+"""Measures what work costs: seconds at it, seconds of waiting for a disk, and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Spent:
     """Seconds of one thread.
 
     Attributes:
-        busy: at work, or waiting for something else than a core. idle: of these, not computing: waiting for a disk.
+        busy: at work, or waiting for something else than a core.
+        idle: those of ``busy`` in which it did not compute: waiting for a disk.
     """
 
     busy: float = 0.0
@@ -33,7 +34,7 @@ class Spent:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Add what the block takes. A moment in which other work had the core does not count where the system tells."""
+        """Add the seconds of the block, without those in which other work had the core where the system tells them."""
         wall, computing, queued = time.perf_counter(), time.thread_time(), _seconds_queued()
         try:
             yield
@@ -110,7 +111,7 @@ class MemoryWatch:
 
 
 def _footprint(pid: int) -> int:
-    """Of a process on macOS: ``ri_phys_footprint`` of ``proc_pid_rusage``, the tenth of its 64-bit words."""
+    """Return the bytes of a process on macOS: ``ri_phys_footprint`` of ``proc_pid_rusage``, its tenth 64-bit word."""
     usage = (ctypes.c_uint64 * 32)()
     status = ctypes.CDLL(None).proc_pid_rusage(pid, 0, ctypes.byref(usage))
     return int(usage[_FOOTPRINT_WORD]) if status == 0 else 0
@@ -125,12 +126,12 @@ def trim_memory() -> None:
 
 
 def n_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _seconds_queued() -> float | None:
-    """How long this thread has waited for a core in its life; None where the system does not say."""
+    """Return how long this thread has waited for a core in its life; None where the system does not say."""
     try:
         with open(_SCHEDULE, "rb") as file:  # noqa: PTH123 - twice a file: ten times as fast
             return int(file.read().split()[1]) * 1e-9

@@ -35,14 +35,14 @@ def main(parent: int) -> None:
                 _answer(step, receive(requests), replies)
         except (EOFError, BrokenPipeError):
             pass  # nobody asks any more
-        except BaseException:  # what is wrong with the worker itself: its parent says so
+        except BaseException:  # a fault of the worker itself, which its parent reports
             with contextlib.suppress(OSError):
                 send(replies, ("error", traceback.format_exc(), None))
     os._exit(0)
 
 
 def _answer(step: Any, request: Any, replies: int) -> None:  # noqa: ANN401 - a step and a request of any kind
-    """One request: a method of the step, its arguments, and the seconds and the bytes that it may take."""
+    """Answer one request: a method of the step, its arguments, and the seconds and the bytes that it may take."""
     method, arguments, limit_s, max_bytes = request
     _limit_memory(max_bytes)
     spent = Spent()
@@ -78,7 +78,7 @@ def _limit_memory(max_bytes: int) -> None:
 
 
 def _take_streams() -> tuple[int, int]:
-    """The pipes of the parent; what libraries write to the standard streams goes nowhere from here on."""
+    """Return the pipes of the parent; what libraries write to the standard streams goes nowhere from here on."""
     requests, replies = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):

@@ -145,7 +145,7 @@ def test_what_takes_much_memory_is_decoded_alone(tmp_path):
     files = [ScannedFile(bytes(tmp_path) + b"/" + name, root, name, "image", 1, 1) for name in names]
     workers = Workers(LargeStep(tmp_path / "journal"), 30.0, Spent(), large_bytes(Limits()))
     with ReadAhead(workers.open, files, 4, lambda _: 1, threading.Event()) as results:
-        reasons = {prepared.found.relative: prepared.decoded.reason for prepared in results}
+        reasons = {prepared.file.relative: prepared.decoded.reason for prepared in results}
     assert len(reasons) == 12
     assert {name for name, reason in reasons.items() if reason} == {b"crash"}
     assert reasons[b"crash"] == "the decoder was killed (signal 9, SIGKILL), possibly out of memory"

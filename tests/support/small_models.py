@@ -91,7 +91,10 @@ class SmallProvider:
         }
         if seed == 0:
             self._digests |= {"vision": CLIP_DIGEST, "audio": AUDIO_DIGEST}
-        self._roles, self._dimension = tuple(roles), dimension
+        self._roles, self._dimension, self._seed = tuple(roles), dimension, seed
+
+    def __reduce__(self):
+        return SmallProvider, (self._roles, self._seed, self._dimension)
 
     @property
     def n_encoded(self) -> int:

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from arrowlens.ingest import IngestEvent, IngestOptions
 from arrowlens.ingest.batching import Batcher, Batches, ModelFailure, Pending, encode_each
 from arrowlens.ingest.prepare import Preparer
 from arrowlens.ingest.progress import Progress
+from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile, Walk
 from arrowlens.media import Limits
 from arrowlens.store import Root
@@ -28,6 +30,8 @@ from arrowlens.workers.prefetch import MAX_BYTES, MAX_WAITING, ReadAhead
 from arrowlens.workers.process import receive, send
 from arrowlens.workers.resources import MemoryWatch, Spent, proportional_memory
 from tests.support.folders import write_picture, write_sound
+
+SOURCE = FolderSource((), Path())
 
 
 def encode(inputs):
@@ -289,7 +293,7 @@ def test_a_consumed_array_arrives_whole_and_its_memory_is_given_back():
 
 
 def prepared(path, **changes):
-    options = {"plan": EmbeddingPlan(ImageProcessor(image_size=32)), "limits": Limits()}
+    options = {"source": SOURCE, "plan": EmbeddingPlan(ImageProcessor(image_size=32)), "limits": Limits()}
     preparer = Preparer(**{**options, **changes})
     status = path.stat() if path.exists() else path.parent.stat()
     size, modified_ns = status.st_size, status.st_mtime_ns
@@ -337,7 +341,7 @@ def test_the_text_beside_a_file_comes_along(tmp_path):
     path = write_picture(tmp_path / "x.png", 1)
     (tmp_path / "x.txt").write_text("a bicycle\n", encoding="utf-8")
     found = ScannedFile(bytes(path), Root.at(str(tmp_path)), b"x.png", "image", 1, 1, bytes(tmp_path / "x.txt"), "10:1")
-    preparer = Preparer(EmbeddingPlan(None), Limits())
+    preparer = Preparer(SOURCE, EmbeddingPlan(None), Limits())
     assert preparer(found).caption == "a bicycle"
     (tmp_path / "x.txt").unlink()
     assert preparer(found).caption is None
@@ -361,7 +365,7 @@ def test_a_file_that_changes_meanwhile_is_not_judged(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(write_picture(tmp_path / "whole.png", 1).read_bytes()[:200])
     assert not prepared(path).unread, "truncated, and that is that"
-    preparer = Preparer(EmbeddingPlan(ImageProcessor(image_size=32)), Limits())
+    preparer = Preparer(SOURCE, EmbeddingPlan(ImageProcessor(image_size=32)), Limits())
     found = ScannedFile(bytes(path), Root.at(str(tmp_path)), b"x.png", "image", 100, path.stat().st_mtime_ns)
     result = preparer(found)
     assert result.decoded.reason is not None

@@ -1,0 +1,103 @@
+"""Where media files come from: what lies there, and the bytes of one file.
+
+A folder tree is the only source yet. Its interface is what a bucket needs, too: a listing tells each file's version, a
+file is read in exactly that version, and decoding processes, which may run on another machine, fetch for themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from arrowlens.errors import MediaError
+from arrowlens.ingest.walk import ScannedFile, Walk, walk
+from arrowlens.media.decoded import AnyPath
+from arrowlens.media.files import ExactFile, bounded_ns, explain_os_error, file_id_of, open_regular
+from arrowlens.store import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One version of a file, to be decoded.
+
+    Attributes:
+        path: what a decoder opens; with ``data``, a name only.
+        data: the bytes, of a source whose files are not on this machine.
+        file_id: device and inode of the file; None where there are none.
+    """
+
+    path: AnyPath
+    data: bytes | None = None
+    file_id: str | None = None
+
+
+class Source(Protocol):
+    """A place with media files. Picklable."""
+
+    def walk(self, settings: Settings) -> Walk:
+        """List the files below the roots that ``settings`` has."""
+
+    def look(self, file: ScannedFile) -> ScannedFile:
+        """Return the file with the size and the time that it has now.
+
+        Raises:
+            MediaError: it is gone, not a regular file, or not ours to read; the message is one line for a user.
+        """
+
+    def fetch(self, file: ScannedFile) -> Fetched | None:
+        """Get exactly the version that ``file.stamp`` names; None when there is another one now.
+
+        Raises:
+            MediaError: as ``look``.
+        """
+
+    def open(self, path: bytes) -> AbstractContextManager[BinaryIO]:
+        """Open a file of this source, a caption for example, as it is now; seekable.
+
+        Raises:
+            MediaError: as ``look``.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """Folders on this machine.
+
+    Attributes:
+        scopes: the folders to walk, of ``resolve_folders``.
+        library: the library's own folder, which is passed over.
+    """
+
+    scopes: tuple[str, ...]
+    library: Path
+
+    def walk(self, settings: Settings) -> Walk:
+        """List the files below ``scopes``, whose roots are registered in ``settings``."""
+        return walk(self.scopes, settings, self.library)
+
+    def look(self, file: ScannedFile) -> ScannedFile:
+        """Return the file as it is now at its real path, by ``lstat``; errors as of ``Source``."""
+        path = file.real_path or file.path
+        try:
+            status = os.lstat(path)
+        except OSError as error:
+            raise MediaError(explain_os_error(error, path)) from error
+        ExactFile(path).require(status)
+        modified_ns = bounded_ns(status.st_mtime_ns)
+        return replace(file, size=status.st_size, modified_ns=modified_ns, file_id=file_id_of(status))
+
+    def fetch(self, file: ScannedFile) -> Fetched | None:
+        """Get the version listed: opening it follows no link, and fails once the file is another one."""
+        if file.size is None:  # the walk could not look at it; opening it finds the words for that
+            return Fetched(file.path)
+        now = self.look(file)
+        if now.stamp != file.stamp:
+            return None
+        return Fetched(ExactFile(file.real_path or file.path, now.file_id, *now.stamp), file_id=now.file_id)
+
+    def open(self, path: bytes) -> AbstractContextManager[BinaryIO]:
+        """Open a file by its real path; errors as of ``Source``."""
+        return open_regular(ExactFile(path))

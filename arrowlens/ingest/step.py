@@ -1,0 +1,235 @@
+"""Files -> outcomes: decode, decide what is needed, encode. What an engine repeats, on this machine or on others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+
+from arrowlens.embedding import EmbeddingPlan, Provider, encode
+from arrowlens.encoders.runtime import encoding_threads
+from arrowlens.errors import MediaError
+from arrowlens.ingest.batching import BATCH, BATCH_OF_A_CORE, Batcher, Batches, ModelFailure, Pending
+from arrowlens.ingest.diff import Action, Known, decide
+from arrowlens.ingest.prepare import Prepared, Preparer
+from arrowlens.ingest.progress import IngestOptions
+from arrowlens.ingest.source import Source
+from arrowlens.ingest.walk import ScannedFile
+from arrowlens.media import Limits
+from arrowlens.modalities import MODALITIES, ROLE_OF
+from arrowlens.store import MultimodalStorage
+from arrowlens.workers.isolated import Call, directly
+from arrowlens.workers.resources import Spent
+
+Encode = Callable[[str, Sequence[np.ndarray]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What becomes of a file that was opened, or refused without that; the writer does it. Picklable.
+
+    Attributes:
+        prepared: the file and what it holds, without what was encoded.
+        action: what happens to it.
+        vectors: (n_segments, d) float32 where the action writes vectors. None there for a copy: its vectors are those
+            of equal content, which an outcome before it has, or the library.
+    """
+
+    prepared: Prepared
+    action: Action
+    vectors: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class StepSpec:
+    """All that outcomes depend on, beside the files and what is known of them. Picklable if ``models`` is.
+
+    Attributes:
+        source: where the files lie.
+        models: encode them.
+        roles: those that the library has models for.
+        limits: what a file may be at most.
+        exact: decode pictures in full, instead of at twice the size that the model takes.
+        batch_size: items that a model encodes at once at most; None takes what suits the device.
+    """
+
+    source: Source
+    models: Provider
+    roles: frozenset[str]
+    limits: Limits
+    exact: bool = False
+    batch_size: int | None = None
+
+    @classmethod
+    def of(cls, storage: MultimodalStorage, models: Provider, source: Source, options: IngestOptions) -> StepSpec:
+        """Return what the outcomes of a run depend on."""
+        roles = frozenset(storage.models)
+        return cls(source, models, roles, options.limits, options.exact, options.batch_size)
+
+    def preparer(self, *, concurrent: bool = False) -> Preparer:
+        """Return what opens files, as of ``Preparer``; loads the picture model."""
+        plan = EmbeddingPlan.of(self.models, exact=self.exact)
+        return Preparer(self.source, plan, self.limits, concurrent)
+
+    @property
+    def device(self) -> str:
+        """The name of the device that encodes."""
+        return (self.models.clip_engine if ROLE_OF["image"] in self.roles else self.models.audio_encoder).device
+
+    def max_batch(self, *, on_cpu: bool) -> int:
+        """Return how many items are encoded at once at most."""
+        return self.batch_size or (BATCH_OF_A_CORE if on_cpu else BATCH)
+
+
+class Encoding:
+    """Prepared files -> outcomes: decides what each one needs, and encodes in full batches that span files.
+
+    Args:
+        spec: what outcomes depend on.
+        known: what the library holds, by media id, as of ``EncodeStep``.
+        batches: runs the model.
+        encode: (modality, segments) -> (n, d).
+        batch_size: gives the size of a batch, as ``Batcher`` takes it.
+
+    Attributes:
+        n_files: files added so far.
+    """
+
+    def __init__(
+        self,
+        spec: StepSpec,
+        known: Mapping[str, Known],
+        batches: Batches,
+        encode: Encode,
+        batch_size: Callable[[int], int],
+    ) -> None:
+        self.n_files = 0
+        self._known, self._roles, self._batches = known, spec.roles, batches
+        self._contents = {row.content_hash: row.modality for row in known.values() if row.indexed}
+        self._batchers = {modality: Batcher(batches, partial(encode, modality), batch_size) for modality in MODALITIES}
+        self._pending: dict[str, Pending] = {}  # by content, until it is encoded
+        self._outcomes: list[Outcome] = []
+
+    def add(self, prepared: Prepared) -> None:
+        """Take a file; waits while enough batches are under way."""
+        self.n_files += 1
+        action = self._decide(prepared)
+        content, modality = prepared.decoded.content_hash, prepared.decoded.modality
+        if action.writes != "vectors":
+            self._outcomes.append(Outcome(prepared.bare(), action))
+            return
+        assert content is not None
+        assert modality is not None
+        if content in self._pending:
+            self._pending[content].copies.append(prepared.bare())
+        elif self._contents.get(content) == modality:
+            self._outcomes.append(Outcome(prepared.bare(), action))
+        else:
+            assert prepared.inputs is not None
+            segments = prepared.inputs.segments
+            self._pending[content] = pending = Pending(prepared.bare(), [None] * len(segments))
+            self._batchers[modality].add(pending, segments)
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes since the last call; does not wait.
+
+        Raises:
+            RuntimeError: the model does not work.
+        """
+        for pending in self._batches.complete():
+            self._end(pending)
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def finish(self) -> list[Outcome]:
+        """Encode what is left, and return the last outcomes; errors as ``outcomes``."""
+        for batcher in self._batchers.values():
+            batcher.flush()
+        self._batches.finish()
+        return self.outcomes()
+
+    def _end(self, pending: Pending) -> None:
+        prepared = pending.prepared
+        content = prepared.decoded.content_hash or ""
+        del self._pending[content]
+        if pending.failure is None:
+            self._contents[content] = prepared.decoded.modality
+            vectors = np.stack([vector for vector in pending.vectors if vector is not None])
+            self._outcomes.append(Outcome(prepared, self._decide(prepared), vectors))
+            self._outcomes.extend(Outcome(copy, self._decide(copy)) for copy in pending.copies)
+            return
+        for file in (prepared, *pending.copies):
+            failed = file.failed(pending.failure, unread=isinstance(pending.failure, ModelFailure))
+            self._outcomes.append(Outcome(failed, self._decide(failed)))
+
+    def _decide(self, prepared: Prepared) -> Action:
+        return decide(self._known.get(prepared.file.media_id), prepared, self._roles)
+
+
+class EncodeStep:
+    """``EncodeStep(spec)(files, known) -> list[Outcome]``: what a worker of a distributed engine does. Picklable.
+
+    Outcomes depend on the files' bytes, on ``known`` and on the spec alone: not on the order of the files, nor on how
+    they are divided among calls, but for which of equal files is encoded. For that, the model is always given full
+    batches: the last bit of a vector depends on how many inputs are encoded together.
+
+    Args:
+        spec: all that outcomes depend on.
+        call: how files are decoded: in this process, which a decoder's crash then ends, or by ``workers.isolated``.
+    """
+
+    def __init__(self, spec: StepSpec, call: Call = directly) -> None:
+        self._spec, self._call = spec, call
+
+    def __call__(self, files: Sequence[ScannedFile], known: Mapping[str, Known]) -> list[Outcome]:
+        """Turn files into outcomes.
+
+        Args:
+            files: as the source listed them.
+            known: by media id, what the library holds of these files, and of those that they may be copies of.
+
+        Returns:
+            One for each file, in any order.
+
+        Raises:
+            ModelLoadError: a model cannot be loaded.
+            RuntimeError: the model does not work.
+        """
+        preparer = self._spec.preparer()
+        with encoding_threads(self._spec.device) as threads:
+            size = self._spec.max_batch(on_cpu=threads.on_cpu)
+            batches = Batches(threads.pool, threads.n, Spent())
+            encoding = Encoding(self._spec, known, batches, partial(self._encode, size), lambda _: size)
+            for file in files:
+                encoding.add(self._prepare(preparer, file))
+            return encoding.finish()
+
+    def _prepare(self, preparer: Preparer, file: ScannedFile) -> Prepared:
+        try:
+            prepared: Prepared = self._call(preparer, file)
+        except MediaError as lost:
+            content = None
+            with suppress(MediaError):
+                content = self._call(preparer.content, file)
+            return preparer.lost(file, str(lost), content)
+        return prepared
+
+    def _encode(self, size: int, modality: str, segments: Sequence[np.ndarray]) -> np.ndarray:
+        """Encode full batches of pictures and of whole windows; copies of the last one fill what is missing.
+
+        A recording of another length is encoded by itself: models take those of one length together, and it may be the
+        only one of its length.
+        """
+        recipe = self._spec.models.recipe
+        window = round(recipe.windows.length_s * recipe.sample_rate)
+        whole = [row for row, segment in enumerate(segments) if modality == "image" or len(segment) == window]
+        others = sorted({*range(len(segments))} - {*whole})
+        batches = [(whole[start : start + size], size) for start in range(0, len(whole), size)]
+        vectors: dict[int, np.ndarray] = {}
+        for rows, n in [*batches, *(([row], 1) for row in others)]:
+            full = [segments[row] for row in rows] + [segments[rows[-1]]] * (n - len(rows))
+            vectors |= zip(rows, encode(modality, full, self._spec.models), strict=False)
+        return np.stack([vectors[row] for row in range(len(segments))])
