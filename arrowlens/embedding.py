@@ -23,7 +23,7 @@ from arrowlens import media
 from arrowlens.errors import AudioValidationError, InputError, MediaError
 from arrowlens.media.decoded import SAMPLE_RATE, Decoded
 from arrowlens.media.windowing import Window, windows
-from arrowlens.modalities import AUDIO_WINDOWS, ROLE_OF, Modality
+from arrowlens.modalities import AUDIO_WINDOWS, ROLE_OF, AudioReading, Modality
 from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
@@ -57,7 +57,13 @@ class SoundEncoder(Protocol):
     def device(self) -> str:
         """Name of the torch device that it runs on."""
 
-    def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
+    def encode(
+        self,
+        audio: Sequence[np.ndarray],
+        normalize: bool = True,
+        context: str = "padded",
+        layer: int | None = None,
+    ) -> np.ndarray:
         """n arrays (n_samples,) -> (n, d)."""
 
 
@@ -82,6 +88,10 @@ class Provider(Protocol):
     @property
     def text_encoder(self) -> CaptionEncoder:
         """Loaded when first asked for."""
+
+    @property
+    def audio_reading(self) -> AudioReading:
+        """How vectors are read from recordings."""
 
     def has(self, role: str) -> bool:
         """Whether there is a model for a role."""
@@ -189,7 +199,7 @@ def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> n
     """
     if modality == "image":
         return models.clip_engine.encode_image(np.stack(segments))
-    return models.audio_encoder.encode(segments, context="own")
+    return models.audio_encoder.encode(segments, context="own", layer=models.audio_reading.layer)
 
 
 def embed(inputs: Inputs, models: Provider) -> np.ndarray:

@@ -28,6 +28,19 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioReading:
+    """How vectors are read from recordings. The defaults are those of libraries made by earlier versions.
+
+    Attributes:
+        layer: of the model, as ``AudioEncoder.encode`` takes it; None for the last one.
+        skip_silence: whether silence at both ends of a recording is left out.
+    """
+
+    layer: int | None = None
+    skip_silence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModalityInfo:
     """What is the same for all media of a modality.
 

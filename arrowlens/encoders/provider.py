@@ -16,6 +16,7 @@ from arrowlens.encoders.runtime import Runtime, choose_runtime
 from arrowlens.encoders.text import TextEncoder
 from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.errors import InputError, ModelLoadError
+from arrowlens.modalities import AudioReading
 
 _T = TypeVar("_T")
 
@@ -38,9 +39,10 @@ class MultimodalEmbeddingProvider:
         clip_model_path: a CLIP model directory, for the shared space.
         device: torch device; None takes CUDA when there, else the CPU.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        audio_reading: how a library reads vectors from recordings; ``ModelInfo.audio_reading`` is a new library's.
 
     Attributes:
-        device, precision: as given.
+        device, precision, audio_reading: as given.
 
     Raises:
         ModelLoadError: a given directory has no readable header.
@@ -54,6 +56,7 @@ class MultimodalEmbeddingProvider:
         clip_model_path: str | Path | None = None,
         device: str | None = None,
         precision: str = "auto",
+        audio_reading: AudioReading = AudioReading(),  # noqa: B008 - it cannot be changed
     ) -> None:
         given = {
             "clip": clip_model_path,
@@ -63,7 +66,7 @@ class MultimodalEmbeddingProvider:
         }
         self._paths = {role: Path(path).expanduser() for role, path in given.items() if path is not None}
         self._infos = {role: model_info(path) for role, path in self._paths.items()}
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.audio_reading = device, precision, audio_reading
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -179,14 +182,16 @@ class MultimodalEmbeddingProvider:
             return self.vision_encoder.encode(images, normalize=normalize)
         return self.clip_engine.encode_image(images, normalize=normalize)
 
-    def encode_audio(self, audio: np.ndarray, normalize: bool = True, context: str = "padded") -> np.ndarray:
-        """Encode recordings: (n, dimension) float32. ``context`` is that of ``AudioEncoder.encode``.
+    def encode_audio(
+        self, audio: np.ndarray, normalize: bool = True, context: str = "padded", layer: int | None = None
+    ) -> np.ndarray:
+        """Encode recordings: (n, dimension) float32. ``context`` and ``layer`` are those of ``AudioEncoder.encode``.
 
         Raises:
             ModelLoadError: there is no audio model.
             AudioValidationError: unusable recordings.
         """
-        return self.audio_encoder.encode(audio, normalize=normalize, context=context)
+        return self.audio_encoder.encode(audio, normalize=normalize, context=context, layer=layer)
 
     def encode_multimodal(
         self,

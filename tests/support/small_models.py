@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from arrowlens.encoders import ImageProcessor
+from arrowlens.modalities import AudioReading
 from arrowlens.store import ModelRecord
 
 DIMENSION = 24
@@ -46,8 +47,14 @@ class SmallAudio:
         self._lock = threading.Lock()
         self._projection = np.random.default_rng(seed).standard_normal((41, dimension))
 
-    def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
-        assert context == "own"
+    def encode(
+        self,
+        audio: Sequence[np.ndarray],
+        normalize: bool = True,
+        context: str = "padded",
+        layer: int | None = None,
+    ) -> np.ndarray:
+        assert (context, layer) == ("own", None)
         assert all(samples.ndim == 1 and samples.dtype == np.float32 for samples in audio)
         with self._lock:
             self.n_encoded += len(audio)
@@ -80,6 +87,8 @@ class SmallText:
 
 class SmallProvider:
     """A model set of these; ``roles`` leaves some out, another ``seed`` makes another set with vectors of its own."""
+
+    audio_reading = AudioReading()
 
     def __init__(self, roles: Sequence[str] = ("clip", "audio"), seed: int = 0, dimension: int = DIMENSION) -> None:
         self.clip_engine = SmallClip(seed, dimension)

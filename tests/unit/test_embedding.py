@@ -20,6 +20,7 @@ from arrowlens.embedding import (
 )
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.media import decode
+from arrowlens.modalities import AudioReading
 from arrowlens.models import resolve
 from arrowlens.store import MultimodalStorage
 from tests.support.media_factory import image_bytes
@@ -53,6 +54,15 @@ def test_samples_and_their_windows_have_equal_vectors(models, reader):
     example = reader.samples(samples, 16_000)
     assert [len(window) for window in example.windows] == [160_000, 160_000, 160_000, 128_000]
     np.testing.assert_array_equal(embed_example(example, models), encode("audio", example.windows, models))
+
+
+def test_the_layer_that_the_provider_names_is_read(models):
+    reading = AudioReading(layer=2)
+    middle = MultimodalEmbeddingProvider(audio_model_path=models.path("audio"), audio_reading=reading)
+    noise = [np.random.default_rng(seed).uniform(-0.5, 0.5, 8_000).astype(np.float32) for seed in range(2)]
+    expected = models.audio_encoder.encode(noise, context="own", layer=2)
+    np.testing.assert_array_equal(encode("audio", noise, middle), expected)
+    assert expected.shape != encode("audio", noise, models).shape  # the last layer is projected
 
 
 def test_vectors_do_not_depend_on_the_batch(models):
