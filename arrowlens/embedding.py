@@ -22,7 +22,7 @@ import numpy as np
 from arrowlens import media
 from arrowlens.errors import AudioValidationError, InputError, MediaError
 from arrowlens.media.decoded import SAMPLE_RATE, Decoded
-from arrowlens.media.windowing import Window, windows
+from arrowlens.media.windowing import Window, windows, without_silent_ends
 from arrowlens.modalities import AUDIO_WINDOWS, ROLE_OF, AudioReading, Modality
 from arrowlens.workers.isolated import Call, directly
 
@@ -115,12 +115,14 @@ class EmbeddingPlan:
         window_s: seconds that a window over a recording lasts.
         hop_s: seconds between the starts of two windows.
         exact: decode pictures in full, instead of at twice the size that the model takes.
+        skip_silence: whether the windows leave out silence at both ends of a recording.
     """
 
     image_processor: ImageProcessor | None
     window_s: float = AUDIO_WINDOWS.length_s
     hop_s: float = AUDIO_WINDOWS.hop_s
     exact: bool = False
+    skip_silence: bool = False
 
     @classmethod
     def of(
@@ -133,7 +135,7 @@ class EmbeddingPlan:
     ) -> EmbeddingPlan:
         """The plan for a set of models, whose picture model it loads."""
         processor = models.clip_engine.image_processor if models.has(ROLE_OF["image"]) else None
-        return cls(processor, window_s, hop_s, exact)
+        return cls(processor, window_s, hop_s, exact, models.audio_reading.skip_silence)
 
     @property
     def min_side(self) -> int | None:
@@ -175,12 +177,19 @@ def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
         ImageValidationError: no pixels, or an array that is not (H, W, 3) uint8.
     """
     if decoded.samples is not None:
-        return Inputs(
-            "audio", decoded.samples, tuple(windows(len(decoded.samples), SAMPLE_RATE, plan.window_s, plan.hop_s))
-        )
+        return Inputs("audio", decoded.samples, _audio_windows(decoded.samples, plan))
     if decoded.pixels is None or plan.image_processor is None:
         return Inputs("image")
     return Inputs("image", plan.image_processor(decoded.pixels, normalize=False, box=decoded.box))
+
+
+def _audio_windows(samples: np.ndarray, plan: EmbeddingPlan) -> tuple[Window, ...]:
+    part = without_silent_ends(samples) if plan.skip_silence else slice(0, len(samples))
+    before_s = part.start / SAMPLE_RATE
+    return tuple(
+        Window(before_s + window.start_s, before_s + window.end_s)
+        for window in windows(part.stop - part.start, SAMPLE_RATE, plan.window_s, plan.hop_s)
+    )
 
 
 def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> np.ndarray:
@@ -329,4 +338,5 @@ class ExampleReader:
 
         role, settings = ROLE_OF["image"], self._storage.settings
         processor = ImageProcessor.from_pretrained(self._models.path(role)) if self._models.has(role) else None
-        return EmbeddingPlan(processor, settings.window_s, settings.hop_s)
+        skip_silence = self._models.audio_reading.skip_silence
+        return EmbeddingPlan(processor, settings.window_s, settings.hop_s, skip_silence=skip_silence)

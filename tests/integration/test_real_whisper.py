@@ -14,9 +14,10 @@ import transformers
 from arrowlens import Library
 from arrowlens.conversion import convert_whisper_model
 from arrowlens.conversion.ctranslate2 import write_checkpoint
-from arrowlens.encoders import AudioEncoder, model_info
+from arrowlens.encoders import AudioEncoder, MultimodalEmbeddingProvider, model_info
 from tests.support.real_weights import SPEECH, spoken_digits, whisper_base_folder
 from tests.support.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows
+from tests.support.silence import assert_silence_changes_nothing
 
 SAMPLES = Path(__file__).parents[2] / "arrowlens" / "demo" / "samples" / "sounds"
 KINDS = ("dog", "rain", "church-bell", "speech", "typing", "owl", "drums", "wind")
@@ -98,6 +99,15 @@ def test_libraries_read_the_third_of_six_layers(
     reference = WhisperReference(transformers.WhisperModel.from_pretrained(tmp_path))
     ours = AudioEncoder(model, precision="float32").encode(recordings[:4], normalize=False, layer=layer)
     assert_agree(ours, reference.padded(recordings[:4], layer))
+
+
+def test_silence_at_both_ends_changes_neither_a_vector_nor_its_neighbours(
+    model: Path, recordings: list[np.ndarray]
+) -> None:
+    reading = model_info(model).audio_reading
+    assert reading.skip_silence
+    models = MultimodalEmbeddingProvider(audio_model_path=model, precision="float32", audio_reading=reading)
+    assert_silence_changes_nothing(recordings, models)
 
 
 def test_spoken_digits_find_the_same_digit_of_another_speaker(model: Path) -> None:
