@@ -22,7 +22,7 @@ import numpy as np
 from arrowlens import media
 from arrowlens.errors import AudioValidationError, InputError, MediaError
 from arrowlens.media.decoded import Decoded
-from arrowlens.media.windowing import Window, windows
+from arrowlens.media.windowing import Window, windows, without_silent_ends
 from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, SAMPLE_RATE, Modality, Recipe
 from arrowlens.workers.isolated import Call, directly
 
@@ -57,7 +57,13 @@ class SoundEncoder(Protocol):
     def device(self) -> str:
         """Name of the torch device that it runs on."""
 
-    def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
+    def encode(
+        self,
+        audio: Sequence[np.ndarray],
+        normalize: bool = True,
+        context: str = "padded",
+        layer: int | None = None,
+    ) -> np.ndarray:
         """n arrays (n_samples,) -> (n, d)."""
 
 
@@ -163,13 +169,19 @@ def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
         ImageValidationError: no pixels, or an array that is not (H, W, 3) uint8.
     """
     if decoded.samples is not None:
-        cut = plan.recipe.windows
-        return Inputs(
-            "audio", decoded.samples, tuple(windows(len(decoded.samples), SAMPLE_RATE, cut.length_s, cut.hop_s))
-        )
+        return Inputs("audio", decoded.samples, _audio_windows(decoded.samples, plan.recipe))
     if decoded.pixels is None or plan.image_processor is None:
         return Inputs("image")
     return Inputs("image", plan.image_processor(decoded.pixels, normalize=False, box=decoded.box))
+
+
+def _audio_windows(samples: np.ndarray, recipe: Recipe) -> tuple[Window, ...]:
+    part, cut = without_silent_ends(samples) if recipe.skip_silence else slice(0, len(samples)), recipe.windows
+    before_s = part.start / SAMPLE_RATE
+    return tuple(
+        Window(before_s + window.start_s, before_s + window.end_s)
+        for window in windows(part.stop - part.start, SAMPLE_RATE, cut.length_s, cut.hop_s)
+    )
 
 
 def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> np.ndarray:
@@ -188,7 +200,7 @@ def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> n
     """
     if modality == "image":
         return models.clip_engine.encode_image(np.stack(segments))
-    return models.audio_encoder.encode(segments, context="own")
+    return models.audio_encoder.encode(segments, context="own", layer=models.recipe.layer)
 
 
 def embed(inputs: Inputs, models: Provider) -> np.ndarray:

@@ -59,10 +59,14 @@ class Recipe:
     Attributes:
         windows: how a recording is cut.
         sample_rate: of what the model takes, in Hz.
+        layer: of the model, as ``AudioEncoder.encode`` takes it; None for the last one.
+        skip_silence: whether silence at both ends of a recording is left out.
     """
 
     windows: Windows = AUDIO_WINDOWS
     sample_rate: int = SAMPLE_RATE
+    layer: int | None = None
+    skip_silence: bool = False
 
     def digest(self, model: str) -> str:
         """Return the identity of the vectors that a model makes by this recipe: 64 hex characters.

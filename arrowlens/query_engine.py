@@ -90,15 +90,17 @@ def provider_of(
     Raises:
         ModelLoadError: a directory has no readable header.
     """
-    audio = known.get(ROLE_OF["audio"])
-    is_same = audio is not None and model_set.audio is not None and model_info(model_set.audio).digest == audio.digest
+    recipe, audio = FIRST_RECIPE, known.get(ROLE_OF["audio"])
+    if model_set.audio is not None:
+        info = model_info(model_set.audio)
+        recipe = audio.recipe if audio is not None and audio.digest == info.digest else info.recipe
     return MultimodalEmbeddingProvider(
         text_model_path=model_set.text,
         audio_model_path=model_set.audio,
         clip_model_path=model_set.vision,
         device=device,
         precision=precision,
-        recipe=audio.recipe if audio is not None and is_same else FIRST_RECIPE,
+        recipe=recipe,
     )
 
 

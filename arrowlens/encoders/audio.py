@@ -79,12 +79,25 @@ class AudioTower(LazyParameters):
         self.layer_norm = LayerNorm(width, config.layer_norm_eps)
         self.projector = None if config.projection_dim is None else Projector(width, config.projection_dim)
 
-    def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        """Shapes: (batch, n_mels, frames) -> (batch, hidden_size or projection_dim)."""
+    def forward(self, mel: torch.Tensor, layer: int | None = None) -> torch.Tensor:
+        """Encode spectrograms.
+
+        Args:
+            mel: (batch, n_mels, frames).
+            layer: reads the output of that many layers, as it is; None runs all layers, the final norm and the
+                projector.
+
+        Returns:
+            (batch, hidden_size), or (batch, projection_dim) where there is a projector and ``layer`` is None.
+        """
         frames = functional.gelu(self.conv1(mel))  # whatever the activation of the stack
         hidden = functional.gelu(self.conv2(frames)).transpose(1, 2)  # (batch, positions, hidden), half the rate
         hidden = hidden + self.position_embedding[: hidden.shape[1]]
-        pooled: torch.Tensor = self.layer_norm(self.transformer(hidden)).float().mean(dim=1)
+        states = self.transformer(hidden, n_layers=layer)
+        if layer is not None:
+            middle: torch.Tensor = states.float().mean(dim=1)
+            return middle
+        pooled: torch.Tensor = self.layer_norm(states).float().mean(dim=1)
         # A linear map commutes with the mean: one product a recording instead of one a position.
         return pooled if self.projector is None else self.projector(pooled)
 
@@ -110,7 +123,11 @@ class AudioEncoder(Encoder):
         self.tower = load_module(AudioTower(self.config), loader, self.runtime)
 
     def encode(
-        self, audio: np.ndarray | Sequence[np.ndarray], normalize: bool = True, context: str = "padded"
+        self,
+        audio: np.ndarray | Sequence[np.ndarray],
+        normalize: bool = True,
+        context: str = "padded",
+        layer: int | None = None,
     ) -> np.ndarray:
         """Encode recordings.
 
@@ -121,39 +138,48 @@ class AudioEncoder(Encoder):
             context: ``padded`` adds silence up to 30 s and pools every frame, as the reference does; ``own`` encodes
                 and pools the recording's own frames only (10 ms each). That is faster, and the vector of a short
                 recording is not mostly one of silence.
+            layer: 1 to the number of layers: the output of that many layers, without the final norm and the projector;
+                the layers after it are not computed. None reads the last layer after the final norm, projected where
+                the model has a projector. Libraries read the layer that the model directory names
+                (``ModelInfo.pooling_layer``).
 
         Returns:
-            (n, dimension) float32.
+            (n, dimension) float32; with ``layer`` (n, hidden size).
 
         Raises:
-            AudioValidationError: wrong shape or dtype, over 30 s, NaN, or a vector without direction.
+            AudioValidationError: wrong shape or dtype, over 30 s, NaN, a vector without direction, or an unknown
+                context or layer.
         """
         if context == "clip":
             warn_renamed('context="clip"', 'context="own"')
             context = "own"
         if context not in CONTEXTS:
             raise AudioValidationError(f"context {context!r} is unknown; use one of {', '.join(CONTEXTS)}")
+        if layer is not None and (type(layer) is not int or layer not in range(1, self.config.num_layers + 1)):
+            raise AudioValidationError(
+                f"layer {layer!r} is not there; use 1 to {self.config.num_layers}, or None for the last one's norm"
+            )
         waveforms = _as_list(audio)
         with torch.inference_mode():
-            pooled = self._padded(waveforms) if context == "padded" else self._clips(waveforms)
+            pooled = self._padded(waveforms, layer) if context == "padded" else self._clips(waveforms, layer)
         return to_vectors(pooled, normalize=normalize, error=AudioValidationError)
 
-    def _padded(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
-        return self._run([pad_to_30_seconds(waveform) for waveform in waveforms])
+    def _padded(self, waveforms: list[torch.Tensor], layer: int | None) -> torch.Tensor:
+        return self._run([pad_to_30_seconds(waveform) for waveform in waveforms], layer)
 
-    def _clips(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
+    def _clips(self, waveforms: list[torch.Tensor], layer: int | None) -> torch.Tensor:
         """Encode recordings of one length together: padding costs as much time as a recording does."""
         padded = [functional.pad(w, (0, max(0, MIN_SAMPLES - w.shape[0]))) for w in waveforms]
         rows_of: dict[int, list[int]] = {}
         for row, waveform in enumerate(padded):
             rows_of.setdefault(len(waveform), []).append(row)
-        pooled = torch.cat([self._run([padded[row] for row in rows]) for rows in rows_of.values()])
+        pooled = torch.cat([self._run([padded[row] for row in rows], layer) for rows in rows_of.values()])
         order = torch.tensor([row for rows in rows_of.values() for row in rows])
         return pooled[order.argsort()]
 
-    def _run(self, waveforms: list[torch.Tensor]) -> torch.Tensor:
+    def _run(self, waveforms: list[torch.Tensor], layer: int | None) -> torch.Tensor:
         mel = self.mel_processor.log_mel(to_device(torch.stack(waveforms), self.runtime.device))
-        pooled: torch.Tensor = self.tower(mel.to(self.runtime.dtype))
+        pooled: torch.Tensor = self.tower(mel.to(self.runtime.dtype), layer)
         return pooled
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from arrowlens.encoders.registry import COMMANDS, FAMILY_NAMES
+from arrowlens.encoders.registry import COMMANDS, FAMILY_NAMES, family_named
 from arrowlens.errors import ModelLoadError
+from arrowlens.modalities import Recipe
 
 FORMAT_VERSION = 1
 MAX_DIMENSION = 2**20  # of anything in a model; the largest today have vocabularies of 250,000
@@ -34,7 +35,9 @@ class ModelInfo:
     """The header of a weights file; reading it touches no tensor.
 
     ``digest`` is the model's identity: 64 hex digits, a SHA-256 over dimensions, tensors and preprocessing files. Two
-    models with the same ``space`` name (not None) put their vectors in one shared space.
+    models with the same ``space`` name (not None) put their vectors in one shared space. ``pooling_layer`` is the layer
+    whose output libraries read from recordings, None for the last one with all that follows it. It is no part of the
+    identity: a library remembers which layer it reads.
     """
 
     family: str
@@ -44,12 +47,18 @@ class ModelInfo:
     space: str | None
     files: dict[str, str]
     format_version: int
+    pooling_layer: int | None = None
 
     @property
     def dimension(self) -> int:
         """The length of the model's vectors: that of the shared space where there is one, else the hidden size."""
         projected = self.dimensions.get("projection_dim")
         return int(projected or self.dimensions["hidden_size"])
+
+    @property
+    def recipe(self) -> Recipe:
+        """How a new library makes vectors of recordings with this model."""
+        return Recipe(layer=self.pooling_layer, skip_silence=True)
 
 
 def model_info(model_path: str | Path) -> ModelInfo:
@@ -129,14 +138,21 @@ def parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
     if int(version) > FORMAT_VERSION:
         raise ModelLoadError(f"{path}: format {version} is newer than this Arrowlens reads; upgrade Arrowlens")
     try:
+        family = _checked("family", found[METADATA_PREFIX + "family"], FAMILY_NAMES.__contains__)
+        dimensions = _dimensions(json.loads(found[METADATA_PREFIX + "dimensions"]))
+        named = found.get(METADATA_PREFIX + "pooling_layer")
         return ModelInfo(
-            family=_checked("family", found[METADATA_PREFIX + "family"], FAMILY_NAMES.__contains__),
-            dimensions=_dimensions(json.loads(found[METADATA_PREFIX + "dimensions"])),
+            family=family,
+            dimensions=dimensions,
             digest=_checked("sha256", found[METADATA_PREFIX + "sha256"], _is_sha256),
             source=found[METADATA_PREFIX + "source"],
             space=found[METADATA_PREFIX + "space"] or None,
             files=_files(json.loads(found[METADATA_PREFIX + "files"])),
             format_version=int(version),
+            # Headers of earlier versions name none.
+            pooling_layer=default_pooling_layer(family, dimensions)
+            if named is None
+            else _pooling_layer(named, dimensions),
         )
     except (KeyError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from error
@@ -152,6 +168,27 @@ def _dimensions(values: object) -> dict[str, Any]:
         if type(width) is not int or not 1 <= width <= MAX_DIMENSION:
             raise ValueError(f"the vectors' dimension is {width!r:.80}")
     return values
+
+
+def default_pooling_layer(family: str, dimensions: dict[str, Any]) -> int | None:
+    """Return the layer that a new model directory names: half of the layers of a family that is read in the middle.
+
+    Projected vectors come from the last layer, since the projector was trained on it. Measured in docs/performance.md.
+    """
+    n_layers = dimensions.get("num_layers")
+    is_read_in_the_middle = family_named(family).is_read_in_the_middle and dimensions.get("projection_dim") is None
+    return max(1, n_layers // 2) if is_read_in_the_middle and type(n_layers) is int else None
+
+
+def _pooling_layer(text: str, dimensions: dict[str, Any]) -> int | None:
+    layer, n_layers = json.loads(text), dimensions.get("num_layers")
+    if layer is None:
+        return None
+    if type(layer) is not int or type(n_layers) is not int or layer not in range(1, n_layers + 1):
+        raise ValueError(f"pooling_layer is {layer!r:.80} of {n_layers!r:.80} layers")
+    if dimensions.get("projection_dim") is not None:
+        raise ValueError(f"pooling_layer is {layer}, but vectors are projected from the last layer")
+    return layer
 
 
 def _files(values: object) -> dict[str, str]:

@@ -39,7 +39,7 @@ class MultimodalEmbeddingProvider:
         clip_model_path: a CLIP model directory, for the shared space.
         device: torch device; None takes CUDA when there, else the CPU.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        recipe: how a library makes vectors of recordings.
+        recipe: how a library makes vectors of recordings; ``ModelInfo.recipe`` is a new library's.
 
     Attributes:
         device, precision, recipe: as given.
@@ -195,14 +195,16 @@ class MultimodalEmbeddingProvider:
             return self.vision_encoder.encode(images, normalize=normalize)
         return self.clip_engine.encode_image(images, normalize=normalize)
 
-    def encode_audio(self, audio: np.ndarray, normalize: bool = True, context: str = "padded") -> np.ndarray:
-        """Encode recordings: (n, dimension) float32. ``context`` is that of ``AudioEncoder.encode``.
+    def encode_audio(
+        self, audio: np.ndarray, normalize: bool = True, context: str = "padded", layer: int | None = None
+    ) -> np.ndarray:
+        """Encode recordings: (n, dimension) float32. ``context`` and ``layer`` are those of ``AudioEncoder.encode``.
 
         Raises:
             ModelLoadError: there is no audio model.
             AudioValidationError: unusable recordings.
         """
-        return self.audio_encoder.encode(audio, normalize=normalize, context=context)
+        return self.audio_encoder.encode(audio, normalize=normalize, context=context, layer=layer)
 
     def encode_multimodal(
         self,

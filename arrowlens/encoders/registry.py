@@ -26,6 +26,7 @@ class ModelFamily:
         inputs: what it encodes: image, audio, text.
         encoders: the encoder's ``module:class`` for each role that the model can take.
         converter: the module of ``arrowlens.conversion`` with the rename table (see ``conversion.family.Converter``).
+        is_read_in_the_middle: whether libraries read the output of the middle layer instead of the last one's.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelFamily:
     inputs: tuple[str, ...]
     encoders: Mapping[str, str]
     converter: str
+    is_read_in_the_middle: bool = False
 
     def encoder(self, role: str | None = None) -> Any:  # noqa: ANN401 - each family's own class
         """The encoder class for a role, by default the family's own role. Imports torch."""
@@ -60,6 +62,7 @@ FAMILIES = (
         inputs=("audio",),
         encoders={"audio": "arrowlens.encoders.audio:AudioEncoder"},
         converter="arrowlens.conversion.whisper",
+        is_read_in_the_middle=True,
     ),
     ModelFamily(
         name="bert",

@@ -309,9 +309,13 @@ class InferenceCore(nn.Module):
         )
 
     def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor | None = None, read: torch.Tensor | None = None
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        read: torch.Tensor | None = None,
+        n_layers: int | None = None,
     ) -> torch.Tensor:
-        """Run the stack.
+        """Run the stack, or its first layers.
 
         Args:
             hidden: (batch, tokens, hidden_size).
@@ -319,6 +323,7 @@ class InferenceCore(nn.Module):
                 together with ``causal``, which needs none: padding comes after the tokens that are read.
             read: (batch,) int64, the one token of each item to return; the last layer is computed for it alone. None
                 returns all tokens.
+            n_layers: how many layers to run, at least 1; None runs all.
 
         Returns:
             (batch, tokens, hidden_size), where rows of padding hold no meaning; with ``read`` (batch, hidden_size).
@@ -328,7 +333,8 @@ class InferenceCore(nn.Module):
         # All layers write their widest results to the same memory: new memory costs a page fault every 4 KB.
         scratch = hidden.new_empty(batch * tokens * self.widest)
         hidden = hidden.clone()
-        for layer in self.layers[:-1]:
+        *before, last = self.layers[:n_layers]
+        for layer in before:
             hidden = layer(hidden, attention_mask, scratch)
-        last: torch.Tensor = self.layers[-1](hidden, attention_mask, scratch, read)
-        return last
+        result: torch.Tensor = last(hidden, attention_mask, scratch, read)
+        return result

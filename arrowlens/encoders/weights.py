@@ -30,6 +30,7 @@ from arrowlens.encoders.model_directory import (
     METADATA_PREFIX,
     PARQUET_NAME,
     ModelInfo,
+    default_pooling_layer,
     parse_metadata,
     read_checked,
     unreadable,
@@ -194,6 +195,7 @@ def write_model(
         space=space,
         files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
         format_version=FORMAT_VERSION,
+        pooling_layer=default_pooling_layer(family, dimensions),
     )
     if format == "arrow":
         _write_arrow(directory / ARROW_NAME, tensors, _to_metadata(info))
@@ -201,7 +203,14 @@ def write_model(
         _write_parquet(directory / PARQUET_NAME, tensors, _to_metadata(info))
     for name, data in files.items():
         (directory / name).write_bytes(data)
-    config = {"family": family, "source": source, "space": space, "digest": info.digest, "dimensions": dimensions}
+    config = {
+        "family": family,
+        "source": source,
+        "space": space,
+        "digest": info.digest,
+        "pooling_layer": info.pooling_layer,
+        "dimensions": dimensions,
+    }
     (directory / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return info
 
@@ -233,6 +242,7 @@ def _to_metadata(info: ModelInfo) -> dict[str, str]:
         "space": info.space or "",
         "files": json.dumps(info.files, sort_keys=True),
         "sha256": info.digest,
+        "pooling_layer": json.dumps(info.pooling_layer),
     }
     return {METADATA_PREFIX + key: value for key, value in fields.items()}
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from arrowlens.errors import InputError
 from arrowlens.modalities import AUDIO_WINDOWS, SAMPLE_RATE
 
 NEW_SHARE = 0.2  # of the hop: less new material than this joins the window before it
+
+
+SILENCE_DB = 60.0  # below a recording's peak, as librosa.effects.trim has it by default
 
 
 class Window(NamedTuple):
@@ -19,6 +24,23 @@ class Window(NamedTuple):
     def slice(self, rate: int = SAMPLE_RATE) -> slice:
         """The window's samples: ``samples[window.slice()]``."""
         return slice(round(self.start_s * rate), round(self.end_s * rate))
+
+
+def without_silent_ends(samples: np.ndarray) -> slice:
+    """Return the part of a recording from the first to the last sample that is not silent.
+
+    What lies between them stays, however quiet; of a recording that is silent throughout, all of it. To the sample,
+    since a short sound has another vector when it begins some milliseconds later.
+
+    Args:
+        samples: (n,) float32.
+    """
+    if not len(samples):
+        return slice(0, 0)
+    most = max(samples.max(), -samples.min()) * 10 ** (-SILENCE_DB / 20)
+    is_heard = samples > most
+    is_heard |= samples < -most  # not abs(): a recording of hours is large
+    return slice(int(is_heard.argmax()), len(samples) - int(is_heard[::-1].argmax()))
 
 
 def windows(

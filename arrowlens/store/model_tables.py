@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError, ModelMismatchError
+from arrowlens.modalities import ROLE_OF
 from arrowlens.store.index import IndexState, index_state
 from arrowlens.store.schema import source_column, stored_embedding_schema, vector_table_name
 from arrowlens.store.settings import ModelRecord, Settings
@@ -232,9 +233,14 @@ class ModelTables:
 
     def _origin(self, role: str, record: ModelRecord) -> dict[str, str]:
         """What vectors depend on; the digest is over the model and the files that say how inputs are prepared."""
-        windows = record.recipe.windows
-        of_recordings = {"window_s": f"{windows.length_s:g}", "hop_s": f"{windows.hop_s:g}"}
-        return {"model": record.digest, **(of_recordings if role == "audio" else {})}
+        recipe = record.recipe
+        of_recordings = {
+            "window_s": f"{recipe.windows.length_s:g}",
+            "hop_s": f"{recipe.windows.hop_s:g}",
+            "layer": f"{recipe.layer}",
+            "skip_silence": f"{recipe.skip_silence}",
+        }
+        return {"model": record.digest, **(of_recordings if role == ROLE_OF["audio"] else {})}
 
 
 def _wanted(batch: pa.RecordBatch, source: str, keys: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

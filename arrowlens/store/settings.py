@@ -354,9 +354,17 @@ def _record(
     )
 
 
-def _recipe(windows: Mapping[str, Any], sample_rate: object = FIRST_RECIPE.sample_rate) -> Recipe:
+def _recipe(
+    windows: Mapping[str, Any],
+    sample_rate: object = FIRST_RECIPE.sample_rate,
+    layer: object = FIRST_RECIPE.layer,
+    skip_silence: object = FIRST_RECIPE.skip_silence,
+) -> Recipe:
     length_s, hop_s = (_seconds(name, windows[name]) for name in ("length_s", "hop_s"))
-    return Recipe(Windows(length_s, hop_s), _natural("sample_rate", sample_rate))
+    if type(skip_silence) is not bool:
+        raise ValueError(f"skip_silence is {skip_silence!r:.80}")
+    depth = None if layer is None else _natural("layer", layer)
+    return Recipe(Windows(length_s, hop_s), _natural("sample_rate", sample_rate), depth, skip_silence)
 
 
 def _root(root_id: object, path: object) -> Root:

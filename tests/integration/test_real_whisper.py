@@ -14,9 +14,10 @@ import transformers
 from arrowlens import Library
 from arrowlens.conversion import convert_whisper_model
 from arrowlens.conversion.ctranslate2 import write_checkpoint
-from arrowlens.encoders import AudioEncoder
+from arrowlens.encoders import AudioEncoder, MultimodalEmbeddingProvider, model_info
 from tests.support.real_weights import SPEECH, spoken_digits, whisper_base_folder
 from tests.support.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows
+from tests.support.silence import assert_silence_changes_nothing
 
 SAMPLES = Path(__file__).parents[2] / "arrowlens" / "demo" / "samples" / "sounds"
 KINDS = ("dog", "rain", "church-bell", "speech", "typing", "owl", "drums", "wind")
@@ -87,6 +88,26 @@ def test_half_precision_agrees_with_transformers(
 ) -> None:
     ours = AudioEncoder(model, precision="bfloat16").encode(recordings, context="padded")
     assert cosines(ours, transformers_vectors).min() > HALF_COSINE
+
+
+def test_libraries_read_the_third_of_six_layers(
+    model: Path, folder: Path, recordings: list[np.ndarray], tmp_path: Path
+) -> None:
+    layer = model_info(model).pooling_layer
+    assert layer == 3
+    write_checkpoint(folder, tmp_path)
+    reference = WhisperReference(transformers.WhisperModel.from_pretrained(tmp_path))
+    ours = AudioEncoder(model, precision="float32").encode(recordings[:4], normalize=False, layer=layer)
+    assert_agree(ours, reference.padded(recordings[:4], layer))
+
+
+def test_silence_at_both_ends_changes_neither_a_vector_nor_its_neighbours(
+    model: Path, recordings: list[np.ndarray]
+) -> None:
+    reading = model_info(model).recipe
+    assert reading.skip_silence
+    models = MultimodalEmbeddingProvider(audio_model_path=model, precision="float32", recipe=reading)
+    assert_silence_changes_nothing(recordings, models)
 
 
 def test_spoken_digits_find_the_same_digit_of_another_speaker(model: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrowlens.encoders import AudioEncoder, MelSpectrogramProcessor, WeightLoader, write_model
+from arrowlens.errors import AudioValidationError
 from tests.property.conftest import make_whisper
 from tests.support.checkpoints import WHISPER_BASE
 from tests.support.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows, sounds
@@ -135,6 +136,39 @@ def test_the_old_name_of_a_context_still_works(small: tuple[WhisperReference, Au
     with pytest.warns(DeprecationWarning, match='use context="own"'):
         old = encoder.encode(sounds(), context="clip")
     np.testing.assert_array_equal(old, encoder.encode(sounds(), context="own"))
+
+
+# Feature: multimodal-encoder-system, Property 4: Audio Encoder Precision
+@given(wave=recordings().filter(lambda wave: len(wave) >= 400))
+def test_any_layer_agrees_with_the_hidden_states_of_the_reference(
+    small: tuple[WhisperReference, AudioEncoder], wave: np.ndarray
+) -> None:
+    reference, encoder = small
+    waves = [wave, *sounds()[:3]]
+    assert_agree(encoder.encode(waves, normalize=False, layer=1), reference.padded(waves, layer=1))
+    for layer in range(1, encoder.config.num_layers + 1):
+        expected = np.concatenate([reference.clip(clip, layer) for clip in waves])
+        assert_agree(encoder.encode(waves, normalize=False, context="own", layer=layer), expected)
+
+
+def test_layers_after_the_one_that_is_read_are_not_computed(tmp_path: Path, small_whisper: tuple[Path, Path]) -> None:
+    loader = WeightLoader(small_whisper[1])
+    last = f"transformer.layers.{loader.info.dimensions['num_layers'] - 1}."
+    weights = {
+        name: torch.full_like(tensor, torch.nan) if name.startswith((last, "layer_norm.")) else tensor
+        for name, tensor in loader.load_weights().items()
+    }
+    write_model(tmp_path, weights, family="whisper", dimensions=loader.info.dimensions, source="half of it")
+    half, whole = (AudioEncoder(folder, precision="float32") for folder in (tmp_path, small_whisper[1]))
+    np.testing.assert_array_equal(half.encode(sounds(), layer=1), whole.encode(sounds(), layer=1))
+    with pytest.raises(AudioValidationError, match="no direction"):
+        half.encode(sounds())
+
+
+@pytest.mark.parametrize("layer", [0, -1, 3, 1.0, True, "last"])
+def test_a_layer_that_is_not_there_is_named(small: tuple[WhisperReference, AudioEncoder], layer: int) -> None:
+    with pytest.raises(AudioValidationError, match=rf"layer {layer!r} is not there; use 1 to 2, or None"):
+        small[1].encode(sounds(), layer=layer)
 
 
 @pytest.mark.parametrize("mutation", ["activation", "positions", "epsilon", "mel filters", "convolution"])

@@ -119,21 +119,27 @@ class WhisperReference:
         self.extractor = transformers.WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
 
     @torch.inference_mode()
-    def padded(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-        """Padded to 30 s, averaged over every position: (n, dimension)."""
+    def padded(self, waves: Sequence[np.ndarray], layer: int | None = None) -> np.ndarray:
+        """Padded to 30 s, averaged over every position: (n, dimension). With ``layer`` its hidden states are."""
         mel = self.extractor(list(waves), sampling_rate=16_000, return_tensors="pt")["input_features"]
+        if layer is not None:
+            return self.encoder(mel, output_hidden_states=True).hidden_states[layer].mean(dim=1).numpy()
         return self._pool(self.encoder(mel).last_hidden_state)
 
     @torch.inference_mode()
-    def clip(self, wave: np.ndarray) -> np.ndarray:
-        """The recording's own frames only, by the reference's own layers, its position table cut: (1, dimension)."""
+    def clip(self, wave: np.ndarray, layer: int | None = None) -> np.ndarray:
+        """The recording's own frames only, by the reference's own layers, its position table cut: (1, dimension).
+
+        With ``layer`` the mean over the output of that many layers."""
         features = self.extractor(wave, sampling_rate=16_000, return_tensors="pt", padding="do_not_pad")
         hidden = torch.nn.functional.gelu(self.encoder.conv1(features["input_features"]))
         hidden = torch.nn.functional.gelu(self.encoder.conv2(hidden)).transpose(1, 2)
         hidden = hidden + self.encoder.embed_positions.weight[: hidden.shape[1]]
-        for layer in self.encoder.layers:
-            output = layer(hidden, None)
+        for module in self.encoder.layers[:layer]:
+            output = module(hidden, None)
             hidden = output[0] if isinstance(output, tuple) else output
+        if layer is not None:
+            return hidden.mean(dim=1).numpy()
         return self._pool(self.encoder.layer_norm(hidden))
 
     def _pool(self, hidden: torch.Tensor) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from arrowlens.modalities import Recipe
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
 
 DIMENSION = 16
@@ -42,8 +43,8 @@ class Engine:
     def encode_image(self, images, normalize=True):
         return np.stack([vector(1, int(image[0, 0, 0])) for image in images])
 
-    def encode(self, audio, normalize=True, context="padded"):
-        assert context == "own"
+    def encode(self, audio, normalize=True, context="padded", layer=None):
+        assert (context, layer) == ("own", None)
         return np.stack([vector(2, int(samples[0])) for samples in audio])
 
 
@@ -54,6 +55,7 @@ class Provider:
     text_reaches_audio: bool = True
     clip_engine: Engine = field(default_factory=Engine)
     audio_encoder: Engine = field(default_factory=Engine)
+    recipe: Recipe = field(default_factory=Recipe)
 
     def has(self, role):
         return role in DIGESTS

@@ -47,8 +47,14 @@ class SmallAudio:
         self._lock = threading.Lock()
         self._projection = np.random.default_rng(seed).standard_normal((41, dimension))
 
-    def encode(self, audio: Sequence[np.ndarray], normalize: bool = True, context: str = "padded") -> np.ndarray:
-        assert context == "own"
+    def encode(
+        self,
+        audio: Sequence[np.ndarray],
+        normalize: bool = True,
+        context: str = "padded",
+        layer: int | None = None,
+    ) -> np.ndarray:
+        assert (context, layer) == ("own", None)
         assert all(samples.ndim == 1 and samples.dtype == np.float32 for samples in audio)
         with self._lock:
             self.n_encoded += len(audio)

@@ -83,6 +83,20 @@ def test_a_projector_widens_the_vector(tmp_path: Path) -> None:
     assert AudioEncoder(tmp_path / "out").encode(np.ones(8000, np.float32)).shape == (1, 24)
 
 
+@pytest.mark.parametrize(
+    ("kind", "config", "layer"),
+    [(GENERATION, {"encoder_layers": 5}, 2), (CLASSIFICATION, {"classifier_proj_size": 24}, None)],
+    ids=["half of the layers", "the last with a projector"],
+)
+def test_the_layer_that_libraries_read_is_named(
+    tmp_path: Path, kind: str, config: dict[str, int], layer: int | None
+) -> None:
+    checkpoint = whisper_checkpoint(tmp_path / "c", kind, **config)
+    convert_whisper_model(checkpoint, tmp_path / "out", verify=False)
+    assert model_info(tmp_path / "out").pooling_layer == layer
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["pooling_layer"] == layer
+
+
 @pytest.mark.parametrize("n_mels", [80, 128])
 def test_mel_filters_are_whisper_s(n_mels: int) -> None:
     reference = transformers.WhisperFeatureExtractor(feature_size=n_mels).mel_filters  # (bins, n_mels)

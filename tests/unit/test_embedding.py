@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,9 +22,11 @@ from arrowlens.embedding import (
 )
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.media import decode
+from arrowlens.modalities import Recipe
 from arrowlens.models import resolve
 from arrowlens.store import MultimodalStorage
 from tests.support.media_factory import image_bytes
+from tests.support.silence import assert_silence_changes_nothing, silent_around, sound
 from tests.support.small_models import SmallProvider
 
 
@@ -53,6 +57,37 @@ def test_samples_and_their_windows_have_equal_vectors(models, reader):
     example = reader.samples(samples, 16_000)
     assert [len(window) for window in example.windows] == [160_000, 160_000, 160_000, 128_000]
     np.testing.assert_array_equal(embed_example(example, models), encode("audio", example.windows, models))
+
+
+def test_the_layer_that_the_provider_names_is_read(models):
+    reading = Recipe(layer=2)
+    middle = MultimodalEmbeddingProvider(audio_model_path=models.path("audio"), recipe=reading)
+    noise = [np.random.default_rng(seed).uniform(-0.5, 0.5, 8_000).astype(np.float32) for seed in range(2)]
+    expected = models.audio_encoder.encode(noise, context="own", layer=2)
+    np.testing.assert_array_equal(encode("audio", noise, middle), expected)
+    assert expected.shape != encode("audio", noise, models).shape  # the last layer is projected
+
+
+SOUNDS = Path(__file__).parents[2] / "arrowlens" / "demo" / "samples" / "sounds"
+
+
+def test_silence_at_both_ends_changes_neither_a_vector_nor_its_neighbours(models):
+    reading = Recipe(skip_silence=True)
+    own = MultimodalEmbeddingProvider(audio_model_path=models.path("audio"), recipe=reading)
+    recordings = [librosa.load(path, sr=16_000)[0] for path in sorted(SOUNDS.iterdir())[::4]]
+    assert_silence_changes_nothing(recordings, own)
+    longest = max(recordings, key=len)
+    padded = embed(prepare(sound(silent_around(longest)), EmbeddingPlan.of(models)), models)
+    assert (padded[0] @ embed(prepare(sound(longest), EmbeddingPlan.of(models)), models)[0]) < 0.99  # it does otherwise
+
+
+def test_windows_without_silence_at_the_ends_keep_their_times(models):
+    samples = np.zeros(16 * 16_000, np.float32)
+    samples[2 * 16_000 : 13 * 16_000] = 0.5
+    skipping, reading_all = EmbeddingPlan(None, Recipe(skip_silence=True)), EmbeddingPlan(None)
+    assert prepare(sound(samples), skipping).windows == ((2.0, 12.0), (7.0, 13.0))
+    assert prepare(sound(samples), reading_all).windows == ((0.0, 10.0), (5.0, 15.0), (10.0, 16.0))
+    assert prepare(sound(np.zeros(16_000, np.float32)), skipping).windows == ((0.0, 1.0),)
 
 
 def test_vectors_do_not_depend_on_the_batch(models):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from arrowlens.errors import InputError
-from arrowlens.media import Window, windows
+from arrowlens.media.windowing import Window, windows, without_silent_ends
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,17 @@ def test_slices_are_samples() -> None:
 def test_impossible_arguments_are_told(arguments: dict[str, float]) -> None:
     with pytest.raises(InputError, match="the hop must be positive and at most the window"):
         windows(**({"n_samples": 1000} | arguments))
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 0), (0, 1), (31_871, 32_005)])
+def test_silence_is_left_out_at_both_ends_and_nowhere_else(before: int, after: int) -> None:
+    sound = np.array([-0.5, 0.0, 0.0, 0.3, 1e-6, 0.01], np.float32)
+    assert without_silent_ends(np.pad(sound, (before, after))) == slice(before, before + 6)
+    noise = np.random.default_rng(0).uniform(-4e-4, 4e-4, before + 6 + after).astype(np.float32)  # 62 dB below the peak
+    noise[before : before + 6] = sound
+    assert without_silent_ends(noise) == slice(before, before + 6)
+
+
+def test_of_silence_everything_stays() -> None:
+    assert without_silent_ends(np.zeros(8_000, np.float32)) == slice(0, 8_000)
+    assert without_silent_ends(np.zeros(0, np.float32)) == slice(0, 0)

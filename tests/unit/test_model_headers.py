@@ -12,6 +12,7 @@ import pytest
 
 from arrowlens.encoders import AudioEncoder, CLIPEngine, WeightLoader, model_info, write_model
 from arrowlens.errors import ModelLoadError
+from arrowlens.modalities import Recipe
 from arrowlens.models import DEMO
 from tests.property.test_identifier_properties import write_header
 
@@ -93,7 +94,9 @@ def test_a_preprocessing_file_of_wrong_values_is_a_model_error(model, tmp_path):
                 refused_or_used(model, tmp_path, files={**model.files, name: data})
 
 
-@pytest.mark.parametrize("key", ["format_version", "family", "dimensions", "source", "space", "files", "sha256"])
+@pytest.mark.parametrize(
+    "key", ["format_version", "family", "dimensions", "source", "space", "files", "sha256", "pooling_layer"]
+)
 @pytest.mark.parametrize("value", [*map(json.dumps, WRONG), "\x00", "[" * 100_000, "1" * 5000])
 def test_a_header_of_wrong_values_is_a_model_error(tmp_path, key, value):
     write_header(tmp_path, **{key: value})
@@ -105,6 +108,35 @@ def test_a_header_of_wrong_values_is_a_model_error(tmp_path, key, value):
         return
     assert len(message.splitlines()) == 1
     assert "weights.arrow" in message
+
+
+WHISPER = json.dumps({"hidden_size": 8, "num_layers": 6})
+
+
+def test_a_header_names_the_layer_that_libraries_read(tmp_path):
+    write_header(tmp_path, family="whisper", dimensions=WHISPER, pooling_layer="4")
+    assert model_info(tmp_path).pooling_layer == 4
+    assert model_info(tmp_path).recipe == Recipe(layer=4, skip_silence=True)
+    for layer in ("0", "7", "true", "3.0"):
+        write_header(tmp_path, family="whisper", dimensions=WHISPER, pooling_layer=layer)
+        with pytest.raises(ModelLoadError, match="pooling_layer is"):
+            model_info(tmp_path)
+    assert model_info(DEMO / "audio").pooling_layer is None  # projected: the projector was trained on the last layer
+
+
+def test_a_header_of_an_earlier_version_has_the_layer_of_its_family(tmp_path):
+    write_header(tmp_path, family="whisper", dimensions=WHISPER)
+    assert model_info(tmp_path).pooling_layer == 3
+    write_header(tmp_path, family="whisper", dimensions=json.dumps({"hidden_size": 8, "num_layers": 1}))
+    assert model_info(tmp_path).pooling_layer == 1
+    projected = json.dumps({"hidden_size": 8, "num_layers": 6, "projection_dim": 4})
+    write_header(tmp_path, family="whisper", dimensions=projected)
+    assert model_info(tmp_path).pooling_layer is None
+    write_header(tmp_path, family="whisper", dimensions=projected, pooling_layer="3")
+    with pytest.raises(ModelLoadError, match="projected from the last layer"):
+        model_info(tmp_path)
+    write_header(tmp_path, family="bert", dimensions=WHISPER)
+    assert model_info(tmp_path).pooling_layer is None
 
 
 def _paths(values: dict, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

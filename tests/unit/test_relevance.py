@@ -130,7 +130,7 @@ def test_a_bank_is_encoded_once_and_kept_for_its_model_only(tmp_path, monkeypatc
     again = Bank(Provider(), unread, tmp_path)
     for kind in KINDS:
         np.testing.assert_array_equal(again.vectors(kind), first[kind])
-    monkeypatch.setattr(Provider, "digest", lambda self, role: "d" * 64)
+    monkeypatch.setattr(Provider, "recipe_digest", lambda self, role: "d" * 64)
     Bank(Provider(), example, tmp_path).vectors("image")
     assert len(set(tmp_path.iterdir()) - set(kept)) == 1
     with pytest.raises(AssertionError, match="is read again"):
