@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from arrowlens.encoders.image_processor import ImageProcessor
+from arrowlens.encoders.image_processor import ImageProcessor, Images
 from arrowlens.encoders.runtime import Encoder, load_module, to_vectors
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
 from arrowlens.encoders.transformer import Embedding, InferenceCore, LayerNorm, LazyParameters
@@ -130,18 +130,20 @@ class CLIPEngine(Encoder):
             projected = functional.linear(pooled.float(), self.text_projection.float())
         return to_vectors(projected, normalize=normalize, error=TextValidationError)
 
-    def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
+    def encode_image(self, images: Images, normalize: bool = True) -> np.ndarray:
         """Encode pictures.
 
         Args:
-            images: (n, S, S, 3) or (S, S, 3); uint8 RGB (normalised here) or float32 already normalised.
+            images: (n, S, S, 3) or (S, S, 3), uint8 RGB (normalised here) or float32 already normalised; or one or more
+                PIL images or paths, which the image processor prepares.
             normalize: scale vectors to length one.
 
         Returns:
             (n, dimension) float32.
 
         Raises:
-            ImageValidationError: wrong shape or dtype, NaN, or a picture that encodes to a vector without direction.
+            ImageValidationError: wrong shape or dtype, NaN, a file that cannot be decoded, or a picture that encodes to
+                a vector without direction.
         """
         with torch.inference_mode():
             projected = functional.linear(self.vision_encoder.pooled(images).float(), self.vision_projection.float())
@@ -173,7 +175,7 @@ class CLIPEngine(Encoder):
             )
         return cast(np.ndarray, text_embeddings @ image_embeddings.T * np.float32(self.logit_scale))
 
-    def find_best_matches(self, texts: list[str], images: np.ndarray, top_k: int = 5) -> list[list[int]]:
+    def find_best_matches(self, texts: list[str], images: Images, top_k: int = 5) -> list[list[int]]:
         """Find the rows of each text's best pictures, best first; equal scores in the order of rows.
 
         Args:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, ImageOps
 
 from arrowlens.encoders.model_directory import read_model_file
 from arrowlens.errors import ImageValidationError, ModelLoadError
@@ -19,6 +21,10 @@ from arrowlens.errors import ImageValidationError, ModelLoadError
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # RGB, of values in [0, 1]
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 PREPROCESSOR_NAME = "preprocessor.json"
+ImageLike = Image.Image | str | os.PathLike[str]
+Images = np.ndarray | ImageLike | Sequence[ImageLike]
+"""Pictures as encoders take them: arrays that are prepared already, PIL images or paths."""
+
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _MAX_SIZE = 4_096  # pixels a side; the largest models take 1,024
 _MAX_ASPECT = 16  # beyond this, only the part that the crop keeps is resized: memory stays bounded
@@ -96,6 +102,26 @@ class ImageProcessor:
         pixels = self._crop(self.resize(_to_rgb(image), box))
         return self.normalize(pixels) if normalize else pixels
 
+    def batch(self, images: Images) -> np.ndarray:
+        """Return pictures as encoders take them.
+
+        Args:
+            images: an array, returned as it is; or one or more PIL images of any mode and size, or paths of files that
+                Pillow reads, turned upright by their EXIF orientation.
+
+        Returns:
+            (n, image_size, image_size, 3) uint8, or the array.
+
+        Raises:
+            ImageValidationError: no pictures, a file that is missing or cannot be decoded, or something else.
+        """
+        if isinstance(images, np.ndarray):
+            return images
+        several = [images] if isinstance(images, Image.Image | str | os.PathLike) else images
+        if not isinstance(several, Sequence) or not several:
+            raise ImageValidationError(f"images must be an array, PIL images or paths, got {type(images).__name__}")
+        return np.stack([self(_opened(image), normalize=False) for image in several])
+
     def resize(self, image: Image.Image, box: tuple[float, float, float, float] | None = None) -> Image.Image:
         """Resize the shortest side to ``image_size``; the other keeps the ratio, rounded down as the reference does."""
         box = (0, 0, *image.size) if box is None else box
@@ -148,6 +174,18 @@ class ImageProcessor:
         width, height = image.size
         left, top = (width - self.image_size) // 2, (height - self.image_size) // 2
         return np.asarray(image.crop((left, top, left + self.image_size, top + self.image_size)))
+
+
+def _opened(image: object) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if not isinstance(image, str | os.PathLike):
+        raise ImageValidationError(f"images must be an array, PIL images or paths, got {type(image).__name__}")
+    try:
+        with Image.open(image) as file:
+            return ImageOps.exif_transpose(file)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageValidationError(f"{os.fspath(image)} cannot be decoded ({error}); leave it out") from error
 
 
 def _open_value(value: pa.Scalar) -> Image.Image:

@@ -10,6 +10,7 @@ import numpy as np
 
 from arrowlens.encoders.audio import AudioEncoder
 from arrowlens.encoders.clip import CLIPEngine
+from arrowlens.encoders.image_processor import Images
 from arrowlens.encoders.model_directory import ModelInfo, model_info
 from arrowlens.encoders.registry import ENCODER_ROLES, family_for
 from arrowlens.encoders.runtime import Runtime, choose_runtime
@@ -184,8 +185,10 @@ class MultimodalEmbeddingProvider:
         """
         return self.text_encoder.encode(text, normalize=normalize)
 
-    def encode_image(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
+    def encode_image(self, images: Images, normalize: bool = True) -> np.ndarray:
         """Encode pictures with the vision tower alone where one was given, else into CLIP's shared space.
+
+        ``images`` are arrays, PIL images or paths, as of ``CLIPEngine.encode_image``.
 
         Raises:
             ModelLoadError: there is neither.
@@ -209,7 +212,7 @@ class MultimodalEmbeddingProvider:
     def encode_multimodal(
         self,
         text: list[str] | None = None,
-        images: np.ndarray | None = None,
+        images: Images | None = None,
         audio: np.ndarray | None = None,
         normalize: bool = True,
     ) -> dict[str, np.ndarray]:
@@ -230,7 +233,7 @@ class MultimodalEmbeddingProvider:
             vectors["audio"] = self.encode_audio(audio, normalize=normalize)
         return vectors
 
-    def compute_cross_modal_similarity(self, text: list[str], images: np.ndarray) -> np.ndarray:
+    def compute_cross_modal_similarity(self, text: list[str], images: Images) -> np.ndarray:
         """Compute CLIP's logits between texts and pictures: (n_texts, n_images) float32.
 
         Raises:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from arrowlens.encoders.image_processor import PREPROCESSOR_NAME, ImageProcessor
+from arrowlens.encoders.image_processor import PREPROCESSOR_NAME, ImageProcessor, Images
 from arrowlens.encoders.model_directory import CURE
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
 from arrowlens.encoders.transformer import InferenceCore, LayerNorm, LazyParameters
@@ -122,26 +122,28 @@ class VisionEncoder(Encoder):
         """The first step: (batch, 3, S, S) -> (batch, num_patches, hidden_size)."""
         return self.tower.patch_embedding
 
-    def encode(self, images: np.ndarray, normalize: bool = True) -> np.ndarray:
+    def encode(self, images: Images, normalize: bool = True) -> np.ndarray:
         """Encode pictures.
 
         Args:
-            images: (n, S, S, 3) or (S, S, 3) with S = ``config.image_size``; uint8 RGB (normalised here) or float32
-                already normalised.
+            images: (n, S, S, 3) or (S, S, 3) with S = ``config.image_size``, uint8 RGB (normalised here) or float32
+                already normalised; or one or more PIL images or paths, which the image processor prepares.
             normalize: scale vectors to length one.
 
         Returns:
             (n, hidden_size) float32.
 
         Raises:
-            ImageValidationError: wrong shape or dtype, NaN, or a picture that encodes to a vector without direction.
+            ImageValidationError: wrong shape or dtype, NaN, a file that cannot be decoded, or a picture that encodes to
+                a vector without direction.
         """
         return to_vectors(self.pooled(images), normalize=normalize, error=ImageValidationError)
 
-    def pooled(self, images: np.ndarray) -> torch.Tensor:
+    def pooled(self, images: Images) -> torch.Tensor:
         """As ``encode``, without normalising: (n, hidden_size) on the model's device."""
-        validate_image_input(images, self.config.image_size)
-        batch = images[None] if images.ndim == 3 else images
+        pixels = self.image_processor.batch(images)
+        validate_image_input(pixels, self.config.image_size)
+        batch = pixels[None] if pixels.ndim == 3 else pixels
         with torch.inference_mode():
             return self._run(batch)
 
