@@ -43,7 +43,8 @@ class Prepared:
     def n_bytes(self) -> int:
         """About what it takes in memory."""
         content = self.inputs.content if self.inputs is not None else None
-        return (0 if content is None else content.nbytes) + len(self.decoded.thumbnail or b"")
+        parts = [self.decoded.thumbnail or b"", *(self.decoded.fingerprint.parts if self.decoded.fingerprint else ())]
+        return (0 if content is None else content.nbytes) + sum(map(len, parts))
 
     def failed(self, reason: str, *, unread: bool) -> Prepared:
         """The same file, of which no vectors could be made; ``unread`` where that says nothing of its content."""

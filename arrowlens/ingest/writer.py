@@ -113,6 +113,7 @@ class Committer(Gathering):
         self._media: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
         self._thumbnails: dict[str, bytes] = {}
+        self._fingerprints: dict[str, tuple[bytes, bytes]] = {}
         self.contents: Counter[Hashable] = Counter()  # of files that were written with vectors of a new content
         self.readable: set[str] = set()  # their ids
         self.has_written = False
@@ -147,17 +148,24 @@ class Committer(Gathering):
         self._complete_kept()
         if self._thumbnails:
             self._storage.upsert_thumbnails(self._thumbnails)
+        if self._fingerprints:
+            self._storage.upsert_fingerprints(self._fingerprints)
         if self._media:
             self._storage.upsert_media([self._media[media_id] for media_id in sorted(self._media)])
             self.has_written = True
             self._storage.optimize_meanwhile()
         self._media.clear()
         self._thumbnails.clear()
+        self._fingerprints.clear()
 
     def _readable(self, prepared: Prepared) -> None:
         self._media[prepared.found.media_id] = _indexed_row(prepared)
-        if prepared.decoded.thumbnail is not None and prepared.decoded.content_hash is not None:
-            self._thumbnails[prepared.decoded.content_hash] = prepared.decoded.thumbnail
+        decoded = prepared.decoded
+        if decoded.content_hash is not None:
+            if decoded.thumbnail is not None:
+                self._thumbnails[decoded.content_hash] = decoded.thumbnail
+            if decoded.fingerprint is not None:
+                self._fingerprints[decoded.content_hash] = decoded.fingerprint.parts
         self.contents[prepared.decoded.content_hash] += 1
         self.readable.add(prepared.found.media_id)
         self._progress.count("indexed", prepared.found.path)

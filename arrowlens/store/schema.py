@@ -16,6 +16,7 @@ SCHEMA_VERSION = 3  # raised with each change of a table; the next writer upgrad
 
 MEDIA_TABLE = "media"
 THUMBNAIL_TABLE = "thumbnails"
+FINGERPRINT_TABLE = "fingerprints"
 ROLES = ("clip", "audio", "text", "vision")
 
 INDEXED, SKIPPED = "indexed", "skipped"  # media.state
@@ -29,6 +30,11 @@ _VECTOR_TABLE = re.compile(rf"({'|'.join(ROLES)})_embeddings__[0-9a-f]{{8}}")
 def thumbnail_schema() -> pa.Schema:
     """One JPEG for each content, in however many places it lies."""
     return pa.schema([key_field("content_hash"), pa.field("thumbnail", pa.binary())])
+
+
+def fingerprint_schema() -> pa.Schema:
+    """The two parts of one acoustic fingerprint for each content of a recording."""
+    return pa.schema([key_field("content_hash"), pa.field("spectrum", pa.binary()), pa.field("waveform", pa.binary())])
 
 
 def vision_embedding_schema(dimension: int = 768) -> pa.Schema:
@@ -81,7 +87,8 @@ def vector_table_name(role: str, digest: str) -> str:
 
 def is_table_name(name: object) -> bool:
     """Return whether ``name`` is that of a table of a library, and so a plain file name."""
-    return isinstance(name, str) and (name in (MEDIA_TABLE, THUMBNAIL_TABLE) or is_vector_table_name(name))
+    tables = MEDIA_TABLE, THUMBNAIL_TABLE, FINGERPRINT_TABLE
+    return isinstance(name, str) and (name in tables or is_vector_table_name(name))
 
 
 def is_vector_table_name(name: object) -> bool:
