@@ -27,8 +27,8 @@ from arrowlens.models import resolve
 from arrowlens.query_engine import QueryEngine, bind, model_records, provider_of, remembered_models
 from arrowlens.search import (
     KINDS,
-    DuplicateGroup,
     DuplicateKind,
+    Duplicates,
     EmbeddingMap,
     Hit,
     Member,
@@ -37,6 +37,7 @@ from arrowlens.search import (
     Results,
     View,
     as_tuple,
+    complete_fingerprints,
     draw_map,
     find_duplicates,
     listing,
@@ -546,9 +547,12 @@ class Library:
     def optimize(self) -> None:
         """Compact the library's files and drop what is no longer used; ingesting does this by itself when it pays.
 
+        Recordings that an earlier version indexed are decoded once more, so that ``duplicates`` can compare them.
+
         Raises:
             LibraryBusyError, StorageError: another process is writing; the database refused.
         """
+        complete_fingerprints(self._storage, self._decode)
         self._storage.optimize()
 
     def doctor(self, *, n_vectors: int = 50, n_files: int = 8) -> list[Finding]:
@@ -598,14 +602,15 @@ class Library:
         """
         return self._storage.version
 
-    def duplicates(self, *kinds: DuplicateKind) -> list[DuplicateGroup]:
+    def duplicates(self, *kinds: DuplicateKind) -> Duplicates:
         """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
 
         Args:
             kinds: "identical", "copy", "near"; none for all. See ``arrowlens.search.DuplicateGroup``.
 
         Returns:
-            By kind, then by the bytes that could be saved, most first.
+            A list of groups by kind, then by the bytes that could be saved, most first; it knows how many recordings
+            could not be compared (``n_not_compared``), and the bytes that are there twice (``saving``).
 
         Raises:
             InputError: an unknown kind. StorageError: the database refused.

@@ -189,6 +189,7 @@ def _add_duplicates(adder: _Adder[argparse.ArgumentParser]) -> None:
         help="identical: the same bytes; copy: re-encoded or resized; near: nearly the same; several may be given "
         "(default: all)",
     )
+    command.add_argument("--all", action="store_true", help="print every group, not only the first 20; --json has all")
     _library_options(command)
     _json_option(command)
 

@@ -44,7 +44,8 @@ class Prepared:
     def n_bytes(self) -> int:
         """About what it takes in memory."""
         content = self.inputs.content if self.inputs is not None else None
-        return (0 if content is None else content.nbytes) + len(self.decoded.thumbnail or b"")
+        parts = [self.decoded.thumbnail or b"", *(self.decoded.fingerprint.parts if self.decoded.fingerprint else ())]
+        return (0 if content is None else content.nbytes) + sum(map(len, parts))
 
     def failed(self, reason: str, *, unread: bool) -> Prepared:
         """Return the same file without vectors; ``unread`` where the reason says nothing of its content."""

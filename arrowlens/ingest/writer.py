@@ -121,6 +121,7 @@ class LibraryWriter(Writer):
         self._media: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
         self._thumbnails: dict[str, bytes] = {}
+        self._fingerprints: dict[str, tuple[bytes, bytes]] = {}
         self.contents: Counter[Hashable] = Counter()
         self.readable: set[str] = set()
         self.has_written = False
@@ -155,18 +156,24 @@ class LibraryWriter(Writer):
         self._complete_kept()
         if self._thumbnails:
             self._storage.upsert_thumbnails(self._thumbnails)
+        if self._fingerprints:
+            self._storage.upsert_fingerprints(self._fingerprints)
         if self._media:
             self._storage.upsert_media([self._media[media_id] for media_id in sorted(self._media)])
             self.has_written = True
             self._storage.optimize_meanwhile()
         self._media.clear()
         self._thumbnails.clear()
+        self._fingerprints.clear()
 
     def _count_readable(self, prepared: Prepared) -> None:
         decoded, media_id = prepared.decoded, prepared.file.media_id
         self._media[media_id] = _indexed_row(prepared)
-        if decoded.thumbnail is not None and decoded.content_hash is not None:
-            self._thumbnails[decoded.content_hash] = decoded.thumbnail
+        if decoded.content_hash is not None:
+            if decoded.thumbnail is not None:
+                self._thumbnails[decoded.content_hash] = decoded.thumbnail
+            if decoded.fingerprint is not None:
+                self._fingerprints[decoded.content_hash] = decoded.fingerprint.parts
         self.contents[decoded.content_hash] += 1
         self.readable.add(media_id)
         self._progress.count("indexed", prepared.file.path)

@@ -19,7 +19,7 @@ from arrowlens.modalities import MEDIA_SUFFIXES, modality_of
 if TYPE_CHECKING:
     from arrowlens.media.captions import read_caption
     from arrowlens.media.decoded import Decoded, Limits
-    from arrowlens.media.decoder import decode
+    from arrowlens.media.decoder import decode, decode_fingerprint
     from arrowlens.media.files import hash_file
     from arrowlens.media.windowing import Window, windows
 
@@ -30,6 +30,7 @@ __all__ = [
     "Limits",
     "Window",
     "decode",
+    "decode_fingerprint",
     "hash_file",
     "modality_of",
     "read_caption",
@@ -39,7 +40,7 @@ __all__ = [
 _NAMES = {
     "captions": ["read_caption"],
     "decoded": ["Decoded", "Limits"],
-    "decoder": ["decode"],
+    "decoder": ["decode", "decode_fingerprint"],
     "files": ["hash_file"],
     "windowing": ["Window", "windows"],
 }

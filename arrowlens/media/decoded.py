@@ -6,11 +6,15 @@ import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from arrowlens.errors import MediaError
 from arrowlens.modalities import Modality
+
+if TYPE_CHECKING:
+    from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -105,6 +109,8 @@ class Decoded:
     """Of the original."""
     thumbnail: bytes | None = field(default=None, repr=False)
     """A JPEG with a longer side of at most 320 pixels; pictures only."""
+    fingerprint: AcousticFingerprint | None = field(default=None, repr=False)
+    """Of the sound; recordings only, and none of silence."""
     captured_at: datetime | None = None
     """When it was taken or recorded, by the device's clock, without a time zone; None when the file does not say."""
     camera: str | None = None

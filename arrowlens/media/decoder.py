@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, BinaryIO
 
 from arrowlens.errors import MEMORY_REASON, MediaError
+from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
 from arrowlens.media.decoded import (
     AnyPath,
     Decoded,
@@ -56,7 +57,7 @@ def decode(
         limits: how large a file may be.
         data: the bytes of an upload, decoded under the same limits.
         name: what to go by instead of ``path`` when the content is not recognised.
-        thumbnail: whether to make one of a picture.
+        thumbnail: whether to make one of a picture, and an acoustic fingerprint of a recording.
         min_side: what a picture's shorter side is needed for, in pixels: it may be reduced by a whole factor to no
             less than twice that. None keeps every pixel.
     """
@@ -83,6 +84,16 @@ def decode(
     return Decoded(found.modality, None, found.content_hash, found.size, found.format, **contents)
 
 
+def decode_fingerprint(path: AnyPath, limits: Limits = _DEFAULT_LIMITS) -> AcousticFingerprint | None:
+    """The acoustic fingerprint of a recording's file; None of what cannot be decoded, and of silence.
+
+    Args:
+        path: the file.
+        limits: as for ``decode``.
+    """
+    return decode(path, limits).fingerprint
+
+
 def _decode(
     file: BinaryIO, data: bytes | None, found: _Found, limits: Limits, thumbnail: bool, min_side: int | None
 ) -> dict[str, Any]:
@@ -102,7 +113,7 @@ def _decode(
         raise MediaError(f"not a picture or recording in a known format: the content is {describe_content(head)}")
     if found.modality == "image" and data is not None:
         return _contents(read_picture(data, found.format, limits, thumbnail=thumbnail, min_side=min_side))
-    return _contents(read_recording(file, found.size, found.format, limits))
+    return _contents(read_recording(file, found.size, found.format, limits, fingerprint=thumbnail))
 
 
 def _contents(part: Picture | Recording) -> dict[str, Any]:

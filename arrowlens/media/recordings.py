@@ -10,6 +10,7 @@ import numpy as np
 import soxr
 
 from arrowlens.errors import MediaError
+from arrowlens.media.acoustic_fingerprint import AcousticFingerprint, acoustic_fingerprint
 from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.files import NativeFileAdapter
 from arrowlens.media.metadata import About, about_recording
@@ -34,9 +35,12 @@ class Recording:
     channels: int
     about: About
     trivial: bool
+    fingerprint: AcousticFingerprint | None = None
 
 
-def read_recording(file: BinaryIO, size: int, file_format: str, limits: Limits) -> Recording:
+def read_recording(
+    file: BinaryIO, size: int, file_format: str, limits: Limits, *, fingerprint: bool = True
+) -> Recording:
     """Decode a recording in blocks, down-mixed to mono and resampled to 16 kHz.
 
     Args:
@@ -44,6 +48,7 @@ def read_recording(file: BinaryIO, size: int, file_format: str, limits: Limits) 
         size: how many.
         file_format: as ``formats.sniff`` gives it.
         limits: ``max_seconds`` holds for what the header promises, before anything is decoded, and for what comes.
+        fingerprint: whether to make one.
 
     Raises:
         MediaError: too long, empty, truncated, damaged, or NaN among the samples; one line for a user.
@@ -60,13 +65,15 @@ def read_recording(file: BinaryIO, size: int, file_format: str, limits: Limits) 
             _check_seconds(mixer.seconds, limits)
         _check_complete(mixer.seconds, sound, stated)
         samples = mixer.finish()
+        trivial = float(samples.max() - samples.min()) <= SILENCE_SPREAD
         return Recording(
             samples=samples,
             duration=mixer.seconds,
             sample_rate=sound.rate,
             channels=sound.channels,
             about=about_recording(sound.tags),
-            trivial=float(samples.max() - samples.min()) <= SILENCE_SPREAD,
+            trivial=trivial,
+            fingerprint=acoustic_fingerprint(samples) if fingerprint and not trivial else None,
         )
 
 

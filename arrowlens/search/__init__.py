@@ -11,7 +11,15 @@ from __future__ import annotations
 
 from arrowlens.deprecation import with_renamed_names
 from arrowlens.embedding import Example
-from arrowlens.search.duplicates import KINDS, DuplicateGroup, DuplicateKind, Member, find_duplicates
+from arrowlens.search.duplicates import (
+    KINDS,
+    DuplicateGroup,
+    DuplicateKind,
+    Duplicates,
+    Member,
+    complete_fingerprints,
+    find_duplicates,
+)
 from arrowlens.search.grouping import Group, by_date, grouped
 from arrowlens.search.projection import EmbeddingMap, Point, draw_map
 from arrowlens.search.query import Mode, Query, View, as_tuple
@@ -26,6 +34,7 @@ __all__ = [
     "Condition",
     "DuplicateGroup",
     "DuplicateKind",
+    "Duplicates",
     "EmbeddingMap",
     "Example",
     "Group",
@@ -40,6 +49,7 @@ __all__ = [
     "as_tuple",
     "by_date",
     "byte_size",
+    "complete_fingerprints",
     "draw_map",
     "find_duplicates",
     "grouped",

@@ -2,7 +2,8 @@
 
 Three layers, each over what the one before it leaves: "identical" groups equal bytes; "copy" compares one file of each
 content; "near" compares the best file of each group of copies. So no file is to be saved twice, and whoever keeps the
-best file of every group loses no picture and no recording. Nothing is ever deleted here.
+best file of every group loses no picture and no recording. Nothing is ever deleted here. Pictures are compared by a
+perceptual hash and their vectors, recordings by their acoustic fingerprints alone, so that no model decides.
 """
 
 from __future__ import annotations
@@ -11,25 +12,32 @@ import dataclasses
 import datetime as dt
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from arrowlens.errors import InputError
+from arrowlens.errors import InputError, MediaError
+from arrowlens.media.files import ExactFile
 from arrowlens.modalities import ROLE_OF, Modality
 from arrowlens.search.clustering import stars
 from arrowlens.search.perceptual_hash import Fingerprints
-from arrowlens.search.similarity import Pictures, Recordings
+from arrowlens.search.similarity import Pictures
 
 if TYPE_CHECKING:
+    from arrowlens.media.acoustic_fingerprint import AcousticFingerprint, Waveform
+    from arrowlens.search.waveform_matching import Recordings
     from arrowlens.store import MultimodalStorage
+    from arrowlens.workers.isolated import Call
 
 DuplicateKind = Literal["identical", "copy", "near"]
 KINDS: tuple[DuplicateKind, ...] = get_args(DuplicateKind)
 COMPARED = ("format", "width", "height", "duration", "sample_rate", "channels", "size")
 
 _THUMBNAILS_AT_ONCE = 4_096  # 40 MB
+_FINGERPRINTS_AT_ONCE = 256  # 10 MB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,8 +47,8 @@ class Member:
     Attributes:
         path: absolute; a name that is not UTF-8 carries its bytes as surrogates (``os.fsencode`` gives them back).
         media_id, modality, content_hash: as of a ``Hit``.
-        similarity: to the best file of the group, at most 1: the cosine of their vectors (of recordings, the mean over
-            their windows). 1 for the best file itself and for equal bytes.
+        similarity: to the best file of the group, at most 1: of pictures the cosine of their vectors, of recordings the
+            correlation of their waveforms. 1 for the best file itself and for equal bytes.
         size: bytes. format: "jpeg", "wav", ...
         width, height: pixels. duration: seconds. sample_rate: Hz.
         modified: UTC. taken: by the clock of the camera or the machine, as of a ``Hit``.
@@ -71,7 +79,7 @@ class DuplicateGroup:
 
     Attributes:
         kind: "identical": the same bytes. "copy": the same picture or recording in another format, size or quality, or
-            a little edited. "near": nearly the same, as two shots of one moment.
+            a little edited. "near": nearly the same, as two shots of one moment, or a recording and a part of it.
         files: the best one first: the most pixels (samples and channels a second), then the most bytes, then the
             earliest change, then the path. The others resemble it, not merely one another; they come in the same order.
     """
@@ -95,6 +103,24 @@ class DuplicateGroup:
         if self.kind == "identical":
             return ()
         return tuple(name for name in COMPARED if len({getattr(member, name) for member in self.files}) > 1)
+
+
+class Duplicates(list[DuplicateGroup]):
+    """Groups by kind, then by what could be saved, most first, then by the path of the best file.
+
+    Attributes:
+        n_not_compared: recordings that an earlier version indexed without an acoustic fingerprint, so that only equal
+            bytes were looked for; ``Library.optimize`` makes their fingerprints.
+    """
+
+    def __init__(self, groups: Iterable[DuplicateGroup] = (), n_not_compared: int = 0) -> None:
+        super().__init__(groups)
+        self.n_not_compared = n_not_compared
+
+    @property
+    def saving(self) -> int:
+        """Bytes that are there twice: of all but the best file of each group of identical files or copies."""
+        return sum(group.saving for group in self if group.kind != "near")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,11 +147,7 @@ class _File:
         return (-finest[0], -finest[1], -row["size"], row["modified_ns"] or 0, self.path)
 
 
-_Compared = tuple[list[_File], Pictures | Recordings]
-"""Files of one modality by falling worth, and what is compared of them."""
-
-
-def find_duplicates(storage: MultimodalStorage, kinds: Collection[str] = KINDS) -> list[DuplicateGroup]:
+def find_duplicates(storage: MultimodalStorage, kinds: Collection[str] = KINDS) -> Duplicates:
     """Groups of files that are the same or nearly, as of the last ingest.
 
     Files that could not be read since they were indexed are left out. Pictures of one colour or of a few pixels, and
@@ -135,8 +157,7 @@ def find_duplicates(storage: MultimodalStorage, kinds: Collection[str] = KINDS) 
         kinds: which ones to give, of ``KINDS``.
 
     Returns:
-        By kind, then by what could be saved, most first, then by the path of the best file. The same library always
-        gives the same groups in the same order.
+        The same library always gives the same groups in the same order.
 
     Raises:
         InputError: a kind that there is none of. StorageError: the database refused.
@@ -145,14 +166,44 @@ def find_duplicates(storage: MultimodalStorage, kinds: Collection[str] = KINDS) 
     if unknown:
         raise InputError(f"no kind of duplicates is called {unknown[0]!r}; there are {', '.join(KINDS)}")
     contents = _contents(storage)
-    found = []
+    groups, n_not_compared = [], 0
     if "identical" in kinds:
-        found += [_group("identical", files, [1.0] * len(files)) for files in contents if len(files) > 1]
+        groups += [_group("identical", files, [1.0] * len(files)) for files in contents if len(files) > 1]
     if "copy" in kinds or "near" in kinds:
         single = sorted((files[0] for files in contents if not files[0].row["trivial"]), key=lambda file: file.worth)
-        for compare in (_pictures, _recordings):
-            found += _resembling(*compare(storage, single), kinds)
-    return sorted(found, key=lambda group: (KINDS.index(group.kind), -group.saving, os.fsencode(group.best.path)))
+        groups += _resembling(*_pictures(storage, single), kinds)
+        recordings, compared = _recordings(storage, single)
+        groups += _resembling(recordings, compared, kinds)
+        n_not_compared = sum(file.row["modality"] == "audio" for file in single) - len(recordings)
+    order = sorted(groups, key=lambda group: (KINDS.index(group.kind), -group.saving, os.fsencode(group.best.path)))
+    return Duplicates(order, n_not_compared)
+
+
+def complete_fingerprints(storage: MultimodalStorage, call: Call) -> int:
+    """Make the acoustic fingerprints that recordings of an earlier version lack; return their number.
+
+    A recording that is gone, has changed or cannot be decoded keeps having none.
+
+    Args:
+        storage: of the library.
+        call: calls the function that decodes a file.
+
+    Raises:
+        LibraryBusyError, StorageError: another process is writing; the database refused.
+    """
+    files = [files[0] for files in _contents(storage) if _is_compared_by_sound(files[0])]
+    n_made = 0
+    with storage.writing(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        held = _fingerprints(storage, files, "spectrum")
+        missing = [file.row["content_hash"] for file in files if file.row["content_hash"] not in held]
+        for start in range(0, len(missing), _FINGERPRINTS_AT_ONCE):
+            part = missing[start : start + _FINGERPRINTS_AT_ONCE]
+            places = [storage.media_of(content).to_pylist() for content in part]
+            made = dict(zip(part, pool.map(lambda rows: _decoded_fingerprint(rows, call), places), strict=True))
+            stored = {content: parts for content, parts in made.items() if parts is not None}
+            storage.upsert_fingerprints(stored)
+            n_made += len(stored)
+    return n_made
 
 
 def _resembling(
@@ -208,7 +259,7 @@ def _distinct(files: list[_File]) -> list[_File]:
     return sorted(kept.values(), key=lambda file: file.worth)
 
 
-def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> _Compared:
+def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> tuple[list[_File], Pictures]:
     """Those that have a thumbnail; without a vector a picture is compared by its hash alone."""
     files = [file for file in files if file.row["modality"] == "image"]
     seen: list[_File] = []
@@ -225,11 +276,38 @@ def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> _Compared:
     return seen, Pictures(Fingerprints.joined(parts), vectors)
 
 
-def _recordings(storage: MultimodalStorage, files: Iterable[_File]) -> _Compared:
-    """Those that have vectors."""
+def _recordings(storage: MultimodalStorage, files: Iterable[_File]) -> tuple[list[_File], Recordings]:
+    """Those that have an acoustic fingerprint. Waveforms are read for the pairs that need them: up to 40 kB each."""
+    from arrowlens.media.acoustic_fingerprint import Waveform  # deferred: a search needs none of it
+    from arrowlens.search.waveform_matching import Recordings, spectra_of
+
     files = [file for file in files if file.row["modality"] == "audio"]
-    scanned = storage.scan_vectors(ROLE_OF["audio"], {file.media_id: file.row["content_hash"] for file in files})
-    owners, first = np.unique(scanned.owners, return_index=True)
-    seen = [files[owner] for owner in owners]
-    seconds = np.array([file.row["duration"] for file in seen], dtype=np.float64)
-    return seen, Recordings(np.append(first, len(scanned.owners)), scanned.vectors, seconds)
+    spectra = _fingerprints(storage, files, "spectrum")
+    seen = [file for file in files if file.row["content_hash"] in spectra]
+
+    def waveforms(positions: Sequence[int]) -> list[Waveform | None]:
+        part = [seen[position] for position in positions]
+        stored = _fingerprints(storage, part, "waveform")
+        return [Waveform.unpack(stored.get(file.row["content_hash"], b"")) for file in part]
+
+    return seen, Recordings(spectra_of([spectra[file.row["content_hash"]] for file in seen]), waveforms)
+
+
+def _fingerprints(storage: MultimodalStorage, files: Iterable[_File], part: str) -> dict[str, bytes]:
+    return storage.fingerprints([file.row["content_hash"] for file in files], part)
+
+
+def _is_compared_by_sound(file: _File) -> bool:
+    return file.row["modality"] == "audio" and not file.row["trivial"]
+
+
+def _decoded_fingerprint(rows: Iterable[dict[str, Any]], call: Call) -> tuple[bytes, bytes] | None:
+    """Of the first place of a content at which it can be decoded; None where there is no such place."""
+    from arrowlens.media import decode_fingerprint  # deferred: decoders, which a search needs none of
+
+    for row in rows:
+        with suppress(MediaError):  # another place of the same content may do
+            fingerprint: AcousticFingerprint | None = call(decode_fingerprint, ExactFile.of_row(row))
+            if fingerprint is not None:
+                return fingerprint.parts
+    return None

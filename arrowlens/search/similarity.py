@@ -1,4 +1,4 @@
-"""When two pictures, or two recordings, are copies of one another, and when they are nearly the same.
+"""When two pictures are copies of one another, and when they are nearly the same.
 
 Thresholds were measured on generated cases (``benchmarks/duplicates.py``; the figures are in
 docs/performance.md). Those of the perceptual hash hold for every model. How far apart a model puts two vectors does
@@ -22,11 +22,6 @@ COPY_COLOURS = 0.5  # as ``Fingerprints.colour_distance`` counts
 COPY_DISTANCE = 0.3  # of the ordinary distance: the vectors need only not contradict
 NEAR_BITS = 80
 NEAR_DISTANCE = 0.25
-RECORDING_COPY_DISTANCE = 0.008  # on average over the windows
-RECORDING_COPY_FARTHEST = 0.05  # of any of them
-RECORDING_NEAR_DISTANCE = 0.04  # on average
-COPY_SECONDS, COPY_SECONDS_SHARE = 0.15, 0.002  # by which lengths of copies may differ: what codecs add
-NEAR_SECONDS_SHARE = 0.2
 
 LEAST_ORDINARY = 0.2  # also of a library with too few files, or only one subject, to tell what is ordinary
 _ORDINARY_QUANTILE = 0.9
@@ -86,72 +81,6 @@ class Pictures:
         """Which ones have a vector, (n,) bool."""
         known: np.ndarray = np.any(self.vectors != 0, axis=1)
         return known
-
-
-@dataclass(frozen=True, eq=False)
-class Recordings:
-    """What is compared of n recordings.
-
-    Attributes:
-        first: (n + 1,) int64: recording i has the windows from ``first[i]`` up to ``first[i + 1]``, one at least.
-        windows: (m, d) float16 of length one. seconds: (n,) float64, their lengths.
-    """
-
-    first: np.ndarray
-    windows: np.ndarray
-    seconds: np.ndarray
-
-    @cached_property
-    def ordinary(self) -> float:
-        """The distance that nine of ten pairs stay below, by the means of their windows."""
-        return ordinary_distance(self._means)
-
-    def copies(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
-        """Pairs that are the same recording: of one length, and each window alike."""
-        most = RECORDING_COPY_DISTANCE * self.ordinary
-        # The means of the windows are hardly ever farther apart than the windows are on average.
-        left, right = _candidates(self._means, rows, columns, 2 * most)
-        a, b = self.seconds[left], self.seconds[right]
-        kept = np.abs(a - b) <= COPY_SECONDS + COPY_SECONDS_SHARE * np.maximum(a, b)
-        left, right = left[kept], right[kept]
-        farthest, average = self.distances(left, right)
-        kept = (average <= most) & (farthest <= RECORDING_COPY_FARTHEST * self.ordinary)
-        return left[kept], right[kept]
-
-    def near(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
-        """Pairs that are nearly the same: of similar length, and their windows alike on average."""
-        most = RECORDING_NEAR_DISTANCE * self.ordinary
-        left, right = _candidates(self._means, rows, columns, 2 * most)
-        a, b = self.seconds[left], self.seconds[right]
-        kept = np.abs(a - b) <= NEAR_SECONDS_SHARE * np.maximum(a, b)
-        return _kept(left[kept], right[kept], lambda a, b: self.distances(a, b)[1], most)
-
-    def distances(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of pairs: the largest and the mean distance of their windows, one after the other, (m,) each.
-
-        Windows beyond the end of the shorter one do not count.
-        """
-        n_windows = np.minimum(np.diff(self.first)[left], np.diff(self.first)[right])
-        ends = np.cumsum(n_windows)
-        starts = ends - n_windows
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(starts, n_windows)
-        a = np.repeat(self.first[left], n_windows) + within
-        b = np.repeat(self.first[right], n_windows) + within
-        found = by_parts(lambda a, b: _distances(self.windows, a, b), a, b)
-        if not len(ends):
-            return found, found
-        return np.maximum.reduceat(found, starts), np.add.reduceat(found, starts) / n_windows
-
-    def similarities(self, group: np.ndarray) -> list[float]:
-        """Of each recording of a group to its first: the mean cosine of their windows, one after the other."""
-        return _similarities(1.0 - self.distances(np.full(len(group), group[0]), group)[1])
-
-    @cached_property
-    def _means(self) -> np.ndarray:
-        """(n, d) float32 of length one; zero where windows cancel out."""
-        sums = np.add.reduceat(self.windows, self.first[:-1], axis=0, dtype=np.float32)
-        means: np.ndarray = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
-        return means
 
 
 def ordinary_distance(vectors: np.ndarray) -> float:

@@ -7,6 +7,7 @@ A library is a folder::
     writer.lock                        held while somebody writes
     media.lance                        a row for each place of a file (``media_schema``)
     thumbnails.lance                   a JPEG for each content
+    fingerprints.lance                 an acoustic fingerprint for each content of a recording
     clip_embeddings__<digest8>.lance   vectors of a role and model (``stored_embedding_schema``)
 
 ``MultimodalStorage(path, create=True)`` opens one: a facade over parts, each constructed with what it needs::
@@ -14,8 +15,8 @@ A library is a folder::
     Tables         LanceDB's tables: opened, read, merged and deleted from
     LibraryState   the settings as they are on disk now, and the writer lock
     ModelTables    the vectors of the models in use; those of the next models in ``storage.building()``
-    Queries        nearest files, files by words and conditions, rows, thumbnails, counts
-    Writer         media and thumbnails written and deleted, leftovers of interrupted runs repaired
+    Queries        nearest files, files by words and conditions, rows, thumbnails, fingerprints, counts
+    Writer         media, thumbnails and fingerprints written and deleted, leftovers of interrupted runs repaired
     Maintenance    compaction, indexes, deleted rows purged from the disk
     Health         measurements for ``arrowlens doctor``
 
@@ -23,8 +24,9 @@ Any thread and any process may read, without a lock. One thread of one process a
 LibraryBusyError; ``with storage.writing():`` holds the lock over several steps.
 
 LanceDB has no transaction over several tables, so they are written in this order: ``upsert_vectors``,
-``upsert_thumbnails``, ``upsert_media``. A vector counts only if a ``media`` row in state "indexed" has its media_id and
-its content_hash: that row is the commit. ``repair()`` deletes what an interrupted run left behind.
+``upsert_thumbnails``, ``upsert_fingerprints``, ``upsert_media``. A vector counts only if a ``media`` row in state
+"indexed" has its media_id and its content_hash: that row is the commit. ``repair()`` deletes what an interrupted run
+left behind.
 """
 
 from __future__ import annotations

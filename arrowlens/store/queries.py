@@ -21,9 +21,11 @@ from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, is_live
 from arrowlens.store.records import CAPTION_COLUMNS, Caption, media_schema
 from arrowlens.store.schema import (
+    FINGERPRINT_TABLE,
     INDEXED,
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
+    fingerprint_schema,
     media_id_of,
     source_column,
     stored_embedding_schema,
@@ -203,6 +205,12 @@ class Queries:
         schema = thumbnail_schema()
         rows = self._tables.rows_with(THUMBNAIL_TABLE, "content_hash", content_hashes, schema.names, schema)
         return dict(zip(rows["content_hash"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
+
+    def fingerprints(self, content_hashes: Sequence[str], part: str) -> dict[str, bytes]:
+        """Return "spectrum" or "waveform" by content hash; contents without a fingerprint are omitted."""
+        columns = ["content_hash", part]
+        rows = self._tables.rows_with(FINGERPRINT_TABLE, "content_hash", content_hashes, columns, fingerprint_schema())
+        return dict(zip(rows["content_hash"].to_pylist(), rows[part].to_pylist(), strict=True))
 
     def captions(self) -> Iterator[Caption]:
         """Return the captions of searchable files that have one."""

@@ -17,6 +17,7 @@ MEDIA_LAYOUT = 3  # raised with each new column of ``media``; files with a row o
 
 MEDIA_TABLE = "media"
 THUMBNAIL_TABLE = "thumbnails"
+FINGERPRINT_TABLE = "fingerprints"
 ROLES = ("vision", "audio", "text", "pooled_vision")
 
 INDEXED, SKIPPED = "indexed", "skipped"  # media.state
@@ -31,6 +32,11 @@ _VECTOR_TABLE = re.compile(rf"({'|'.join(_TABLE_PREFIXES.values())})_embeddings_
 def thumbnail_schema() -> pa.Schema:
     """One JPEG for each content, in however many places it lies."""
     return pa.schema([key_field("content_hash"), pa.field("thumbnail", pa.binary())])
+
+
+def fingerprint_schema() -> pa.Schema:
+    """The two parts of one acoustic fingerprint for each content of a recording."""
+    return pa.schema([key_field("content_hash"), pa.field("spectrum", pa.binary()), pa.field("waveform", pa.binary())])
 
 
 def vision_embedding_schema(dimension: int = 768) -> pa.Schema:
@@ -83,7 +89,8 @@ def vector_table_name(role: str, digest: str) -> str:
 
 def is_table_name(name: object) -> bool:
     """Return whether ``name`` is that of a table of a library, and so a plain file name."""
-    return isinstance(name, str) and (name in (MEDIA_TABLE, THUMBNAIL_TABLE) or is_vector_table_name(name))
+    tables = MEDIA_TABLE, THUMBNAIL_TABLE, FINGERPRINT_TABLE
+    return isinstance(name, str) and (name in tables or is_vector_table_name(name))
 
 
 def is_vector_table_name(name: object) -> bool:

@@ -245,6 +245,10 @@ class MultimodalStorage:
         """Return JPEGs by content hash."""
         return self._queries.thumbnails(content_hashes)
 
+    def fingerprints(self, content_hashes: Sequence[str], part: str) -> dict[str, bytes]:
+        """Return a part of acoustic fingerprints, "spectrum" or "waveform", by content hash."""
+        return self._queries.fingerprints(content_hashes, part)
+
     def captions(self) -> Iterator[Caption]:
         """Return what searchable files are said to show."""
         return self._queries.captions()
@@ -262,6 +266,10 @@ class MultimodalStorage:
     def upsert_thumbnails(self, thumbnails: Mapping[str, bytes]) -> None:
         """Write JPEGs by content hash, before the ``media`` rows."""
         self._writer.upsert_thumbnails(thumbnails)
+
+    def upsert_fingerprints(self, fingerprints: Mapping[str, tuple[bytes, bytes]]) -> None:
+        """Write spectrum and waveform of recordings by content hash, before the ``media`` rows."""
+        self._writer.upsert_fingerprints(fingerprints)
 
     def upsert_media(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows of ``media``, last: they make vectors and thumbnails visible."""

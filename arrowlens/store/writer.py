@@ -1,4 +1,4 @@
-"""Writes media and thumbnails, and deletes what nothing uses any more."""
+"""Writes media, thumbnails and acoustic fingerprints, and deletes what nothing uses any more."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from arrowlens.store.queries import Queries
 from arrowlens.store.ranking import is_live
 from arrowlens.store.records import media_schema
 from arrowlens.store.schema import (
+    FINGERPRINT_TABLE,
     MEDIA_TABLE,
     THUMBNAIL_TABLE,
+    fingerprint_schema,
     source_column,
     stored_embedding_schema,
     thumbnail_schema,
@@ -45,6 +47,14 @@ class Writer:
         with self._state.writing():
             self._tables.merge(THUMBNAIL_TABLE, "content_hash", rows)
 
+    def upsert_fingerprints(self, fingerprints: Mapping[str, tuple[bytes, bytes]]) -> None:
+        """Write acoustic fingerprints by content hash: spectrum and waveform."""
+        spectra, waveforms = ([parts[at] for parts in fingerprints.values()] for at in (0, 1))
+        parts = [pa.array(part, pa.binary()) for part in (spectra, waveforms)]
+        rows = pa.table([list(fingerprints), *parts], schema=fingerprint_schema())
+        with self._state.writing():
+            self._tables.merge(FINGERPRINT_TABLE, "content_hash", rows)
+
     def upsert_media(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows of ``media``, last of all: they make the vectors and thumbnails of their content visible.
 
@@ -56,7 +66,7 @@ class Writer:
             self._tables.merge(MEDIA_TABLE, "media_id", pa.Table.from_pylist(unique, schema=media_schema()))
 
     def delete_media(self, media_ids: Sequence[str]) -> None:
-        """Delete ``media`` rows, then the vectors and thumbnails that only they used.
+        """Delete ``media`` rows, then the vectors, thumbnails and fingerprints that only they used.
 
         Their bytes are gone from the disk afterwards, and so are the names of folders of which nothing is left.
         """
@@ -92,7 +102,7 @@ class Writer:
         return len(media_ids)
 
     def repair(self) -> int:
-        """Delete vectors and thumbnails without a ``media`` row; return the number of vectors.
+        """Delete vectors, thumbnails and fingerprints without a ``media`` row; return the number of vectors.
 
         A run that was killed leaves some, and so does the replacement of a file's content. Table versions that a power
         failure left incomplete are mended or taken back first. Tables of earlier models are dropped.
@@ -109,9 +119,10 @@ class Writer:
                 stale = rows.filter(pa.array(~is_live(rows[source_column(role)], rows["content_hash"], media)))
                 self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
                 n_deleted += stale.num_rows
-            hashes = self._tables.rows(THUMBNAIL_TABLE, ["content_hash"], thumbnail_schema())["content_hash"]
-            unused = hashes.filter(pc.invert(pc.is_in(hashes, value_set=media["content_hash"])))
-            self._tables.delete(THUMBNAIL_TABLE, "content_hash", unused.to_pylist())
+            for name, schema in ((THUMBNAIL_TABLE, thumbnail_schema()), (FINGERPRINT_TABLE, fingerprint_schema())):
+                hashes = self._tables.rows(name, ["content_hash"], schema)["content_hash"]
+                unused = hashes.filter(pc.invert(pc.is_in(hashes, value_set=media["content_hash"])))
+                self._tables.delete(name, "content_hash", unused.to_pylist())
         return n_deleted
 
     def _known_at(self, path: str) -> list[str]:

@@ -12,18 +12,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from arrowlens.encoders import AudioEncoder, CLIPEngine
-from arrowlens.media import decode, windows
+from arrowlens.encoders import CLIPEngine
+from arrowlens.media import decode
+from arrowlens.media.acoustic_fingerprint import AcousticFingerprint, Waveform
 from arrowlens.models import resolve
 from arrowlens.search.clustering import Close, stars
 from arrowlens.search.perceptual_hash import Fingerprints
-from arrowlens.search.similarity import Pictures, Recordings
+from arrowlens.search.similarity import Pictures
+from arrowlens.search.waveform_matching import Recordings, spectra_of
 from tests.support import duplicate_cases, duplicate_recordings
 
 _COPIES = (
     *(duplicate_cases.RECODED, duplicate_cases.EDITED, duplicate_cases.CROPPED),
     duplicate_recordings.LOW_RATE,
+    duplicate_recordings.NEAR,
 )
+
+_TAKES_WITHOUT_COPIES = 10
 
 
 @dataclass
@@ -89,21 +94,32 @@ def prepared_pictures(step: int = 1) -> tuple[Labels, Pictures]:
 
 
 def prepared_recordings(step: int = 1) -> tuple[Labels, Recordings]:
-    """The same of recordings."""
-    encoder = AudioEncoder(resolve("demo").audio)
-    labels, vectors, seconds, first = Labels(), [], [], [0]
-    for number, source in enumerate(duplicate_recordings.sources()):
-        if number % step:
-            continue
-        for case in (source, *duplicate_recordings.copies(source), *duplicate_recordings.look_alikes(source)):
-            decoded = decode(case.name, data=case.data)
-            assert decoded.reason is None, decoded.reason
-            labels.add(number, case.name, case.kind, source.name.split("-")[0])
-            parts = [decoded.samples[window.slice()] for window in windows(len(decoded.samples))]
-            vectors.append(encoder.encode(parts, context="own").astype(np.float16))
-            seconds.append(decoded.duration)
-            first.append(first[-1] + len(parts))
-    return labels, Recordings(np.array(first), np.concatenate(vectors), np.array(seconds))
+    """The same of recordings, and takes of one rain and of one digit; of every tenth take copies and parts as well."""
+    labels, prints = Labels(), []
+    sources = [source for number, source in enumerate(duplicate_recordings.sources()) if number % step == 0]
+    for number, source in enumerate([*sources, *duplicate_recordings.takes(step)]):
+        family = source.name.split("-")[0]
+        cases = [source]
+        if number < len(sources) or (number - len(sources)) % _TAKES_WITHOUT_COPIES == 0:
+            cases += [*duplicate_recordings.copies(source), *duplicate_recordings.look_alikes(source)]
+        for case in cases:
+            prints.append(fingerprint_of(case.name, case.data))
+            labels.add(number, case.name, case.kind, family if case.kind == "source" else case.name.split(": ")[1])
+    return labels, recordings_of(prints)
+
+
+def fingerprint_of(name: str, data: bytes) -> AcousticFingerprint:
+    """The fingerprint of a recording's file, as an ingest makes it."""
+    decoded = decode(name, data=data)
+    assert decoded.reason is None, decoded.reason
+    assert decoded.fingerprint is not None
+    return decoded.fingerprint
+
+
+def recordings_of(prints: Sequence[AcousticFingerprint]) -> Recordings:
+    """What a library would compare of these fingerprints."""
+    spectra = spectra_of([each.spectrum for each in prints])
+    return Recordings(spectra, lambda positions: [Waveform.unpack(prints[position].waveform) for position in positions])
 
 
 def found_by(labels: Labels, close: Close, kinds: Sequence[str]) -> Found:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from arrowlens.errors import InputError
+from arrowlens.media.acoustic_fingerprint import acoustic_fingerprint
 from arrowlens.search.duplicates import KINDS, find_duplicates
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
 from tests.support.duplicate_cases import jpeg, scene
@@ -33,6 +34,7 @@ class File:
     trivial: bool = False
     reason: str | None = None
     day: int = 1
+    sound: np.ndarray | None = None
 
 
 def filled(folder, files, root="/media", roles=("vision", "audio")):
@@ -70,6 +72,8 @@ def filled(folder, files, root="/media", roles=("vision", "audio")):
             storage.upsert_vectors(role, [VectorRow(media_id, content, file.modality, file.vector)])
         if file.image is not None:
             storage.upsert_thumbnails({content: jpeg(file.image)})
+        if file.sound is not None:
+            storage.upsert_fingerprints({content: acoustic_fingerprint(file.sound).parts})
     storage.upsert_media(rows)
     return storage
 
@@ -141,14 +145,59 @@ def test_groups_come_in_one_order_whatever_the_order_of_writing(tmp_path):
         assert shown(groups)[-1] == ("copy", ["2 of 0.png", "1 of 0.png", "0 of 0.png"])
 
 
-def test_copies_of_one_recording(tmp_path):
-    files = [
-        File("a.wav", "a", direction(5), modality="audio", size=500),
-        File("a.mp3", "b", direction(5) * 1.01, modality="audio", size=50),
-        File("b.wav", "c", direction(6), modality="audio"),
+def noise(seed, seconds=2.0):
+    return 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * 16_000)).astype(np.float32)
+
+
+def recordings():
+    """A recording in two files, a part of it, and another one; to the model all are the same."""
+    vector = direction(5)
+    return [
+        File("a.wav", "a", vector, modality="audio", size=500, sound=noise(1)),
+        File("a.mp3", "b", vector, modality="audio", size=50, sound=0.5 * noise(1)),
+        File("part.wav", "c", vector, modality="audio", size=40, sound=noise(1)[:26_000]),
+        File("other.wav", "d", vector, modality="audio", sound=noise(2)),
     ]
+
+
+def test_the_sound_decides_over_recordings_and_no_vector(tmp_path):
+    files = recordings()
+    with filled(tmp_path / "1", files) as storage:
+        groups = find_duplicates(storage)
+        assert shown(groups) == [("copy", ["a.wav", "a.mp3"]), ("near", ["a.wav", "part.wav"])]
+        assert [member.similarity for member in groups[0].files] == [1.0, pytest.approx(1.0, abs=0.01)]
+        assert groups.n_not_compared == 0
+    for file in files:
+        file.vector = None
+    with filled(tmp_path / "2", files) as storage:
+        assert find_duplicates(storage) == groups
+
+
+def test_what_is_near_saves_nothing(tmp_path):
+    with filled(tmp_path, recordings()) as storage:
+        groups = find_duplicates(storage)
+        assert [group.saving for group in groups] == [50, 40]
+        assert groups.saving == 50
+        assert find_duplicates(storage, ["near"]).saving == 0
+
+
+def test_recordings_without_a_fingerprint_are_counted_and_only_ever_identical(tmp_path):
+    files = recordings()
+    files[1].sound = None
+    files += [File("a again.wav", "a", modality="audio", size=500, day=2), File("silence.wav", "e", trivial=True)]
     with filled(tmp_path, files) as storage:
-        assert shown(find_duplicates(storage)) == [("copy", ["a.wav", "a.mp3"])]
+        groups = find_duplicates(storage)
+        assert shown(groups) == [("identical", ["a.wav", "a again.wav"]), ("near", ["a.wav", "part.wav"])]
+        assert groups.n_not_compared == 1
+        assert find_duplicates(storage, ["identical"]).n_not_compared == 0
+
+
+def test_fingerprints_leave_with_their_recordings(tmp_path):
+    files = recordings()
+    with filled(tmp_path, files) as storage:
+        storage.forget(["/media/a.wav"])
+        held = storage.fingerprints([file.content * 32 for file in files], "spectrum")
+        assert set(held) == {"b" * 32, "c" * 32, "d" * 32}
 
 
 def test_a_library_without_a_picture_model_compares_hashes(tmp_path):

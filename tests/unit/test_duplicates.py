@@ -1,4 +1,4 @@
-"""Stars against brute force, fingerprints of real pictures, and what decides over two files."""
+"""Stars against brute force, fingerprints of real pictures, and what decides over two pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from arrowlens.search.similarity import (
     LEAST_ORDINARY,
     NEAR_BITS,
     Pictures,
-    Recordings,
     ordinary_distance,
 )
 from tests.support.duplicate_cases import jpeg, page, scene
@@ -192,30 +191,3 @@ def test_without_vectors_the_hash_decides_and_nothing_is_near():
     assert is_pair(blind.copies)
     assert not is_pair(blind.near)
     assert blind.similarities(np.array([0, 1])) == [1.0, pytest.approx(1 - 2 * 10 / 256)]
-
-
-def recordings_of(*files):
-    """Recordings given as (seconds, vectors of their windows)."""
-    counts = [len(windows) for _, windows in files]
-    seconds = np.array([length for length, _ in files], dtype=np.float64)
-    return Recordings(np.cumsum([0, *counts]), unit(np.concatenate([w for _, w in files])), seconds)
-
-
-def test_recordings_are_copies_when_every_window_and_the_length_agree():
-    rng = np.random.default_rng(2)
-    windows = rng.standard_normal((4, 64))
-    one_other = windows.copy()
-    one_other[2] = rng.standard_normal(64)
-    others = [(20.0 + n, rng.standard_normal((3, 64))) for n in range(30)]
-    recoded = windows + rng.normal(0, 0.02, windows.shape)
-    found = recordings_of(
-        (25.0, windows), (25.08, recoded), (25.0, one_other), (27.0, recoded), (40.0, recoded), *others
-    )
-    every = np.arange(35)
-    left, right = found.copies(every, every)
-    assert {(a, b) for a, b in zip(left.tolist(), right.tolist(), strict=True) if a < b} == {(0, 1)}
-    left, right = found.near(np.array([0]), every)
-    assert right.tolist() == [0, 1, 3]
-    largest, mean = found.distances(np.array([0, 0]), np.array([0, 2]))
-    assert largest[0] == pytest.approx(0, abs=1e-3)
-    assert mean[1] == pytest.approx(largest[1] / 4, abs=1e-3)

@@ -8,7 +8,7 @@ from collections import Counter
 import streamlit as st
 
 from arrowlens.library import Library
-from arrowlens.search import KINDS, DuplicateGroup, DuplicateKind, byte_size
+from arrowlens.search import KINDS, DuplicateGroup, DuplicateKind, Duplicates, byte_size
 from arrowlens.ui.components import MEANINGS, duplicate_group
 from arrowlens.ui.html import counted, empty_state, heading
 from arrowlens.ui.session import errors_in_a_line, library_or_stop
@@ -18,7 +18,7 @@ _ALL = "all"  # a widget takes no None among its options
 
 
 @st.cache_resource(max_entries=2, show_spinner="Comparing all files with one another…")
-def groups_of(_library: Library, path: str, version: str) -> list[DuplicateGroup]:
+def groups_of(_library: Library, path: str, version: str) -> Duplicates:
     """All groups; found once for each version of a library."""
     return _library.duplicates()
 
@@ -64,8 +64,18 @@ def show_page(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None:
 library = library_or_stop()
 with errors_in_a_line():
     found = groups_of(library, str(library.path), library.revision)
-saving = byte_size(sum(group.saving for group in found))
-st.html(heading("Duplicates", f"{counted(len(found), 'group', 'groups')} · {saving} beside the first of each"))
+st.html(
+    heading(
+        "Duplicates",
+        f"{counted(len(found), 'group', 'groups')} · {byte_size(found.saving)} in identical files and copies",
+    )
+)
+if found.n_not_compared:
+    n_left = counted(found.n_not_compared, "recording", "recordings")
+    st.html(
+        f'<span class="al-quiet">Not compared: {n_left}, indexed by an earlier version; run '
+        "<code>arrowlens optimize</code> while their files are there.</span>"
+    )
 if not found:
     st.html(empty_state("No duplicates", "No file of this library is there twice, or nearly."))
     st.stop()
