@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def test_headers_tell_what_models_are_without_loading_them(provider: MultimodalE
     )
     assert provider.digest("vision") == provider.digest("pooled_vision") == provider.clip_engine.digest
     assert provider.text_reaches_audio
+
+
+def test_a_pickled_provider_gives_the_same_vectors(provider: MultimodalEmbeddingProvider) -> None:
+    images, audio = pictures(32), sounds()[0]
+    expected = provider.encode_multimodal(["rain"], images, audio)
+    data = pickle.dumps(provider)
+    assert len(data) < 20_000, "models do not travel"
+    copy = pickle.loads(data)
+    assert (copy.roles, copy.digest("clip")) == (provider.roles, provider.digest("clip"))
+    for name, vectors in copy.encode_multimodal(["rain"], images, audio).items():
+        np.testing.assert_array_equal(vectors, expected[name])
 
 
 def test_spaces_that_are_not_shared_are_not_mixed(directories: dict[str, Path], tmp_path: Path) -> None:
