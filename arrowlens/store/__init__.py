@@ -30,6 +30,7 @@ its content_hash: that row is the commit. ``repair()`` deletes what an interrupt
 from __future__ import annotations
 
 from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets, Statistics
+from arrowlens.store.fulltext import words_found
 from arrowlens.store.index import IndexState
 from arrowlens.store.records import CAPTION_ROLE, Caption, MediaRecord, media_schema
 from arrowlens.store.schema import (
@@ -87,4 +88,5 @@ __all__ = [
     "text_embedding_schema",
     "thumbnail_schema",
     "vision_embedding_schema",
+    "words_found",
 ]
