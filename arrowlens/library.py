@@ -257,7 +257,7 @@ class Library:
         collapse: bool = False,
         sort: Sort = "relevance",
     ) -> Results:
-        """Return the ``k`` files nearest to a text: pictures, and recordings where ``text_reaches_audio``.
+        """Return the ``k`` files nearest to a text, matches first: pictures; recordings where ``text_reaches_audio``.
 
         Args:
             text: in a language that the models know; the demo and base models know English. It may be left out where
@@ -275,7 +275,7 @@ class Library:
             where: one or several conditions that files must satisfy, such as "width >= 1000".
             offset: number of results to pass over.
             collapse: show files that look or sound the same once, as the best of them.
-            sort: "relevance", or "date" for the newest first.
+            sort: "relevance", or "date" for the newest of the matches first, of the best 1,000 where there are more.
 
         Raises:
             InputError: ``k``, the text, a condition or a weight is unusable, or parts use different embedding spaces.

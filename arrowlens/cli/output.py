@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from arrowlens.modalities import MODALITIES
 from arrowlens.search import Hit, byte_size, printable
-from arrowlens.search.results import FoundBy
 
 if TYPE_CHECKING:
     from arrowlens.doctor import Finding
@@ -29,13 +28,6 @@ if TYPE_CHECKING:
 _MOST_CAUSES = 8
 _DETAILS = re.compile(r": | \(")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
-_WORDS: dict[FoundBy, str] = {
-    "meaning": "",
-    "words": "yes",
-    "caption": "its caption",
-    "both": "yes",
-    "name": "its name",
-}
 _NOUNS = {"text": "text"} | {str(name): info.noun for name, info in MODALITIES.items()}
 
 
@@ -57,14 +49,15 @@ def hit_record(hit: Hit) -> dict[str, Any]:
 
 
 def results_table(hits: Sequence[Hit]) -> str:
-    """A header and a line a hit: score, kind and path; relevance, time, alike and words where hits have them."""
+    """A header and a line a hit: score, kind and path; relevance or words, time and alike where hits have them."""
     shown: dict[str, list[str]] = {
         "score": [f"{hit.score:.3f}" for hit in hits],
-        "relevance": ["" if hit.relevance is None else f"{hit.relevance:.0%}" for hit in hits],
+        # What words found stands where it does for their sake.
+        "relevance": ["" if hit.relevance is None or hit.reason else f"{hit.relevance:.0%}" for hit in hits],
         "kind": [hit.modality for hit in hits],
         "time": [time_range(hit.start, hit.end) for hit in hits],
         "alike": [str(hit.cluster_size) if any(other.cluster_size > 1 for other in hits) else "" for hit in hits],
-        "words": [_WORDS[hit.found_by] for hit in hits],
+        "words": [printable(hit.reason) for hit in hits],
         "path": [shown_path(hit.path) for hit in hits],
     }
     used = [(name, column) for name, column in shown.items() if any(column)]

@@ -171,10 +171,13 @@ def _view_options(command: argparse.ArgumentParser) -> None:
         "--sort",
         choices=("relevance", "date"),
         default="relevance",
-        help="date puts the best 240 in order, newest first (default: relevance)",
+        help="date puts the matches in order, at most the best 1,000, newest first (default: relevance)",
     )
     command.add_argument(
         "--group", choices=("folder", "day"), help="show the results by folder, or by the day that they were taken"
+    )
+    command.add_argument(
+        "--all", dest="everything", action="store_true", help="show the nearest files too, which do not match"
     )
     command.add_argument("--collapse", action="store_true", help="show files that look or sound the same once")
 

@@ -10,6 +10,8 @@ import arrowlens
 from arrowlens.cli.output import amount, hit_record, note, results_table, shown_path, write_json
 from arrowlens.search import Group, grouped, parse, printable
 
+_HOW_ALL = "--all shows the nearest anyway"
+
 
 def open_library(options: argparse.Namespace) -> arrowlens.Library:
     """The library that a command names."""
@@ -67,23 +69,33 @@ def _show(
 ) -> None:
     for notice in results.notices:
         note(f"arrowlens: {printable(notice)}")
-    groups = grouped(results, options.group) if options.group else [Group(None, tuple(results))]
+    shown = results if options.json or options.everything else results.folded
+    groups = grouped(shown, options.group) if options.group else [Group(None, tuple(shown))]
     if options.json:
         hits = [_record(hit, group, options) for group in groups for hit in group.hits]
         answer = {
             "hits": hits,
             "has_match": results.has_match,
+            "n_matches": results.n_matches,
             "matches": results.has_match,
             "took_ms": results.took_ms,
         }
         write_json({**answer, "query": query, "notices": results.notices})
     elif results:
-        print(_grouped_tables(groups) if options.group else results_table(results))
-        note(f"{amount(len(results), 'result')} in {results.took_ms:.0f} ms")
+        if shown:
+            print(_grouped_tables(groups) if options.group else results_table(shown))
+        note(f"{_counted(results, shown)} in {results.took_ms:.0f} ms")
         if results.has_match is False:
-            note("nothing here really matches; these are the nearest there are")
+            note("nothing here really matches; " + ("these are the nearest there are" if shown else _HOW_ALL))
+        elif len(shown) < len(results):
+            note(f"no more matches; {_HOW_ALL}")
     else:
         note(_why_nothing(library, options))
+
+
+def _counted(results: arrowlens.Results, shown: arrowlens.Results) -> str:
+    is_part = results.n_matches is not None and len(shown.matching) < results.n_matches
+    return f"{results.summary}, {len(shown.matching):,} of them here," if is_part else results.summary
 
 
 def _record(hit: arrowlens.Hit, group: Group, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Rankings by looks or sound, by words and by what captions mean, as one, and the pages of that one.
 
-Their scores are of different kinds: only ranks are compared.
+Their scores are of different kinds and are not compared: a file comes before another because of what found it, and
+within what one of them found, in that one's order.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from arrowlens.search.query import Query
     from arrowlens.store import MultimodalStorage
 
-FUSED = 100  # ranks of each ranking that are fused at a time
-RANK_OFFSET = 60  # Cormack et al. 2009: how little the first few ranks differ
+SURE = 0.9  # relevance from which a file that meaning puts forward need not wait for all that have the words
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Match:
         relevance: 0..1; None where it was found by these only, or where there is no measure.
         start, end: seconds of the best window, None for pictures.
         found_by: what found it; "name" where the text is its file name.
+        matches: whether it answers the question; None where that is not known.
+        has_words: whether it was found by its words.
     """
 
     media_id: str
@@ -44,100 +46,111 @@ class Match:
     start: float | None = None
     end: float | None = None
     found_by: FoundBy = "meaning"
+    matches: bool | None = None
+    has_words: bool = False
+
+    def joined(self, by_meaning: Match | None) -> Match:
+        """Return this file, found by its words or its caption, with what its content was found to mean."""
+        if by_meaning is None:
+            return self
+        found_by: FoundBy = "both" if by_meaning.matches and self.found_by != "name" else self.found_by
+        return dataclasses.replace(
+            by_meaning, media_id=self.media_id, found_by=found_by, matches=True, has_words=self.has_words
+        )
 
 
-def fused(by_meaning: Sequence[Match], by_words: Sequence[Match], by_captions: Sequence[Match] = ()) -> list[Match]:
-    """All rankings by reciprocal rank, 1 / (60 + rank) summed over those that hold a content,
-    ``FUSED`` ranks at a time.
+def merged(
+    by_meaning: Sequence[Match],
+    by_words: Sequence[Match] = (),
+    by_captions: Sequence[Match] = (),
+    by_likeness: Sequence[Match] = (),
+) -> list[Match]:
+    """Return all rankings as one, each content once.
 
-    Files that the text names come first. What is among the first 100 of any ranking comes before what is not, and so
-    on, so that a result's place does not depend on how many are asked for: rankings that go on leave it as it is.
-    Equal sums: what was found by words first, then by content.
+    Files that the text names come first. Then those that have the words take turns with those that mean what is asked
+    for with a relevance of ``SURE``; then captions that mean it, words that are only like those of the question, and
+    what else meaning puts forward. What is rated as no match comes last. The first n of the result depend on the first
+    n of each ranking only, so a place does not depend on how many are asked for.
 
     Args:
-        by_meaning: best first, each content once. by_words: the same, "name" or "words" in ``found_by``.
+        by_meaning: best first, each content once; those that match first, and those that do not last.
+        by_words: the same, "name" or "words" in ``found_by``.
         by_captions: the same, "caption" in ``found_by``.
+        by_likeness: the same, "words" in ``found_by``: by parts of words, or by words with a typo.
     """
-    places: dict[str, _Place] = {}
-    for matches, is_text in ((by_meaning, False), (by_words, True), (by_captions, True)):
-        for rank, match in enumerate(matches, start=1):
-            place = places.setdefault(match.content_hash, _Place())
-            place.add((rank - 1) // FUSED, 1.0 / (RANK_OFFSET + rank), is_text=is_text)
-    together = {match.content_hash: match for match in by_meaning}
-    for match in (*by_captions, *by_words):
-        together[match.content_hash] = _joined(match, together.get(match.content_hash))
-
-    return sorted(
-        together.values(),
-        key=lambda match: (match.found_by != "name", *places[match.content_hash].order, match.content_hash),
-    )
+    meant = {match.content_hash: match for match in by_meaning}
+    together = dict(meant)
+    for match in (*by_likeness, *by_captions, *by_words):
+        together[match.content_hash] = match.joined(meant.get(match.content_hash))
+    named = [match for match in by_words if match.found_by == "name"]
+    worded = [match for match in by_words if match.found_by != "name"]
+    sure = [match for match in by_meaning if match.relevance is not None and match.relevance >= SURE]
+    possible = [match for match in by_meaning if match.matches is not False]
+    groups = (named, _turns(worded, sure), _turns(by_captions, by_likeness, possible), by_meaning)
+    order = dict.fromkeys(match.content_hash for match in chain.from_iterable(groups))
+    return [together[content] for content in order]
 
 
-@dataclasses.dataclass(slots=True)
-class _Place:
-    """What decides where a content stands: what its earliest hundred says of it, and nothing of later ones."""
-
-    hundred: int | None = None
-    total: float = 0.0
-    by_text: bool = False
-
-    def add(self, hundred: int, value: float, *, is_text: bool) -> None:
-        if self.hundred is None or hundred < self.hundred:
-            self.hundred, self.total, self.by_text = hundred, 0.0, False
-        if hundred == self.hundred:
-            self.total += value
-            self.by_text |= is_text
-
-    @property
-    def order(self) -> tuple[int, float, bool]:
-        return self.hundred or 0, -self.total, not self.by_text
+def _turns(*rankings: Sequence[Match]) -> Iterator[Match]:
+    return (match for turn in zip_longest(*rankings) for match in turn if match is not None)
 
 
-def _joined(by_text: Match, before: Match | None) -> Match:
-    """The place whose words or caption were found, with the cosine of its content."""
-    if before is None:
-        return by_text
-    found_by: FoundBy = "name" if by_text.found_by == "name" else "both"
-    return dataclasses.replace(before, media_id=by_text.media_id, found_by=found_by)
-
-
-# -- pages of a ranking that knows only "the best n" -----------------------------------------------------------------
+# -- a ranking that knows only "the best n", read as deep as it takes -------------------------------------------------
 
 _GROWTH = 8
 _Item = TypeVar("_Item")
+_T = TypeVar("_T")
 
 
-def ranking(
-    best: Callable[[int], Sequence[_Item]], key: Callable[[_Item], Hashable], first: int
-) -> Iterator[list[_Item]]:
-    """The whole ranking, block by block, each item once.
+class OutdatedError(Exception):
+    """The library was written to between two reads of a search: ask again."""
 
-    An index that looks deeper may find what it missed before, so that the best 40 need not begin with the best 20.
-    The ranking is therefore made of the best n, then of those of the best 8n that were not among them, and so on. It
-    is the same for all who begin with the same n, as long as nobody writes. A block is in order; what was missed
-    before comes first in the next one.
+
+def settled(
+    start: Callable[[], Callable[[int], Sequence[_Item]]],
+    key: Callable[[_Item], Hashable],
+    read: Callable[[Sequence[_Item], bool], _T | None],
+    first: int,
+) -> _T:
+    """Return what is read from enough of a ranking, in one state of the library: the one loop of a search.
+
+    An index that looks deeper may find what it missed before, so that the best 40 need not begin with the best 20. The
+    ranking is therefore made of the best n, then of those of the best 8n that were not among them, and so on. It is the
+    same for all who begin with the same n, as long as nobody writes. What was missed before comes first in the next
+    block.
+
+    It ends. A round that is not enough looks eight times as deep, until it has the whole ranking, and then ``read``
+    answers. A round that was overtaken by a write starts from the beginning; ``read`` says so each time that a file was
+    removed, which the next round cannot find, so these rounds are at most one more than the files that are removed
+    meanwhile, and it says so of other writes a limited number of times.
 
     Args:
-        best: n -> the best n items, all there are when they are fewer; the same for the same n.
+        start: begins a round -> n -> the best n items, all there are when they are fewer; the same for the same n.
         key: names an item.
+        read: the items so far, and whether these are all -> the answer, None when it takes more; it raises
+            OutdatedError. Of all items it always answers.
         first: how many items the first block has.
     """
-    seen: set[Hashable] = set()
-    depth = first
+    best, depth, seen = start(), first, dict[Hashable, _Item]()
     while True:
-        found = best(depth)
-        block = [item for item in found if key(item) not in seen][: depth - len(seen)]
-        seen.update(map(key, block))
-        yield block
-        if len(found) < depth:
-            return
+        deepest = best(depth)
+        new = [item for item in deepest if key(item) not in seen][: depth - len(seen)]
+        seen.update((key(item), item) for item in new)
+        is_whole = len(deepest) < depth
+        try:
+            answer = read(list(seen.values()), is_whole)
+        except OutdatedError:
+            best, depth, seen = start(), first, {}
+            continue
+        if answer is not None:
+            return answer
+        assert not is_whole
         depth *= _GROWTH
 
 
-def page(blocks: Iterator[list[_Item]], k: int, offset: int = 0) -> list[_Item]:
-    """Items ``offset`` to ``offset + k`` of a ranking; no more blocks are asked for than it takes."""
-    items = (item for block in blocks for item in block)
-    return list(islice(items, offset, offset + k))
+def page(items: Sequence[_Item], is_whole: bool, k: int, offset: int = 0) -> Sequence[_Item] | None:
+    """Items ``offset`` to ``offset + k`` of a ranking; None where it is not deep enough for that."""
+    return items[offset : offset + k] if is_whole or len(items) >= offset + k else None
 
 
 # -- captions, compared by the library's text model ------------------------------------------------------------------

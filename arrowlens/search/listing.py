@@ -19,16 +19,15 @@ if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage
 
 # The fields of ``Hit`` that ``hit_of`` sets one by one; the others are columns of ``media``.
-_SET = {"path", "media_id", "modality", "score", "relevance", "start", "end", "found_by", "cluster_size", "metadata"}
+_SET = {"path", "media_id", "modality", "score", "relevance", "start", "end", "found_by", "matched_words", "matches"}
+_SET |= {"cluster_size", "metadata"}
 _COPIED = [field.name for field in dataclasses.fields(Hit) if field.name not in _SET]
 
 
-class VanishedError(Exception):
-    """A file that was found is removed before its row was read: ask again."""
+def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hit:
+    """A match with its row of ``media``, ``absolute_path`` included; ``words`` are those that were looked for."""
+    from arrowlens.store import words_found  # deferred: as below
 
-
-def hit_of(match: Match, row: Mapping[str, Any]) -> Hit:
-    """A match with its row of ``media``, ``absolute_path`` included."""
     return Hit(
         path=Path(os.fsdecode(row["absolute_path"])),
         media_id=match.media_id,
@@ -38,6 +37,8 @@ def hit_of(match: Match, row: Mapping[str, Any]) -> Hit:
         start=match.start,
         end=match.end,
         found_by=match.found_by,
+        matched_words=words_found(row, words) if words is not None and match.has_words else {},
+        matches=match.matches,
         metadata=dict(row["metadata"] or ()),
         **{name: row[name] for name in _COPIED},
     )

@@ -18,7 +18,7 @@ from arrowlens.search.where import Condition
 
 Mode = Literal["auto", "vector", "keyword"]
 Sort = Literal["relevance", "date"]
-DATED = 240  # results that are put in order of time: whole pages of 48, 40, 30, 24 and 20
+DATED = 1_000  # matches that are put in order of time
 MAX_TEXT = 10_000  # characters of one text
 MAX_PARTS = 100  # texts and examples of one question
 _Item = TypeVar("_Item")
@@ -36,7 +36,7 @@ class Query:
         weights: of parts, by their text or their example's name; others weigh 1, ``minus`` and ``unlike`` 0.5.
         modality: keeps one kind.
         mode: "vector" compares meanings, "keyword" looks for the words of ``text`` in names, captions and tags,
-            "auto" does both where there is only a text.
+            "auto" does both.
         encoded: vectors (d,) of its texts by the model's role and the text, where they are known already.
 
     Raises:
@@ -97,8 +97,8 @@ class View:
         k: how many results, from 1 on. offset: how many to pass over. Pages are asked for with one ``k``.
         where: conditions that files must satisfy.
         collapse: show what looks or sounds the same once, as its best (``Hit.cluster_size``).
-        sort: "relevance" best first; "date" the best ``DATED``, or ``k`` if that is more, newest first: ``k`` and
-            ``offset`` count in that order, and after them nothing follows.
+        sort: "relevance" best first; "date" the matches newest first, and then what does not match, best first. Of
+            more than ``DATED`` matches, or ``k`` if that is more, these best are ordered, and nothing follows them.
 
     Raises:
         InputError: ``k`` or ``offset`` is no such number, ``sort`` no such word.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FoundBy = Literal["meaning", "words", "caption", "both", "name"]
+MAX_COUNTED = 1_000  # matches
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +45,12 @@ class Hit:
         title, artist, album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
         found_by: "meaning" (what it shows or sounds like), "words" (of its name, folder, caption or tags), "caption"
-            (what that means), "both" for several of these, or "name": the text is its name.
+            (what that means), "both" for words or caption where what it shows matches too, or "name": the text is its
+            name.
+        matched_words: which words of the file answer those of the question, by where they are: "name", "folder",
+            "caption" or "text" (description, title, artist and album). Empty where no words found it.
+        matches: whether it answers the question: it was found by its words or its caption, or has a relevance of 0.5.
+            None where that is not known: without a relevance, and for what is below that in a composed question.
         cluster_size: how many files the hit stands for, where what looks or sounds the same was asked for once.
         metadata: further tags of the file, as text.
     """
@@ -76,21 +82,32 @@ class Hit:
     album: str | None = None
     content_hash: str | None = None
     found_by: FoundBy = "meaning"
+    matched_words: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    matches: bool | None = None
     cluster_size: int = 1
     metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+
+    @property
+    def reason(self) -> str:
+        """What found it other than its meaning: "name: red bicycle", "its name", "its caption"; empty for meaning."""
+        if self.found_by == "name":
+            return "its name"
+        if self.matched_words:
+            return "; ".join(f"{place}: {words}" for place, words in self.matched_words.items())
+        return {"meaning": "", "words": "its words"}.get(self.found_by, "its caption")
 
     n_alike = renamed_property("n_alike", "cluster_size")
 
 
 class Results(Sequence[Hit]):
-    """Hits, best first; equal ones are ordered by ``media_id``. Immutable.
+    """Hits, matches first, best first; equal ones are ordered by ``media_id``. Immutable.
 
     Slicing gives ``Results`` again. ``took_ms`` is the time from the question to the hits in milliseconds, encoding of
     the query included (and on a first search, the loading of the model). ``notices`` are remarks for the user, a line
-    each. ``has_match`` goes with the whole answer, of which these may be a part.
+    each. ``has_match`` and ``n_matches`` go with the whole answer, of which these may be a part.
     """
 
-    __slots__ = ("_has_match", "_hits", "_notices", "_took_ms")
+    __slots__ = ("_has_match", "_hits", "_n_matches", "_notices", "_took_ms")
 
     def __init__(
         self,
@@ -98,11 +115,13 @@ class Results(Sequence[Hit]):
         took_ms: float = 0.0,
         notices: Iterable[str] = (),
         has_match: bool | None = None,
+        n_matches: int | None = None,
     ) -> None:
         self._hits = tuple(hits)
         self._took_ms = float(took_ms)
         self._notices = tuple(notices)
         self._has_match = has_match
+        self._n_matches = n_matches
 
     @property
     def took_ms(self) -> float:
@@ -123,6 +142,35 @@ class Results(Sequence[Hit]):
         """
         return self._has_match
 
+    @property
+    def n_matches(self) -> int | None:
+        """How many files of the library match, equal content once; None where it is not known of all of them.
+
+        Exact up to ``MAX_COUNTED``; one more than that stands for any number above.
+        """
+        return self._n_matches
+
+    @property
+    def matching(self) -> Results:
+        """The hits before the first that does not match, or of which it is not known."""
+        n = next((n for n, hit in enumerate(self._hits) if not hit.matches), len(self))
+        return self[:n]
+
+    @property
+    def folded(self) -> Results:
+        """The hits before the first that does not match, which is what people are shown unless they ask for all."""
+        n = next((n for n, hit in enumerate(self._hits) if hit.matches is False), len(self))
+        return self[:n]
+
+    @property
+    def summary(self) -> str:
+        """How many match, for people: "1 match", "12 matches", "more than 1,000 matches"; else how many there are."""
+        n, noun = (len(self), "result") if self._n_matches is None else (self._n_matches, "match")
+        if self._n_matches is not None and n > MAX_COUNTED:
+            return f"more than {MAX_COUNTED:,} matches"
+        plural = noun if n == 1 else {"result": "results", "match": "matches"}[noun]
+        return f"{n or 'no'} {plural}" if n < 1 else f"{n:,} {plural}"
+
     matches = renamed_property("matches", "has_match")
 
     @overload
@@ -131,7 +179,7 @@ class Results(Sequence[Hit]):
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> Hit | Results:
         if isinstance(index, slice):
-            return Results(self._hits[index], self._took_ms, self._notices, self._has_match)
+            return Results(self._hits[index], self._took_ms, self._notices, self._has_match, self._n_matches)
         return self._hits[index]
 
     def __len__(self) -> int:
@@ -160,7 +208,7 @@ class Results(Sequence[Hit]):
         rows = [{field.name: getattr(hit, field.name) for field in dataclasses.fields(Hit)} for hit in self._hits]
         for row in rows:
             row["path"] = as_stored(str(row["path"]))
-            row["metadata"] = list(row["metadata"].items())
+            row |= {name: list(row[name].items()) for name in ("metadata", "matched_words")}
         known = {} if self._has_match is None else {"matches": str(self._has_match).lower()}
         return pa.Table.from_pylist(rows, schema=result_schema().with_metadata(known or None))
 
@@ -183,6 +231,8 @@ def result_schema() -> pa.Schema:
         "start": pa.float64(),
         "end": pa.float64(),
         "found_by": pa.utf8(),
+        "matched_words": pa.map_(pa.utf8(), pa.utf8()),
+        "matches": pa.bool_(),
         "cluster_size": pa.int64(),
     }
     names = [field.name for field in dataclasses.fields(Hit)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,26 +22,36 @@ from arrowlens.search.composition import (
     mean_vector,
     reached,
 )
-from arrowlens.search.grouping import by_date, classes_by_vectors, stacked
-from arrowlens.search.hybrid import FUSED, LEAST_CAPTION, Match, caption_vector, encoded_together, fused, page, ranking
-from arrowlens.search.listing import VanishedError, hit_of
+from arrowlens.search.grouping import Stack, by_date, classes_by_vectors, stacked
+from arrowlens.search.hybrid import (
+    LEAST_CAPTION,
+    Match,
+    OutdatedError,
+    caption_vector,
+    encoded_together,
+    merged,
+    page,
+    settled,
+)
+from arrowlens.search.listing import hit_of
 from arrowlens.search.query import DATED, Query, View
 from arrowlens.search.relevance import MATCHING, Kind, relevance
 from arrowlens.search.relevance.background import weights_of
-from arrowlens.search.results import Hit, Results
+from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.where import to_store_filters
 from arrowlens.store import CAPTION_ROLE
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
+    from arrowlens.search.relevance import ScoreCalibration
     from arrowlens.search.relevance.background import Bank
     from arrowlens.store import MultimodalStorage, Selection
+    from arrowlens.store.fulltext import Matching
 
 __all__ = ["MAX_QUERY_WINDOWS", "Searcher"]
 
-_ATTEMPTS = 20  # to ask with the newest selection
-
+_MAX_OVERTAKEN = 20  # rounds in which files were selected that are not the newest ones
 
 _Best = Callable[[int], list[Match]]
 
@@ -70,11 +80,27 @@ class _Question:
         return found if found in self.kinds else self.kinds[0]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reading:
+    """What was read of a ranking.
+
+    Attributes:
+        hits: those that are wanted. has_match, n_matches, notices: as of ``Results``.
+    """
+
+    hits: Sequence[Hit]
+    has_match: bool | None
+    n_matches: int | None
+    notices: tuple[str, ...] = ()
+
+
 class Searcher:
     """Questions to one store with one set of models; safe to share between threads.
 
-    Results are ordered by falling cosine, equal ones by ``media_id``; files of equal content appear once. Pictures and
-    recordings in one list are ordered by relevance: their cosines are of different ranges.
+    Matches come first, then files of which it is not known whether they match, then those that do not. Meaning orders
+    them by falling cosine, equal ones by ``media_id``, and pictures and recordings in one list by relevance: their
+    cosines are of different ranges. ``hybrid.merged`` says where files stand that have the question's words. Files of
+    equal content appear once.
 
     Args:
         storage: the library. provider: its models.
@@ -92,9 +118,9 @@ class Searcher:
         """The files nearest to a question: pictures, and recordings where the question's space holds them too.
 
         Pictures and recordings share one ranking where they share one space; recordings that a text cannot reach are
-        found by their words only. A single text is looked for by meaning and by its words
-        (``Query.mode``), and both rankings are fused by rank; files of which it is the name come first. An example
-        alone is looked for as ``similar`` does: a recording is compared by each of its windows, not by their mean.
+        found by their words only. A text is looked for by meaning and by its words (``Query.mode``); with further parts
+        the meaning is that of all of them, and orders the files that have the words. An example alone is looked for as
+        ``similar`` does: a recording is compared by each of its windows, not by their mean.
 
         Raises:
             InputError: parts use different embedding spaces or cancel out, or a weight is 0.
@@ -105,11 +131,11 @@ class Searcher:
         if (example := query.only_example) is not None:
             return self._answer(self._question_of(example, self._needed_vectors(example)), view, started)
         notices: list[str] = []
-        words = query.text if query.mode != "vector" and not query.is_composed else None
+        words = query.text if query.mode != "vector" else None
         vectors: dict[Modality, np.ndarray] = {}
         kinds: list[Kind] = []
         is_composed = False
-        if query.mode != "keyword" and (words is None or self._provider.has(TEXT_ROLE)):
+        if query.mode != "keyword" and (words is None or query.is_composed or self._provider.has(TEXT_ROLE)):
             parts, one_space = list(self._parts(query, weights, notices)), self._provider.text_reaches_audio
             vectors = dict.fromkeys(reached(parts, one_space, query.modality), composed(parts, one_space)[None])
             kinds = [part.kind for part in parts]
@@ -209,81 +235,108 @@ class Searcher:
     # -- from vectors to results ----------------------------------------------------------------------------------
 
     def _answer(self, question: _Question, view: View, started: float, notices: Sequence[str] = ()) -> Results:
-        ranked = view
-        if view.sort == "date":
-            ranked = dataclasses.replace(view, k=max(view.k, DATED), offset=0)
-        hits, matches = self._asked_until_whole(question, ranked)
-        if view.sort == "date":
-            if len(hits) == ranked.k:
-                notices = [*notices, f"of the best {ranked.k:,} only, newest first; others may be newer"]
-            hits = by_date(hits)[view.offset : view.offset + view.k]
-        return Results(hits, (time.perf_counter() - started) * 1e3, notices, matches)
+        n_overtaken = 0
+        selection: Selection | None = None
 
-    def _asked_until_whole(self, question: _Question, view: View) -> tuple[list[Hit], bool | None]:
-        """``_hits_in``, again where another process wrote between two of its reads.
-
-        A file that was found and is removed before its row is read would leave its place empty, so everything is asked
-        again. The next round cannot find that file: the rounds are at most one more than the files that are removed
-        meanwhile. A selection that is not the newest leaves no place empty, so that is tried a few times only.
-        """
-        for attempt in count():
+        def start() -> _Best:
+            nonlocal selection
             selection = self._storage.select(to_store_filters(view.where)) if view.where else None
-            try:
-                answer = self._hits_in(question, view, selection)
-            except VanishedError:
-                continue
-            if selection is None or attempt >= _ATTEMPTS or self._storage.is_current(selection):
-                return answer
-        raise AssertionError("unreachable")
+            return self._best(question, selection)
 
-    def _hits_in(self, question: _Question, view: View, selection: Selection | None) -> tuple[list[Hit], bool | None]:
-        """The hits, and whether the best of all, which may be on an earlier page, match."""
-        blocks = ranking(self._best(question, selection), lambda match: match.content_hash, view.k)
-        first = next(blocks)
-        matches, blocks = _matches(first, question), chain([first], blocks)
+        def read(ranked: Sequence[Match], is_whole: bool) -> _Reading | None:
+            nonlocal n_overtaken
+            reading = self._read(ranked, is_whole, question, view)
+            # A selection that is not the newest leaves no place empty, so a newer one is tried a few times only.
+            if reading is not None and selection is not None and not self._storage.is_current(selection):
+                n_overtaken += 1
+                if n_overtaken <= _MAX_OVERTAKEN:
+                    raise OutdatedError
+            return reading
+
+        reading = settled(start, lambda match: match.content_hash, read, view.k)
+        milliseconds = (time.perf_counter() - started) * 1e3
+        return Results(reading.hits, milliseconds, (*notices, *reading.notices), reading.has_match, reading.n_matches)
+
+    def _read(self, ranked: Sequence[Match], is_whole: bool, question: _Question, view: View) -> _Reading | None:
+        """The view of a ranking with what is to be said of the whole; None where that takes more of the ranking.
+
+        Raises:
+            OutdatedError: a file was removed before its row was read.
+        """
+        is_dated, notices = view.sort == "date", tuple[str, ...]()
+        last = ranked[-1].matches if ranked and not is_whole else False
+        n_dated = max(view.k, DATED)
+        if (last and len(ranked) <= MAX_COUNTED) or (is_dated and last is not False and len(ranked) <= n_dated):
+            return None  # more may match
+        matches = [match.matches for match in ranked]
+        has_match = any(matches) or (None if None in matches else False)
+        n_matches = None if None in matches else min(matches.count(True), MAX_COUNTED + 1)
+        if is_dated and len(matches) - matches.count(False) > n_dated:
+            ranked, is_whole = [match for match in ranked if match.matches is not False][:n_dated], True
+            notices = (f"of the best {n_dated:,} only, newest first; others may be newer",)
+        hits = self._shown(ranked, is_whole, question, view)
+        return None if hits is None else _Reading(hits, has_match, n_matches, notices)
+
+    def _shown(self, ranked: Sequence[Match], is_whole: bool, question: _Question, view: View) -> Sequence[Hit] | None:
+        is_dated = view.sort == "date"
         if view.collapse:
-            return self._stacks_in(blocks, question, view), matches
-        return self._hits(page(blocks, view.k, view.offset), question), matches
+            hits = self._hits(ranked, question)
+            stacks = stacked(hits, classes_by_vectors(hits, self._vectors_of(hits)))
+            if is_dated:
+                place = {hit.media_id: n for n, hit in enumerate(_newest_first([stack.best for stack in stacks]))}
+                stacks.sort(key=lambda stack: place[stack.best.media_id])
+            shown = page(stacks, is_whole, view.k, view.offset)
+            return None if shown is None else self._with_sizes(shown)
+        if is_dated:
+            rows = self._rows(ranked)
+            by_id = {match.media_id: match for match in ranked}
+            dated = _newest_first([hit_of(match, rows[match.media_id]) for match in ranked])
+            ranked = [by_id[hit.media_id] for hit in dated]
+        matches = page(ranked, is_whole, view.k, view.offset)
+        return None if matches is None else self._hits(matches, question)
 
-    def _stacks_in(self, blocks: Iterator[list[Match]], question: _Question, view: View) -> list[Hit]:
-        hits: list[Hit] = []
-        vectors: dict[str, np.ndarray] = {}
-        for block in blocks:
-            new = self._hits(block, question)
-            hits, vectors = hits + new, vectors | self._vectors_of(new)
-            stacks = stacked(hits, classes_by_vectors(hits, vectors))
-            if len(stacks) >= view.offset + view.k:
-                break
-        shown = stacks[view.offset : view.offset + view.k]
-        places = self._storage.places([hit.content_hash for stack in shown for hit in stack.hits if hit.content_hash])
-        n_files = [sum(places.get(hit.content_hash or "", 1) for hit in stack.hits) for stack in shown]
-        return [dataclasses.replace(stack.best, cluster_size=n) for stack, n in zip(shown, n_files, strict=True)]
+    def _with_sizes(self, stacks: Sequence[Stack]) -> list[Hit]:
+        """The best of each stack, which says how many files it stands for."""
+        places = self._storage.places([hit.content_hash for stack in stacks for hit in stack.hits if hit.content_hash])
+        n_files = [sum(places.get(hit.content_hash or "", 1) for hit in stack.hits) for stack in stacks]
+        return [dataclasses.replace(stack.best, cluster_size=n) for stack, n in zip(stacks, n_files, strict=True)]
 
     def _best(self, question: _Question, selection: Selection | None) -> _Best:
-        """n -> the best n by meaning; where files have the question's words, by both."""
+        """n -> the best n by meaning and by words."""
+        by_words = functools.cache(lambda n: self._by_words(question, n, selection, "whole"))
+        by_parts = functools.cache(lambda n: self._by_words(question, n, selection, "part"))
 
         def best(n: int) -> list[Match]:
-            hundreds = -(-n // FUSED) * FUSED
-            by_words = self._by_words(question, hundreds, selection)
-            by_captions = self._by_captions(question, hundreds, selection)
-            depth = hundreds if by_words or by_captions else n
-            by_meaning = [
-                match for kind in question.vectors for match in self._nearest(kind, question, depth, selection)
-            ]
-            by_meaning.sort(key=_order)
-            if by_words or by_captions:
-                return fused(by_meaning[:depth], by_words, by_captions)[:n]
-            return by_meaning[:n]
+            by_meaning = [match for kind in question.vectors for match in self._nearest(kind, question, n, selection)]
+            by_meaning = sorted(by_meaning, key=_order)[:n]
+            if question.words is None:
+                return by_meaning
+            depth = max(n, MAX_COUNTED + 1)
+            words, captions = by_words(depth), self._by_captions(question, n, selection)
+            likeness = by_parts(depth) if len(words) < depth else []
+            if not words and not captions and not likeness and not any(match.matches for match in by_meaning[:1]):
+                likeness = self._by_words(question, depth, selection, "typo")
+            return merged(by_meaning, words, captions, likeness)[:n]
 
         return best
 
-    def _by_words(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
-        if question.words is None:
-            return []
-        rows = self._storage.find_words(question.words, n, question.modality, selection).slice(0, n).to_pylist()
-        return [
-            Match(row["media_id"], row["content_hash"], found_by="name" if row["is_name"] else "words") for row in rows
+    def _by_words(self, question: _Question, n: int, selection: Selection | None, matching: Matching) -> list[Match]:
+        assert question.words is not None
+        table = self._storage.find_words(question.words, n, question.modality, selection, matching)
+        found = [
+            Match(
+                row["media_id"],
+                row["content_hash"],
+                found_by="name" if row["is_name"] else "words",
+                matches=True,
+                has_words=True,
+            )
+            for row in table.slice(0, n).to_pylist()
         ]
+        if not question.composed:
+            return found
+        scored = self._scored(found, question)  # what refines a question orders the files that have its words
+        return sorted(scored, key=lambda match: (match.found_by != "name", _order(match)))
 
     def _by_captions(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
         if question.caption is None:
@@ -291,7 +344,7 @@ class Searcher:
         digest = self._provider.recipe_digest(CAPTION_ROLE)
         rows = self._storage.search(CAPTION_ROLE, digest, question.caption, n, question.modality, selection).to_pylist()
         return [
-            Match(row["media_id"], row["content_hash"], found_by="caption")
+            Match(row["media_id"], row["content_hash"], found_by="caption", matches=True)
             for row in rows
             if row["score"] >= LEAST_CAPTION
         ]
@@ -310,19 +363,25 @@ class Searcher:
         return self._measured(list(best.values()), kind, question)
 
     def _measured(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
-        """With their relevance, if there is something to measure it by."""
+        """With their relevance, if there is something to measure it by, and whether they match."""
         if self._bank is None or not matches:
             return matches
         vectors, asked = question.vectors[kind], question.asked(kind)
+        yardstick: ScoreCalibration | None = self._bank.yardstick(asked, kind)
+        if yardstick is None:  # a route that is not calibrated claims nothing
+            return matches
         scores = np.array([match.score for match in matches])
-        standing = self._bank.yardstick(asked, kind).standing(vectors, scores, composed=question.composed)
+        standing = yardstick.standing(vectors, scores, composed=question.composed)
         role = ROLE_OF[kind]
         n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.recipe_digest(role)))
-        found = relevance(standing, n_compared, weights_of(asked, kind)).tolist()
-        return [
-            dataclasses.replace(match, relevance=1.0 if match.content_hash == question.content else value)
-            for match, value in zip(matches, found, strict=True)
-        ]
+        values = relevance(standing, n_compared, weights_of(asked, kind)).tolist()
+        # What is right for a composed question is often less relevant than a match: then it is not known.
+        below = None if question.composed else False
+        measured = []
+        for match, value in zip(matches, values, strict=True):
+            value = 1.0 if match.content_hash == question.content else value
+            measured.append(dataclasses.replace(match, relevance=value, matches=value >= MATCHING or below))
+        return measured
 
     def _scored(self, matches: Sequence[Match], question: _Question) -> list[Match]:
         """With the cosines of what was found by its words only, as far as the question can be compared with it."""
@@ -333,10 +392,7 @@ class Searcher:
             among = self._storage.selection(**keys)
             for kind in question.vectors:
                 scored |= {match.content_hash: match for match in self._nearest(kind, question, len(bare), among)}
-        return [
-            dataclasses.replace(scored.get(match.content_hash, match), media_id=match.media_id, found_by=match.found_by)
-            for match in matches
-        ]
+        return [match if match.score is not None else match.joined(scored.get(match.content_hash)) for match in matches]
 
     def _vectors_of(self, hits: Sequence[Hit]) -> dict[str, np.ndarray]:
         """The vectors by which hits were found, by ``media_id``."""
@@ -351,12 +407,21 @@ class Searcher:
                     found[hit.media_id] = matched[0].embedding
         return found
 
-    def _hits(self, matches: Sequence[Match], question: _Question) -> list[Hit]:
-        matches = self._scored(matches, question)
+    def _rows(self, matches: Sequence[Match]) -> dict[str, dict[str, Any]]:
+        """The rows of files by id.
+
+        Raises:
+            OutdatedError: one of them was removed.
+        """
         rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in matches]).to_pylist()}
         if any(match.media_id not in rows for match in matches):
-            raise VanishedError
-        return [hit_of(match, rows[match.media_id]) for match in matches]
+            raise OutdatedError
+        return rows
+
+    def _hits(self, matches: Sequence[Match], question: _Question) -> list[Hit]:
+        matches = self._scored(matches, question)
+        rows = self._rows(matches)
+        return [hit_of(match, rows[match.media_id], question.words) for match in matches]
 
 
 def _weights(query: Query) -> dict[str, float]:
@@ -369,17 +434,12 @@ def _weights(query: Query) -> dict[str, float]:
     return checked_weights({as_stored(str(name)): weight for name, weight in query.weights.items()}, names)
 
 
-def _matches(best: Sequence[Match], question: _Question) -> bool | None:
-    """Whether anything matches: by its words, or as relevant as what is right in half of the cases.
-
-    What is right for a composed question is often less relevant than that: then it is not known.
-    """
-    known = [match.relevance for match in best if match.relevance is not None]
-    if any(match.found_by != "meaning" for match in best) or any(value >= MATCHING for value in known):
-        return True
-    return False if (known and not question.composed) or not best else None
+def _newest_first(hits: Sequence[Hit]) -> list[Hit]:
+    """What may match by date; after it what does not, in its order."""
+    return [*by_date([hit for hit in hits if hit.matches is not False]), *(hit for hit in hits if hit.matches is False)]
 
 
-def _order(match: Match) -> tuple[float, float, str]:
-    """By relevance, which for files of one kind is by cosine; where it is not known or the same, by cosine."""
-    return -(match.relevance or 0.0), -(match.score or 0.0), match.media_id
+def _order(match: Match) -> tuple[int, float, float, str]:
+    """Matches first; by relevance, which for files of one kind is by cosine; where it is not known, by cosine."""
+    rank = 0 if match.matches else 1 if match.matches is None else 2
+    return rank, -(match.relevance or 0.0), -(match.score or 0.0), match.media_id

@@ -32,6 +32,7 @@ left behind.
 from __future__ import annotations
 
 from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets, Statistics
+from arrowlens.store.fulltext import words_found
 from arrowlens.store.index import IndexState
 from arrowlens.store.records import CAPTION_ROLE, Caption, MediaRecord, media_schema
 from arrowlens.store.schema import (
@@ -93,4 +94,5 @@ __all__ = [
     "text_embedding_schema",
     "thumbnail_schema",
     "vision_embedding_schema",
+    "words_found",
 ]

@@ -1,8 +1,9 @@
 """Files by their words: names, folders, captions and tags, in a full-text index on ``media.words``.
 
 ``imgRed_2024b.jpg`` has the words imgRed, img, Red, 2024b, 2024, b and jpg. A file is found when it has every word of
-the query, in any form that English gives them ("cats" finds "cat"), whatever their case and accents. Rows that the
-index does not cover yet are found as well.
+the query, in any form that English gives them ("cats" finds "cat"), whatever their case and accents; or, asked so, when
+its words begin with those of the query or contain them ("terr", "n0211"), or differ from them by a letter or two. Rows
+that the index does not cover yet are found as well.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import functools
 import operator
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.store.filters import equals, is_among
-from arrowlens.store.index import cap_limit
+from arrowlens.store.ranking import fetch_enough
 from arrowlens.store.schema import INDEXED
 from arrowlens.store.selection import Selection
 
@@ -33,12 +34,19 @@ _MAX_WORDS = 32  # of a query; longer ones are sentences, which no file's words 
 _MAX_WORD = 200  # characters; a name has at most 255 bytes
 _MAX_UNINDEXED = 1_000  # rows, each of which is read with every query
 _IDS_A_FILTER = 10_000
+_MIN_RANKED = 1_001  # files: so far a place does not depend on how many are asked for, though many score the same
+_MIN_PREFIX, _MIN_PART = 3, 5  # letters of a beginning of a word, and of a part of one; fewer are in too many words
+_ONE_TYPO, _TWO_TYPOS = 4, 8  # letters of words that may differ by one, and by two
+_SCANNED = 20_000  # rows of which each is compared with misspelt words
+_MAX_EXPANSIONS = 500  # words of the index that a misspelt one is compared with
 _COLUMNS = ["media_id", "content_hash", "modality", "path"]
 
 _RUN = re.compile(r"[^\W_]+")  # letters and digits
 _SEAM = re.compile(r"(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _SMALL_WORDS = "a an and are at by for from in is it my of on or our some that the this to with your"
 _SMALL = frozenset(_SMALL_WORDS.split())
+
+Matching = Literal["whole", "part", "typo"]
 
 FOUND = pa.schema(
     [
@@ -52,8 +60,7 @@ FOUND = pa.schema(
 
 def words_of(row: Mapping[str, Any]) -> str | None:
     """Return the words by which a row of ``media`` is found, None when it has none."""
-    runs = [run for source in _SOURCES for run in _RUN.findall(_plain(row.get(source) or "")[:_MAX_LENGTH])]
-    words = [word for run in runs for word in dict.fromkeys([run, *_SEAM.split(run)])]
+    words = [word for source in _SOURCES for word in _words(row.get(source) or "")]
     return " ".join(words)[:_MAX_LENGTH] or None
 
 
@@ -82,12 +89,29 @@ def keep_words(table: LanceTable, *, rebuild: bool = False) -> None:
         table.optimize()
 
 
-def find(table: LanceTable, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
+def find(
+    table: LanceTable,
+    text: str,
+    n: int,
+    modality: str | None = None,
+    among: Selection | None = None,
+    matching: Matching = "whole",
+) -> pa.Table:
     """Return at least ``n`` files that have all words of ``text``, or as many as there are.
 
+    Args:
+        table: ``media``.
+        text: the query.
+        n: number of files.
+        modality: "image" or "audio" returns only files of that modality.
+        among: returns only these files.
+        matching: "whole" compares whole words; "part" takes words that begin with those of the query, from 3 letters
+            on, or contain them, from 5 on (from 1 in scripts without blanks); "typo" those that differ by one letter
+            or two neighbours exchanged, from 4 letters on, or by two such, from 8 on.
+
     Returns:
-        The columns of ``FOUND``: files whose name or path is ``text`` first, then by BM25 falling; equal ones by id;
-        equal content once.
+        The columns of ``FOUND``: files whose name or path is ``text`` first, then by BM25 falling, or by how close the
+        words are; equal ones by id; equal content once.
     """
     if WORDS not in table.schema.names or not _index_name(table):
         return FOUND.empty_table()
@@ -98,20 +122,171 @@ def find(table: LanceTable, text: str, n: int, modality: str | None = None, amon
         where = where & is_among("media_id", among.files["media_id"].to_pylist())
     words = query_words(text)
     if words is None:
-        return _exact_names(table, text, where, among)
-    limit = 4 * n + 32
-    # Ends: the limit grows fourfold until it exceeds the number of matching rows.
-    while True:
-        rows = _matching(table, words, limit, where)
-        best = _ranked(rows, text, among)
-        is_all = rows.num_rows < limit
-        if is_all or (best.num_rows > n and best["_score"][n - 1].as_py() > rows["_score"].to_numpy().min()):
-            break
-        limit *= 4
-    if not is_all:  # a name whose words many files have may have been cut off
-        names = _matching(table, words, limit, where & _is_in_path(text))
-        best = _ranked(pa.concat_tables([rows, names]), text, among)
-    return best.select(FOUND.names)
+        return _exact_names(table, text, where, among) if matching == "whole" else FOUND.empty_table()
+    if matching != "whole":
+        return _loosely(table, words, n, where, among, matching)
+    n_ranked = max(n, _MIN_RANKED)
+
+    def read(rows: pa.Table) -> tuple[pa.Table, bool]:
+        return rows, _n_contents(rows, among) >= n_ranked
+
+    def fetch(limit: int) -> pa.Table:
+        return _matching(table, words, limit, where)
+
+    first = n_ranked + n_ranked // 8  # some more, for copies
+    rows = fetch_enough(fetch, table.count_rows, first, read)
+    # A name whose words many files have may have been cut off.
+    if rows.num_rows >= first and _may_be_name(text):
+        rows = pa.concat_tables([rows, _matching(table, words, first, where & _is_in_path(text))])
+    return _ranked(rows, text, among).select(FOUND.names)
+
+
+def words_found(row: Mapping[str, Any], text: str) -> dict[str, str]:
+    """Return which words of a row of ``media`` answer those of a query, by where they are.
+
+    Args:
+        row: with the columns that words come from.
+        text: the query.
+
+    Returns:
+        The words as the file has them, joined by blanks, by "name", "folder", "caption" and "text" (description, title,
+        artist and album); places without any are left out.
+    """
+    folder, _, name = (row.get("path") or "").rpartition("/")
+    texts = " ".join(row.get(column) or "" for column in ("description", "title", "artist", "album"))
+    places = {"name": name, "folder": folder, "caption": row.get("caption") or "", "text": texts}
+    tokens = [(place, word) for place, text in places.items() for word in _words(text)]
+    answers: dict[str, dict[str, None]] = {place: {} for place in places}
+    for wanted in (query_words(text) or "").split():
+        likeness = [_likeness(_folded(wanted), _folded(word)) for _, word in tokens]
+        if (best := max(likeness, default=0.0)) > 0.0:
+            place, word = tokens[likeness.index(best)]
+            answers[place][word] = None
+    return {place: " ".join(words) for place, words in answers.items() if words}
+
+
+def _loosely(
+    table: LanceTable, words: str, n: int, where: Expr, among: Selection | None, matching: Matching
+) -> pa.Table:
+    """Files whose words contain those of a query, or nearly are those."""
+    wanted = [_folded(word) for word in words.split()]
+    search, is_alike = (
+        _parts_search(table, wanted, where) if matching == "part" else _typos_search(table, wanted, where)
+    )
+    if search is None:
+        return FOUND.empty_table()
+    n_ranked = max(n, _MIN_RANKED)
+
+    def read(rows: pa.Table) -> tuple[pa.Table, bool]:
+        scores = []
+        for text in rows[WORDS].to_pylist():
+            tokens = _folded(text).split()
+            likeness = [max((_likeness(word, token) for token in tokens), default=0.0) for word in wanted]
+            scores.append(sum(likeness) if all(map(is_alike, likeness)) else None)
+        alike = rows.append_column("_score", pa.array(scores, pa.float32()))
+        alike = alike.filter(pc.is_valid(alike["_score"]))
+        return alike, _n_contents(alike, among) >= n_ranked
+
+    def fetch(limit: int) -> pa.Table:
+        return search.select([*_COLUMNS, WORDS]).limit(limit).to_arrow().select([*_COLUMNS, WORDS])
+
+    rows = fetch_enough(fetch, table.count_rows, n_ranked + n_ranked // 8, read)
+    return _ranked(rows, " ".join(wanted), among).select(FOUND.names)
+
+
+def _parts_search(table: LanceTable, words: Sequence[str], where: Expr) -> tuple[Any, Callable[[float], bool]]:
+    """A scan: an index of parts of three letters costs more than it saves (docs/performance.md)."""
+    from lancedb.expr import col, lit
+
+    if not any(len(word) >= _MIN_PREFIX or _is_wide(word) for word in words):
+        return None, bool
+    for word in words:
+        where = where & col(WORDS).lower().contains(lit(word))
+    return table.search().where(where), lambda likeness: likeness >= _PART
+
+
+def _typos_search(table: LanceTable, words: Sequence[str], where: Expr) -> tuple[Any, Callable[[float], bool]]:
+    """A scan of few rows; of many the index, which looks for misspelt words in the rows that it covers only.
+
+    It has stems and compares misspelt words as they are, so it is asked for those without their last letters as well.
+    """
+    from lancedb.query import BooleanQuery, MatchQuery, Occur
+
+    if not any(map(_n_typos, words)):
+        return None, bool
+    if table.count_rows() <= _SCANNED:
+        return table.search().where(where), bool
+    alike: list[Any] = []
+    for word in words:
+        is_fuzzy = _n_typos(word) > 0
+        spellings = " ".join(word[: len(word) - cut] for cut in range(3)) if is_fuzzy else word
+        options: Any = {"fuzziness": 2, "prefix_length": 1, "max_expansions": _MAX_EXPANSIONS} if is_fuzzy else {}
+        alike.append((Occur.MUST, MatchQuery(spellings, WORDS, **options)))
+    return table.search(BooleanQuery(alike), query_type="fts").where(where), bool
+
+
+_EQUAL, _FORM, _PREFIX, _PART, _TYPO = 5.0, 4.0, 3.0, 2.0, 1.0
+
+
+@functools.lru_cache(maxsize=65_536)  # the words of a library are few
+def _likeness(wanted: str, word: str) -> float:
+    """How close a word is to a wanted one, both folded: 5 the same, 4 another form, 3 begins with it, 2 has it, then
+    1 for one typo and 0.5 for two; 0 for another word."""
+    if word == wanted:
+        return _EQUAL
+    if _is_form(wanted, word):
+        return _FORM
+    if wanted in word:
+        if word.startswith(wanted) and (len(wanted) >= _MIN_PREFIX or _is_wide(wanted)):
+            return _PREFIX
+        if len(wanted) >= _MIN_PART or _is_wide(wanted):
+            return _PART
+    allowed = _n_typos(wanted)
+    n_typos = _distance(wanted, word) if allowed and abs(len(wanted) - len(word)) <= allowed else allowed + 1
+    return _TYPO / n_typos if n_typos <= allowed else 0.0
+
+
+def _is_form(wanted: str, word: str) -> bool:
+    """Whether two English words may be forms of one: their beginnings are the same, their ends short."""
+    n_same = next(
+        (n for n, (a, b) in enumerate(zip(wanted, word, strict=False)) if a != b), min(len(wanted), len(word))
+    )
+    ends = wanted[n_same:], word[n_same:]
+    return n_same >= _MIN_PREFIX and all(end in _ENDINGS for end in ends)
+
+
+_ENDINGS = frozenset(["", "s", "es", "e", "ed", "d", "ing", "y", "ies", "ied", "er", "ers", "r", "rs"])
+
+
+def _distance(one: str, other: str) -> int:
+    """The letters to insert, delete, replace or exchange with their neighbour that turn one word into the other."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, a in enumerate(one, start=1):
+        current = [row]
+        for column, b in enumerate(other, start=1):
+            cost = min(last[column] + 1, current[column - 1] + 1, last[column - 1] + (a != b))
+            if row > 1 and column > 1 and a == other[column - 2] and one[row - 2] == b:
+                cost = min(cost, before[column - 2] + 1)
+            current.append(cost)
+        before, last = last, current
+    return last[-1]
+
+
+def _n_typos(word: str) -> int:
+    """How many may be in a word; none in a number, whose neighbours are others."""
+    return (len(word) >= _ONE_TYPO) + (len(word) >= _TWO_TYPOS) if word.isalpha() and not _is_wide(word) else 0
+
+
+def _is_wide(word: str) -> bool:
+    """Whether a word is of a script that has no blanks between words: each letter says something."""
+    return any(unicodedata.east_asian_width(letter) == "W" for letter in word)
+
+
+def _n_contents(rows: pa.Table, among: Selection | None) -> int:
+    if among is not None:
+        rows = rows.filter(pa.array(among.holds(rows)))
+    return int(pc.count_distinct(rows["content_hash"]).as_py())
 
 
 def _matching(table: LanceTable, words: str, limit: int, where: Expr) -> pa.Table:
@@ -120,7 +295,7 @@ def _matching(table: LanceTable, words: str, limit: int, where: Expr) -> pa.Tabl
     all_words: Any = MatchQuery(words, WORDS, operator=FullTextOperator.AND)  # type: ignore[call-arg]
     search = table.search(all_words, query_type="fts").where(where)
     columns = [*_COLUMNS, "_score"]
-    return cap_limit(table, limit, lambda most: search.select(columns).limit(most).to_arrow()).select(columns)
+    return search.select(columns).limit(limit).to_arrow().select(columns)
 
 
 def _exact_names(table: LanceTable, text: str, where: Expr, among: Selection | None) -> pa.Table:
@@ -128,6 +303,11 @@ def _exact_names(table: LanceTable, text: str, where: Expr, among: Selection | N
     rows = table.search().where(where & _is_in_path(text)).select(_COLUMNS).limit(None).to_arrow()
     best = _ranked(rows.append_column("_score", pa.nulls(rows.num_rows, pa.float32())), text, among)
     return best.filter(best["is_name"]).select(FOUND.names)
+
+
+def _may_be_name(text: str) -> bool:
+    """Whether a text may be a file's name, by which all paths are then compared: it has a suffix or a folder."""
+    return "." in text or "/" in text
 
 
 def _is_in_path(text: str) -> Expr:
@@ -163,3 +343,14 @@ def _name(text: str) -> str:
 
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
+
+
+def _folded(text: str) -> str:
+    """In one case and without accents."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return unicodedata.normalize("NFC", "".join(each for each in decomposed if not unicodedata.combining(each)))
+
+
+def _words(text: str) -> list[str]:
+    runs = _RUN.findall(_plain(text)[:_MAX_LENGTH])
+    return [word for run in runs for word in dict.fromkeys([run, *_SEAM.split(run)])]

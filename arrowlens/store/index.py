@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,7 +22,6 @@ MAX_PARTS = 4  # each extension adds one, and every query visits them all
 _UNINDEXED_MEANWHILE = 0.04  # of the rows, during a run: an index over a million takes a minute to build
 _MIN_CODE = 512  # bits of a quantised vector; with few dimensions, one bit for each is too coarse
 _MAX_BITS = 8  # for each dimension
-_FEW = 10_000  # rows that may be asked for without counting them
 # Of k-means, which otherwise takes most of the time.
 _TRAINING_ROUNDS = 10
 _TRAINING_ROWS = 128  # a partition
@@ -59,21 +57,7 @@ def nearest(
     if exact:
         search = search.bypass_vector_index()
     search = search.select([*columns, "_distance"])
-    return cap_limit(table, limit, lambda most: search.limit(most).to_arrow())
-
-
-def cap_limit(table: LanceTable, limit: int, ask: Callable[[int], pa.Table]) -> pa.Table:
-    """Return what ``ask`` finds with a limit just above the number of rows.
-
-    LanceDB allocates memory for as many rows as the limit says, and ten times that to refine. Rows that are added after
-    the counting could push out others: when the limit is hit, count the rows again and retry. This ends because the
-    limit grows with the table, and at ``limit`` at the latest.
-    """
-    while True:
-        most = limit if limit <= _FEW else min(limit, table.count_rows() + 1)
-        rows = ask(most)
-        if most == limit or rows.num_rows < most:
-            return rows
+    return search.limit(limit).to_arrow()
 
 
 def is_index_used(table: LanceTable, query: np.ndarray) -> bool:

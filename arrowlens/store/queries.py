@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from arrowlens.errors import InputError
 from arrowlens.store.facets import FACET_COLUMNS, Facets, Statistics, facets_of, statistics_of
 from arrowlens.store.filters import Condition
-from arrowlens.store.fulltext import FOUND, find
+from arrowlens.store.fulltext import FOUND, Matching, find
 from arrowlens.store.index import nearest
 from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, is_live
@@ -40,6 +40,7 @@ from arrowlens.store.vectors import checked_query
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
+    from lancedb.table import LanceTable
 
 _ATTEMPTS = 20  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
@@ -111,11 +112,14 @@ class Queries:
                 return rows
             return nearest_rows(limit, plan.kept_to(modality).where)
 
+        def n_rows() -> int:
+            return self.n_vectors(role, digest)
+
         for _ in range(_ATTEMPTS):
             # Vectors are read first, media second: a commit in between could hide a file. Then both are read again.
             version = self._tables.version(MEDIA_TABLE)
             alive = self._alive if among is None else among.holds
-            best = best_files(fetch, alive, query, k, plan.limit, few_alive=among is not None)
+            best = best_files(fetch, n_rows, alive, query, k, plan.limit, few_alive=among is not None)
             if among is not None or self._tables.version(MEDIA_TABLE) == version:
                 break
         self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
@@ -129,8 +133,22 @@ class Queries:
         """Return the searchable files that satisfy all conditions (``store.filters``), for ``search(among=...)``."""
         return self._tables.read(MEDIA_TABLE, lambda table: select(table, conditions), NOTHING)
 
-    def find_words(self, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
+    def find_words(
+        self,
+        text: str,
+        n: int,
+        modality: str | None = None,
+        among: Selection | None = None,
+        matching: Matching = "whole",
+    ) -> pa.Table:
         """Return files that have all words of a text in their names, folders, captions and tags: ``n`` or more, if any.
+
+        Args:
+            text: the words.
+            n: number of files.
+            modality: "image" or "audio" returns only files of that modality.
+            among: returns only these files; from ``select`` or ``selection``.
+            matching: "whole", "part" or "typo" (``store.fulltext.find``).
 
         Returns:
             ``media_id``, ``content_hash``, ``modality``, ``is_name`` (whether the text is the file's name or its path,
@@ -139,7 +157,11 @@ class Queries:
         if os.sep in text:
             place = self.media_by_path(os.path.abspath(text.strip()))  # noqa: PTH100 - resolve() would follow links
             text = text if place is None else place["path"]
-        return self._tables.read(MEDIA_TABLE, lambda table: find(table, text, n, modality, among), FOUND.empty_table())
+
+        def ask(table: LanceTable) -> pa.Table:
+            return find(table, text, n, modality, among, matching)
+
+        return self._tables.read(MEDIA_TABLE, ask, FOUND.empty_table())
 
     def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:
         """Return the files of these pairs, for ``search(among=...)``."""

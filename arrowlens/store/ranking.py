@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ DISTANCE = "_distance"
 # Largest error of LanceDB's distance: kernels differ by processor, and some sum in float16.
 SLACK = 2e-3
 _GROWTH = 4
+_FEW = 10_000  # rows that may be asked for without counting them
+_T = TypeVar("_T")
 
 RESULT_SCHEMA = pa.schema(
     [
@@ -28,6 +31,7 @@ RESULT_SCHEMA = pa.schema(
 
 def best_files(
     fetch: Callable[[int], pa.Table],
+    n_rows: Callable[[], int],
     alive: Callable[[pa.Table], np.ndarray],
     query: np.ndarray,
     k: int,
@@ -37,31 +41,57 @@ def best_files(
     """The ``k`` best files in ``RESULT_SCHEMA``, best first, equal scores by id.
 
     Windows, copies and rows of deleted files take places among the nearest rows. So rows are fetched until there are
-    ``k`` files and no row beyond can score as high as the last of them, or until there are no more rows. This ends
-    because the limit grows fourfold until it exceeds the number of rows.
+    ``k`` files and no row beyond can score as high as the last of them, or until there are no more rows.
 
     Args:
         fetch: a limit -> the nearest rows: media_id, content_hash, start, end, embedding, _distance (cosine).
+        n_rows: counts the rows that there are.
         alive: some of those rows -> (n,) bool, whether the row's file is searchable with that content.
         query: (d,) float32 of length one.
         k: number of files, at least 1.
         limit: of the first fetch.
         few_alive: check all rows at once instead of only those among the best.
     """
-    limit = limit or first_limit(k)
-    while True:
-        rows = fetch(limit)
+
+    def read(rows: pa.Table) -> tuple[pa.Table, bool]:
         if few_alive:
             living = rows.filter(pa.array(alive(rows)))
             best = _best_alive(living, lambda rest: np.ones(rest.num_rows, dtype=bool), query, k)
         else:
             best = _best_alive(rows, alive, query, k)
-        if rows.num_rows < limit:
-            return best
-        nearest_unseen = 1.0 - rows[DISTANCE].to_numpy().max() + SLACK
-        if best.num_rows == k and best["score"][k - 1].as_py() > nearest_unseen:
-            return best
-        limit *= _GROWTH
+        nearest_unseen = 1.0 - (pc.max(rows[DISTANCE]).as_py() or 0.0) + SLACK
+        return best, bool(best.num_rows == k and best["score"][k - 1].as_py() > nearest_unseen)
+
+    return fetch_enough(fetch, n_rows, limit or first_limit(k), read)
+
+
+def fetch_enough(
+    fetch: Callable[[int], pa.Table],
+    n_rows: Callable[[], int],
+    limit: int,
+    read: Callable[[pa.Table], tuple[_T, bool]],
+) -> _T:
+    """Return what is read from enough rows: the one loop by which a query of a table looks deeper.
+
+    It ends: a limit that is reached without being enough grows fourfold, until it exceeds the number of rows and brings
+    them all. LanceDB allocates memory for as many rows as a limit says, and ten times that to refine, so it is never
+    told more than there are. Rows that are added after the counting may push out others: then they are counted again
+    under the same limit, which the growing table reaches at the latest.
+
+    Args:
+        fetch: a limit -> at most so many rows, the best.
+        n_rows: counts the rows that there are.
+        limit: of the first fetch.
+        read: rows -> what they give, and whether that is enough.
+    """
+    while True:
+        most = limit if limit <= _FEW else min(limit, n_rows() + 1)
+        rows = fetch(most)
+        answer, is_enough = read(rows)
+        if is_enough or rows.num_rows < most:
+            return answer
+        if most == limit:
+            limit *= _GROWTH
 
 
 def first_limit(k: int) -> int:

@@ -56,7 +56,10 @@ def query_named(tables: Tables, role: str, source: str, query: np.ndarray, k: in
         rows = rows.rename_columns({source: "media_id"}).append_column("content_hash", rows[source])
         return rows.append_column("start", nulls).append_column("end", nulls)
 
-    return best_files(fetch, lambda rows: np.ones(rows.num_rows, dtype=bool), unit, k)
+    def n_rows() -> int:
+        return tables.read(name, lambda table: int(table.count_rows()), 0)
+
+    return best_files(fetch, n_rows, lambda rows: np.ones(rows.num_rows, dtype=bool), unit, k)
 
 
 def _table_name(role: str, model: str) -> str:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from arrowlens.store.facets import Facets, Statistics
 from arrowlens.store.filters import Condition
+from arrowlens.store.fulltext import Matching
 from arrowlens.store.health import Health
 from arrowlens.store.index import MIN_ROWS, IndexState
 from arrowlens.store.location import Location
@@ -196,9 +197,16 @@ class MultimodalStorage:
         """Return whether no media were written since files were selected."""
         return self._queries.is_current(selection)
 
-    def find_words(self, text: str, n: int, modality: str | None = None, among: Selection | None = None) -> pa.Table:
+    def find_words(
+        self,
+        text: str,
+        n: int,
+        modality: str | None = None,
+        among: Selection | None = None,
+        matching: Matching = "whole",
+    ) -> pa.Table:
         """Return files that have all words of a text: media_id, content_hash, modality, is_name."""
-        return self._queries.find_words(text, n, modality, among)
+        return self._queries.find_words(text, n, modality, among, matching)
 
     @property
     def version(self) -> str:

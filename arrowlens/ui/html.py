@@ -42,6 +42,7 @@ STYLE = """<style>
 .al-hit { font-size: .85rem; line-height: 1.35; }
 .al-name, .al-folder { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .al-folder, .al-facts { opacity: .7; }
+.al-why { text-align: right; overflow-wrap: anywhere; }
 .al-facts { display: flex; justify-content: space-between; gap: .5rem; font-variant-numeric: tabular-nums; }
 .al-bar { height: .3rem; margin-top: .3rem; border-radius: .15rem; background: rgba(128, 128, 128, .25); }
 .al-bar span { display: block; height: 100%; border-radius: .15rem; background: #5c7cfa; }
@@ -94,7 +95,8 @@ def hit_caption(hit: Hit) -> str:
     """HTML below a hit: name, folder, what it is, and how likely it is right; more appears under the pointer."""
     path, name, folder = (escaped(part) for part in (str(hit.path), hit.path.name, hit.path.parent.name))
     alike = f" · {hit.cluster_size} alike" if hit.cluster_size > 1 else ""
-    percent = f'<span title="{_meaning(hit)}">{hit.relevance:.0%}</span>' if hit.relevance is not None else ""
+    why = escaped(hit.reason) or (f"{hit.relevance:.0%}" if hit.relevance is not None else "")
+    percent = f'<span class="al-why" title="{_meaning(hit)}">{why}</span>' if why else ""
     return (
         f'<div class="al-hit" title="{path}"><div class="al-name">{name}</div><div class="al-folder">{folder}</div>'
         f'<div class="al-facts"><span>{escaped(facts(hit) + alike)}</span>{percent}</div>{relevance_bar(hit)}</div>'
@@ -102,8 +104,8 @@ def hit_caption(hit: Hit) -> str:
 
 
 def relevance_bar(hit: Hit) -> str:
-    """HTML of a bar as long as the hit is likely to be right; nothing where that is not known."""
-    if hit.relevance is None:
+    """HTML of a bar as long as the hit is likely to be right; nothing where that is not known, or words found it."""
+    if hit.relevance is None or hit.reason:
         return ""
     return (
         f'<div class="al-bar" role="meter" aria-label="Relevance" aria-valuemin="0" aria-valuemax="100" '
@@ -113,9 +115,9 @@ def relevance_bar(hit: Hit) -> str:
 
 
 def _meaning(hit: Hit) -> str:
-    found = {"words": "its words", "name": "its name", "caption": "its caption", "both": "what it shows and its words"}
-    by = f"; found by {found[hit.found_by]}" if hit.found_by in found else ""
-    return f"{hit.relevance or 0:.0%} likely to be right; cosine similarity {hit.score:.3f}{by}"
+    by = f"; found by {escaped(hit.reason)}" if hit.reason else ""
+    likely = "" if hit.relevance is None else f"{hit.relevance:.0%} likely to be right by what it shows; "
+    return f"{likely}cosine similarity {hit.score:.3f}{by}"
 
 
 def picture(hit: Hit, url: str) -> str:
@@ -160,7 +162,7 @@ def empty_state(title: str, detail: str) -> str:
 
 def said_of(summary: str, *, nothing_matches: bool) -> str:
     """HTML of the line above results. That nothing matches is said within it: a line of its own would move them."""
-    warning = ' · <b title="These are the nearest there are.">Nothing here really matches</b>'
+    warning = " · <b>Nothing here really matches</b>"
     return f'<span class="al-quiet">{escaped(summary)}</span>{warning if nothing_matches else ""}'
 
 
@@ -223,6 +225,7 @@ def about(hit: Hit) -> str:
         "Format": hit.format and f"{hit.format}, {byte_size(hit.size or 0)}",
         "Camera": hit.camera,
         "Place": place,
+        "Found by": hit.reason,
         "Relevance": hit.relevance is not None and f"{hit.relevance:.0%} (cosine similarity {hit.score:.3f})",
         **{name.replace("_", " ").capitalize(): value for name, value in sorted(hit.metadata.items())},
     }

@@ -32,11 +32,13 @@ class Answer:
     Attributes:
         results: at most ``PAGE_SIZE``. has_more: whether there is a next page.
         notices: what the user should know, a line each.
+        is_folded: whether files follow that do not match, and are not among the results.
     """
 
     results: Results
     has_more: bool
     notices: tuple[str, ...] = ()
+    is_folded: bool = False
 
 
 def is_asked(question: Question, examples: Examples) -> bool:
@@ -59,7 +61,9 @@ def answer(library: Library, question: Question, examples: Examples) -> Answer:
         results = library.newest(k, question.modality, where=question.conditions(), offset=offset)
     else:
         results = _asked(library, question, examples, k, offset)
-    return Answer(results[:PAGE_SIZE], len(results) > PAGE_SIZE, (*notices, *results.notices))
+    shown = results if question.everything else results.folded
+    is_folded = len(shown) < len(results)
+    return Answer(shown[:PAGE_SIZE], len(shown) > PAGE_SIZE, (*notices, *results.notices), is_folded)
 
 
 def _asked(library: Library, question: Question, examples: Examples, k: int, offset: int) -> Results:

@@ -77,7 +77,7 @@ class Question:
         root, folder: only files below; ``folder`` is relative to the folder that was ingested. "" for all.
         since, until: only files taken on these days or between. formats: only these; none for all.
         size, length: only files in this part of ``SIZE_EDGES`` or ``DURATION_EDGES``, counted from 0.
-        sort, group: how results are shown. page: from 1 on.
+        sort, group: how results are shown. everything: whether what does not match is shown too. page: from 1 on.
     """
 
     text: str = ""
@@ -92,6 +92,7 @@ class Question:
     length: int | None = None
     sort: Order = "relevance"
     group: Grouping = "none"
+    everything: bool = False
     page: int = 1
 
     @property
@@ -107,7 +108,7 @@ class Question:
     def with_part(self, part: Part) -> Question:
         """The same with one part more, which takes the place of one of equal value; on the first page."""
         parts = sorted((*self._others(part), part), key=lambda each: get_args(Role).index(each.role))
-        return dataclasses.replace(self, parts=tuple(parts), page=1)
+        return dataclasses.replace(self, parts=tuple(parts), everything=False, page=1)
 
     def with_weight(self, part: Part, weight: float) -> Question:
         """The same with another weight of a part; on the first page."""
@@ -116,7 +117,7 @@ class Question:
 
     def without_part(self, part: Part) -> Question:
         """The same without a part; on the first page."""
-        return dataclasses.replace(self, parts=self._others(part), page=1)
+        return dataclasses.replace(self, parts=self._others(part), everything=False, page=1)
 
     def conditions(self) -> list[Condition]:
         """What files must satisfy; the kind is not among it."""
@@ -146,6 +147,7 @@ class Question:
         for name in ("kind", "root", "folder", "sort", "group", "page", "size", "length"):
             value = getattr(self, name)
             params[name] = [str(value)] if value != getattr(_USUAL, name) else []
+        params["all"] = ["1"] if self.everything else []
         params["from"] = [self.since.isoformat()] if self.since else []
         params["to"] = [self.until.isoformat()] if self.until else []
         params["format"] = list(self.formats)
@@ -186,6 +188,7 @@ class Question:
             length=_number(last("length"), 0, len(DURATION_EDGES)),
             sort=_word(last("sort"), get_args(Order)),
             group=_word(last("group"), get_args(Grouping)),
+            everything=last("all") == "1",
             page=_number(last("page"), 1, 10_000) or 1,
         )
 

@@ -24,7 +24,8 @@ def ask(page: Page, text: str) -> None:
     box.press("Enter")
     page.wait_for_url(re.compile(rf"[?&]q={re.escape(quote_plus(text))}(&|$)"))  # the run has begun
     settle(page)
-    expect(page.get_by_text(re.compile(r"^\d+ results? .*in \d+ ms"))).to_be_visible()
+    told = re.compile(r"^(\d[\d,]*|No|More than 1,000) (results?|match(es)?).* in \d+ ms")
+    expect(page.get_by_text(told)).to_be_visible()
 
 
 def names(page: Page) -> list[str]:

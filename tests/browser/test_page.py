@@ -70,14 +70,32 @@ def test_a_query_shows_hits_with_their_relevance(opened, library_path, library):
     assert not app.exception
     found = library.search("a yellow car", k=PAGE_SIZE)
     assert shown(app)[0] == found[0].path.name == "yellow-car-01.jpg"
-    assert len(shown(app)) == PAGE_SIZE
-    assert f"likely to be right; cosine similarity {found[0].score:.3f}" in html(app)
+    assert shown(app) == [hit.path.name for hit in found.matching]
+    assert f"likely to be right by what it shows; cosine similarity {found[0].score:.3f}" in html(app)
+    assert f"{found.n_matches} matches in " in html(app)
+    for hit in found.matching:  # a percentage, or what stands in its place
+        assert f">{hit.reason or f'{hit.relevance:.0%}'}</span>" in html(app)
     assert params(app) == {"q": ["a yellow car"]}
 
 
 def test_it_says_when_nothing_really_matches(opened, library_path):
     assert "Nothing here really matches" not in html(opened(library_path, q="a yellow car"))
-    assert "Nothing here really matches" in html(opened(library_path, q="a nuclear power station"))
+    app = opened(library_path, q="a nuclear power station")
+    assert "Nothing here really matches" in html(app)
+    assert shown(app) == []
+
+
+def test_what_does_not_match_is_folded_until_it_is_asked_for(opened, library_path, library):
+    app = opened(library_path, q="a yellow car")
+    found = library.search("a yellow car", k=PAGE_SIZE)
+    assert 0 < len(found.matching) < PAGE_SIZE
+    next(button for button in app.button if button.label == "Show the nearest anyway").click().run()
+    assert params(app) == {"q": ["a yellow car"], "all": ["1"]}
+    assert shown(app)[:20] == [hit.path.name for hit in found[:20]]
+    assert len(shown(app)) == PAGE_SIZE
+    assert "Show the nearest anyway" not in [button.label for button in app.button]
+    app.text_input(key="words").set_value("a dog").run()
+    assert params(app) == {"q": ["a dog"]}
 
 
 def test_a_blank_query_is_none(opened, library_path):
@@ -160,10 +178,10 @@ def test_filters_have_counts_and_leave_files_out(opened, library_path, library):
 
 
 def test_pages_follow_one_another(opened, library_path, library):
-    app = opened(library_path, q="a picture")
+    app = opened(library_path, q="a picture", all="1")
     first = shown(app)
     next(button for button in app.button if button.label == "Next page").click().run()
-    assert params(app) == {"q": ["a picture"], "page": ["2"]}
+    assert params(app) == {"q": ["a picture"], "page": ["2"], "all": ["1"]}
     assert shown(app)
     assert len({*first, *shown(app)}) == len(first) + len(shown(app))
     app.text_input(key="words").set_value("a dog").run()

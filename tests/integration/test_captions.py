@@ -13,7 +13,7 @@ from arrowlens.ingest import IngestOptions, migrate, run
 from arrowlens.media import Limits
 from arrowlens.models import DEMO
 from arrowlens.search import Query, Searcher
-from arrowlens.search.hybrid import LEAST_CAPTION, Match, fused
+from arrowlens.search.hybrid import LEAST_CAPTION, Match, merged
 from arrowlens.store import Caption, MultimodalStorage
 from tests.support.caption_pairs import PAIRS, UNRELATED
 from tests.support.folders import write_picture, write_sound
@@ -138,20 +138,23 @@ def test_texts_of_a_file_are_one_caption():
     assert Caption.of(row).embedding_id != Caption.of(row | {"title": "Joga"}).embedding_id
 
 
-def test_ranks_are_fused_over_three_rankings():
-    def match(number, found_by):
-        return Match(str(number), str(number), 0.5 if found_by == "meaning" else None, found_by=found_by)
+def test_captions_and_meaning_take_turns_after_words():
+    def match(number, found_by, matches=True):
+        return Match(
+            str(number), str(number), 0.5 if found_by == "meaning" else None, None, None, None, found_by, matches
+        )
 
-    by_meaning, by_words = [match(n, "meaning") for n in (1, 2, 3)], [match(4, "words")]
-    best = fused(by_meaning, by_words, [match(3, "caption"), match(5, "caption")])
+    by_meaning, by_words = [*(match(n, "meaning") for n in (1, 2, 3)), match(6, "meaning", False)], [match(4, "words")]
+    best = merged(by_meaning, by_words, [match(3, "caption"), match(5, "caption")])
     assert [(one.media_id, one.found_by) for one in best] == [
-        ("3", "both"),
         ("4", "words"),
+        ("3", "both"),
         ("1", "meaning"),
         ("5", "caption"),
         ("2", "meaning"),
+        ("6", "meaning"),
     ]
-    assert best[0].score == 0.5
+    assert best[1].score == 0.5
 
 
 def test_only_the_mode_auto_asks_captions_and_what_is_far_from_all_is_not_found(storage, folder):
@@ -163,8 +166,8 @@ def test_only_the_mode_auto_asks_captions_and_what_is_far_from_all_is_not_found(
     searcher = Searcher(storage, provider)
     hits = searcher.search(Query("old harbour brother"))
     assert {hit.path.name: hit.found_by for hit in hits if hit.found_by != "meaning"} == {
-        "0.png": "both",
-        "1.png": "both",
+        "0.png": "caption",
+        "1.png": "caption",
         "a.wav": "caption",
     }
     assert {hit.found_by for hit in searcher.search(Query("old harbour brother", mode="vector"))} == {"meaning"}
@@ -191,7 +194,7 @@ def test_pictures_are_found_by_what_their_captions_mean(tmp_path, minilm):
         assert library.ingest(tmp_path / "in", workers=1).captions == len(PAIRS)
         hits = library.search("evening light at the sea", k=3)
         assert hits[0].caption == "Sunset over the harbour, fishing boats coming home"
-        assert hits[0].found_by == "both"
+        assert (hits[0].reason, hits[0].matches) == ("its caption", True)
         asked = [(questions[0], caption) for caption, questions in PAIRS.items()]
         first = [library.search(question, k=1)[0].caption == caption for question, caption in asked]
         by_looks = [library.search(text, k=1, mode="vector")[0].caption == caption for text, caption in asked[:5]]

@@ -159,13 +159,17 @@ def test_the_good_ones_are_found_whatever_they_are_called(journey):
         assert scores == sorted(scores, reverse=True)
     relevances = [hit["relevance"] for hit in found["hits"]]
     assert relevances == sorted(relevances, reverse=True)
+    matches = [hit["matches"] for hit in found["hits"]]
+    assert matches == [relevance >= 0.5 for relevance in relevances]
+    assert (found["n_matches"], found["has_match"]) == (sum(matches), any(matches))
     assert {hit["modality"] for hit in found["hits"]} == {"image", "audio"}
     assert all((hit["start"] is None) == (hit["modality"] == "image") for hit in found["hits"])
 
 
 def test_people_see_one_line_a_file(journey):
     base, good, _, _ = journey
-    done = run("search", "a", "dog", "--library", base / "a.lens", "-k", "100", cwd=base, PYTHONIOENCODING="ascii")
+    everything = ["-k", "100", "--all"]
+    done = run("search", "a", "dog", "--library", base / "a.lens", *everything, cwd=base, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["score", "relevance", "kind", "time", "path"]

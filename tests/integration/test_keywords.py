@@ -1,4 +1,4 @@
-"""Searches by words: names, folders, captions and tags; alone, and fused with what is found by meaning."""
+"""Searches by words: names, folders, captions and tags; alone, and in one list with what is found by meaning."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrowlens.search import Example, Query, Searcher, View
-from arrowlens.search.hybrid import Match, fused
+from arrowlens.search.hybrid import SURE, Match, merged
 from arrowlens.search.where import parse, to_store_filters
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of, media_schema
-from arrowlens.store.fulltext import query_words, words_of
+from arrowlens.store.fulltext import query_words, words_found, words_of
 from tests.support.small_library import DIGESTS, DIMENSION, Engine, Provider, vector
 
 FILES = {
@@ -207,36 +207,125 @@ def test_the_words_of_a_question(text, words):
     assert query_words(text) == words
 
 
-# -- fused ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("matching", "text", "files"),
+    [
+        ("part", "bicy", {"a/redBicycle2.jpg", "b/plain.jpg", "b/notes.jpg"}),
+        ("part", "edbicyc", {"a/redBicycle2.jpg"}),
+        ("part", "BICY lean", {"b/plain.jpg"}),
+        ("part", "行", {"b/红色自行车.jpg"}),
+        ("part", "img 12", set()),  # a number of two figures is in too many
+        ("part", "toc", {"c/toccata.wav"}),
+        ("part", "occa", set()),  # so are four letters anywhere: "rain" is in "train"
+        ("part", "occat", {"c/toccata.wav"}),
+        ("part", "bicy elephant", set()),
+        ("part", "!", set()),
+        ("part", "plai", {"b/plain.jpg"}),
+        ("typo", "bycicle", set()),  # two letters
+        ("typo", "bicylce", {"a/redBicycle2.jpg", "b/plain.jpg"}),  # "Bicycles" is a letter more
+        ("typo", "tocata", {"c/toccata.wav"}),
+        ("typo", "homogneic", {"c/01.mp3"}),
+        ("typo", "homogenous", set()),
+        ("typo", "plain bicylce", {"b/plain.jpg"}),
+        ("typo", "bahc", {"c/Bach.mp3", "c/toccata.wav"}),
+        ("typo", "1235", set()),
+        ("typo", "cta", set()),
+    ],
+)
+def test_parts_of_words_and_typos(library, matching, text, files):
+    assert set(found(library, text, matching=matching)) == files
 
 
-def match(name, found_by="meaning"):
-    return Match(name, name, 0.5 if found_by == "meaning" else None, found_by=found_by)
+@pytest.mark.parametrize("n_scanned", [20_000, 0])
+def test_typos_are_found_by_a_scan_of_few_files_and_by_the_index_of_many(tmp_path, monkeypatch, n_scanned):
+    monkeypatch.setattr("arrowlens.store.fulltext._SCANNED", n_scanned)
+    with MultimodalStorage(tmp_path / "library") as storage:
+        storage.upsert_media(list(rows_of(FILES)))
+        storage.optimize()
+        for text, name in (("toccatta", "toccata.wav"), ("retreiver", None), ("bicylces", "notes.jpg")):
+            paths = [path.rpartition("/")[2] for path in found(storage, text, matching="typo")]
+            assert paths[:1] == ([name] if name else [])
 
 
-def test_ranks_are_fused():
-    meaning = [match(name) for name in "abcd"]
-    words = [match("x", "words"), match("c", "words"), match("d", "name")]
-    joined = fused(meaning, words)
+def test_parts_are_ordered_by_how_close_they_are_and_obey_kinds_and_selections(library):
+    assert found(library, "toccata", matching="part")[0] == "c/toccata.wav"
+    assert found(library, "bicy", matching="part", modality="audio") == []
+    selection = library.select(to_store_filters(parse("folder = a")))
+    for matching, text in (("part", "bicy"), ("typo", "bicylce")):
+        assert found(library, text, matching=matching, among=selection) == ["a/redBicycle2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "text", "words"),
+    [
+        ("a/redBicycle2.jpg", {}, "red bicycles", {"name": "red Bicycle"}),
+        ("cars/yellow.jpg", {}, "a yellow car", {"name": "yellow", "folder": "cars"}),
+        ("x.jpg", {"caption": "Été à la plage"}, "ete", {"caption": "Été"}),
+        ("x.jpg", {"title": "Toccata", "artist": "Bach"}, "bach tocc", {"text": "Bach Toccata"}),
+        ("鳥鳥.png", {}, "鳥", {"name": "鳥鳥"}),
+        ("n02119789_terrier.jpg", {}, "n0211", {"name": "n02119789"}),
+        ("terrier.jpg", {}, "terier", {"name": "terrier"}),
+        ("terrier.jpg", {}, "something else", {}),
+    ],
+)
+def test_which_words_found_a_file_and_where(path, values, text, words):
+    assert words_found({"path": path, **values}, text) == words
+
+
+# -- in one list ----------------------------------------------------------------------------------------------------
+
+
+def match(name, found_by="meaning", relevance=None):
+    is_meaning = found_by == "meaning"
+    matches = (None if relevance is None else relevance >= 0.5) if is_meaning else True
+    return Match(name, name, 0.5 if is_meaning else None, relevance, None, None, found_by, matches, not is_meaning)
+
+
+def test_words_come_before_meaning_unless_that_is_sure():
+    meaning = [match(name, relevance=value) for name, value in zip("abcde", (0.99, SURE, 0.7, 0.6, 0.1), strict=True)]
+    words = [match("n", "name"), match("x", "words"), match("d", "words"), match("b", "words")]
+    joined = merged(meaning, words)
     assert [(each.media_id, each.found_by) for each in joined] == [
-        ("d", "name"),  # whatever its ranks
-        ("c", "both"),  # 1/63 + 1/62
-        ("x", "words"),  # 1/61, and so has a
+        ("n", "name"),
+        ("x", "words"),
         ("a", "meaning"),
-        ("b", "meaning"),
+        ("d", "both"),
+        ("b", "both"),
+        ("c", "meaning"),
+        ("e", "meaning"),
     ]
-    assert [each.score for each in joined] == [0.5, 0.5, None, 0.5, 0.5]
+    assert [each.relevance for each in joined] == [None, None, 0.99, 0.6, SURE, 0.7, 0.1]
+
+
+def test_words_that_are_only_alike_take_turns_with_what_may_match():
+    meaning = [match("a", relevance=0.7), match("b", relevance=0.6), match("c", relevance=0.2)]
+    likeness = [match(name, "words") for name in "cxy"]
+    assert [each.media_id for each in merged(meaning, (), (), likeness)] == ["c", "a", "x", "b", "y"]
+    unknown = [match("a"), match("b")]
+    assert [each.media_id for each in merged(unknown, [match("w", "words")], (), likeness)] == list("wcaxby")
+
+
+RELEVANCES = st.lists(st.none() | st.floats(0, 1), min_size=8, max_size=8)
 
 
 @settings(deadline=None)
-@given(st.permutations("abcdefgh"), st.permutations("efghijkl"), st.integers(0, 8), st.integers(0, 8))
-def test_fusing_keeps_everything_once_and_both_orders(meaning, words, n_meaning, n_words):
-    by_meaning, by_words = [match(m) for m in meaning[:n_meaning]], [match(w, "words") for w in words[:n_words]]
-    joined = [each.content_hash for each in fused(by_meaning, by_words)]
-    assert sorted(joined) == sorted({*meaning[:n_meaning], *words[:n_words]})
-    for one, other in ((meaning[:n_meaning], words[:n_words]), (words[:n_words], meaning[:n_meaning])):
-        alone = [name for name in one if name not in other]
-        assert [name for name in joined if name in alone] == alone
+@given(st.permutations("abcdefgh"), st.permutations("efghijkl"), st.permutations("ghijmnop"), RELEVANCES, st.data())
+def test_one_list_keeps_everything_once_and_the_first_n_depend_on_the_first_n_only(m, w, p, relevances, data):
+    """And whoever reads down the percentages of what meaning alone put forward never sees a higher one."""
+    ranks = {True: 0, None: 1, False: 2}
+    meaning = [match(name, relevance=value) for name, value in zip(m, relevances, strict=True)]
+    meaning.sort(key=lambda each: (ranks[each.matches], -(each.relevance or 0)))
+    words = [match(name, "words") for name in w[: data.draw(st.integers(0, 8))]]
+    parts = [match(name, "words") for name in p[: data.draw(st.integers(0, 8))]]
+    joined = merged(meaning, words, (), parts)
+    assert sorted(each.media_id for each in joined) == sorted({each.media_id for each in (*meaning, *words, *parts)})
+    for n in range(len(joined)):
+        first = merged(meaning[:n], words[:n], (), parts[:n])[:n]
+        assert [each.media_id for each in first] == [each.media_id for each in joined[:n]]
+    shown = [each.relevance for each in joined if each.found_by == "meaning" and each.relevance is not None]
+    assert shown == sorted(shown, reverse=True)
+    wrong = [each.matches is False for each in joined]
+    assert wrong == sorted(wrong)
 
 
 def test_a_place_does_not_depend_on_how_many_are_asked_for(tmp_path):
@@ -252,8 +341,8 @@ def test_a_place_does_not_depend_on_how_many_are_asked_for(tmp_path):
 
 
 def test_the_place_whose_words_were_found_is_shown():
-    copy = Match("copy", "content", found_by="words")
-    (joined,) = fused([Match("original", "content", 0.7)], [copy])
+    copy = Match("copy", "content", found_by="words", matches=True, has_words=True)
+    (joined,) = merged([Match("original", "content", 0.7, 0.8, matches=True)], [copy])
     assert (joined.media_id, joined.score, joined.found_by) == ("copy", 0.7, "both")
 
 
@@ -265,9 +354,16 @@ def test_auto_finds_by_meaning_and_by_words(library):
     searcher = Searcher(library, Provider())
     hits = searcher.search(Query("red bicycle"), View(11))
     assert len(hits) == 11
-    assert {hit.path.name for hit in hits if hit.found_by == "both"} == {"redBicycle2.jpg", "plain.jpg", "notes.jpg"}
-    assert {hit.found_by for hit in hits} == {"both", "meaning"}
-    assert set(names(hits[:4])) >= {"redBicycle2.jpg", "plain.jpg", "notes.jpg"}
+    assert {hit.path.name for hit in hits if hit.found_by == "words"} == {"redBicycle2.jpg", "plain.jpg", "notes.jpg"}
+    assert {hit.found_by for hit in hits} == {"words", "meaning"}
+    assert set(names(hits[:3])) == {"redBicycle2.jpg", "plain.jpg", "notes.jpg"}
+    assert [hit.matches for hit in hits] == [True] * 3 + [None] * 8  # nothing measures what meaning found
+    assert (hits.has_match, hits.n_matches, names(hits.matching)) == (True, None, names(hits[:3]))
+    assert {hit.path.name: hit.matched_words for hit in hits.matching} == {
+        "redBicycle2.jpg": {"name": "red Bicycle"},
+        "plain.jpg": {"caption": "red bicycle"},
+        "notes.jpg": {"text": "red Bicycles"},
+    }
     only = searcher.search(Query("red bicycle", mode="vector"), View(11))
     assert {hit.found_by for hit in only} == {"meaning"}
     assert [hit.score for hit in only] == sorted((hit.score for hit in only), reverse=True)
@@ -326,8 +422,74 @@ def test_words_obey_kinds_conditions_and_pages(library):
     )
 
 
-def test_words_are_left_alone_where_there_is_more_than_a_text(library):
+def test_refining_keeps_the_words_and_orders_what_has_them(library):
     searcher = Searcher(library, Provider())
-    hits = searcher.search(Query("bach", minus=("toccata",)), View(9))
-    assert {hit.found_by for hit in hits} == {"meaning"}
+    refined = searcher.search(Query("bach", minus=("toccata",)), View(9))
+    assert {hit.path.name for hit in refined if hit.matched_words} == {"Bach.mp3", "toccata.wav"}
+    assert [hit.matches for hit in refined] == [True] * 2 + [None] * 7
+    scores = [hit.score for hit in refined]
+    assert scores[:2] == sorted(scores[:2], reverse=True)
+    assert scores[2:] == sorted(scores[2:], reverse=True)
+    only = searcher.search(Query("bach", minus=("toccata",), mode="vector"), View(9))
+    assert {hit.found_by for hit in only} == {"meaning"}
     assert len(searcher.similar(Example("x", "image", f"{0:032x}"), View(3))) == 3
+
+
+class Rated:
+    """A stand-in for what relevance is measured by: every cosine is worth ``standing``; None is not calibrated."""
+
+    def __init__(self, **standing):
+        self.standings = standing
+
+    def yardstick(self, asked, kind):
+        value = self.standings[kind]
+        return None if value is None else Yardstick(value)
+
+
+class Yardstick:
+    def __init__(self, value):
+        self.value = value
+
+    def standing(self, question, scores, *, composed=False):
+        return np.full(len(scores), self.value)
+
+
+def test_what_is_rated_as_no_match_stands_after_all_that_has_the_words(tmp_path):
+    """500 files named jackson, and 30 others that meaning would put forward."""
+    with MultimodalStorage(tmp_path / "library") as storage:
+        storage.bind_models({role: ModelRecord(digest, DIMENSION) for role, digest in DIGESTS.items()})
+        fill(storage, {f"{n}_jackson_{n}.jpg": {} for n in range(500)} | {f"other_{n}.jpg": {} for n in range(30)})
+        searcher = Searcher(storage, Provider(), Rated(image=-100.0, audio=-100.0))
+        results = searcher.search(Query("jackson"), View(20))
+        assert all("jackson" in hit.path.name and hit.matches for hit in results)
+        assert (results.has_match, results.n_matches) == (True, 500)
+        last = searcher.search(Query("jackson"), View(30, offset=490))
+        assert [hit.matches for hit in last] == [True] * 10 + [False] * 20
+        assert len(last.matching) == 10
+        for text in ("jacks", "jakcson"):
+            assert searcher.search(Query(text), View(20)).n_matches == 500
+        sure = Searcher(storage, Provider(), Rated(image=100.0, audio=100.0))
+        assert sure.search(Query("jackson"), View(20)).n_matches == 530
+        assert sure.search(Query("jakcson"), View(20))[0].found_by == "meaning"  # something else is found: no typo
+
+
+def test_where_one_route_is_not_calibrated_nothing_is_claimed_of_its_files(library):
+    searcher = Searcher(library, Provider(text_reaches_audio=True), Rated(image=None, audio=-100.0))
+    results = searcher.search(Query("something"), View(20))
+    assert {(hit.modality, hit.matches) for hit in results} == {("image", None), ("audio", False)}
+    assert {hit.relevance for hit in results if hit.modality == "image"} == {None}
+    assert (results.has_match, results.n_matches, len(results.matching)) == (None, None, 0)
+    assert {hit.modality for hit in results.folded} == {"image"}
+
+
+def test_more_than_a_thousand_matches_are_not_counted(tmp_path):
+    with MultimodalStorage(tmp_path / "library") as storage:
+        storage.bind_models({role: ModelRecord(digest, DIMENSION) for role, digest in DIGESTS.items()})
+        fill(storage, {f"cat_{n}.jpg": {} for n in range(1_200)})
+        searcher = Searcher(storage, Provider(), Rated(image=-100.0, audio=-100.0))
+        results = searcher.search(Query("cat"), View(20))
+        assert (results.n_matches, results.summary) == (1_001, "more than 1,000 matches")
+        keywords = searcher.search(Query("cat", mode="keyword"), View(1_100))
+        assert len({hit.media_id for hit in keywords}) == 1_100
+        storage.delete_media([hit.media_id for hit in keywords[:200]])
+        assert searcher.search(Query("cat"), View(20)).n_matches == 1_000

@@ -84,14 +84,27 @@ def test_a_library_of_five_files(tmp_path, capsys):
     capsys.readouterr()
     assert main(["search", "a submarine", "--library", str(base)]) == 0
     shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no matches in " in shown.err
+    assert "nothing here really matches; --all shows the nearest anyway" in shown.err
+    assert main(["search", "a submarine", "--all", "--library", str(base)]) == 0
+    shown = capsys.readouterr()
     assert "relevance" in shown.out.splitlines()[0]
-    assert "nothing here really matches" in shown.err
+    assert len(shown.out.splitlines()) == 6
+    assert "nothing here really matches; these are the nearest there are" in shown.err
     assert main(["search", "a lion", "--library", str(base)]) == 0
-    assert "really matches" not in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "name: lion" in shown.out
+    assert len(shown.out.splitlines()) == 2
+    assert "1 match in " in shown.err
+    assert "no more matches; --all shows the nearest anyway" in shown.err
+    assert "really matches" not in shown.err
     submarine, lion = "a submarine", str(SAMPLES / "pictures/nature/lion-01.png")
     assert main(["search", submarine, "--library", str(base), "--mode", "vector", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["matches"] is False
+    assert answer["n_matches"] == 0
+    assert [hit["matches"] for hit in answer["hits"]] == [False] * 5
     assert all(0 <= hit["relevance"] < 0.5 for hit in answer["hits"])
     assert main(["similar", lion, "--library", str(base), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["matches"] is True

@@ -75,6 +75,8 @@ def test_the_table_has_a_line_a_hit_and_times_only_with_audio():
         "0.512   97%        image                       /p/a\\nb.jpg",
         "-0.100             audio  0:05-0:15  its name  /s/dog.wav",
     ]
+    worded = dataclasses.replace(likely, found_by="both", matched_words={"name": "a\nb"})
+    assert results_table(Results([worded])).splitlines()[1] == "0.512  image  name: a\\nb  /p/a\\nb.jpg"
 
 
 def test_json_is_one_ascii_line_that_gives_every_name_back(capsysbinary):

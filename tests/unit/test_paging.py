@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from arrowlens.search.hybrid import page, ranking
+from arrowlens.search.hybrid import OutdatedError, page, settled
 
 
 def searching(n_items, missed):
@@ -19,8 +19,12 @@ def searching(n_items, missed):
     return best
 
 
+def page_of(best, k, offset=0):
+    return settled(lambda: best, lambda item: item, lambda items, is_whole: page(items, is_whole, k, offset), k)
+
+
 def pages(best, k, n):
-    return [page(ranking(best, lambda item: item, k), k, number * k) for number in range(n)]
+    return [page_of(best, k, number * k) for number in range(n)]
 
 
 @settings(deadline=None)
@@ -38,7 +42,7 @@ def test_pages_hold_every_item_once(n_items, k, missed):
 @given(st.integers(0, 300), st.integers(1, 40), st.integers(0, 320))
 def test_an_exact_ranking_is_cut_into_pages(n_items, k, offset):
     best = searching(n_items, {})
-    assert page(ranking(best, lambda item: item, k), k, offset) == list(range(n_items))[offset : offset + k]
+    assert page_of(best, k, offset) == list(range(n_items))[offset : offset + k]
 
 
 def test_the_first_page_costs_one_search_of_its_own_size():
@@ -48,11 +52,27 @@ def test_the_first_page_costs_one_search_of_its_own_size():
         asked.append(n)
         return list(range(n))
 
-    assert page(ranking(best, lambda item: item, 20), 20) == list(range(20))
+    assert page_of(best, 20) == list(range(20))
     assert asked == [20]
-    assert page(ranking(best, lambda item: item, 20), 20, 20) == list(range(20, 40))
+    assert page_of(best, 20, 20) == list(range(20, 40))
     assert asked == [20, 20, 160]
 
 
 def test_what_was_missed_comes_first_on_the_next_page():
     assert pages(searching(6, {1: 4}), 3, 2) == [[0, 2, 3], [1, 4, 5]]
+
+
+def test_a_round_that_was_overtaken_by_a_write_starts_anew():
+    states = [list("abc"), list("bcde"), list("cdef")]
+
+    def start():
+        items = states.pop(0)
+        return lambda n: items[:n]
+
+    def read(items, is_whole):
+        if states:
+            raise OutdatedError
+        return page(items, is_whole, 3)
+
+    assert settled(start, lambda item: item, read, 2) == list("cde")
+    assert states == []

@@ -40,6 +40,7 @@ def questions(draw):
         size=draw(st.none() | st.integers(0, len(SIZE_EDGES))),
         length=draw(st.none() | st.integers(0, len(DURATION_EDGES))),
         sort=draw(st.sampled_from(["relevance", "date"])),
+        everything=draw(st.booleans()),
         group=draw(st.sampled_from(["none", "folder", "day"])),
         page=draw(st.integers(1, 10_000)),
     )

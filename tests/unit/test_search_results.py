@@ -62,9 +62,33 @@ def test_arrow_has_a_row_per_hit_and_the_documented_columns():
     assert table.schema == result_schema()
     assert table.column_names == [field.name for field in dataclasses.fields(Hit)]
     rows = table.to_pylist()
-    assert rows[0] | {"metadata": dict(rows[0]["metadata"])} == dataclasses.asdict(RED) | {"path": "/pictures/red.jpg"}
+    maps = {name: dict(rows[0][name]) for name in ("metadata", "matched_words")}
+    assert rows[0] | maps == dataclasses.asdict(RED) | {"path": "/pictures/red.jpg"}
     assert (rows[1]["start"], rows[1]["end"], rows[1]["width"]) == (5.0, 15.0, None)
     assert Results().to_arrow().schema == result_schema()
+
+
+def test_matches_come_first_and_are_counted():
+    yes, no, unknown = (dataclasses.replace(RED, matches=matches) for matches in (True, False, None))
+    results = Results([yes, yes, no], has_match=True, n_matches=2)
+    assert (len(results.matching), len(results.folded), results.n_matches, results.summary) == (2, 2, 2, "2 matches")
+    assert (results[2:].n_matches, len(results[2:].matching)) == (2, 0)
+    mixed = Results([yes, unknown, no], has_match=True)
+    assert (len(mixed.matching), len(mixed.folded), mixed.n_matches, mixed.summary) == (1, 2, None, "3 results")
+    counts = [Results(n_matches=n).summary for n in (0, 1, 1000, 1001)]
+    assert counts == ["no matches", "1 match", "1,000 matches", "more than 1,000 matches"]
+    assert results.to_arrow()["matches"].to_pylist() == [True, True, False]
+    with pytest.warns(DeprecationWarning, match="has_match"):
+        assert results.matches
+
+
+def test_a_hit_says_which_words_found_it_and_where():
+    found = {"name": "red", "caption": "bicycles wall"}
+    hit = dataclasses.replace(RED, found_by="words", matched_words=found)
+    assert hit.reason == "name: red; caption: bicycles wall"
+    assert dataclasses.replace(hit, found_by="name").reason == "its name"
+    assert (RED.reason, dataclasses.replace(RED, found_by="caption").reason) == ("", "its caption")
+    assert dict(Results([hit]).to_arrow()["matched_words"][0].as_py()) == found
 
 
 def test_pandas_frame_is_the_arrow_table():

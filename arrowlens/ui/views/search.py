@@ -12,7 +12,7 @@ import streamlit as st
 from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.modalities import MODALITIES
 from arrowlens.search import Example, Hit, printable
-from arrowlens.search.query import DATED, MAX_TEXT
+from arrowlens.search.query import MAX_TEXT
 from arrowlens.store import Facets
 from arrowlens.ui.cards import show_groups
 from arrowlens.ui.detail import show_large
@@ -24,7 +24,7 @@ from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
 from arrowlens.ui.uploads import drop_upload
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
-ORDERS: dict[Order, str] = {"relevance": "Best first", "date": f"Best {DATED}, by date"}
+ORDERS: dict[Order, str] = {"relevance": "Best first", "date": "Newest first"}
 GROUPINGS: dict[Grouping, str] = {"none": "No groups", "folder": "By folder", "day": "By day"}
 SUFFIXES = [suffix.lstrip(".") for suffix in MEDIA_SUFFIXES]
 
@@ -65,7 +65,7 @@ def show_question(library: Library, question: Question, counts: Facets) -> None:
         placeholder="What are you looking for? For example: a red bicycle",
         max_chars=MAX_TEXT,
         key="words",
-        on_change=lambda: change(text=st.session_state.words.strip()),
+        on_change=lambda: change(text=st.session_state.words.strip(), everything=False),
         label_visibility="collapsed",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -204,6 +204,8 @@ def show_answer(library: Library, question: Question, found: Answer, asked: bool
     for notice in found.notices:
         st.caption(plain(notice))
     chosen = show_groups(results, question.group, refine)
+    if found.is_folded:
+        show_fold(question)
     show_pages(question, found.has_more)
     if chosen is not None:
         show_large(library, chosen, refine)
@@ -211,11 +213,22 @@ def show_answer(library: Library, question: Question, found: Answer, asked: bool
 
 def summary(found: Answer, question: Question, asked: bool) -> str:
     """How many, and how long it took."""
-    shown = counted(len(found.results), "result", "results")
     if not asked:
         return f"The newest files: page {question.page}" if question.page > 1 else "The newest files"
-    where = f" on page {question.page}" if question.page > 1 else ""
-    return f"{shown}{where} in {found.results.took_ms:.0f} ms"
+    where = f", page {question.page}," if question.page > 1 else ""
+    told = found.results.summary
+    return f"{told[0].upper()}{told[1:]}{where} in {found.results.took_ms:.0f} ms"
+
+
+def show_fold(question: Question) -> None:
+    """A way to the files that do not match."""
+    with st.container(horizontal=True, horizontal_alignment="center", key="fold"):
+        st.button(
+            "Show the nearest anyway",
+            on_click=change,
+            kwargs={"everything": True, "page": question.page},
+            help="These files do not match, but come nearest",
+        )
 
 
 def show_arrangement(question: Question, asked: bool) -> None:
@@ -296,7 +309,7 @@ def main() -> None:
     finally:
         show_parts(question, examples)
     found = answered(library, question, examples)
-    if found.results:
+    if found.results or found.is_folded:
         show_answer(library, question, found, is_asked(question, examples))
     else:
         show_nothing(library, question, counts)
