@@ -435,6 +435,28 @@ class Library:
             lambda: self._engine.searcher.encode(self._engine.examples.upload(data, name))
         )
 
+    def embed(self, item: ExampleLike) -> np.ndarray:
+        """Return the vectors that the library stores, or would store, for an item: (n_segments, d) float32.
+
+        They have length one. Compare them with others of the same modality, or with those of ``embed_text``.
+
+        Args:
+            item: as ``similar`` takes it.
+
+        Raises:
+            InputError, MediaError, ModelError, StorageError: as ``similar``.
+        """
+        return self._engine.retry_on_model_change(lambda: self._engine.searcher.embed(self._example(item)))
+
+    def embed_text(self, text: str, modality: Modality = "image") -> np.ndarray:
+        """Return the vector that ``search`` asks with for media of a modality: (d,) float32 of length one.
+
+        Raises:
+            InputError: texts do not reach that modality with the library's models (``text_reaches_audio``).
+            ModelError: a model is missing or cannot be loaded.
+        """
+        return self._engine.retry_on_model_change(lambda: self._engine.searcher.embed_text(text, modality))
+
     # -- keeping --------------------------------------------------------------------------------------------------
 
     def ingest(

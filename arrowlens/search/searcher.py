@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrowlens.embedding import MAX_QUERY_WINDOWS, Example, embed_example, evenly_spaced
+from arrowlens.embedding import MAX_QUERY_WINDOWS, Example, embed_example, encode, evenly_spaced
 from arrowlens.errors import InputError
-from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
+from arrowlens.modalities import MODALITIES, ROLE_OF, TEXT_ROLE, Modality
 from arrowlens.search.composition import (
     MINUS_WEIGHT,
     PLUS_WEIGHT,
@@ -179,6 +179,29 @@ class Searcher:
         windows = example.windows and [example.windows[index].copy() for index in evenly_spaced(len(example.windows))]
         small = dataclasses.replace(example, windows=windows)
         return dataclasses.replace(small, vectors=embed_example(small, self._provider), digest=digest)
+
+    def embed(self, example: Example) -> np.ndarray:
+        """The vectors of an example as the library stores them: (n_segments, d) float32 of length one.
+
+        Raises:
+            InputError: a recording without windows, or a hit of what the library no longer holds.
+            ImageValidationError, AudioValidationError: an unusable example. ModelLoadError: a model is missing.
+        """
+        stored = self._stored(ROLE_OF[example.modality], example.content_hash)
+        if not len(stored) and example.windows:
+            return encode(example.modality, example.windows, self._provider)
+        return stored if len(stored) else self._needed_vectors(example)
+
+    def embed_text(self, text: str, modality: Modality) -> np.ndarray:
+        """The vector that a text asks with for media of a modality: (d,) float32 of length one.
+
+        Raises:
+            InputError: texts do not reach that modality with these models. ModelLoadError: a model is missing.
+        """
+        if modality != "image" and not self._provider.text_reaches_audio:
+            raise InputError(f"texts do not find {MODALITIES[modality].plural} with these models; use others, as demo")
+        vector: np.ndarray = self._provider.clip_engine.encode_text([text])[0]
+        return vector
 
     # -- from a question to vectors -------------------------------------------------------------------------------
 
