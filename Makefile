@@ -8,7 +8,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots train-demo eval-demo fit-relevance ui clean
+.PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots train-demo eval-demo eval-sounds fit-relevance ui clean
 
 # Modules are compiled when they are first imported: compiling all of torch and transformers takes a minute.
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
@@ -94,6 +94,10 @@ train-demo: $(VENV)/installed-training
 eval-demo: $(VENV)/installed-training
 	$(BIN)/python training/train_demo.py --to fetch
 	$(BIN)/python training/evaluate.py
+
+# What is said about recordings, with the demo model and the real whisper-base; exits with 1 below a bar. Some minutes.
+eval-sounds: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.sounds
 
 # After every change of a demo model: what relevance is made with, and its figures for docs/performance.md.
 fit-relevance: $(VENV)/installed-training

@@ -138,3 +138,25 @@ def test_a_recording_cut_by_more_than_a_second_finds_itself_first(model: Path, t
 def test_vectors_are_distinct_enough_to_compare(transformers_vectors: np.ndarray) -> None:
     centred = transformers_vectors - transformers_vectors.mean(axis=0)
     distinct_rows(centred)
+
+
+def test_duplicates_of_recordings_are_those_that_the_demo_model_has(model: Path, tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    digits = list(spoken_digits().items())[:20]  # five takes of a digit by each of four speakers
+    for name, samples in digits:
+        soundfile.write(media / name, samples, 16_000)
+        soundfile.write(media / f"{name}.flac", np.concatenate([np.zeros(8_000), 0.5 * samples]), 16_000)
+        soundfile.write(media / f"{name}.ogg", samples[: round(0.8 * len(samples))], 16_000)
+    groups = {}
+    for models in ("demo", f"audio={model}"):
+        with Library.open(tmp_path / f"{models[:5]}.lens", models=models, create=True) as library:
+            assert library.ingest(media).indexed == 3 * len(digits)
+            groups[models] = library.duplicates()
+    demo, real = groups.values()
+    assert real == demo
+    copies = [{path.path.name.split(".wav")[0] for path in group.files} for group in real if group.kind == "copy"]
+    assert len(copies) >= 0.9 * len(digits)
+    assert all(len(takes) == 1 for takes in copies)
+    near = [group for group in real if group.kind == "near"]
+    assert all(len({member.path.name.split(".wav")[0] for member in group.files}) == 1 for group in near)

@@ -26,12 +26,14 @@ class State:
         keys: of each vector table, every column but the vector and the time of writing, ordered by ``embedding_id``.
         vectors: of each vector table, (n, d) float32 in the same order.
         thumbnails: by content hash.
+        fingerprints: spectrum and waveform, by content hash.
     """
 
     media: list[dict[str, Any]]
     keys: dict[str, list[dict[str, Any]]]
     vectors: dict[str, np.ndarray]
     thumbnails: dict[str, bytes]
+    fingerprints: dict[str, tuple[bytes, bytes]]
 
     @property
     def indexed(self) -> list[dict[str, Any]]:
@@ -45,7 +47,7 @@ def read(library: Path) -> State:
         if any((folder / "_versions").glob("*.manifest")):  # else its making was cut off
             tables[folder.stem] = lancedb.connect(str(library)).open_table(folder.stem).to_arrow()
     media = tables.pop("media", None)
-    thumbnails = tables.pop("thumbnails", None)
+    thumbnails, fingerprints = tables.pop("thumbnails", None), tables.pop("fingerprints", None)
     keys, vectors = {}, {}
     for name, table in tables.items():
         ordered = table.sort_by("embedding_id")
@@ -53,12 +55,14 @@ def read(library: Path) -> State:
         flat = ordered["embedding"].combine_chunks().flatten()
         vectors[name] = np.asarray(flat, np.float32).reshape(-1, dimension)
         keys[name] = ordered.drop_columns(["embedding", *_TIMES_OF_WRITING]).to_pylist()
+    recordings = fingerprints.to_pylist() if fingerprints is not None else []
     pictures = thumbnails.to_pylist() if thumbnails is not None else []
     return State(
         media=media.sort_by("media_id").to_pylist() if media is not None else [],
         keys=keys,
         vectors=vectors,
         thumbnails={row["content_hash"]: row["thumbnail"] for row in pictures},
+        fingerprints={row["content_hash"]: (row["spectrum"], row["waveform"]) for row in recordings},
     )
 
 
@@ -81,10 +85,14 @@ def assert_whole(state: State, settled: bool) -> None:
         assert_complete(row, held.get(key, []))
         if row["modality"] == "image":
             assert row["content_hash"] in state.thumbnails, row["path"]
+        elif not row["trivial"]:
+            assert row["content_hash"] in state.fingerprints, row["path"]
     if settled:
         assert held.keys() == visible.keys(), "vectors of nothing"
         pictures = {row["content_hash"] for row in visible.values() if row["modality"] == "image"}
         assert state.thumbnails.keys() == pictures, "thumbnails of nothing"
+        sounds = {row["content_hash"] for row in visible.values() if row["modality"] == "audio" and not row["trivial"]}
+        assert state.fingerprints.keys() == sounds, "fingerprints of nothing"
 
 
 def assert_complete(row: dict[str, Any], vectors: list[dict[str, Any]]) -> None:
@@ -112,6 +120,7 @@ def assert_same(one: State, other: State, *, made_anew: bool = False) -> None:
         if len(vectors):
             assert least_cosine(vectors, other.vectors[name]) > SAME
     assert one.thumbnails == other.thumbnails
+    assert one.fingerprints == other.fingerprints
 
 
 def least_cosine(one: np.ndarray, other: np.ndarray) -> float:

@@ -60,11 +60,12 @@ def takes(step: int = 1) -> Iterator[Sound]:
     """Recordings of the same kind of which none is another: rain after rain, and spoken digits where they are there.
 
     Args:
-        step: every so many of 100 rains and of the digits.
+        step: divides the numbers of 100 rains and 300 digits; of a digit and a speaker all five takes come together.
     """
     for number in range(0, N_TAKES, step):
         yield _sound(f"rain take-{number}", _rain(number)[:, None], 16_000)
-    for path in sorted(DIGITS.glob("*.wav"))[::step]:
+    paths = sorted(DIGITS.glob("*.wav"))
+    for path in paths[: len(paths) // step]:
         samples, rate = soundfile.read(path, always_2d=True, dtype="float32")
         yield _sound(f"digit-{path.stem}", samples, rate)
 
