@@ -358,8 +358,10 @@ class Searcher:
         ]
         if not question.composed:
             return found
-        scored = self._scored(found, question)  # what refines a question orders the files that have its words
-        return sorted(scored, key=lambda match: (match.found_by != "name", _order(match)))
+        # What refines a question orders the files that have its words; those nearer to what is not wanted than to what
+        # is wanted have a cosine below 0, and stand where meaning puts them.
+        wanted = [match for match in self._scored(found, question) if match.score is None or match.score >= 0.0]
+        return sorted(wanted, key=lambda match: (match.found_by != "name", _order(match)))
 
     def _by_captions(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
         if question.caption is None:

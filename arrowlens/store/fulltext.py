@@ -171,7 +171,9 @@ def _loosely(
     """Files whose words contain those of a query, or nearly are those."""
     wanted = [_folded(word) for word in words.split()]
     search, is_alike = (
-        _parts_search(table, wanted, where) if matching == "part" else _typos_search(table, wanted, where)
+        _parts_search(table, words.lower().split(), where)
+        if matching == "part"
+        else _typos_search(table, wanted, where)
     )
     if search is None:
         return FOUND.empty_table()
@@ -195,7 +197,7 @@ def _loosely(
 
 
 def _parts_search(table: LanceTable, words: Sequence[str], where: Expr) -> tuple[Any, Callable[[float], bool]]:
-    """A scan: an index of parts of three letters costs more than it saves (docs/performance.md)."""
+    """A scan that compares accents: an index of parts costs more than it saves (docs/performance.md)."""
     from lancedb.expr import col, lit
 
     if not any(len(word) >= _MIN_PREFIX or _is_wide(word) for word in words):

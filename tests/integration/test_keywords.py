@@ -216,6 +216,7 @@ def test_the_words_of_a_question(text, words):
         ("part", "行", {"b/红色自行车.jpg"}),
         ("part", "img 12", set()),  # a number of two figures is in too many
         ("part", "toc", {"c/toccata.wav"}),
+        ("part", "BJÖ", {"c/01.mp3"}),
         ("part", "occa", set()),  # so are four letters anywhere: "rain" is in "train"
         ("part", "occat", {"c/toccata.wav"}),
         ("part", "bicy elephant", set()),
@@ -424,12 +425,18 @@ def test_words_obey_kinds_conditions_and_pages(library):
 
 def test_refining_keeps_the_words_and_orders_what_has_them(library):
     searcher = Searcher(library, Provider())
-    refined = searcher.search(Query("bach", minus=("toccata",)), View(9))
+    bach, toccata = (
+        Example(name, "audio", f"{list(FILES).index(name):032x}") for name in ("c/Bach.mp3", "c/toccata.wav")
+    )
+    refined = searcher.search(Query("bach", like=(bach, toccata)), View(9))
     assert {hit.path.name for hit in refined if hit.matched_words} == {"Bach.mp3", "toccata.wav"}
     assert [hit.matches for hit in refined] == [True] * 2 + [None] * 7
     scores = [hit.score for hit in refined]
     assert scores[:2] == sorted(scores[:2], reverse=True)
     assert scores[2:] == sorted(scores[2:], reverse=True)
+    away = searcher.search(Query("bach", like=(toccata,), unlike=(bach,)), View(20))
+    assert names(away)[0] == "toccata.wav"
+    assert {hit.path.name: hit.found_by for hit in away if hit.score < 0}["Bach.mp3"] == "meaning"
     only = searcher.search(Query("bach", minus=("toccata",), mode="vector"), View(9))
     assert {hit.found_by for hit in only} == {"meaning"}
     assert len(searcher.similar(Example("x", "image", f"{0:032x}"), View(3))) == 3

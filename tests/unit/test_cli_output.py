@@ -169,3 +169,40 @@ def test_the_plan_for_people():
     )
     with_junk = dataclasses.replace(plan, left_alone={"hidden": 1})
     assert plan_text(with_junk).splitlines()[1:] == ["left alone: 1 hidden or another program's"]
+
+
+def test_matches_are_counted_and_the_rest_is_folded_unless_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    hits = [Hit(Path(f"/p/{n}.jpg"), f"{n}", "image", 0.5, 0.9 - n / 10, matches=n < 2) for n in range(4)]
+
+    class Stub:
+        def __init__(self, results):
+            self.results = results
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def search(self, *arguments, **options):
+            return self.results
+
+    def said(results, *options):
+        monkeypatch.setattr("arrowlens.Library.open", lambda *arguments, **options: Stub(results))
+        assert main(["search", "x", *options]) == 0
+        out, err = capsys.readouterr()
+        return len(out.splitlines()), err
+
+    some = Results(hits, 5.0, has_match=True, n_matches=2)
+    assert said(some) == (3, "2 matches in 5 ms\nno more matches; --all shows the nearest anyway\n")
+    assert said(some, "--all") == (5, "2 matches in 5 ms\n")
+    first = Results(hits[:2], 5.0, has_match=True, n_matches=57)
+    assert said(first) == (3, "57 matches, 2 of them here, in 5 ms\n")
+    many = Results(hits[:2], 5.0, has_match=True, n_matches=1_001)
+    assert said(many) == (3, "more than 1,000 matches, 2 of them here, in 5 ms\n")
+    unknown = Results([dataclasses.replace(hit, matches=None) for hit in hits], 5.0)
+    assert said(unknown) == (5, "4 results in 5 ms\n")
+    none = Results(hits[2:], 5.0, has_match=False, n_matches=0)
+    told = "no matches in 5 ms\nnothing here really matches; --all shows the nearest anyway\n"
+    assert said(none) == (0, told)
+    assert said(some, "--json")[0] == 1

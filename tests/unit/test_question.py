@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from pathlib import Path
 from urllib.parse import parse_qs, urlencode
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from arrowlens.search import Hit, Results
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES
+from arrowlens.ui.search_service import Examples, answer
 from arrowlens.ui.search_state import MAX_WEIGHT, Part, Question
 
 TEXTS = st.text(min_size=1).filter(str.strip)
@@ -130,3 +133,22 @@ def test_filters_are_conditions_with_their_values_apart():
         f"size < {SIZE_EDGES[1]}",
         f"duration < {float(DURATION_EDGES[0])}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("n_matches", "n_others", "shown", "has_more", "is_folded"),
+    [(3, 46, 3, False, True), (48, 1, 48, False, True), (49, 0, 48, True, False), (0, 49, 0, False, True)],
+)
+def test_what_does_not_match_is_folded_and_pages_go_on_only_with_matches(
+    n_matches, n_others, shown, has_more, is_folded
+):
+    hits = [Hit(Path(f"/{n}"), f"{n:032x}", "image", 0.5, matches=n < n_matches) for n in range(n_matches + n_others)]
+
+    class Library:
+        def search(self, text, k, modality, **options):
+            return Results(hits[:k])
+
+    folded = answer(Library(), Question("x"), Examples({}))
+    assert (len(folded.results), folded.has_more, folded.is_folded) == (shown, has_more, is_folded)
+    everything = answer(Library(), Question("x", everything=True), Examples({}))
+    assert (len(everything.results), everything.has_more, everything.is_folded) == (48, True, False)
