@@ -26,8 +26,7 @@ from arrowlens.search.grouping import by_date, classes_by_vectors, stacked
 from arrowlens.search.hybrid import FUSED, LEAST_CAPTION, Match, caption_vector, encoded_together, fused, page, ranking
 from arrowlens.search.listing import VanishedError, hit_of
 from arrowlens.search.query import DATED, Query, View
-from arrowlens.search.relevance import MATCHING, Kind, relevance
-from arrowlens.search.relevance.background import weights_of
+from arrowlens.search.relevance import MATCHING, Kind
 from arrowlens.search.results import Hit, Results
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.where import to_store_filters
@@ -310,15 +309,17 @@ class Searcher:
         return self._measured(list(best.values()), kind, question)
 
     def _measured(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
-        """With their relevance, if there is something to measure it by."""
+        """With their relevance, if their route is calibrated."""
         if self._bank is None or not matches:
             return matches
         vectors, asked = question.vectors[kind], question.asked(kind)
         scores = np.array([match.score for match in matches])
-        standing = self._bank.yardstick(asked, kind).standing(vectors, scores, composed=question.composed)
+        route = self._bank.route(asked, kind)
+        if route is None:
+            return matches
         role = ROLE_OF[kind]
         n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.digest(role)))
-        found = relevance(standing, n_compared, weights_of(asked, kind)).tolist()
+        found = route.relevance(vectors, scores, n_compared, composed=question.composed).tolist()
         return [
             dataclasses.replace(match, relevance=1.0 if match.content_hash == question.content else value)
             for match, value in zip(matches, found, strict=True)
