@@ -35,8 +35,7 @@ from arrowlens.search.hybrid import (
 )
 from arrowlens.search.listing import hit_of
 from arrowlens.search.query import DATED, Query, View
-from arrowlens.search.relevance import MATCHING, Kind, relevance
-from arrowlens.search.relevance.background import weights_of
+from arrowlens.search.relevance import MATCHING, Kind
 from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.where import to_store_filters
@@ -44,7 +43,6 @@ from arrowlens.store import CAPTION_ROLE
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
-    from arrowlens.search.relevance import ScoreCalibration
     from arrowlens.search.relevance.background import Bank
     from arrowlens.store import MultimodalStorage, Selection
     from arrowlens.store.fulltext import Matching
@@ -388,18 +386,17 @@ class Searcher:
         return self._measured(list(best.values()), kind, question)
 
     def _measured(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
-        """With their relevance, if there is something to measure it by, and whether they match."""
+        """With their relevance and whether they match, if their route is calibrated."""
         if self._bank is None or not matches:
             return matches
         vectors, asked = question.vectors[kind], question.asked(kind)
-        yardstick: ScoreCalibration | None = self._bank.yardstick(asked, kind)
-        if yardstick is None:  # a route that is not calibrated claims nothing
-            return matches
         scores = np.array([match.score for match in matches])
-        standing = yardstick.standing(vectors, scores, composed=question.composed)
+        route = self._bank.route(asked, kind)
+        if route is None:  # it claims nothing
+            return matches
         role = ROLE_OF[kind]
         n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.recipe_digest(role)))
-        values = relevance(standing, n_compared, weights_of(asked, kind)).tolist()
+        values = route.relevance(vectors, scores, n_compared, composed=question.composed).tolist()
         # What is right for a composed question is often less relevant than a match: then it is not known.
         below = None if question.composed else False
         measured = []

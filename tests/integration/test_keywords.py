@@ -443,21 +443,21 @@ def test_refining_keeps_the_words_and_orders_what_has_them(library):
 
 
 class Rated:
-    """A stand-in for what relevance is measured by: every cosine is worth ``standing``; None is not calibrated."""
+    """A stand-in for what relevance is measured by: one for all files of a kind; None is not calibrated."""
 
-    def __init__(self, **standing):
-        self.standings = standing
+    def __init__(self, **relevance):
+        self.relevances = relevance
 
-    def yardstick(self, asked, kind):
-        value = self.standings[kind]
-        return None if value is None else Yardstick(value)
+    def route(self, asked, kind):
+        value = self.relevances[kind]
+        return None if value is None else Constant(value)
 
 
-class Yardstick:
+class Constant:
     def __init__(self, value):
         self.value = value
 
-    def standing(self, question, scores, *, composed=False):
+    def relevance(self, question, scores, n_compared, *, composed=False):
         return np.full(len(scores), self.value)
 
 
@@ -466,7 +466,7 @@ def test_what_is_rated_as_no_match_stands_after_all_that_has_the_words(tmp_path)
     with MultimodalStorage(tmp_path / "library") as storage:
         storage.bind_models({role: ModelRecord(digest, DIMENSION) for role, digest in DIGESTS.items()})
         fill(storage, {f"{n}_jackson_{n}.jpg": {} for n in range(500)} | {f"other_{n}.jpg": {} for n in range(30)})
-        searcher = Searcher(storage, Provider(), Rated(image=-100.0, audio=-100.0))
+        searcher = Searcher(storage, Provider(), Rated(image=0.0, audio=0.0))
         results = searcher.search(Query("jackson"), View(20))
         assert all("jackson" in hit.path.name and hit.matches for hit in results)
         assert (results.has_match, results.n_matches) == (True, 500)
@@ -475,13 +475,13 @@ def test_what_is_rated_as_no_match_stands_after_all_that_has_the_words(tmp_path)
         assert len(last.matching) == 10
         for text in ("jacks", "jakcson"):
             assert searcher.search(Query(text), View(20)).n_matches == 500
-        sure = Searcher(storage, Provider(), Rated(image=100.0, audio=100.0))
+        sure = Searcher(storage, Provider(), Rated(image=1.0, audio=1.0))
         assert sure.search(Query("jackson"), View(20)).n_matches == 530
         assert sure.search(Query("jakcson"), View(20))[0].found_by == "meaning"  # something else is found: no typo
 
 
 def test_where_one_route_is_not_calibrated_nothing_is_claimed_of_its_files(library):
-    searcher = Searcher(library, Provider(text_reaches_audio=True), Rated(image=None, audio=-100.0))
+    searcher = Searcher(library, Provider(text_reaches_audio=True), Rated(image=None, audio=0.0))
     results = searcher.search(Query("something"), View(20))
     assert {(hit.modality, hit.matches) for hit in results} == {("image", None), ("audio", False)}
     assert {hit.relevance for hit in results if hit.modality == "image"} == {None}
@@ -493,7 +493,7 @@ def test_more_than_a_thousand_matches_are_not_counted(tmp_path):
     with MultimodalStorage(tmp_path / "library") as storage:
         storage.bind_models({role: ModelRecord(digest, DIMENSION) for role, digest in DIGESTS.items()})
         fill(storage, {f"cat_{n}.jpg": {} for n in range(1_200)})
-        searcher = Searcher(storage, Provider(), Rated(image=-100.0, audio=-100.0))
+        searcher = Searcher(storage, Provider(), Rated(image=0.0, audio=0.0))
         results = searcher.search(Query("cat"), View(20))
         assert (results.n_matches, results.summary) == (1_001, "more than 1,000 matches")
         keywords = searcher.search(Query("cat", mode="keyword"), View(1_100))

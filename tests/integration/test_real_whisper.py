@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import ctranslate2
 import librosa
@@ -14,10 +15,25 @@ import transformers
 from arrowlens import Library
 from arrowlens.conversion import convert_whisper_model
 from arrowlens.conversion.ctranslate2 import write_checkpoint
+from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, embed_example, prepare
 from arrowlens.encoders import AudioEncoder, MultimodalEmbeddingProvider, model_info
+from arrowlens.search.relevance import MATCHING
+from arrowlens.search.relevance.background import Bank, bundled
+from arrowlens.store import MultimodalStorage
+from tests.support.measures import area
 from tests.support.real_weights import SPEECH, spoken_digits, whisper_base_folder
 from tests.support.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows
-from tests.support.silence import assert_silence_changes_nothing
+from tests.support.silence import assert_silence_changes_nothing, sound
+
+
+class Digits(NamedTuple):
+    """Vectors (n, d) of spoken digits, and what is said in them, (n,)."""
+
+    held: np.ndarray
+    held_said: np.ndarray
+    asked: np.ndarray
+    asked_said: np.ndarray
+
 
 SAMPLES = Path(__file__).parents[2] / "arrowlens" / "demo" / "samples" / "sounds"
 KINDS = ("dog", "rain", "church-bell", "speech", "typing", "owl", "drums", "wind")
@@ -133,6 +149,76 @@ def test_a_recording_cut_by_more_than_a_second_finds_itself_first(model: Path, t
             cut = tmp_path / f"cut-{path.stem}.wav"
             soundfile.write(cut, recording[int(1.2 * rate) :], rate)
             assert library.similar(cut, k=3)[0].path == path
+
+
+@pytest.fixture(scope="module")
+def models(model: Path) -> MultimodalEmbeddingProvider:
+    """As a new library uses them."""
+    reading = model_info(model).recipe
+    return MultimodalEmbeddingProvider(audio_model_path=model, precision="float32", recipe=reading)
+
+
+@pytest.fixture(scope="module")
+def bank(models: MultimodalEmbeddingProvider, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    folder = tmp_path_factory.mktemp("bank")
+    return Bank(models, ExampleReader(MultimodalStorage(folder / "a.lens"), models).file, folder)
+
+
+@pytest.fixture(scope="module")
+def digits(models: MultimodalEmbeddingProvider) -> Digits:
+    """Of four speakers in a library, and of two others to ask it with."""
+    recordings = spoken_digits()
+    plan = EmbeddingPlan.of(models)
+    vectors = np.concatenate([embed(prepare(sound(samples), plan), models) for samples in recordings.values()])
+    said, speakers = np.array([name.split("_")[:2] for name in recordings]).T
+    is_held_out = np.isin(speakers, ("theo", "yweweler"))
+    return Digits(vectors[~is_held_out], said[~is_held_out], vectors[is_held_out], said[is_held_out])
+
+
+def best_relevance(bank: Bank, asked: np.ndarray, held: list[np.ndarray]) -> np.ndarray:
+    """Of the nearest recording for each vector that is asked with, (n,); each has a library of its own, (m, d)."""
+    route = bank.route("audio", "audio")
+    assert route is not None
+    pairs = zip(asked, held, strict=True)
+    return np.array(
+        [route.relevance(row[None], (library @ row).max()[None], len(library))[0] for row, library in pairs]
+    )
+
+
+def test_right_answers_are_called_matches(bank: Bank, digits: Digits) -> None:
+    nearest = digits.held_said[(digits.asked @ digits.held.T).argmax(axis=1)]
+    is_right = nearest == digits.asked_said
+    relevance = best_relevance(bank, digits.asked, [digits.held] * len(digits.asked))
+    assert is_right.mean() > 0.7
+    assert (relevance[is_right] < MATCHING).mean() <= 0.15
+
+
+def test_relevance_tells_whether_the_digit_is_there(bank: Bank, digits: Digits) -> None:
+    there = best_relevance(bank, digits.asked, [digits.held] * len(digits.asked))
+    gone = best_relevance(bank, digits.asked, [digits.held[digits.held_said != said] for said in digits.asked_said])
+    assert area(there, gone) >= 0.75
+
+
+def test_relevance_tells_another_world(bank: Bank, digits: Digits) -> None:
+    noises = bank.vectors("audio")[["speech" not in path.name for path in bundled("audio")]]
+    inside = best_relevance(bank, digits.asked, [digits.held] * len(digits.asked))
+    speech_in_noises = best_relevance(bank, digits.asked, [noises] * len(digits.asked))
+    noises_in_speech = best_relevance(bank, noises, [digits.held] * len(noises))
+    assert area(inside, speech_in_noises) >= 0.95
+    assert area(inside, noises_in_speech) >= 0.95
+    assert (np.concatenate([speech_in_noises, noises_in_speech]) >= MATCHING).mean() <= 0.05
+
+
+def test_a_copy_in_another_format_is_surely_a_match(
+    bank: Bank, models: MultimodalEmbeddingProvider, tmp_path: Path
+) -> None:
+    held, route = bank.vectors("audio"), bank.route("audio", "audio")
+    reader = ExampleReader(MultimodalStorage(tmp_path / "a.lens"), models)
+    for row, path in [*enumerate(bundled("audio"))][::6]:
+        samples, rate = soundfile.read(path, dtype="float32")
+        soundfile.write(tmp_path / f"{row}.mp3", samples, rate)
+        copy = embed_example(reader.file(tmp_path / f"{row}.mp3"), models)[:1]
+        assert route.relevance(copy, held[row] @ copy.T, 10_000)[0] > 0.9, path.name
 
 
 def test_vectors_are_distinct_enough_to_compare(transformers_vectors: np.ndarray) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import arrowlens
 from arrowlens import Library
 from arrowlens.cli import main
+from arrowlens.embedding import ExampleReader, embed_example
+from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.models import resolve
+from arrowlens.search.relevance import MATCHING
+from arrowlens.search.relevance.background import Bank, bundled
+from arrowlens.search.relevance.calibration import Calibration
+from arrowlens.store import MultimodalStorage
+from tests.support.measures import area
 
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
 SINGLE = ("food", "nature", "play", "things", "travel")  # folders whose pictures show one thing each
@@ -24,13 +35,6 @@ def things() -> dict[str, list[Path]]:
     for path in sorted([*paths, *(SAMPLES / "sounds").iterdir()]):
         found.setdefault(path.stem[:-3].replace("-", " "), []).append(path)
     return dict(sorted(found.items()))
-
-
-def area(values: list[float], right: list[bool]) -> float:
-    """Under the ROC curve: how often something right stands above something wrong."""
-    wins = [np.sign(a - b) for a, x in zip(values, right, strict=True) if x
-            for b, y in zip(values, right, strict=True) if not y]  # fmt: skip
-    return float((np.mean(wins) + 1) / 2)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +57,10 @@ def test_it_tells_what_is_there_better_than_any_cosine_does(held):
     asked = {name: f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in things()}
     answers = {name: library.search(text, k=5, mode="vector") for name, text in asked.items()}
     right = [name in names for name in answers]
-    ours = area([results[0].relevance for results in answers.values()], right)
-    cosine = area([max(hit.score for hit in results) for results in answers.values()], right)
+    is_held = np.array(right)
+    relevance = np.array([results[0].relevance for results in answers.values()])
+    scores = np.array([max(hit.score for hit in results) for results in answers.values()])
+    ours, cosine = area(relevance[is_held], relevance[~is_held]), area(scores[is_held], scores[~is_held])
     said = np.array([results.has_match for results in answers.values()])
     print(f"{len(said)} questions: area {ours:.3f}, by cosine {cosine:.3f}; right {np.mean(said == right):.2f}")
     assert len(said) > 120
@@ -111,3 +117,99 @@ def test_a_library_of_five_files(tmp_path, capsys):
     for conditions, why in (([], "has all these words"), (["--where", "width > 1"], "words and satisfies the cond")):
         assert main(["search", "zebra", "--library", str(base), "--mode", "keyword", *conditions]) == 0
         assert why in capsys.readouterr().err
+
+
+Transform = Callable[[np.ndarray, str], np.ndarray]
+
+
+def widened(vectors: np.ndarray, *more: float) -> np.ndarray:
+    """With further dimensions of these values, and of length one again."""
+    longer = np.column_stack([vectors, np.tile(more, (len(vectors), 1))])
+    return (longer / np.linalg.norm(longer, axis=1, keepdims=True)).astype(np.float32)
+
+
+SPACES: dict[str, Transform] = {
+    "as it is": lambda vectors, kind: vectors,
+    "a direction that all share": lambda vectors, kind: widened(vectors, 2.0),
+    "cosines as narrow as SigLIP's": lambda vectors, kind: widened(
+        vectors, *((2.5, 0) if kind == "text" else (0, 2.5))
+    ),
+    "a gap between texts and pictures": lambda vectors, kind: widened(vectors, 0.8 if kind == "text" else -0.3),
+}
+
+
+class Disguised:
+    """The demo models' vectors in another space, under another digest: any published model, as far as they can be."""
+
+    def __init__(self, models: MultimodalEmbeddingProvider, transform: Transform) -> None:
+        self._models, self._transform = models, transform
+        self.image_processor = models.clip_engine.image_processor
+
+    @property
+    def clip_engine(self) -> Disguised:
+        return self
+
+    def encode_text(self, texts: list[str]) -> np.ndarray:
+        return self._transform(self._models.clip_engine.encode_text(texts), "text")
+
+    def encode_image(self, images: np.ndarray) -> np.ndarray:
+        return self._transform(self._models.clip_engine.encode_image(images), "image")
+
+    def digest(self, role: str) -> str:
+        return "e" * 64
+
+    recipe_digest = digest
+
+    def dimension(self, role: str) -> int:
+        return self.encode_text(["a"]).shape[1]
+
+
+@pytest.fixture(scope="module")
+def demo() -> MultimodalEmbeddingProvider:
+    models = resolve("demo")
+    return MultimodalEmbeddingProvider(clip_model_path=models.vision, audio_model_path=models.audio)
+
+
+@pytest.fixture(scope="module", params=SPACES.values(), ids=SPACES)
+def other(request, demo, tmp_path_factory):
+    """Another model: its bank, its vectors of bundled pictures that the bank does not hold, and of their names."""
+    folder = tmp_path_factory.mktemp("other")
+    models = Disguised(demo, request.param)
+    reader = ExampleReader(MultimodalStorage(folder / "a.lens"), demo)
+    paths = [path for name in things() for path in things()[name] if path.parent.name in SINGLE]
+    paths = [path for path in paths if path not in bundled("image")]
+    pictures = np.concatenate([embed_example(reader.file(path), models) for path in paths])
+    names = models.encode_text([path.stem[:-3].replace("-", " ") for path in paths])
+    return Bank(models, reader.file, folder), models, reader, paths, pictures, names
+
+
+def best_relevance(route: Calibration, asked: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Of the best hit for each question: (n, d), (n, m) -> (n,)."""
+    best = [(row[None], of_row.max()[None], len(of_row)) for row, of_row in zip(asked, scores, strict=True)]
+    return np.array([route.relevance(*one)[0] for one in best])
+
+
+def test_another_model_tells_whether_a_picture_is_there(other):
+    bank, _, _, paths, pictures, names = other
+    route = bank.route("text", "image")
+    assert isinstance(route, Calibration)
+    scores = names @ pictures.T
+    there = best_relevance(route, names, scores)
+    gone = best_relevance(route, names, np.where(np.eye(len(paths), dtype=bool), -1, scores))
+    print(f"{len(paths)} pictures: area {area(there, gone):.3f}, weights {np.round(route.weights, 2)}")
+    assert area(there, gone) >= 0.9
+    assert (there >= MATCHING).mean() >= 0.85
+    assert (gone >= MATCHING).mean() <= 0.15
+
+
+def test_another_model_is_sure_of_a_copy_in_another_format(other):
+    bank, models, reader, paths, pictures, _ = other
+    route = bank.route("image", "image")
+    assert isinstance(route, Calibration)
+    for row, path in [*enumerate(paths)][::4]:
+        data, image = io.BytesIO(), Image.open(path).convert("RGB")
+        image.resize((image.width * 2 // 3, image.height * 2 // 3)).save(data, "JPEG", quality=60)
+        copy = embed_example(reader.upload(data.getvalue(), "copy.jpg"), models)
+        assert route.relevance(copy, pictures[row] @ copy.T, 10_000)[0] > 0.9, path.name
+    scores = np.where(np.eye(len(paths), dtype=bool), -1, pictures @ pictures.T)
+    assert (best_relevance(route, pictures, scores) >= MATCHING).mean() <= 0.25

@@ -60,6 +60,9 @@ class Provider:
     def has(self, role):
         return role in DIGESTS
 
+    def digest(self, role):
+        return DIGESTS[role]
+
     def recipe_digest(self, role):
         return DIGESTS[role]
 

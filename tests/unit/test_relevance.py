@@ -14,6 +14,7 @@ from arrowlens.models import resolve
 from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.relevance import MATCHING, ScoreCalibration, relevance
 from arrowlens.search.relevance.background import Bank, bundled, weights_of
+from arrowlens.search.relevance.calibration import Calibration
 from arrowlens.search.relevance.questions import questions
 from arrowlens.search.relevance.weights import FITTED_WITH, WEIGHTS
 from tests.support.small_library import Provider, filled_storage
@@ -35,9 +36,16 @@ def storage(tmp_path_factory):
         yield opened
 
 
+class Bundled(Provider):
+    """The small engines, taken for the bundled models, whose numbers are fitted."""
+
+    def digest(self, role):
+        return FITTED_WITH[role]
+
+
 @pytest.fixture
 def bank(tmp_path):
-    return Bank(Provider(), example, tmp_path)
+    return Bank(Bundled(), example, tmp_path)
 
 
 @pytest.fixture
@@ -109,6 +117,91 @@ def test_the_numbers_belong_to_the_bundled_models():
     digests = {role: model_info(path).digest for role, path in models.directories().items() if role in FITTED_WITH}
     assert digests == FITTED_WITH, "a demo model has changed: make fit-relevance"
     assert {weights_of(asked, found) for asked in KINDS for found in KINDS[1:]} == set(WEIGHTS.values())
+
+
+def calibration(seed: int, noise: float, d: int = 32) -> Calibration | None:
+    """Of 40 files and questions that differ from them by noise of that length, among files that are not alike."""
+    files = some(40, seed, d)
+    questions = unit(files + noise * some(40, seed + 1, d))
+    alike = np.eye(40, dtype=bool)
+    return Calibration.fitted(files.mean(axis=0), questions, files, alike, ~alike)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 3),
+    noise=st.sampled_from([0.0, 0.3, 1.0]),
+    scores=st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=30),
+    n_compared=st.integers(1, 10**9),
+    composed=st.booleans(),
+)
+@settings(max_examples=50, deadline=None)
+def test_of_a_calibrated_route_it_rises_with_the_score_and_falls_with_the_number(
+    seed, noise, scores, n_compared, composed
+):
+    route = calibration(seed, noise)
+    question, ordered = some(2, seed + 2, 32), np.sort(np.array(scores, np.float32))
+    found = route.relevance(question, ordered, n_compared, composed=composed)
+    assert np.isfinite(found).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert (np.diff(found) >= 0).all()
+    assert (found <= route.relevance(question, ordered, max(1, n_compared // 2), composed=composed) + 1e-12).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 0.7])
+def test_a_calibrated_route_tells_a_match_from_chance(noise):
+    route = calibration(0, noise)
+    files = some(1000, 9, 32)
+    asked = unit(files[:100] + noise * some(100, 10, 32))
+    there = [route.relevance(row[None], (files @ row).max()[None], 1000)[0] for row in asked]
+    gone = [route.relevance(row[None], (files[100:] @ row).max()[None], 900)[0] for row in asked]
+    assert np.mean(np.array(there) >= MATCHING) >= 0.9
+    assert np.mean(np.array(gone) >= MATCHING) <= 0.1
+    same = route.relevance(files[:1], np.array([1.0]), 1000)
+    assert same > 0.9  # the arithmetic can say yes
+
+
+def test_a_route_whose_model_cannot_tell_like_from_unlike_is_not_calibrated():
+    assert calibration(0, 1.0) is not None
+    assert calibration(0, 1e6) is None
+
+
+@pytest.mark.parametrize("shift", [0.5, 3.0, 10.0])
+def test_a_direction_that_all_vectors_share_does_not_change_a_calibration(shift):
+    """It turns each cosine c into (c + s * s) / (1 + s * s), so that all come close to one."""
+    files, asked, hits = some(40, 0, 32), some(1, 2, 32), some(10, 3, 32)
+    questions, alike = unit(files + 0.7 * some(40, 1, 32)), np.eye(40, dtype=bool)
+
+    def moved(rows: np.ndarray) -> np.ndarray:
+        return unit(np.pad(rows, ((0, 0), (0, 1)), constant_values=shift))
+
+    plain = Calibration.fitted(files.mean(axis=0), questions, files, alike, ~alike)
+    other = Calibration.fitted(moved(files).mean(axis=0), moved(questions), moved(files), alike, ~alike)
+    scores = moved(hits) @ moved(asked)[0]
+    assert np.ptp(scores) < np.ptp(hits @ asked[0])
+    expected = plain.relevance(asked, hits @ asked[0], 100)
+    np.testing.assert_allclose(other.relevance(moved(asked), scores, 100), expected, atol=0.05)
+
+
+def test_another_model_is_calibrated_by_the_bundled_files_and_their_names(tmp_path):
+    bank = Bank(Provider(), example, tmp_path)
+    for kind in ("image", "audio"):
+        assert isinstance(bank.route(kind, kind), Calibration)  # two parts have one vector
+        assert bank.route("text", kind) is None  # names have vectors that say nothing of the files
+    assert bank.route("image", "audio") is None
+    assert {path.name.rsplit("-", 2)[0] for path in tmp_path.iterdir()} == {
+        "image", "audio", "image-parts", "audio-parts", "image-names", "audio-names",
+    }  # fmt: skip
+
+
+def test_on_a_route_that_is_not_calibrated_nothing_is_claimed(storage, tmp_path):
+    searcher = Searcher(storage, Provider(), Bank(Provider(), example, tmp_path))
+    results = searcher.search(Query("a red bicycle", mode="vector"), View(5))
+    assert len(results) == 5
+    assert {hit.relevance for hit in results} == {None}
+    assert results.has_match is None
+    asked = Example("x", "image", pixels=np.full((4, 4, 3), 9, np.uint8))
+    assert all(0 <= hit.relevance <= 1 for hit in searcher.similar(asked, View(5)))
 
 
 def test_ordinary_questions_and_bundled_files_are_many_and_always_the_same():

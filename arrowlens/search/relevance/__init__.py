@@ -14,9 +14,7 @@ by chance. A question's own mean counts by half, since in part it is what the qu
 
 For one question relevance rises with the score, whatever else is found; and but for n nothing in it is of one library:
 five files are no special case. (a, b, c) were fitted with the demo models (``training/fit_relevance.py``) for each kind
-of question and of files. For other models ``middle``, ``spread`` and ``own`` are measured as well and (a, b, c) are
-carried over, so that a space whose scores are moved or stretched gives the same relevance; how well it holds there is
-not known until it is measured.
+of question and of files, and hold for them alone: ``calibration.py`` calibrates any other model.
 """
 
 from __future__ import annotations
