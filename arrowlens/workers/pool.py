@@ -21,7 +21,7 @@ from arrowlens.workers.process import (
     LostError,
     MemoryLimitError,
     WorkerProcess,
-    started,
+    start_worker,
 )
 from arrowlens.workers.resources import Spent
 
@@ -110,7 +110,7 @@ class Workers(Generic[_Item, _Result]):
             if self.closing.is_set():
                 raise ClosedError
 
-    def leave_room(self, result: _Result | None) -> None:
+    def release_large_file_slot(self, result: _Result | None) -> None:
         """Free the slot; for a large ``result`` only once it is ``used``."""
         if result is not None and result.n_bytes > _LARGE:
             self._unused = result
@@ -171,7 +171,7 @@ class _Worker(Generic[_Item, _Result]):
         try:
             result = self._ask("alone", item, self._workers.max_bytes)
         finally:
-            self._workers.leave_room(result)
+            self._workers.release_large_file_slot(result)
         return result
 
     def _blame(self, item: _Item, reason: str) -> _Result:
@@ -184,7 +184,7 @@ class _Worker(Generic[_Item, _Result]):
 
     def _ask(self, method: str, item: _Item, max_bytes: int = ORDINARY_BYTES) -> Any:  # noqa: ANN401 - as the step's methods
         if self._process is None:
-            self._process = started(self._workers.step, self._workers.closing)
+            self._process = start_worker(self._workers.step, self._workers.closing)
             self._workers.count_in(self._process.pid)
         try:
             result, spent = self._process.ask(method, (item,), self._workers.limit_s, max_bytes)
@@ -257,7 +257,7 @@ class CallPool:
     def _ask(self, request: tuple[object, ...], max_bytes: int) -> tuple[Any, Any]:
         thread = threading.get_ident()
         if thread not in self._processes:
-            self._processes[thread] = started(Caller(), self._closing)
+            self._processes[thread] = start_worker(Caller(), self._closing)
         try:
             answer, _ = self._processes[thread].ask("call", request, self._limit_s, max_bytes)
         except BaseException:

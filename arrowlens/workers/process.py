@@ -200,7 +200,7 @@ def out_of_memory(max_bytes: int) -> str:
     )
 
 
-def started(step: object, closing: threading.Event) -> WorkerProcess:
+def start_worker(step: object, closing: threading.Event) -> WorkerProcess:
     """Start a worker that has understood its step, a picklable object whose methods it is to call.
 
     Raises:

@@ -94,6 +94,7 @@ def test_an_engine_is_closed_when_the_library_cannot_be_written(tmp_path, monkey
 
     monkeypatch.setattr(MultimodalStorage, "upsert_vectors", refuse)
     engine = Elsewhere()
-    with pytest.raises(StorageError, match="the disk is full"):
+    with pytest.raises(StorageError, match="the disk is full") as raised:
         run(storage, SmallProvider(), [folder], IngestOptions(commit_every=1), engine=engine)
+    assert raised.tb is not None, "the error holds on to the run's variables: nothing is closed by leaving them"
     assert (engine.n_lists, engine.is_closed) == (1, True)
