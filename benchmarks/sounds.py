@@ -52,7 +52,7 @@ class Figure:
 def main() -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--every", type=int, default=4, help="take every N-th recording only")
+    parser.add_argument("--every", type=int, default=6, help="take every N-th recording only")
     options = parser.parse_args()
     header("sounds")
     with tempfile.TemporaryDirectory(prefix="arrowlens-") as name:
