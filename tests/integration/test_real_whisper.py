@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+import torch
 import transformers
 
 from arrowlens import Library
@@ -37,6 +39,14 @@ class Digits(NamedTuple):
 
 SAMPLES = Path(__file__).parents[2] / "arrowlens" / "demo" / "samples" / "sounds"
 KINDS = ("dog", "rain", "church-bell", "speech", "typing", "owl", "drums", "wind")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # recordings of half a second: beside other work, threads mostly wait for each other
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
