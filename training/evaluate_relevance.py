@@ -59,8 +59,8 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a model directory made by 'arrowlens convert whisper'")
     parser.add_argument("--digits", type=Path, default=DIGITS, help="folder of recordings, DIGIT_SPEAKER_NUMBER.wav")
     options = parser.parse_args()
-    reading = model_info(options.model).audio_reading
-    models = MultimodalEmbeddingProvider(audio_model_path=options.model, audio_reading=reading)
+    recipe = model_info(options.model).recipe
+    models = MultimodalEmbeddingProvider(audio_model_path=options.model, recipe=recipe)
     plan = EmbeddingPlan.of(models)
 
     def encoded(waves: list[NDArray[np.float32]]) -> Vectors:

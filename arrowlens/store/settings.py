@@ -228,7 +228,8 @@ def read_settings(location: Location) -> tuple[Settings, str] | None:
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}); check the permissions") from error
     except _MALFORMED as error:
-        raise StorageError(f"{path} is damaged ({error}); {_way_back(location)}") from error
+        # Names in the file stand in some messages; escaped, they stay on one line.
+        raise StorageError(f"{path} is damaged ({ascii(str(error))[1:-1]}); {_way_back(location)}") from error
     if location.tag(_COPY) is not None:
         raise StorageError(f"{path} is lost; {_way_back(location)}")
     return None

@@ -161,3 +161,8 @@ def test_a_digest_that_is_a_path_writes_nothing_outside_the_cache(tmp_path):
     bank = Bank(_Provider("/../../stolen"), lambda path: None, tmp_path / "cache" / "relevance")  # type: ignore[arg-type]
     with pytest.raises(ModelLoadError, match="digest"):
         bank.vectors("text")
+
+
+def test_names_in_damaged_settings_stay_on_the_line_of_the_error(folders, right):
+    for name in ("\r", "\n", "\x1b[2J", "\u2028"):
+        try_settings(folders, {**right, "roots": [{"root_id": "0" * 16, "path": "/a", name: 1}]})
