@@ -517,6 +517,9 @@ class Library:
         Files that cannot be read any more leave the results with the change and are among ``skipped()``. Until then
         both sets of vectors are on disk. To give up a change that was begun, migrate to the models that serve.
 
+        A recording is encoded again with the model that the library has if new libraries make its vectors in another
+        way by now (``ModelRecord.recipe``), and only when the library changes to the very models that it has.
+
         Args:
             models: as for ``open``.
             on_event, stop, workers, limits: as for ``ingest``.
@@ -528,7 +531,7 @@ class Library:
             writing. StorageError: the disk or the database refused. WorkerError: as ``ingest``.
         """
         model_set = resolve(models, on_progress)
-        provider = provider_of(model_set, self._engine.provider.device, self._engine.provider.precision, {})
+        provider = self._engine.provider_for(model_set)
         options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)
         report = ingest.migrate(self._storage, provider, records, options, on_event, stop)

@@ -50,6 +50,7 @@ class ModalityInfo:
 
 AUDIO_WINDOWS = Windows(10.0, 5.0)
 SAMPLE_RATE = 16_000  # of recordings for models, in Hz
+MAX_WINDOW_S = 30.0  # models take no more at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,10 +99,13 @@ def read_hash(path: Path) -> str:
 def _is_argon2(stored: str) -> bool:
     try:
         costs = argon2.extract_parameters(stored)
+        for part in stored.split("$")[-2:]:  # salt and key, in base64 without padding
+            base64.b64decode(part + "=" * (-len(part) % 4), validate=True)
     except (argon2.exceptions.InvalidHashError, ValueError):
         return False
-    is_affordable = costs.memory_cost * 1024 <= _MEMORY and costs.time_cost <= 16 and costs.parallelism <= 16
-    return is_affordable and costs.salt_len >= 8 and costs.hash_len >= 16
+    has_costs = costs.time_cost in range(1, 17) and costs.parallelism in range(1, 17)
+    has_memory = 8 * costs.parallelism <= costs.memory_cost <= _MEMORY // 1024
+    return has_costs and has_memory and costs.salt_len >= 8 and costs.hash_len >= 16
 
 
 def _scrypt_parts(stored: str) -> tuple[int, int, int, bytes, bytes]:
@@ -110,7 +113,8 @@ def _scrypt_parts(stored: str) -> tuple[int, int, int, bytes, bytes]:
     kind, n, r, p, salt, key = stored.split("$")
     cost = int(n), int(r), int(p)
     secret = base64.b64decode(salt, validate=True), base64.b64decode(key, validate=True)
-    if kind != _SCRYPT or cost[0] * cost[1] * 128 >= _MEMORY // 2 or cost[2] > 16 or len(secret[1]) < 16:
+    has_costs = cost[0] > 1 and cost[0].bit_count() == 1 and cost[1] > 0 and cost[2] in range(1, 17)
+    if kind != _SCRYPT or not has_costs or cost[0] * cost[1] * 128 >= _MEMORY // 2 or len(secret[1]) < 16:
         raise ValueError("a hash that nobody made")
     return *cost, *secret
 

@@ -58,6 +58,20 @@ class QueryEngine:
             self._follow()
             return ask()
 
+    def provider_for(self, model_set: ModelSet) -> MultimodalEmbeddingProvider:
+        """The encoders to change the library to, none loaded yet: with the recipe of a new library where its models are
+        the very ones that serve, so that the recipe is all there is to change; else an audio model keeps its recipe.
+
+        Raises:
+            ModelLoadError: a directory has no readable header.
+        """
+        settings, device, precision = self._storage.settings, self.provider.device, self.provider.precision
+        wanted = {role: model_info(path).digest for role, path in model_set.directories().items()}
+        serving = {role: record.digest for role, record in settings.models.items()}
+        begun = {role: record.digest for role, record in settings.next_models.items()}
+        changes_recipe = wanted == serving and begun in ({}, wanted)
+        return provider_of(model_set, device, precision, {} if changes_recipe else settings.models)
+
     def prepare_bank(self) -> None:
         """Make what relevance is measured by while the models are warm, so that no search has to."""
         status = self._storage.statistics()

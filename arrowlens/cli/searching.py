@@ -84,7 +84,7 @@ def _show(
     elif results:
         if shown:
             print(_grouped_tables(groups) if options.group else results_table(shown))
-        note(f"{_counted(results, shown)} in {results.took_ms:.0f} ms")
+        note(f"{_counted(results, shown, options)} in {results.took_ms:.0f} ms")
         if results.has_match is False:
             note("nothing here really matches; " + ("these are the nearest there are" if shown else _HOW_ALL))
         elif len(shown) < len(results):
@@ -93,8 +93,12 @@ def _show(
         note(_why_nothing(library, options))
 
 
-def _counted(results: arrowlens.Results, shown: arrowlens.Results) -> str:
-    is_part = results.n_matches is not None and len(shown.matching) < results.n_matches
+def _counted(results: arrowlens.Results, shown: arrowlens.Results, options: argparse.Namespace) -> str:
+    if results.n_matches is None:
+        return shown.summary
+    if options.collapse:  # each hit stands for several files
+        return f"{results.summary}, shown as {len(shown.matching):,}," if results.n_matches else results.summary
+    is_part = len(shown.matching) < results.n_matches
     return f"{results.summary}, {len(shown.matching):,} of them here," if is_part else results.summary
 
 

@@ -150,7 +150,7 @@ def parse_metadata(raw: Mapping[bytes, bytes], path: Path) -> ModelInfo:
             files=_files(json.loads(found[METADATA_PREFIX + "files"])),
             format_version=int(version),
             # Headers of earlier versions name none.
-            pooling_layer=default_pooling_layer(family, dimensions)
+            pooling_layer=default_pooling_layer(family, dimensions, found[METADATA_PREFIX + "space"] or None)
             if named is None
             else _pooling_layer(named, dimensions),
         )
@@ -170,14 +170,17 @@ def _dimensions(values: object) -> dict[str, Any]:
     return values
 
 
-def default_pooling_layer(family: str, dimensions: dict[str, Any]) -> int | None:
+def default_pooling_layer(family: str, dimensions: dict[str, Any], space: str | None) -> int | None:
     """Return the layer that a new model directory names: half of the layers of a family that is read in the middle.
 
-    Projected vectors come from the last layer, since the projector was trained on it. Measured in docs/performance.md.
+    Projected vectors, and those of a space shared with other models, come from the last layer, which was trained for
+    it. Measured in docs/performance.md.
     """
     n_layers = dimensions.get("num_layers")
-    is_read_in_the_middle = family_named(family).is_read_in_the_middle and dimensions.get("projection_dim") is None
-    return max(1, n_layers // 2) if is_read_in_the_middle and type(n_layers) is int else None
+    is_free = space is None and dimensions.get("projection_dim") is None
+    if type(n_layers) is not int or not is_free or not family_named(family).is_read_in_the_middle:
+        return None
+    return max(1, n_layers // 2)
 
 
 def _pooling_layer(text: str, dimensions: dict[str, Any]) -> int | None:

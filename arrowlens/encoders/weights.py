@@ -195,7 +195,7 @@ def write_model(
         space=space,
         files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
         format_version=FORMAT_VERSION,
-        pooling_layer=default_pooling_layer(family, dimensions),
+        pooling_layer=default_pooling_layer(family, dimensions, space),
     )
     if format == "arrow":
         _write_arrow(directory / ARROW_NAME, tensors, _to_metadata(info))

@@ -129,10 +129,11 @@ class Batcher:
             self._waiting.append((pending, index, value))
             if len(self._waiting) >= self._size(len(inputs) - index - 1):
                 self.flush()
-        if len(inputs) > 1:  # a few windows that wait must not keep a long recording in memory
-            self._waiting = [
-                (owner, index, value.copy() if owner is pending else value) for owner, index, value in self._waiting
-            ]
+        # A few windows that wait must not keep a long recording in memory, nor one window between long silences.
+        self._waiting = [
+            (owner, index, value.copy() if owner is pending and value.base is not None else value)
+            for owner, index, value in self._waiting
+        ]
 
     def flush(self) -> None:
         """Begin a batch of what is waiting."""

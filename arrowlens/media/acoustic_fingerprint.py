@@ -2,11 +2,12 @@
 
 A lossy codec changes the spectrum's envelope less than two takes of a word differ, but it keeps the waveform of what is
 heard: two files hold the same take where their waveforms correlate, and no other way. Of a recording of more than ten
-seconds its first and last five are kept.
+seconds its first and last five are kept, and how loud it is from one end to the other.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ EXCERPT = 5 * RATE  # samples of each end
 N_CELLS = 512  # of the spectrum, 7.8 Hz each
 _FORMAT = 1  # the first byte; raised with each change, so that no two kinds are compared
 _HEADER_BYTES = 5
+N_COURSE = 256  # parts of a long recording, of each of which the loudness is kept
 _BLOCK = SAMPLE_RATE // 50  # 20 ms
 _ACTIVE_SHARE = 0.02  # -34 dB of the loudest block
 _EXPONENT, _STEPS_AT_RMS, _HIGHEST = 0.7, 2.5, 7  # quiet parts count beside loud ones; whole numbers from -7 to 7
@@ -29,7 +31,7 @@ _CELL_STEPS = 16.0  # a natural logarithm's unit
 
 @dataclass(frozen=True, slots=True)
 class AcousticFingerprint:
-    """A recording in at most 40 kB.
+    """A recording in at most 41 kB.
 
     Attributes:
         spectrum: ``N_CELLS`` int8: the fine structure of the logarithmic spectrum of the first five seconds, which
@@ -52,10 +54,13 @@ class Waveform:
 
     Attributes:
         n_samples: of the whole. samples: (n,) int8 from -7 to 7: all of them, or the first and the last ``EXCERPT``.
+        course: (N_COURSE,) float32, the logarithm of the loudness of equal parts of the whole; (0,) where ``samples``
+            leaves nothing out.
     """
 
     n_samples: int
     samples: np.ndarray
+    course: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.float32))
 
     @property
     def is_whole(self) -> bool:
@@ -68,18 +73,20 @@ class Waveform:
         if len(data) < _HEADER_BYTES or data[0] != _FORMAT:
             return None
         n_samples = int.from_bytes(data[1:_HEADER_BYTES], "little")
-        n_kept = min(n_samples, 2 * EXCERPT)
-        pairs = np.frombuffer(data, np.uint8, offset=_HEADER_BYTES)
-        if len(pairs) != -(-n_kept // 2):
+        n_kept, n_course = min(n_samples, 2 * EXCERPT), N_COURSE if n_samples > 2 * EXCERPT else 0
+        if len(data) != _HEADER_BYTES + 2 * n_course + -(-n_kept // 2):
             return None
+        course = np.frombuffer(data, "<f2", n_course, _HEADER_BYTES).astype(np.float32)
+        pairs = np.frombuffer(data, np.uint8, offset=_HEADER_BYTES + 2 * n_course)
         samples = np.stack([pairs >> 4, pairs & 15], axis=1).ravel()[:n_kept].astype(np.int8) - 8
-        return cls(n_samples, samples)
+        return cls(n_samples, samples, course) if np.isfinite(course).all() else None
 
     def pack(self) -> bytes:
-        """A byte for the format, four for ``n_samples``, then two samples a byte."""
+        """A byte for the format, four for ``n_samples``, two for each part of the course, then two samples a byte."""
         shifted = np.pad(self.samples + 8, (0, len(self.samples) % 2)).astype(np.uint8)
         pairs = shifted[::2] << 4 | shifted[1::2]
-        return bytes([_FORMAT]) + self.n_samples.to_bytes(4, "little") + pairs.tobytes()
+        header = bytes([_FORMAT]) + self.n_samples.to_bytes(4, "little")
+        return header + self.course.astype("<f2").tobytes() + pairs.tobytes()
 
 
 def acoustic_fingerprint(samples: np.ndarray) -> AcousticFingerprint:
@@ -102,7 +109,15 @@ def _waveform(samples: np.ndarray) -> Waveform:
     first = samples[start : start + EXCERPT * share]
     tail = start + (n_samples - EXCERPT) * share
     ends = np.concatenate([_resampled(first)[:EXCERPT], _resampled(samples[tail : tail + EXCERPT * share])[:EXCERPT]])
-    return Waveform(n_samples, _quantised(ends))
+    return Waveform(n_samples, _quantised(ends), _course(samples[start:end]))
+
+
+def _course(samples: np.ndarray) -> np.ndarray:
+    """(N_COURSE,) float32; at least one sample for each part."""
+    starts = np.linspace(0, len(samples), N_COURSE, endpoint=False).astype(np.int64)
+    power = np.add.reduceat(samples.astype(np.float64) ** 2, starts) / np.diff(starts, append=len(samples))
+    course: np.ndarray = (np.log(power + 1e-6 * power.max()) / 2).astype(np.float32)
+    return course
 
 
 def _active(samples: np.ndarray) -> tuple[int, int]:

@@ -84,14 +84,18 @@ def decode(
     return Decoded(found.modality, None, found.content_hash, found.size, found.format, **contents)
 
 
-def decode_fingerprint(path: AnyPath, limits: Limits = _DEFAULT_LIMITS) -> AcousticFingerprint | None:
-    """The acoustic fingerprint of a recording's file; None of what cannot be decoded, and of silence.
+def decode_fingerprint(
+    path: AnyPath, content_hash: str, limits: Limits = _DEFAULT_LIMITS
+) -> AcousticFingerprint | None:
+    """The acoustic fingerprint of a recording's file; None of another content, of what cannot be decoded, of silence.
 
     Args:
         path: the file.
+        content_hash: what it holds, as of ``Decoded``.
         limits: as for ``decode``.
     """
-    return decode(path, limits).fingerprint
+    decoded = decode(path, limits)
+    return decoded.fingerprint if decoded.content_hash == content_hash else None
 
 
 def _decode(

@@ -193,7 +193,7 @@ def complete_fingerprints(storage: MultimodalStorage, call: Call) -> int:
     """
     files = [files[0] for files in _contents(storage) if _is_compared_by_sound(files[0])]
     n_made = 0
-    with storage.writing(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # without the writer lock, but for what is written
         held = _fingerprints(storage, files, "spectrum")
         missing = [file.row["content_hash"] for file in files if file.row["content_hash"] not in held]
         for start in range(0, len(missing), _FINGERPRINTS_AT_ONCE):
@@ -277,7 +277,7 @@ def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> tuple[list[
 
 
 def _recordings(storage: MultimodalStorage, files: Iterable[_File]) -> tuple[list[_File], Recordings]:
-    """Those that have an acoustic fingerprint. Waveforms are read for the pairs that need them: up to 40 kB each."""
+    """Those that have an acoustic fingerprint. Waveforms are read for the pairs that need them: up to 41 kB each."""
     from arrowlens.media.acoustic_fingerprint import Waveform  # deferred: a search needs none of it
     from arrowlens.search.waveform_matching import Recordings, spectra_of
 
@@ -307,7 +307,9 @@ def _decoded_fingerprint(rows: Iterable[dict[str, Any]], call: Call) -> tuple[by
 
     for row in rows:
         with suppress(MediaError):  # another place of the same content may do
-            fingerprint: AcousticFingerprint | None = call(decode_fingerprint, ExactFile.of_row(row))
+            fingerprint: AcousticFingerprint | None = call(
+                decode_fingerprint, ExactFile.of_row(row), row["content_hash"]
+            )
             if fingerprint is not None:
                 return fingerprint.parts
     return None

@@ -54,8 +54,9 @@ class Match:
         if by_meaning is None:
             return self
         found_by: FoundBy = "both" if by_meaning.matches and self.found_by != "name" else self.found_by
+        matches = True if self.matches or by_meaning.matches else None
         return dataclasses.replace(
-            by_meaning, media_id=self.media_id, found_by=found_by, matches=True, has_words=self.has_words
+            by_meaning, media_id=self.media_id, found_by=found_by, matches=matches, has_words=self.has_words
         )
 
 

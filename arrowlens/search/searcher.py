@@ -37,7 +37,7 @@ from arrowlens.search.listing import hit_of
 from arrowlens.search.query import DATED, Query, View
 from arrowlens.search.relevance import MATCHING, Kind
 from arrowlens.search.results import MAX_COUNTED, Hit, Results
-from arrowlens.search.sanitize import as_stored
+from arrowlens.search.sanitize import as_stored, printable
 from arrowlens.search.where import to_store_filters
 from arrowlens.store import CAPTION_ROLE
 
@@ -291,10 +291,13 @@ class Searcher:
             return None  # more may match
         matches = [match.matches for match in ranked]
         has_match = any(matches) or (None if None in matches else False)
-        n_matches = None if None in matches else min(matches.count(True), MAX_COUNTED + 1)
+        n_certain = matches.count(True)
+        n_matches = None if None in matches and n_certain <= MAX_COUNTED else min(n_certain, MAX_COUNTED + 1)
         if is_dated and len(matches) - matches.count(False) > n_dated:
             ranked, is_whole = [match for match in ranked if match.matches is not False][:n_dated], True
-            notices = (f"of the best {n_dated:,} only, newest first; others may be newer",)
+            notices = (f"only the best {n_dated:,} files are put in order of time; others may be newer",)
+        if any(match.has_words and match.matches is None for match in ranked):
+            notices += (f"no file has the words {printable(question.words or '')!r}; words like these were found",)
         hits = self._shown(ranked, is_whole, question, view)
         return None if hits is None else _Reading(hits, has_match, n_matches, notices)
 
@@ -326,6 +329,7 @@ class Searcher:
         """n -> the best n by meaning and by words."""
         by_words = functools.cache(lambda n: self._by_words(question, n, selection, "whole"))
         by_parts = functools.cache(lambda n: self._by_words(question, n, selection, "part"))
+        by_typos = functools.cache(lambda n: self._by_words(question, n, selection, "typo"))
 
         def best(n: int) -> list[Match]:
             by_meaning = [match for kind in question.vectors for match in self._nearest(kind, question, n, selection)]
@@ -336,7 +340,7 @@ class Searcher:
             words, captions = by_words(depth), self._by_captions(question, n, selection)
             likeness = by_parts(depth) if len(words) < depth else []
             if not words and not captions and not likeness and not any(match.matches for match in by_meaning[:1]):
-                likeness = self._by_words(question, depth, selection, "typo")
+                likeness = by_typos(depth)
             return merged(by_meaning, words, captions, likeness)[:n]
 
         return best
@@ -349,7 +353,7 @@ class Searcher:
                 row["media_id"],
                 row["content_hash"],
                 found_by="name" if row["is_name"] else "words",
-                matches=True,
+                matches=None if matching == "typo" else True,  # another word may be meant, or nothing be there
                 has_words=True,
             )
             for row in table.slice(0, n).to_pylist()
@@ -457,8 +461,9 @@ def _weights(query: Query) -> dict[str, float]:
 
 
 def _newest_first(hits: Sequence[Hit]) -> list[Hit]:
-    """What may match by date; after it what does not, in its order."""
-    return [*by_date([hit for hit in hits if hit.matches is not False]), *(hit for hit in hits if hit.matches is False)]
+    """Matches by date, then by date what may match, then what does not, in its order."""
+    groups = [[hit for hit in hits if hit.matches is known] for known in (True, None, False)]
+    return [*by_date(groups[0]), *by_date(groups[1]), *groups[2]]
 
 
 def _order(match: Match) -> tuple[int, float, float, str]:

@@ -17,15 +17,18 @@ from arrowlens.media.acoustic_fingerprint import EXCERPT, N_CELLS, RATE, Wavefor
 from arrowlens.search.clustering import Pairs, products_above
 
 LEAST_CORRELATION = 0.62  # of the same take
+LEAST_COURSE = 0.8  # correlation of the loudness of two copies over their length
 LEAST_SPECTRUM = 0.45  # correlation of the spectra of pairs that are compared at all
 COPY_UNMATCHED = 0.02  # share of the sound that only one of two copies has
 COPY_LENGTH_SHARE = 0.09  # by which their lengths differ without silence; codecs make a quiet end quieter or louder
 _LEAST_SHARED = 0.7  # of the longer recording's length
 _LEAST_SHARED_EXCERPT = 0.75  # of five seconds
+_STEADY = 0.01  # of a natural logarithm, by which a steady sound varies
 _LEAST_SAMPLES = RATE // 10  # a click of less correlates with any other
 _LEAST_ENERGY = 0.5  # share of the energy of each that must lie in what both have
 _DRIFT = 0.01, 1e-4  # seconds, and a share of the length, by which first and last seconds may be shifted differently
 _SHIFTS_A_SAMPLE = 2  # a codec shifts by parts of a sample
+_MOST_ALIKE = 256  # of one recording, that are compared with it at once
 _PAIRS_AT_ONCE = 256  # 20 MB of waveforms
 
 Likeness = Literal["copy", "near"]
@@ -58,7 +61,7 @@ class Recordings:
         return [1.0, *(self._compared[_key(group[0], item)][1] for item in group[1:])]
 
     def _alike(self, rows: np.ndarray, columns: np.ndarray, *, only_copies: bool) -> Pairs:
-        left, right = products_above(self._spectra[rows], self._spectra[columns], LEAST_SPECTRUM)
+        left, right = _most_alike(self._spectra[rows], self._spectra[columns])
         pairs = [(a, b) for a, b in zip(rows[left].tolist(), columns[right].tolist(), strict=True) if a != b]
         self._compare({_key(a, b) for a, b in pairs} - self._compared.keys())
         kinds = {"copy"} if only_copies else {"copy", "near"}
@@ -76,6 +79,21 @@ class Recordings:
                 self._compared[a, b] = compare(waveforms[a], waveforms[b])
 
 
+def _most_alike(left: np.ndarray, right: np.ndarray) -> Pairs:
+    """Pairs of spectra above ``LEAST_SPECTRUM``; for each of the left ones at most ``_MOST_ALIKE``, the closest.
+
+    Noises of all sorts have spectra that are alike: without a bound, thousands of them would be compared pair by pair.
+    """
+    if len(right) <= _MOST_ALIKE:
+        return products_above(left, right, LEAST_SPECTRUM)
+    products = left @ right.T  # (n, m)
+    closest = np.argpartition(products, -_MOST_ALIKE, axis=1)[:, -_MOST_ALIKE:]
+    kept = np.zeros(products.shape, bool)
+    np.put_along_axis(kept, closest, np.take_along_axis(products, closest, axis=1) >= LEAST_SPECTRUM, axis=1)
+    rows, columns = np.nonzero(kept)
+    return rows, columns
+
+
 def _key(first: int, second: int) -> tuple[int, int]:
     """A pair, whichever way round."""
     return min(first, second), max(first, second)
@@ -89,12 +107,21 @@ def compare(first: Waveform | None, second: Waveform | None) -> tuple[Likeness |
     correlations, unmatched = _at_shifts(first, second) if whole else _ends_at_shifts(first, second)
     # First where both begin and end together: a steady tone correlates with itself at many shifts.
     shorter, longer = sorted((first.n_samples, second.n_samples))
-    as_long = shorter >= (1 - COPY_LENGTH_SHARE) * longer
+    # Of a long recording only the ends are compared sample by sample: what lies between must be as loud, part by part.
+    as_long = shorter >= (1 - COPY_LENGTH_SHARE) * longer and (whole or _same_course(first.course, second.course))
     together = float(correlations[unmatched <= COPY_UNMATCHED].max(initial=0.0)) if as_long else 0.0
     if together >= LEAST_CORRELATION:
         return "copy", together
     correlation = float(correlations.max(initial=0.0))
     return "near" if correlation >= LEAST_CORRELATION else None, correlation
+
+
+def _same_course(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two recordings get louder and quieter together; a tone that stays the same has no course to compare."""
+    spreads = first.std(), second.std()
+    if max(spreads) < _STEADY:
+        return True
+    return min(spreads) > 0 and float(np.corrcoef(first, second)[0, 1]) >= LEAST_COURSE
 
 
 def _at_shifts(first: Waveform, second: Waveform) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,7 @@ _MIN_RANKED = 1_001  # files: so far a place does not depend on how many are ask
 _MIN_PREFIX, _MIN_PART = 3, 5  # letters of a beginning of a word, and of a part of one; fewer are in too many words
 _ONE_TYPO, _TWO_TYPOS = 4, 8  # letters of words that may differ by one, and by two
 _SCANNED = 20_000  # rows of which each is compared with misspelt words
+_MOST_MISSPELT = 3  # words of a query that may be misspelt: who writes a sentence asks for its meaning
 _MAX_EXPANSIONS = 500  # words of the index that a misspelt one is compared with
 _COLUMNS = ["media_id", "content_hash", "modality", "path"]
 
@@ -182,9 +183,7 @@ def _loosely(
     def read(rows: pa.Table) -> tuple[pa.Table, bool]:
         scores = []
         for text in rows[WORDS].to_pylist():
-            tokens = _folded(text).split()
-            likeness = [max((_likeness(word, token) for token in tokens), default=0.0) for word in wanted]
-            scores.append(sum(likeness) if all(map(is_alike, likeness)) else None)
+            scores.append(_summed_likeness(wanted, _folded(text).split(), is_alike))
         alike = rows.append_column("_score", pa.array(scores, pa.float32()))
         alike = alike.filter(pc.is_valid(alike["_score"]))
         return alike, _n_contents(alike, among) >= n_ranked
@@ -214,7 +213,7 @@ def _typos_search(table: LanceTable, words: Sequence[str], where: Expr) -> tuple
     """
     from lancedb.query import BooleanQuery, MatchQuery, Occur
 
-    if not any(map(_n_typos, words)):
+    if not any(map(_n_typos, words)) or len(words) > _MOST_MISSPELT:
         return None, bool
     if table.count_rows() <= _SCANNED:
         return table.search().where(where), bool
@@ -225,6 +224,17 @@ def _typos_search(table: LanceTable, words: Sequence[str], where: Expr) -> tuple
         options: Any = {"fuzziness": 2, "prefix_length": 1, "max_expansions": _MAX_EXPANSIONS} if is_fuzzy else {}
         alike.append((Occur.MUST, MatchQuery(spellings, WORDS, **options)))
     return table.search(BooleanQuery(alike), query_type="fts").where(where), bool
+
+
+def _summed_likeness(wanted: Sequence[str], tokens: Sequence[str], is_alike: Callable[[float], bool]) -> float | None:
+    """Of each wanted word to the token nearest to it; None as soon as a word is not there."""
+    total = 0.0
+    for word in wanted:
+        likeness = max((_likeness(word, token) for token in tokens), default=0.0)
+        if not is_alike(likeness):
+            return None
+        total += likeness
+    return total
 
 
 _EQUAL, _FORM, _PREFIX, _PART, _TYPO = 5.0, 4.0, 3.0, 2.0, 1.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
-from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Recipe, Windows
+from arrowlens.modalities import FIRST_RECIPE, MAX_WINDOW_S, ROLE_OF, SAMPLE_RATE, Recipe, Windows
 from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
 from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.schema import (
@@ -24,6 +24,7 @@ from arrowlens.store.schema import (
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _LARGEST = 10**6  # for any number
+_LEAST_HOP_S = 0.1  # each window takes a row, and memory while a recording is cut
 _EARLIER_ROLES = {"clip": "vision", "vision": "pooled_vision"}  # as settings before version 4 name them
 
 
@@ -241,6 +242,7 @@ def write_settings(location: Location, settings: Settings, expected_tag: str | N
     Raises:
         LibraryBusyError: the settings are not those with the expected tag. StorageError: the disk refused.
     """
+    assert settings.schema_version == SCHEMA_VERSION, "settings are written in the layout of now only"
     content = json.dumps(dataclasses.asdict(settings), indent=1)  # ASCII: surrogates of odd names come back
     try:
         tag = location.replace(SETTINGS_NAME, content.encode("ascii"), expected_tag)
@@ -274,9 +276,13 @@ def restore_settings(location: Location) -> bool:
             settings = None if kept is None else _parsed(f"{location.uri}/{_COPY}", kept[0])
         except _MALFORMED:
             settings = None
-        if settings is None:
+        if settings is None or kept is None:
             raise
-        write_settings(location, settings, location.tag(SETTINGS_NAME))
+        try:  # as it is: a copy of an earlier layout is upgraded by the next writer, as any library
+            location.replace(SETTINGS_NAME, kept[0], location.tag(SETTINGS_NAME))
+        except OSError as error:
+            path, cure = f"{location.uri}/{SETTINGS_NAME}", "free space or check permissions"
+            raise StorageError(f"{path} cannot be written ({error.strerror}); {cure}") from error
         return True
     return False
 
@@ -336,7 +342,11 @@ def _with_roles_and_recipes(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _records(values: Mapping[str, Any]) -> dict[str, ModelRecord]:
-    return {_checked("role", role, lambda name: name in ROLES): _record(**record) for role, record in values.items()}
+    records = {_checked("role", role, lambda name: name in ROLES): _record(**record) for role, record in values.items()}
+    for role, record in records.items():
+        if role != ROLE_OF["audio"] and record.recipe != FIRST_RECIPE:
+            raise ValueError(f"recipe of {role} is {record.recipe!r:.80}")
+    return records
 
 
 def _record(
@@ -362,10 +372,14 @@ def _recipe(
     skip_silence: object = FIRST_RECIPE.skip_silence,
 ) -> Recipe:
     length_s, hop_s = (_seconds(name, windows[name]) for name in ("length_s", "hop_s"))
+    if not hop_s >= _LEAST_HOP_S or length_s > MAX_WINDOW_S:
+        raise ValueError(f"windows are of {length_s!r:.80} s every {hop_s!r:.80} s")
+    if sample_rate != SAMPLE_RATE:
+        raise ValueError(f"sample_rate is {sample_rate!r:.80}")
     if type(skip_silence) is not bool:
         raise ValueError(f"skip_silence is {skip_silence!r:.80}")
     depth = None if layer is None else _natural("layer", layer)
-    return Recipe(Windows(length_s, hop_s), _natural("sample_rate", sample_rate), depth, skip_silence)
+    return Recipe(Windows(length_s, hop_s), SAMPLE_RATE, depth, skip_silence)
 
 
 def _root(root_id: object, path: object) -> Root:

@@ -56,7 +56,9 @@ def test_pages_go_through_the_best_in_order_of_time(searcher):
 
 
 def test_it_is_said_that_others_may_be_newer(searcher):
-    assert any(f"best {DATED:,} only" in notice for notice in searcher.search(QUERY, View(20, sort="date")).notices)
+    assert any(
+        f"only the best {DATED:,} files" in notice for notice in searcher.search(QUERY, View(20, sort="date")).notices
+    )
     assert not searcher.search(QUERY, View(20)).notices
     assert not searcher.search(QUERY, View(N_FILES + 1, sort="date")).notices
 

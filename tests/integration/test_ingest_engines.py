@@ -50,7 +50,7 @@ def test_the_library_is_the_same_as_by_the_local_engine(tmp_path, folder):
     (folder / "twin.png").write_bytes((folder / "picture 002.png").read_bytes())
 
     def both(**options):
-        provider = SmallProvider(("clip", "audio", "text"))
+        provider = SmallProvider(("vision", "audio", "text"))
         engine = Elsewhere(1)
         reports = [
             run(here, provider, [folder], IngestOptions(**options)),

@@ -30,7 +30,7 @@ record = storage.settings.models["vision"]
 query = np.ones(record.dimension)
 print("searching", flush=True)
 while not counts or counts[-1] < int(sys.argv[2]):
-    hits = storage.search("vision", record.digest, query, 10_000)
+    hits = storage.search("vision", record.recipe_digest, query, 10_000)
     rows = storage.media(hits["media_id"].to_pylist())
     assert rows.num_rows == hits.num_rows == len(set(hits["media_id"].to_pylist()))
     assert len(storage.thumbnails(rows["content_hash"].to_pylist())) == rows.num_rows

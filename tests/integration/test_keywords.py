@@ -473,8 +473,12 @@ def test_what_is_rated_as_no_match_stands_after_all_that_has_the_words(tmp_path)
         last = searcher.search(Query("jackson"), View(30, offset=490))
         assert [hit.matches for hit in last] == [True] * 10 + [False] * 20
         assert len(last.matching) == 10
-        for text in ("jacks", "jakcson"):
-            assert searcher.search(Query(text), View(20)).n_matches == 500
+        assert searcher.search(Query("jacks"), View(20)).n_matches == 500
+        misspelt = searcher.search(Query("jakcson"), View(500))
+        assert all("jackson" in hit.path.name and hit.matches is None for hit in misspelt)
+        assert (misspelt.has_match, misspelt.n_matches) == (None, None), "another word may have been meant"
+        assert any("no file has the words 'jakcson'" in notice for notice in misspelt.notices)
+        assert not searcher.search(Query("the jakcson on four tables"), View(20)).notices
         sure = Searcher(storage, Provider(), Rated(image=1.0, audio=1.0))
         assert sure.search(Query("jackson"), View(20)).n_matches == 530
         assert sure.search(Query("jakcson"), View(20))[0].found_by == "meaning"  # something else is found: no typo

@@ -84,7 +84,7 @@ def test_eight_threads_search_while_files_come_and_models_change(tmp_path, folde
                 library.ingest(folder, workers=1)
                 asking.n_files += 1
             asking.more(16)
-            before = library.search("a red bicycle", k=3)
+            before = library.search("a red bicycle", k=3, modality="image")
             report = library.migrate(other, workers=1)
             asking.more(32)
             assert library.ingest(folder, workers=1).unchanged == 15
@@ -92,7 +92,9 @@ def test_eight_threads_search_while_files_come_and_models_change(tmp_path, folde
         assert (report.encoded, report.switched) == (15, True)
         digests = {role: record.digest for role, record in library.status().models.items()}
         assert reader.status().models["vision"].digest == digests["vision"]
-        assert [hit.media_id for hit in reader.search("a red bicycle", k=3)] == [hit.media_id for hit in before]
+        # Pictures only: where recordings stand among them is a matter of relevance, which each model has its own way.
+        after = reader.search("a red bicycle", k=3, modality="image")
+        assert [hit.media_id for hit in after] == [hit.media_id for hit in before]
         assert reader.ingest(folder, workers=1).unchanged == 15, "a handle that was open before writes as well"
     with Library.open(tmp_path / "library") as again:
         assert len(again.search("a red bicycle", k=100, mode="vector")) == 15

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import shutil
 import subprocess
 import threading
@@ -254,12 +255,14 @@ def test_tables_say_what_their_vectors_come_from(storage):
     """Settings that do not belong to the tables, restored from another backup for one, are refused."""
     settings = (storage.path / "library.json").read_text()
     digest = OLD.digest("audio")
-    for old, new, what in (
-        ('"length_s": 10.0', '"length_s": 12.0', "window_s 10"),
-        (digest, digest[:8] + "0" * 56, f"model {digest[:16]}"),
+    other_windows = json.loads(settings)
+    other_windows["models"]["audio"]["recipe"]["windows"]["length_s"] = 12.0
+    assert digest in settings
+    for changed, what in (
+        (json.dumps(other_windows), "window_s 10"),
+        (settings.replace(digest, digest[:8] + "0" * 56), f"model {digest[:16]}"),
     ):
-        assert old in settings
-        (storage.path / "library.json").write_text(settings.replace(old, new))
+        (storage.path / "library.json").write_text(changed)
         with MultimodalStorage(storage.path, create=False) as other:
             held = other.settings.models["audio"].digest
             with pytest.raises(ModelMismatchError, match=f"holds vectors of {what}"):
@@ -369,4 +372,4 @@ def assert_answers(library, sets, n_files):
         assert serving in sets
         for role, n in (("vision", n_files - 1), ("audio", 1)):
             query = np.random.default_rng(0).standard_normal(serving[role].dimension)
-            assert len(storage.search(role, serving[role].digest, query, n_files + 1)) == n
+            assert len(storage.search(role, serving[role].recipe_digest, query, n_files + 1)) == n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from arrowlens.errors import ModelMismatchError
 from arrowlens.modalities import FIRST_RECIPE
 from arrowlens.models import DEMO
 from arrowlens.store import ModelRecord, MultimodalStorage
+from tests.support.other_models import write_other_models
 
 SAMPLES = DEMO.parent / "samples"
 DOG = SAMPLES / "sounds" / "dog-01.ogg"
@@ -75,6 +77,39 @@ def test_an_open_library_follows_a_change_of_the_recipe(library_of_before: Path)
         before = similarity_of_the_dog(reader)
         library.migrate("demo")
         assert similarity_of_the_dog(reader) == similarity_of_the_dog(library) > before
+
+
+def test_giving_up_a_change_keeps_the_recipe(library_of_before: Path) -> None:
+    other = {role: ModelRecord("e" * 64, 512, "/another/model") for role in ("vision", "audio")}
+    with MultimodalStorage(library_of_before) as storage:
+        storage.begin_change(other)
+    with Library.open(library_of_before) as library:
+        before = similarity_of_the_dog(library)
+        assert library.migrate("demo").encoded == 0, "given up"
+        assert library.status().models["audio"].recipe == FIRST_RECIPE
+        assert not library.status().next_models
+        assert similarity_of_the_dog(library) == before
+        assert library.migrate("demo").encoded == 1, "the recording, by the recipe of now"
+
+
+def test_an_audio_model_that_stays_keeps_its_recipe(library_of_before: Path, tmp_path: Path) -> None:
+    name = write_other_models(tmp_path / "other").split(",")[0]
+    with Library.open(library_of_before) as library:
+        report = library.migrate(f"{name},audio={DEMO / 'audio'}")
+        assert (report.encoded, report.unchanged) == (1, 1), "the picture, not the recording"
+        assert library.status().models["audio"].recipe == FIRST_RECIPE
+
+
+def test_a_change_of_the_recipe_that_ended_early_goes_on(library_of_before: Path) -> None:
+    with Library.open(library_of_before) as library:
+        stop = threading.Event()
+        stop.set()
+        assert not library.migrate("demo", stop=stop).switched
+        assert library.status().next_models
+    with Library.open(library_of_before) as library:
+        report = library.migrate("demo")
+        assert (report.encoded, report.switched) == (1, True)
+        assert library.status().models["audio"].recipe == model_info(DEMO / "audio").recipe
 
 
 def test_models_of_another_recipe_are_refused(library_of_before: Path) -> None:

@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from arrowlens.errors import LibraryVersionError, ModelMismatchError
+from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
 from arrowlens.ingest import run
 from arrowlens.modalities import FIRST_RECIPE, Recipe, Windows
 from arrowlens.store import MEDIA_LAYOUT, SCHEMA_VERSION, ModelRecord, MultimodalStorage, media_schema
+from arrowlens.store.state import restored
 from tests.support.folders import write_folder, write_sound
 from tests.support.small_models import CLIP_DIGEST, SmallProvider
 
@@ -50,11 +51,10 @@ MEDIA_1 = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
-SECONDS = st.floats(0.5, 60.0, allow_nan=False)
+SECONDS = st.floats(0.5, 30.0, allow_nan=False)
 RECIPES = st.builds(
     Recipe,
     windows=st.builds(Windows, SECONDS, SECONDS),
-    sample_rate=st.sampled_from([16_000, 48_000]),
     layer=st.none() | st.integers(1, 32),
     skip_silence=st.booleans(),
 )
@@ -265,3 +265,44 @@ def test_settings_remember_any_recipe(recipe):
         assert MultimodalStorage(folder, create=False).settings.models == {"audio": record}
         is_first = dataclasses.replace(recipe, windows=FIRST_RECIPE.windows) == FIRST_RECIPE
         assert (record.recipe_digest == record.digest) == is_first
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_settings_restored_from_a_copy_of_an_earlier_layout_are_upgraded_by_the_next_writer(old, damage):
+    """The copy is taken as it is; written anew, it would have been of neither layout."""
+    path, storage = old / "library.json", MultimodalStorage(old)
+    before = path.read_bytes()
+    storage._state.location.keep_copy("library.json")
+    storage.close()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(before[:50])
+    assert restored(old)
+    assert path.read_bytes() == before
+    storage = MultimodalStorage(old, create=False)
+    assert (storage.settings.schema_version, set(storage.models)) == (1, {"vision", "audio"})
+    storage.optimize()
+    assert storage.settings.schema_version == SCHEMA_VERSION
+    assert storage.statistics().images == 5
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"windows": {"length_s": 10.0, "hop_s": 1e-5}},
+        {"windows": {"length_s": 31.0, "hop_s": 5.0}},
+        {"windows": {"length_s": 10.0, "hop_s": 5.0}, "sample_rate": 8_000},
+        {"windows": {"length_s": 10.0, "hop_s": 5.0}, "layer": 0},
+        {"windows": {"length_s": 10.0, "hop_s": 5.0}, "skip_silence": 1},
+    ],
+)
+def test_recipes_that_nothing_makes_are_refused(tmp_path, recipe):
+    path = tmp_path / "l" / "library.json"
+    MultimodalStorage(path.parent).close()
+    for role, stated in (("audio", recipe), ("vision", {"windows": {"length_s": 9.0, "hop_s": 5.0}})):
+        models = {role: {"digest": "a" * 64, "dimension": 8, "recipe": stated}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "models": models}))
+        with pytest.raises(StorageError, match="is damaged") as refused:
+            MultimodalStorage(path.parent, create=False)
+        assert "\n" not in str(refused.value)

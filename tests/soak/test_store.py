@@ -30,7 +30,7 @@ def query_ms(library: Library, n_queries: int = 30) -> float:
     record = storage.settings.models["vision"]
     for _ in range(n_queries):
         started = time.perf_counter()
-        storage.search("vision", record.digest, dice.standard_normal(record.dimension), 20)
+        storage.search("vision", record.recipe_digest, dice.standard_normal(record.dimension), 20)
         seconds.append(time.perf_counter() - started)
     return float(np.median(seconds) * 1000)
 

@@ -56,10 +56,10 @@ def shifted(samples, fraction):
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.02, 0.5001, 3, 9.99, 10, 10.01, 25])
-def test_a_fingerprint_has_at_most_forty_kilobytes_and_unpacks_to_what_was_packed(seconds):
+def test_a_fingerprint_has_at_most_41_kilobytes_and_unpacks_to_what_was_packed(seconds):
     fingerprint = acoustic_fingerprint(noise(1, seconds))
     assert len(fingerprint.spectrum) == N_CELLS
-    assert len(fingerprint.waveform) <= 5 + EXCERPT
+    assert len(fingerprint.waveform) <= 5 + EXCERPT + 512
     unpacked = Waveform.unpack(fingerprint.waveform)
     assert unpacked is not None
     assert unpacked.n_samples == pytest.approx(seconds * RATE, abs=1)
@@ -182,3 +182,27 @@ def test_a_recording_of_nothing_resembles_nothing():
     assert read == []
     assert LEAST_SPECTRUM > 0
     assert spectra_of([b"short"]).tolist() == [[0] * N_CELLS]
+
+
+def test_long_recordings_with_the_same_ends_are_no_copies():
+    """Two episodes with one opening and one ending: all that is kept of them sample by sample."""
+    opening, ending = noise(1, 8), noise(2, 8)
+    first, second = (np.concatenate([opening, noise(seed, 40), ending]) for seed in (3, 4))
+    assert likeness(first, second) == "near"
+    louder = (0.5 * first + 0.001 * noise(5, 56)).astype(np.float32)
+    assert likeness(first, louder) == "copy"
+    hum = tone(220, 40)
+    assert likeness(hum, (0.4 * hum).astype(np.float32)) == "copy", "a steady sound has no course"
+
+
+def test_of_many_noises_only_the_closest_are_compared(monkeypatch):
+    monkeypatch.setattr("arrowlens.search.waveform_matching._MOST_ALIKE", 4)
+    spectra = np.full((40, N_CELLS), 9, np.int8)
+    spectra[:, :40] += np.eye(40, dtype=np.int8) * 30
+    spectra[39] = spectra[0]
+    asked = []
+    recordings = Recordings(spectra, lambda positions: asked.append(positions) or [None] * len(positions))
+    everything = np.arange(40)
+    recordings.copies(everything, everything)
+    assert len(recordings._compared) <= 40 * 4
+    assert (0, 39) in recordings._compared
