@@ -46,7 +46,7 @@ def library(tmp_path_factory):
 
 
 def test_a_search_imports_nothing_that_it_does_not_use(library):
-    command = [sys.executable, "-c", PROGRAM, "search", "a red bicycle", "--library", str(library), "-k", "5"]
+    command = [sys.executable, "-c", PROGRAM, "search", "a red bicycle", "--library", str(library), "-k", "5", "--all"]
     subprocess.run(command, capture_output=True, check=True)  # the first one may have to prepare something
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 6

@@ -144,11 +144,16 @@ def test_any_layer_agrees_with_the_hidden_states_of_the_reference(
     small: tuple[WhisperReference, AudioEncoder], wave: np.ndarray
 ) -> None:
     reference, encoder = small
-    waves = [wave, *sounds()[:3]]
-    assert_agree(encoder.encode(waves, normalize=False, layer=1), reference.padded(waves, layer=1))
+    waves = [wave, *sounds()[:2]]
     for layer in range(1, encoder.config.num_layers + 1):
         expected = np.concatenate([reference.clip(clip, layer) for clip in waves])
         assert_agree(encoder.encode(waves, normalize=False, context="own", layer=layer), expected)
+
+
+def test_a_layer_of_padded_recordings_agrees_with_the_reference(small: tuple[WhisperReference, AudioEncoder]) -> None:
+    reference, encoder = small
+    padded = encoder.encode(sounds(), normalize=False, layer=1)
+    assert_agree(padded, reference.padded(sounds(), layer=1))
 
 
 def test_layers_after_the_one_that_is_read_are_not_computed(tmp_path: Path, small_whisper: tuple[Path, Path]) -> None:

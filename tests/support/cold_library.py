@@ -19,7 +19,7 @@ def made_library(path: Path, n_items: int) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     rng, models = np.random.default_rng(0), resolve("demo")
     with MultimodalStorage(path) as storage:
-        storage.bind_models(model_records(models, provider_of(models, None, "auto")))
+        storage.bind_models(model_records(models, provider_of(models, None, "auto", {})))
         root = storage.add_root("/pictures").root_id
         for start in range(0, n_items, 5_000):
             rows = []

@@ -202,9 +202,10 @@ def test_a_decoder_that_crashes_costs_its_own_file(tmp_path):
 @pytest.mark.parametrize("n_taken", [1, 5])
 def test_an_engine_that_is_closed_early_leaves_nothing_running(tmp_path, n_taken):
     folder = write_folder(tmp_path / "in", 30, 0)
+    before = {*threading.enumerate()}  # other tests of the process may have left pools of theirs
     stream = LocalEngine(2, Progress(None)).outcomes(spec_of(folder), files_of(folder), {}, threading.Event())
     for _ in range(n_taken):
         next(stream)
     stream.close()
-    names = {thread.name.rstrip("0123456789_-") for thread in threading.enumerate()}
+    names = {thread.name.rstrip("0123456789_-") for thread in {*threading.enumerate()} - before}
     assert names.isdisjoint({"decode", "encode", "memory"})
