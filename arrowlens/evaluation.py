@@ -17,6 +17,7 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, ModelLoadError
 from arrowlens.modalities import MODALITIES, TEXT_ROLE
 from arrowlens.models import resolve
+from arrowlens.query_engine import provider_of
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
@@ -78,10 +79,7 @@ def evaluate(
         ModelError: the models cannot be had.
     """
     captions = read_pairs(Path(pairs).expanduser())
-    chosen = resolve(models, on_progress)
-    provider = MultimodalEmbeddingProvider(
-        audio_model_path=chosen.audio, clip_model_path=chosen.vision, device=device, precision=precision
-    )
+    provider = provider_of(resolve(models, on_progress), device, precision, {})  # as a new library has them
     if not provider.has(TEXT_ROLE):
         raise ModelLoadError(f"the models {models!r} have none for texts; name one with vision=DIR")
     encoder = _Encoder(provider)
