@@ -5,6 +5,7 @@ import pickle
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -409,3 +410,17 @@ def test_progress_tells_counts_rate_and_time_left():
 
 def test_input_errors_are_those_of_the_encoders():
     assert issubclass(ImageValidationError, InputError)
+
+
+def test_a_window_between_long_silences_does_not_keep_the_recording_in_memory():
+    """Its samples are a view of all of them, which would stay as long as the window waits for a full batch."""
+    recording = weakref.ref(samples := np.zeros(2_000_000, np.float32).view(_Weak))
+    with ThreadPoolExecutor(1) as pool:
+        batcher = Batcher(Batches(pool, 1, Spent()), lambda inputs: np.ones((len(inputs), 2)), lambda _: 8)
+        batcher.add(Pending(None, [None]), [samples[1_000_000:1_016_000]])
+        del samples
+        assert recording() is None
+
+
+class _Weak(np.ndarray):
+    """An array that says when it is gone."""
