@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,13 @@ import numpy as np
 from arrowlens import media
 from arrowlens.embedding import EmbeddingPlan, embed, encode, prepare
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, ModelLoadError
+from arrowlens.errors import InputError, MediaError, ModelLoadError
+from arrowlens.media import Limits
+from arrowlens.media.decoded import large_bytes
 from arrowlens.modalities import MODALITIES, TEXT_ROLE
 from arrowlens.models import resolve
 from arrowlens.query_engine import provider_of
+from arrowlens.workers.isolated import Call, Isolated
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
@@ -82,8 +86,10 @@ def evaluate(
     provider = provider_of(resolve(models, on_progress), device, precision, {})  # as a new library has them
     if not provider.has(TEXT_ROLE):
         raise ModelLoadError(f"the models {models!r} have none for texts; name one with vision=DIR")
-    encoder = _Encoder(provider)
-    encoder.run(Path(folder).expanduser(), captions)
+    limits = Limits()
+    with closing(Isolated(limits.max_decode_s, large_bytes(limits))) as call:  # a file can crash or hang its decoder
+        encoder = _Encoder(provider, call)
+        encoder.run(Path(folder).expanduser(), captions)
     found = [recall for kind in MODALITIES for recall in _recalls(encoder, kind, captions)]
     if not found:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in encoder.skipped[:1])
@@ -136,8 +142,8 @@ def recall(
 class _Encoder:
     """Vectors of the files, by kind, in batches; files that cannot be used are noted."""
 
-    def __init__(self, provider: MultimodalEmbeddingProvider) -> None:
-        self.provider = provider
+    def __init__(self, provider: MultimodalEmbeddingProvider, call: Call) -> None:
+        self.provider, self._call = provider, call
         self.paths: dict[str, list[str]] = {kind: [] for kind in MODALITIES}
         # (n_windows, d) each; a picture has one
         self.vectors: dict[str, list[np.ndarray]] = {kind: [] for kind in MODALITIES}
@@ -148,7 +154,11 @@ class _Encoder:
         for batch in _batches(list(captions), BATCH_SIZE):
             pictures: dict[str, np.ndarray] = {}
             for name in batch:
-                decoded = media.decode(folder / name, thumbnail=False, min_side=plan.min_side)
+                try:
+                    decoded = self._call(media.decode, folder / name, thumbnail=False, min_side=plan.min_side)
+                except MediaError as error:
+                    self.skipped.append((folder / name, str(error)))
+                    continue
                 if decoded.reason is not None:
                     self.skipped.append((folder / name, decoded.reason))
                 elif decoded.pixels is not None:

@@ -15,12 +15,14 @@ import pytest
 import soundfile
 
 from arrowlens import Library
-from arrowlens.errors import MediaError, WorkerError
+from arrowlens.errors import InputError, MediaError, WorkerError
+from arrowlens.evaluation import evaluate
 from arrowlens.media import Limits, decode, waveform
 from arrowlens.media.decoded import large_bytes
 from arrowlens.ui.session import close_library, shared_library
 from arrowlens.workers.isolated import Isolated
 from tests.support.folders import write_sound
+from tests.support.media_factory import image_bytes
 from tests.support.processes import is_alive, within, workers_of
 
 SOON_S = 60.0
@@ -135,6 +137,18 @@ def test_a_served_library_survives_its_decoders(library_path, hostile_decoder, t
         assert library.similar(new)[0].path.name == "held.wav"
         (worker,) = workers()
     assert not is_alive(worker)
+
+
+def test_an_evaluation_survives_its_decoders(hostile_decoder, tmp_path, workers):
+    write_sound(tmp_path / "a.wav", 1)
+    (tmp_path / "b.png").write_bytes(image_bytes("PNG"))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("path,caption\na.wav,a tone\nb.png,red\n", encoding="ascii")
+    with pytest.raises(InputError, match=r"none of the 2 files .*a\.wav: the decoder crashed \(signal 11, SIGSEGV\)"):
+        evaluate(tmp_path, pairs, "demo")
+    hostile_decoder.unlink()
+    assert evaluate(tmp_path, pairs, "demo").skipped == ()
+    assert not any(map(is_alive, workers()))
 
 
 def test_the_page_has_its_library_guarded_and_ends_the_processes(library_path, monkeypatch, workers):
