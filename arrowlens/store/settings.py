@@ -266,7 +266,9 @@ def restore_settings(location: Location) -> bool:
     """
     try:
         read_settings(location)
-    except StorageError:
+    except StorageError as refused:
+        if isinstance(refused.__cause__, OSError):  # what cannot be read now may be whole
+            raise
         try:
             kept = location.read(_COPY)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.errors import StorageError
 from arrowlens.store import MultimodalStorage
+from arrowlens.store.location import Location
 
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
 
@@ -119,6 +121,24 @@ def test_lost_settings_are_restored_by_the_command_that_the_error_names(path, da
         MultimodalStorage(path, create=True)
     assert doctor(path, "--repair") == 0
     assert json.loads(file.read_text()) == right
+
+
+def test_settings_that_the_disk_refuses_to_read_are_not_replaced(path, monkeypatch):
+    """What cannot be read now may be newer than its copy."""
+    file = path / "library.json"
+    newer = file.read_bytes() + b"\n"
+    file.write_bytes(newer)
+
+    def refused(self, name, read=Location.read):
+        if name == "library.json":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Location, "read", refused)
+        with pytest.raises(StorageError, match=r"library.json cannot be read \(Input/output error\)"):
+            Library.restore_settings(path)
+    assert file.read_bytes() == newer
 
 
 def test_a_library_of_an_earlier_version_gets_its_copies_with_the_next_write(path):
