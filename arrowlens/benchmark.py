@@ -91,7 +91,7 @@ def benchmark(
     """Measure a model set on this machine, in some ten times ``seconds``; other work on its cores shows in the figures.
 
     Args:
-        models: ``demo``, ``base`` or ``vision=DIR,audio=DIR``, as for an ingest.
+        models: as for an ingest.
         device, precision: as for an ingest.
         seconds: how long each thing is repeated.
         on_progress: called while models are downloaded and converted.

@@ -75,7 +75,7 @@ def evaluate(
     Args:
         folder: paths in ``pairs`` are relative to it.
         pairs: a CSV file with the columns ``path`` and ``caption``, UTF-8.
-        models: ``demo``, ``base`` or ``vision=DIR,audio=DIR``.
+        models: as for an ingest.
         device, precision: as for a library.
 
     Raises:

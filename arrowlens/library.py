@@ -180,8 +180,9 @@ class Library:
 
         Args:
             path: the library's folder; ``~`` is expanded.
-            models: ``demo``, ``base`` (the default of a new library) or ``vision=DIR,audio=DIR,text=DIR``. A library
-                remembers its models: for one that is there, this only has to agree.
+            models: the name of a set of ``arrowlens models``, ``base`` for a new library by default;
+                ``vision=DIR,audio=DIR,text=DIR``; or both, as in ``base,audio=DIR`` (``arrowlens.models.resolve``). A
+                library remembers its models: for one that is there, this only has to agree.
             create: whether to make a library where there is none.
             device: torch device; None takes CUDA when there, else the CPU.
             precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; no part of a library's identity.
@@ -521,16 +522,16 @@ class Library:
         way by now (``ModelRecord.recipe``), and only when the library changes to the very models that it has.
 
         Args:
-            models: as for ``open``.
+            models: as for ``open``. Roles alone, as in ``audio=DIR``, change the models of these roles, and no other.
             on_event, stop, workers, limits: as for ``ingest``.
-            on_progress: called with each step of downloading and converting ``base`` models.
+            on_progress: called with each step of downloads and conversions.
 
         Raises:
             ModelError: the models cannot be had. ModelMismatchError: they are for other kinds of files than the
             library holds. FolderError: a folder of the library is missing. LibraryBusyError: another process is
             writing. StorageError: the disk or the database refused. WorkerError: as ``ingest``.
         """
-        model_set = resolve(models, on_progress)
+        model_set = resolve(models, on_progress, others=remembered_models(self._storage.settings))
         provider = self._engine.provider_for(model_set)
         options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)

@@ -7,8 +7,8 @@ each. When two processes need the same model at once, one installs it and the ot
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from arrowlens.conversion.hub import cache_directory, locked
@@ -23,17 +23,23 @@ _DEMO_MODELS = {"vision": DEMO / "clip", "audio": DEMO / "audio"}
 _EARLIER_ROLES = {"clip": "vision"}
 _ROLE = "|".join([*ROLES, *_EARLIER_ROLES])
 _ITEM = re.compile(rf"({_ROLE})=(.*)", re.DOTALL)
-_USAGE = f"use demo, base, or {','.join(f'{role}=DIR' for role in ROLES)} (each optional)"
 
 
 @dataclass(frozen=True)
 class ModelSet:
-    """Model directories by role, None where the set has no model for it."""
+    """Model directories by role, None where the set has no model for it.
+
+    Attributes:
+        name: as it was asked for.
+        vision, audio, text: the directories.
+        sources: where each role's model comes from: the name of a set, or the path of its directory.
+    """
 
     name: str
     vision: Path | None = None
     audio: Path | None = None
     text: Path | None = None
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def directories(self) -> dict[str, Path]:
         """Return the directories by role, without those that are None."""
@@ -45,12 +51,21 @@ class ModelSet:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A published checkpoint of the set ``base``. ``download_bytes`` is the size of its safetensors on the hub."""
+    """A published checkpoint of a named set.
+
+    Attributes:
+        family: what kind of model it is.
+        model_id: its name on the hub.
+        licence: its makers'.
+        languages: that it knows texts in, "" for a model that takes none.
+        download_bytes: the size of its safetensors on the hub; None where nobody has looked it up.
+    """
 
     family: ModelFamily
     model_id: str
     licence: str
-    download_bytes: int
+    languages: str
+    download_bytes: int | None = None
 
     @property
     def role(self) -> str:
@@ -63,10 +78,23 @@ class Pretrained:
         return cache_directory() / "models" / self.model_id.replace("/", "--")
 
 
-BASE = (
-    Pretrained(family_named("clip"), "openai/clip-vit-base-patch16", "MIT", 598_641_023),
-    Pretrained(family_named("whisper"), "openai/whisper-base", "Apache-2.0", 290_403_936),
-    Pretrained(family_named("bert"), "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 90_868_376),
+_CLIP = Pretrained(family_named("clip"), "openai/clip-vit-base-patch16", "MIT", "English", 598_641_023)
+_WHISPER = Pretrained(family_named("whisper"), "openai/whisper-base", "Apache-2.0", "", 290_403_936)
+_MINILM = Pretrained(
+    family_named("bert"), "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", "English", 90_868_376
+)
+BASE = (_CLIP, _WHISPER, _MINILM)
+
+PRETRAINED_SETS: Mapping[str, tuple[Pretrained, ...]] = {"base": BASE}
+SET_ROLES: Mapping[str, tuple[str, ...]] = {
+    "demo": tuple(_DEMO_MODELS),
+    **{name: tuple(model.role for model in models) for name, models in PRETRAINED_SETS.items()},
+}
+"""The roles of each named set."""
+
+_USAGE = (
+    f"use {', '.join(SET_ROLES)}, or {','.join(f'{role}=DIR' for role in ROLES)} (each optional); roles after the name "
+    "of a set, as in base,audio=DIR, take the place of its own"
 )
 
 
@@ -80,7 +108,8 @@ class AvailableModel:
         source: where its checkpoint came from.
         state: ``bundled``, ``cached`` or ``downloadable``.
         licence: of the model.
-        n_bytes: its size on disk; of a downloadable one, the size of the download.
+        languages: that it knows texts in, "" for a model that takes none.
+        n_bytes: its size on disk; of a downloadable one, the size of the download, None where it is not known.
         path: the model directory; None for a downloadable one.
         digest: its identity, 64 hex digits; None for a downloadable one.
     """
@@ -90,30 +119,38 @@ class AvailableModel:
     source: str
     state: str
     licence: str
-    n_bytes: int
+    languages: str
+    n_bytes: int | None
     path: Path | None
     digest: str | None
 
 
-def resolve(spec: str, on_progress: OnProgress | None = None) -> ModelSet:
-    """Find the model directories of a set. Those of ``base`` that are not in the cache are downloaded and converted.
+def resolve(spec: str, on_progress: OnProgress | None = None, others: str | None = None) -> ModelSet:
+    """Find the model directories of a set. Published models that are not in the cache are downloaded and converted.
 
     Args:
-        spec: ``demo``, ``base``, or ``vision=DIR,audio=DIR,text=DIR`` with at least one of the three;
-            ``clip=DIR`` is the earlier name of ``vision=DIR``.
+        spec: the name of a set, ``vision=DIR,audio=DIR,text=DIR`` with at least one of the three, or the name followed
+            by roles that take the place of the set's own. In place of a directory, the name of a set means its model
+            of that role (a directory called ``base`` is written ``./base``); ``clip=`` is the earlier name of
+            ``vision=``.
         on_progress: called with each step of downloads and conversions.
+        others: a set in the same words, for the roles that ``spec`` does not mention; without meaning where ``spec``
+            begins with the name of a set.
 
     Raises:
-        ModelLoadError: the name is unknown, or a directory is missing or holds a model for another role.
-        DownloadError: ``base`` is not in the cache and cannot be downloaded; says what works offline.
+        ModelLoadError: a name is unknown, a set has no model of the role, or a directory is missing or holds a model
+            for another role.
+        DownloadError: a model is not in the cache and cannot be downloaded; says what works offline.
         ConversionError, QualityError: as ``arrowlens.conversion.convert_clip_model``.
     """
-    if spec == "demo":
-        return _demo()
-    if spec == "base":
-        installed = {model.role: _install(model, on_progress or silent) for model in BASE}
-        return ModelSet("base", **installed)
-    return _from_directories(spec)
+    sources = _sources(spec, others)
+    found = {role: Path(source) for role, source in sources.items() if source not in SET_ROLES}
+    for role, path in found.items():  # before anything is downloaded
+        _check_family(role, path)
+    for role, source in sources.items():
+        if source in SET_ROLES:
+            found[role] = _of_set(source, role, on_progress or silent)
+    return ModelSet(spec, **found, sources=sources)
 
 
 def available() -> list[AvailableModel]:
@@ -122,26 +159,43 @@ def available() -> list[AvailableModel]:
     Raises:
         ModelLoadError: a bundled or cached model is damaged.
     """
-    return [*_bundled(), *(_pretrained(model) for model in BASE)]
+    published = [_pretrained(name, model) for name, models in PRETRAINED_SETS.items() for model in models]
+    return [*_bundled(), *published]
 
 
-def _demo() -> ModelSet:
-    for directory in _DEMO_MODELS.values():
-        if not _is_model(directory):
-            raise ModelLoadError(f"the bundled demo model {directory} is missing; install arrowlens again")
-    return ModelSet("demo", **_DEMO_MODELS)
-
-
-def _from_directories(spec: str) -> ModelSet:
-    directories: dict[str, Path] = {}
-    for item in re.split(rf",(?=(?:{_ROLE})=)", spec):  # a folder's name may hold commas
+def _sources(spec: str, others: str | None) -> dict[str, str]:
+    """Where the model of each role comes from: the name of a set, or the path of a directory."""
+    first, *exchanged = items = re.split(rf",(?=(?:{_ROLE})=)", spec)  # a folder's name may hold commas
+    if first in SET_ROLES:
+        sources = dict.fromkeys(SET_ROLES[first], first)
+    else:
+        sources, exchanged = _sources(others, None) if others else {}, items
+    named: dict[str, str] = {}
+    for item in exchanged:
         match = _ITEM.fullmatch(item)
         role = _EARLIER_ROLES.get(match[1], match[1]) if match else ""
-        if match is None or not match[2] or role in directories:
+        if match is None or not match[2] or role in named:
             raise ModelLoadError(f"model set {spec!r} is unknown or garbled at {item!r}; {_USAGE}")
-        directories[role] = Path(match[2]).expanduser().absolute()
-        _check_family(role, directories[role])
-    return ModelSet(spec, **directories)
+        if match[2] not in SET_ROLES:
+            named[role] = str(Path(match[2]).expanduser().absolute())
+        elif role in SET_ROLES[match[2]]:
+            named[role] = match[2]
+        else:
+            having = ", ".join(name for name, roles in SET_ROLES.items() if role in roles)
+            cure = f"sets with one: {having}; a directory of that name is written ./{match[2]}"
+            raise ModelLoadError(f"the set {match[2]} has no {role} model for {item!r}; {cure}")
+    return {**sources, **named}
+
+
+def _of_set(name: str, role: str, on_progress: OnProgress) -> Path:
+    """Return the directory of a named set's model, converted first where it is missing."""
+    if name == "demo":
+        directory = _DEMO_MODELS[role]
+        if not _is_model(directory):
+            raise ModelLoadError(f"the bundled demo model {directory} is missing; install arrowlens again")
+        return directory
+    (model,) = [model for model in PRETRAINED_SETS[name] if model.role == role]
+    return _install(model, on_progress)
 
 
 def _check_family(role: str, path: Path) -> ModelInfo:
@@ -151,7 +205,7 @@ def _check_family(role: str, path: Path) -> ModelInfo:
 
 
 def _install(model: Pretrained, on_progress: OnProgress) -> Path:
-    """Return the directory of a base model, converted first where it is missing."""
+    """Return the directory of a published model, converted first where it is missing."""
     if _is_model(model.directory):
         return model.directory
     lock = model.directory.with_name(model.directory.name + ".lock")
@@ -171,18 +225,27 @@ def _is_model(directory: Path) -> bool:
 def _bundled() -> Iterator[AvailableModel]:
     for role, directory in _DEMO_MODELS.items():
         if _is_model(directory):
-            yield _here("demo", role, directory, ("bundled", "Apache-2.0, as Arrowlens"))
+            languages = "English" if role == "vision" else ""
+            yield _here("demo", role, directory, "bundled", "Apache-2.0, as Arrowlens", languages)
 
 
-def _pretrained(model: Pretrained) -> AvailableModel:
+def _pretrained(set_name: str, model: Pretrained) -> AvailableModel:
     if _is_model(model.directory):
-        return _here("base", model.role, model.directory, ("cached", model.licence))
+        return _here(set_name, model.role, model.directory, "cached", model.licence, model.languages)
     return AvailableModel(
-        "base", model.role, model.model_id, "downloadable", model.licence, model.download_bytes, None, None
+        set_name,
+        model.role,
+        model.model_id,
+        "downloadable",
+        model.licence,
+        model.languages,
+        model.download_bytes,
+        None,
+        None,
     )
 
 
-def _here(set_name: str, role: str, path: Path, state_and_licence: tuple[str, str]) -> AvailableModel:
-    info, (state, licence) = _check_family(role, path), state_and_licence
+def _here(set_name: str, role: str, path: Path, state: str, licence: str, languages: str) -> AvailableModel:
+    info = _check_family(role, path)
     n_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    return AvailableModel(set_name, role, info.source, state, licence, n_bytes, path, info.digest)
+    return AvailableModel(set_name, role, info.source, state, licence, languages, n_bytes, path, info.digest)

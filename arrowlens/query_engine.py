@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +13,7 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import model_info
 from arrowlens.errors import ArrowlensError, ModelMismatchError
 from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Modality
-from arrowlens.models import ModelSet, resolve
+from arrowlens.models import SET_ROLES, ModelSet, resolve
 from arrowlens.search import Searcher
 from arrowlens.search.relevance.background import Bank
 from arrowlens.store import ModelRecord, MultimodalStorage, Settings
@@ -119,9 +118,8 @@ def provider_of(
 
 
 def model_records(model_set: ModelSet, provider: MultimodalEmbeddingProvider) -> dict[str, ModelRecord]:
-    """What a library remembers: a set by its name, other models by their directories."""
-    named = model_set.name if "=" not in model_set.name else None
-    return {role: ModelRecord.of(provider, role, named or str(path)) for role, path in model_set.directories().items()}
+    """What a library remembers of its models: for each role where it came from, its identity and its recipe."""
+    return {role: ModelRecord.of(provider, role, source) for role, source in model_set.sources.items()}
 
 
 def bind(storage: MultimodalStorage, records: Mapping[str, ModelRecord], *, named: bool) -> None:
@@ -143,9 +141,9 @@ def bind(storage: MultimodalStorage, records: Mapping[str, ModelRecord], *, name
 def remembered_models(settings: Settings) -> str | None:
     """The SET that finds a library's models again; None while it has none, or where they came from nowhere."""
     sources = {role: record.source for role, record in settings.models.items()}
-    names = set(sources.values())
-    if len(names) == 1 and not any(os.sep in name for name in names):
-        return names.pop() or None
-    sets = {name: resolve(name).directories() for name in names if os.sep not in name}
-    directories = {role: sets[source][role] if source in sets else source for role, source in sources.items()}
-    return ",".join(f"{role}={directory}" for role, directory in directories.items()) or None
+    if not sources or not all(sources.values()):
+        return None
+    (first, *others) = dict.fromkeys(sources.values())
+    if not others and sources.keys() == set(SET_ROLES.get(first, ())):
+        return first
+    return ",".join(f"{role}={source}" for role, source in sources.items())

@@ -26,11 +26,12 @@ def available(options: argparse.Namespace) -> int:
     if options.json:
         write_json({"models": [dataclasses.asdict(model) for model in found]})
         return 0
-    rows = [["set", "role", "state", "size", "digest", "licence", "source"]]
+    rows = [["set", "role", "state", "size", "languages", "digest", "licence", "source"]]
     for model in found:
         digest = model.digest[:8] if model.digest else "-"
-        size = byte_size(model.n_bytes)
-        rows.append([model.set_name, model.role, model.state, size, digest, model.licence, printable(model.source)])
+        size = "unverified" if model.n_bytes is None else byte_size(model.n_bytes)
+        source, languages = printable(model.source), model.languages or "-"
+        rows.append([model.set_name, model.role, model.state, size, languages, digest, model.licence, source])
     print(columns(rows))
     return 0
 

@@ -76,7 +76,8 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--models",
         metavar="SET",
-        help="models of a new library: base (the default), demo, or vision=DIR,audio=DIR,text=DIR",
+        help="models of a new library: a set of `arrowlens models` (base is the default), "
+        "vision=DIR,audio=DIR,text=DIR, or both, as in base,audio=DIR",
     )
     command.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
     command.add_argument(
@@ -253,7 +254,12 @@ def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
         models.use,
         "encode a library again with other models; searches use the old ones until it is done",
     )
-    use.add_argument("models", metavar="SET", help="models to change to: demo, base, or vision=DIR,audio=DIR,text=DIR")
+    use.add_argument(
+        "models",
+        metavar="SET",
+        help="models to change to: a set of `arrowlens models`, roles alone, as in audio=DIR or audio=base, which "
+        "leave the others as they are, or both, as in base,audio=DIR",
+    )
     _library_options(use)
     use.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
     _limit_options(use)
@@ -268,7 +274,7 @@ def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
         "--models",
         metavar="SET",
         default="base",
-        help="models to measure: base (the default), demo, or vision=DIR,audio=DIR",
+        help="models to measure: a set of `arrowlens models` (base is the default), or vision=DIR,audio=DIR",
     )
     _model_options(command)
     _json_option(command)
@@ -282,7 +288,7 @@ def _add_benchmark(adder: _Adder[argparse.ArgumentParser]) -> None:
         "--models",
         metavar="SET",
         default="demo",
-        help="models to measure: demo (the default), base, or vision=DIR,audio=DIR",
+        help="models to measure: a set of `arrowlens models` (demo is the default), or vision=DIR,audio=DIR",
     )
     command.add_argument(
         "--seconds", metavar="S", type=_amount, default=2.0, help="to repeat each thing (default: 2; some ten things)"

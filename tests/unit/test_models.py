@@ -81,6 +81,45 @@ class TestDirectories:
         with pytest.warns(DeprecationWarning, match="vision"):
             assert resolve(spec).clip == made["vision"]
 
+    @pytest.mark.parametrize(
+        ("spec", "others", "sources"),
+        [
+            ("demo,audio={audio}", None, {"vision": "demo", "audio": "{audio}"}),
+            ("demo,text={text}", None, {"vision": "demo", "audio": "demo", "text": "{text}"}),
+            ("audio=demo", None, {"audio": "demo"}),
+            ("clip=demo,text={text}", None, {"vision": "demo", "text": "{text}"}),
+            ("audio=demo", "vision={vision},audio={audio}", {"vision": "{vision}", "audio": "demo"}),
+            ("text={text}", "demo", {"vision": "demo", "audio": "demo", "text": "{text}"}),
+            ("demo", "vision={vision},text={text}", {"vision": "demo", "audio": "demo"}),
+        ],
+    )
+    def test_a_set_with_roles_exchanged(
+        self, made: dict[str, Path], spec: str, others: str | None, sources: dict[str, str]
+    ) -> None:
+        spec, others = spec.format(**made), others and others.format(**made)
+        found = resolve(spec, others=others)
+        assert found.sources == {role: source.format(**made) for role, source in sources.items()}
+        demo = resolve("demo").directories()
+        expected = {role: demo[role] if source == "demo" else made[role] for role, source in sources.items()}
+        assert found.directories() == expected
+
+    def test_a_folder_with_the_name_of_a_set(self, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = made["text"].parent / "links"
+        folder.mkdir()
+        (folder / "demo").symlink_to(made["text"])
+        monkeypatch.chdir(folder)
+        assert resolve("text=./demo").text == folder / "demo"
+        with pytest.raises(ModelLoadError, match=r"the set demo has no text model .*; sets with one: base.*\./demo"):
+            resolve("text=demo")
+
+    def test_directories_are_checked_before_anything_is_downloaded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
+        with pytest.raises(ModelLoadError, match="no such directory"):
+            resolve(f"base,audio={tmp_path / 'nothing'}")
+        assert not (tmp_path / "cache").exists()
+
     def test_a_missing_directory(self, tmp_path: Path) -> None:
         with pytest.raises(ModelLoadError, match=r"nothing: no such directory; make one with 'arrowlens convert"):
             resolve(f"vision={tmp_path / 'nothing'}")
