@@ -35,9 +35,9 @@ TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
-# The long form of every promise: some thirty kills, 50,000 pictures, a full disk; half an hour on two cores.
+# The long form of every promise: some thirty kills, 50,000 pictures, models of full size; half an hour on two cores.
 soak: $(VENV)/installed-dev
-	$(BIN)/pytest -m soak --capture=no --timeout 3600 tests/soak
+	$(BIN)/pytest -m soak --capture=no --timeout 3600 tests
 
 # Mutated files through the decoders; FUZZ_INPUTS asks for more.
 FUZZ_INPUTS ?= 5000

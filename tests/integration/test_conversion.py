@@ -39,6 +39,7 @@ def test_minilm_s_real_weights(tmp_path: Path) -> None:
     assert near @ same > 0.5 > near @ far + 0.2
 
 
+@pytest.mark.soak
 def test_a_full_size_clip(full_clip: Path, tmp_path: Path) -> None:
     report = convert_clip_model(full_clip, tmp_path / "clip")
     assert report.minimum is not None
@@ -54,6 +55,7 @@ def test_a_full_size_clip(full_clip: Path, tmp_path: Path) -> None:
     assert engine.encode_text(["a dog"]).shape == (1, 512)
 
 
+@pytest.mark.soak
 def test_a_full_size_whisper(tmp_path: Path) -> None:
     checkpoint = whisper_checkpoint(tmp_path / "checkpoint", "WhisperForConditionalGeneration", **WHISPER_BASE)
     report = convert_whisper_model(checkpoint, tmp_path / "audio")

@@ -97,11 +97,10 @@ def test_any_clip_agrees_with_the_reference_cut_to_its_frames(
 @pytest.mark.parametrize(
     ("kind", "config"),
     [
-        ("WhisperModel", WHISPER_BASE),
-        ("WhisperForConditionalGeneration", LARGE_V3),
-        ("WhisperForAudioClassification", {"classifier_proj_size": 48}),
+        pytest.param("WhisperModel", WHISPER_BASE, id="whisper-base"),
+        pytest.param("WhisperForConditionalGeneration", LARGE_V3, id="two layers of large-v3", marks=pytest.mark.soak),
+        pytest.param("WhisperForAudioClassification", {"classifier_proj_size": 48}, id="with a projector"),
     ],
-    ids=["whisper-base", "two layers of large-v3", "with a projector"],
 )
 def test_every_configuration_agrees_with_the_reference(tmp_path: Path, kind: str, config: dict[str, int]) -> None:
     checkpoint, directory = make_whisper(tmp_path, kind, **config)

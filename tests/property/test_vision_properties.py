@@ -105,8 +105,12 @@ def test_every_configuration_agrees_with_the_reference(tmp_path: Path, vision: d
 
 
 # Feature: multimodal-encoder-system, Property 2: Vision Encoder Precision
+@pytest.mark.parametrize(
+    "n_layers", [pytest.param(2, id="two layers"), pytest.param(12, id="all layers", marks=pytest.mark.soak)]
+)
 @pytest.mark.parametrize("vision", [VIT_B16, VIT_B32], ids=["ViT-B/16", "ViT-B/32"])
-def test_full_size_agrees_with_the_reference(tmp_path: Path, vision: dict[str, int]) -> None:
+def test_full_width_agrees_with_the_reference(tmp_path: Path, vision: dict[str, int], n_layers: int) -> None:
+    vision = {**vision, "num_hidden_layers": n_layers}
     checkpoint, directory = make_clip(tmp_path, vision=vision, projection_dim=512)
     reference = ClipReference(transformers.CLIPModel.from_pretrained(checkpoint))
     batch = pictures(224)
