@@ -647,21 +647,25 @@ class Library:
         return tuple(Path(root.path) for root in self._storage.settings.roots)
 
     def facets(self, where: Where = (), chosen: Mapping[str, Where] | None = None) -> Facets:
-        """What files can be filtered by, with counts: kinds, formats, folders, sizes, lengths, the span of days.
+        """What files can be filtered by, with counts: modalities, formats, folders, sizes, lengths, the span of days.
 
         Args:
             where: conditions that the counted files satisfy.
-            chosen: further ones by what they filter by: "kind", "format", "folder", "size", "duration" or "taken". Each
-                of these is counted as if nothing were chosen by it: its counts say what another choice would leave.
+            chosen: further ones by what they filter by: "modality", "format", "folder", "size", "duration" or "taken".
+                Each of these is counted without its own conditions: its counts say what another choice would leave.
 
         Raises:
             InputError: a condition is unusable. StorageError: the database refused.
         """
         from arrowlens.store import FACETS  # deferred: the database, which reading a condition needs none of
 
-        if unknown := sorted(set(chosen or {}) - set(FACETS)):
+        chosen = dict(chosen or {})
+        if "kind" in chosen:
+            warn_renamed("Library.facets(chosen={'kind': ...})", "'modality'")
+            chosen["modality"] = chosen.pop("kind")
+        if unknown := sorted(set(chosen) - set(FACETS)):
             raise InputError(f"{unknown[0]!r} is nothing to filter by here; there are {', '.join(FACETS)}")
-        conditions = {"": parse(where), **{by: parse(each) for by, each in (chosen or {}).items()}}
+        conditions = {"": parse(where), **{by: parse(each) for by, each in chosen.items()}}
         selected = {by: self._storage.select(to_store_filters(each)) for by, each in conditions.items() if each}
         return self._storage.facets(selected.pop("", None), selected)
 

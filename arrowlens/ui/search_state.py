@@ -9,20 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar, get_args
 
 from arrowlens.errors import InputError
-from arrowlens.modalities import Modality
+from arrowlens.modalities import MODALITIES, Modality
 from arrowlens.search import Condition
 from arrowlens.search.query import MAX_PARTS, MAX_TEXT
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES
 
-Kind = Literal["all", "pictures", "sounds"]
 Role = Literal["more", "less", "like", "unlike"]
 Order = Literal["relevance", "date"]
 Grouping = Literal["none", "folder", "day"]
 
-MODALITIES: dict[Kind, Modality | None] = {"all": None, "pictures": "image", "sounds": "audio"}
 DEFAULT_WEIGHTS: dict[Role, float] = {"more": 1.0, "less": 0.5, "like": 1.0, "unlike": 0.5}
 MAX_WEIGHT = 3.0
 
+_MODALITY_WORDS: dict[str, Modality] = {
+    **{info.plural: name for name, info in MODALITIES.items()},  # as addresses are written
+    **{name: name for name in MODALITIES},
+    "sounds": "audio",  # in addresses of earlier versions
+}
 _WEIGHTED = re.compile(r"(?s)(.*)\^(\d{1,2}(?:\.\d{1,3})?)", re.ASCII)
 _MEDIA_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,6}", re.ASCII)
@@ -82,7 +85,7 @@ class Question:
 
     text: str = ""
     parts: tuple[Part, ...] = ()
-    kind: Kind = "all"
+    modality: Modality | None = None
     root: str = ""
     folder: str = ""
     since: dt.date | None = None
@@ -94,11 +97,6 @@ class Question:
     group: Grouping = "none"
     everything: bool = False
     page: int = 1
-
-    @property
-    def modality(self) -> Modality | None:
-        """The kind as the library calls it."""
-        return MODALITIES[self.kind]
 
     @property
     def is_filtered(self) -> bool:
@@ -121,7 +119,7 @@ class Question:
 
     def conditions(self) -> list[Condition]:
         """What files must satisfy; the kind is not among it."""
-        return [condition for by, each in self.chosen().items() if by != "kind" for condition in each]
+        return [condition for by, each in self.chosen().items() if by != "modality" for condition in each]
 
     def chosen(self) -> dict[str, list[Condition]]:
         """All that files must satisfy, by what it filters by, as ``Library.facets`` takes it."""
@@ -131,7 +129,7 @@ class Question:
         taken = [Condition("taken", ">=", self.since)] if self.since else []
         taken += [Condition("taken", "<=", self.until)] if self.until else []
         return {
-            "kind": [Condition("kind", "=", self.modality)] if self.modality else [],
+            "modality": [Condition("modality", "=", self.modality)] if self.modality else [],
             "folder": folder,
             "taken": taken,
             "format": [Condition("format", "in", self.formats)] if self.formats else [],
@@ -144,7 +142,8 @@ class Question:
         params: dict[str, list[str]] = {"q": [self.text] if self.text else []}
         for role in get_args(Role):
             params[role] = [part.written() for part in self.parts if part.role == role]
-        for name in ("kind", "root", "folder", "sort", "group", "page", "size", "length"):
+        params["kind"] = [MODALITIES[self.modality].plural] if self.modality else []
+        for name in ("root", "folder", "sort", "group", "page", "size", "length"):
             value = getattr(self, name)
             params[name] = [str(value)] if value != getattr(_USUAL, name) else []
         params["all"] = ["1"] if self.everything else []
@@ -178,7 +177,7 @@ class Question:
         return cls(
             text=last("q"),
             parts=tuple(parts.values()),
-            kind=_word(last("kind"), get_args(Kind)),
+            modality=_MODALITY_WORDS.get(last("kind")),
             root=last("root"),
             folder=last("folder").strip("/"),
             since=_day(last("from")),

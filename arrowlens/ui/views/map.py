@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from arrowlens.library import Library
-from arrowlens.modalities import Modality
+from arrowlens.modalities import MODALITIES, Modality
 from arrowlens.search import EmbeddingMap, Point, printable
 from arrowlens.ui.components import tiles
 from arrowlens.ui.html import counted, empty_state, heading
@@ -19,7 +19,10 @@ from arrowlens.ui.session import errors_in_a_line, library_or_stop
 
 MOST_TILES = 60
 MOST_FOLDERS = 9  # with a colour of their own; a scheme has ten
-KINDS: dict[str, Modality | None] = {"Pictures": "image", "Sounds": "audio", "Both": None}
+CHOICES: dict[str, Modality | None] = {
+    **{info.plural.capitalize(): name for name, info in MODALITIES.items()},
+    "Both": None,
+}
 COLOURS = ("Group", "Folder", "Date")
 
 
@@ -102,9 +105,9 @@ def show_selected(library: Library, points: Sequence[Point]) -> None:
         st.html(tiles(library.hits([point.media_id for point in points[:MOST_TILES]])))
 
 
-def show(library: Library, kind: str) -> None:
-    """The map of a kind of files, and what is selected of it."""
-    key = (str(library.path), library.revision, KINDS[kind])
+def show(library: Library, choice: str) -> None:
+    """The map of one of ``CHOICES``, and the files that are selected on it."""
+    key = (str(library.path), library.revision, CHOICES[choice])
     atlas = atlas_of(library, *key)
     if not atlas.points:
         st.html(empty_state("Nothing to draw yet", "Add a folder on the page Library."))
@@ -122,7 +125,7 @@ def show(library: Library, kind: str) -> None:
             chart_of(len(atlas.points), colour),
             width="stretch",
             on_select="rerun",
-            key=f"map-{kind}",
+            key=f"map-{choice}",
             alt=f"{counted(len(atlas.points), 'file', 'files')} as points; near ones are alike",
         )
     with right:
@@ -131,7 +134,7 @@ def show(library: Library, kind: str) -> None:
 
 library = library_or_stop()
 st.html(heading("Map", "near points are alike"))
-choices = list(KINDS) if library.text_reaches_audio else [name for name, kind in KINDS.items() if kind is not None]
-chosen = st.segmented_control("Kind", choices, default="Pictures", key="map_kind") or "Pictures"
+choices = [name for name, modality in CHOICES.items() if modality is not None or library.text_reaches_audio]
+chosen = st.segmented_control("Show", choices, default=choices[0], key="map_modality") or choices[0]
 with errors_in_a_line():
     show(library, chosen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import streamlit as st
 
@@ -19,13 +19,14 @@ from arrowlens.ui.detail import show_large
 from arrowlens.ui.filters import facets, show_filters
 from arrowlens.ui.html import counted, empty_state, heading, plain, said_of
 from arrowlens.ui.search_service import Answer, Examples, answer, is_asked
-from arrowlens.ui.search_state import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
+from arrowlens.ui.search_state import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Order, Part, Question, Role
 from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
 from arrowlens.ui.uploads import drop_upload
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
 ORDERS: dict[Order, str] = {"relevance": "Best first", "date": "Newest first"}
 GROUPINGS: dict[Grouping, str] = {"none": "No groups", "folder": "By folder", "day": "By day"}
+_ALL = "all"  # a widget takes no None among its options
 SUFFIXES = [suffix.lstrip(".") for suffix in MEDIA_SUFFIXES]
 
 
@@ -69,7 +70,7 @@ def show_question(library: Library, question: Question, counts: Facets) -> None:
         label_visibility="collapsed",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        show_kinds(library, question, counts)
+        show_modalities(question, counts)
         with st.popover("Refine", help="Add or subtract something"):
             for role, label, hint in (("more", "Also", "a dog"), ("less", "But without", "people")):
                 key = f"add-{role}"
@@ -81,16 +82,24 @@ def show_question(library: Library, question: Question, counts: Facets) -> None:
             show_uploads()
 
 
-def show_kinds(library: Library, question: Question, counts: Facets) -> None:
-    """All, pictures or sounds, with how many there are."""
-    numbers = {"all": counts.n_files, "pictures": counts.kinds.get("image", 0), "sounds": counts.kinds.get("audio", 0)}
-    st.session_state.kind = question.kind
+def show_modalities(question: Question, counts: Facets) -> None:
+    """All files, pictures or recordings, with how many there are."""
+    names = {_ALL: f"All {counts.n_files:,}"}
+    for modality, info in MODALITIES.items():
+        names[modality] = f"{info.plural.capitalize()} {counts.modalities.get(modality, 0):,}"
+    shown = question.modality or _ALL
+
+    def choose() -> None:
+        choice = st.session_state.modality or shown  # a click on the one that is chosen takes it away
+        change(modality=None if choice == _ALL else choice)
+
+    st.session_state.modality = shown
     st.segmented_control(
-        "Kind",
-        get_args(Kind),
-        format_func=lambda kind: f"{kind.capitalize()} {numbers[kind]:,}",
-        key="kind",
-        on_change=lambda: change(kind=st.session_state.kind or question.kind),
+        "Show",
+        list(names),
+        format_func=names.__getitem__,
+        key="modality",
+        on_change=choose,
         label_visibility="collapsed",
     )
 
@@ -274,7 +283,7 @@ def show_nothing(library: Library, question: Question, counts: Facets) -> None:
         show_pages(question, has_more=False)
     elif question.is_filtered:
         st.html(empty_state("No file passes these filters", "Take some away, or choose another kind."))
-    elif question.kind == "sounds" and counts.kinds.get("audio") and not library.text_reaches_audio:
+    elif question.modality == "audio" and counts.modalities.get("audio") and not library.text_reaches_audio:
         st.html(empty_state("Words do not reach recordings here", "Search for them with a recording: By example."))
     else:
         st.html(empty_state("Nothing of that kind here", "Other words, or another kind, may find something."))
@@ -298,7 +307,7 @@ def main() -> None:
     everything = facets(library, str(library.path), library.revision, {})
     chosen = {by: [str(condition) for condition in each] for by, each in question.chosen().items() if each}
     counts = facets(library, str(library.path), library.revision, chosen) if chosen else everything
-    amounts = (counted(everything.kinds.get(name, 0), info.noun, info.plural) for name, info in MODALITIES.items())
+    amounts = (counted(everything.modalities.get(name, 0), info.noun, info.plural) for name, info in MODALITIES.items())
     st.html(heading("Arrowlens", " · ".join(amounts)))
     show_filters(library, question, counts, change)
     show_question(library, question, counts)
