@@ -16,6 +16,7 @@ import numpy as np
 from arrowlens.modalities import TEXT_ROLE
 from arrowlens.search.results import FoundBy
 from arrowlens.store import CAPTION_ROLE
+from arrowlens.store.loops import look_deeper
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -103,50 +104,35 @@ _Item = TypeVar("_Item")
 _T = TypeVar("_T")
 
 
-class OutdatedError(Exception):
-    """The library was written to between two reads of a search: ask again."""
-
-
-def settled(
-    start: Callable[[], Callable[[int], Sequence[_Item]]],
+def read_ranking(
+    best: Callable[[int], Sequence[_Item]],
     key: Callable[[_Item], Hashable],
     read: Callable[[Sequence[_Item], bool], _T | None],
     first: int,
 ) -> _T:
-    """Return what is read from enough of a ranking, in one state of the library: the one loop of a search.
+    """Return what is read from enough of a ranking.
 
     An index that looks deeper may find what it missed before, so that the best 40 need not begin with the best 20. The
     ranking is therefore made of the best n, then of those of the best 8n that were not among them, and so on. It is the
     same for all who begin with the same n, as long as nobody writes. What was missed before comes first in the next
     block.
 
-    It ends. A round that is not enough looks eight times as deep, until it has the whole ranking, and then ``read``
-    answers. A round that was overtaken by a write starts from the beginning; ``read`` says so each time that a file was
-    removed, which the next round cannot find, so these rounds are at most one more than the files that are removed
-    meanwhile, and it says so of other writes a limited number of times.
-
     Args:
-        start: begins a round -> n -> the best n items, all there are when they are fewer; the same for the same n.
+        best: n -> the best n items, all there are when they are fewer; the same for the same n.
         key: names an item.
-        read: the items so far, and whether these are all -> the answer, None when it takes more; it raises
-            OutdatedError. Of all items it always answers.
+        read: the items so far, and whether these are all -> the answer, None when it takes more; of all items it always
+            answers.
         first: how many items the first block has.
     """
-    best, depth, seen = start(), first, dict[Hashable, _Item]()
-    while True:
+    seen: dict[Hashable, _Item] = {}
+
+    def fetch(depth: int) -> tuple[Sequence[_Item], bool]:
         deepest = best(depth)
         new = [item for item in deepest if key(item) not in seen][: depth - len(seen)]
         seen.update((key(item), item) for item in new)
-        is_whole = len(deepest) < depth
-        try:
-            answer = read(list(seen.values()), is_whole)
-        except OutdatedError:
-            best, depth, seen = start(), first, {}
-            continue
-        if answer is not None:
-            return answer
-        assert not is_whole
-        depth *= _GROWTH
+        return list(seen.values()), len(deepest) < depth
+
+    return look_deeper(fetch, read, first, _GROWTH)
 
 
 def page(items: Sequence[_Item], is_whole: bool, k: int, offset: int = 0) -> Sequence[_Item] | None:

@@ -26,12 +26,11 @@ from arrowlens.search.grouping import Stack, by_date, classes_by_vectors, stacke
 from arrowlens.search.hybrid import (
     LEAST_CAPTION,
     Match,
-    OutdatedError,
     caption_vector,
     encoded_together,
     merged,
     page,
-    settled,
+    read_ranking,
 )
 from arrowlens.search.listing import hit_of
 from arrowlens.search.query import DATED, Query, View
@@ -40,6 +39,7 @@ from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored, printable
 from arrowlens.search.where import to_store_filters
 from arrowlens.store import CAPTION_ROLE
+from arrowlens.store.loops import OutdatedError, read_unchanged
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from arrowlens.store.fulltext import Matching
 
 __all__ = ["MAX_QUERY_WINDOWS", "Searcher"]
-
-_MAX_OVERTAKEN = 20  # rounds in which files were selected that are not the newest ones
 
 _Best = Callable[[int], list[Match]]
 
@@ -256,25 +254,18 @@ class Searcher:
     # -- from vectors to results ----------------------------------------------------------------------------------
 
     def _answer(self, question: _Question, view: View, started: float, notices: Sequence[str] = ()) -> Results:
-        n_overtaken = 0
-        selection: Selection | None = None
-
-        def start() -> _Best:
-            nonlocal selection
+        def read() -> _Reading:
             selection = self._storage.select(to_store_filters(view.where)) if view.where else None
-            return self._best(question, selection)
+            best = self._best(question, selection)
+            return read_ranking(
+                best,
+                lambda match: match.content_hash,
+                lambda ranked, is_whole: self._read(ranked, is_whole, question, view),
+                view.k,
+            )
 
-        def read(ranked: Sequence[Match], is_whole: bool) -> _Reading | None:
-            nonlocal n_overtaken
-            reading = self._read(ranked, is_whole, question, view)
-            # A selection that is not the newest leaves no place empty, so a newer one is tried a few times only.
-            if reading is not None and selection is not None and not self._storage.is_current(selection):
-                n_overtaken += 1
-                if n_overtaken <= _MAX_OVERTAKEN:
-                    raise OutdatedError
-            return reading
-
-        reading = settled(start, lambda match: match.content_hash, read, view.k)
+        # Without conditions, each question to the store sees to it that it is of one version.
+        reading = read_unchanged(read, self._storage.media_version) if view.where else read_unchanged(read)
         milliseconds = (time.perf_counter() - started) * 1e3
         return Results(reading.hits, milliseconds, (*notices, *reading.notices), reading.has_match, reading.n_matches)
 
