@@ -1,7 +1,7 @@
-"""Rankings by looks or sound, by words and by what captions mean, as one, and the pages of that one.
+"""Joins the rankings by meaning, by words and by what captions mean into one, and cuts it into pages.
 
-Their scores are of different kinds and are not compared: a file comes before another because of what found it, and
-within what one of them found, in that one's order.
+Scores of different rankings cannot be compared: a file comes before another because of the ranking that found it, and
+files of one ranking keep its order.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class Match:
     """A file that was found.
 
     Attributes:
-        media_id, content_hash: name it.
+        media_id: names it.
+        content_hash: of its bytes.
         score: cosine; None where it was found by its words or its caption only.
         relevance: 0..1; None where it was found by these only, or where there is no measure.
-        start, end: seconds of the best window, None for pictures.
+        start: seconds; where the best window begins, None for pictures.
+        end: seconds; where it ends.
         found_by: what found it; "name" where the text is its file name.
         matches: whether it answers the question; None where that is not known.
         has_words: whether it was found by its words.
@@ -136,13 +138,13 @@ def read_ranking(
 
 
 def page(items: Sequence[_Item], is_whole: bool, k: int, offset: int = 0) -> Sequence[_Item] | None:
-    """Items ``offset`` to ``offset + k`` of a ranking; None where it is not deep enough for that."""
+    """Return items ``offset`` to ``offset + k`` of a ranking; None where it is not deep enough for that."""
     return items[offset : offset + k] if is_whole or len(items) >= offset + k else None
 
 
 # -- captions, compared by the library's text model ------------------------------------------------------------------
 
-# Every caption has some cosine with every question; only those that are near count as found, as words do or don't.
+# Every caption has some cosine with every question; only near ones count as found.
 
 # Of all-MiniLM-L6-v2: 6 in 10 questions that mean a caption in other words reach it, 3 in 1,000 that do not mean it
 # (docs/performance.md).
@@ -152,7 +154,7 @@ LEAST_CAPTION = 0.4
 def caption_vector(
     storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, query: Query
 ) -> np.ndarray | None:
-    """What captions are compared with, (d,); None where there are none, no model, or the question is not for them.
+    """Return the vector that captions are compared with, (d,); None where captions are not compared.
 
     Raises:
         ModelLoadError: the text model cannot be loaded.
@@ -167,7 +169,7 @@ def caption_vector(
 def encoded_together(
     queries: Sequence[Query], storage: MultimodalStorage, provider: MultimodalEmbeddingProvider
 ) -> list[Query]:
-    """Queries that carry the vectors of their texts; each model runs once for all of them.
+    """Return the queries with the vectors of their texts; each model runs once for all of them.
 
     Raises:
         ModelLoadError: a model cannot be loaded.

@@ -1,4 +1,4 @@
-"""Files as they stand in the library, without a question."""
+"""Files of a library without a question: the newest, and those with given ids."""
 
 from __future__ import annotations
 
@@ -20,14 +20,20 @@ from arrowlens.store.loops import OutdatedError, read_unchanged
 if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage
 
-# The fields of ``Hit`` that ``hit_of`` sets one by one; the others are columns of ``media``.
+# The fields of ``Hit`` that ``hit_of`` sets one by one; the others are columns of ``media`` and copied.
 _SET = {"path", "media_id", "modality", "score", "relevance", "start", "end", "found_by", "matched_words", "matches"}
 _SET |= {"cluster_size", "metadata"}
 COPIED = [field.name for field in dataclasses.fields(Hit) if field.name not in _SET]
 
 
 def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hit:
-    """A match with its row of ``media``, ``absolute_path`` included; ``words`` are those that were looked for."""
+    """Return the hit of a match.
+
+    Args:
+        match: what was found.
+        row: its row of ``media``, with ``absolute_path``.
+        words: that were searched for.
+    """
     return Hit(
         path=Path(os.fsdecode(row["absolute_path"])),
         media_id=match.media_id,
@@ -45,7 +51,7 @@ def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hi
 
 
 def newest(storage: MultimodalStorage, view: View, modality: Modality | None = None) -> Results:
-    """The files that were taken last, newest first, without scores; loads no model."""
+    """Return the files that were taken last, newest first, without scores. Loads no model."""
     started = time.perf_counter()
 
     def read() -> list[Hit]:
@@ -60,7 +66,7 @@ def newest(storage: MultimodalStorage, view: View, modality: Modality | None = N
 
 
 def hits(storage: MultimodalStorage, media_ids: Sequence[str]) -> list[Hit]:
-    """Searchable files by id, in that order, without scores; what the library does not hold is left out."""
+    """Return searchable files by id, in that order, without scores; ids that the library does not hold are omitted."""
     rows = {row["media_id"]: row for row in storage.media(list(media_ids)).to_pylist() if row["state"] == INDEXED}
     held = [rows[media_id] for media_id in media_ids if media_id in rows]
     return [hit_of(Match(row["media_id"], row["content_hash"]), row) for row in held]

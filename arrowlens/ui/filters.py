@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -51,11 +50,6 @@ def show_filters(library: Library, question: Question, counts: Facets, change: C
 
 _FILTERS = ("root", "folder", "since", "until", "formats", "size", "length")
 _NO_FILTERS = {name: getattr(Question(), name) for name in _FILTERS}
-
-
-def without_filters(question: Question) -> Question:
-    """Return the question without its filters; its modality stays."""
-    return dataclasses.replace(question, **_NO_FILTERS)
 
 
 def _folders(library: Library, question: Question, counts: Facets, change: Change) -> None:

@@ -101,7 +101,7 @@ def test_the_old_words_for_modality_still_count(contents):
 
 
 def test_nothing_is_chosen_by_what_cannot_be(contents):
-    with pytest.raises(InputError, match="'width' is nothing to filter by"):
+    with pytest.raises(InputError, match="'width' is not a filter; use one of modality"):
         contents.facets(chosen={"width": "width > 1"})
 
 
