@@ -24,7 +24,15 @@ from arrowlens.media.decoded import large_bytes
 from arrowlens.media.files import ExactFile, open_regular, read_regular
 from arrowlens.modalities import Modality
 from arrowlens.models import resolve
-from arrowlens.query_engine import QueryEngine, bind, model_records, provider_of, remembered_models
+from arrowlens.query_engine import (
+    ExampleLike,
+    QueryEngine,
+    StrPath,
+    bind,
+    model_records,
+    provider_of,
+    remembered_models,
+)
 from arrowlens.search import (
     KINDS,
     DuplicateKind,
@@ -45,7 +53,7 @@ from arrowlens.search import (
 )
 from arrowlens.search.query import Sort
 from arrowlens.search.where import Where, to_store_filters
-from arrowlens.store import MultimodalStorage, restored
+from arrowlens.store import FACETS, MultimodalStorage, restored
 from arrowlens.store.location import Location
 from arrowlens.workers.isolated import Isolated, directly
 
@@ -60,18 +68,17 @@ __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFil
 
 DEFAULT_MODELS = "base"  # of a new library
 
-StrPath = str | os.PathLike[str]
-ExampleLike = StrPath | bytes | Image.Image | tuple[np.ndarray, int] | Hit | Example
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Original:
     """A file of the library, open for reading.
 
     Attributes:
-        file: at its start. name: without its folder; bytes that are not UTF-8 are surrogates.
-        format: "jpeg", "wav", ...: what the library knows its content to be.
-        size: bytes. modified_ns: of the file as it is now, in nanoseconds since 1970.
+        file: at its start.
+        name: without its folder; bytes that are not UTF-8 are surrogates.
+        format: "jpeg", "wav", ..., as it was when the file was indexed.
+        size: bytes, now.
+        modified_ns: nanoseconds since 1970, now.
     """
 
     file: BinaryIO
@@ -86,15 +93,21 @@ class LibraryStatus:
     """What a library holds and how it works.
 
     Attributes:
-        images, audio: files that can be found. skipped: files that could not be read.
+        path: the library's folder.
+        images: pictures that can be found.
+        audio: recordings that can be found.
+        skipped: files that could not be read.
         n_bytes: of everything in the library's folder.
         models: by role; each with digest, dimension, source and space.
-        next_models: those that the library is changing to, empty when it is not.
-        text_reaches_audio: whether ``search`` finds recordings.
-        device, precision, precision_reason: where models run, in which numbers, and why in those.
+        text_reaches_audio: whether texts find recordings.
+        device: where models run.
+        precision: the type of numbers that they compute in.
+        precision_reason: why in that type.
         indexes: by role; how the vectors are stored, and whether an index (``kind``) or an exact scan (None) answers.
-        folders: that were ingested.
-        window_s, hop_s: recordings are compared in windows of so many seconds, one every so many.
+        folders: the folders that were ingested.
+        window_s: seconds of the windows in which recordings are compared.
+        hop_s: seconds from the start of a window to the start of the next one.
+        next_models: the models that the library is changing to, empty when it is not.
     """
 
     path: Path
@@ -115,7 +128,7 @@ class LibraryStatus:
 
     @classmethod
     def of(cls, path: Path, settings: Settings, statistics: Statistics, runtime: Runtime) -> Self:
-        """Put together from what the store and the encoders say."""
+        """Return the status that the store and the encoders give."""
         return cls(
             path=path,
             images=statistics.images,
@@ -137,7 +150,13 @@ class LibraryStatus:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """A file that could not be read. ``still_found``: its earlier content is in the library."""
+    """A file that could not be read.
+
+    Attributes:
+        path: absolute.
+        reason: why, in a line.
+        still_found: whether searches find its earlier content.
+    """
 
     path: Path
     reason: str
@@ -145,7 +164,7 @@ class SkippedFile:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """From a row of ``MultimodalStorage.skipped``."""
+        """Return the file of a row of ``MultimodalStorage.skipped``."""
         return cls(Path(os.fsdecode(row["absolute_path"])), row["reason"], row["state"] == "indexed")
 
 
@@ -236,7 +255,7 @@ class Library:
 
     @property
     def text_reaches_audio(self) -> bool:
-        """Whether ``search`` finds recordings too: the models hold texts and sounds in one space."""
+        """Whether ``search`` finds recordings too: the models hold texts and recordings in one space."""
         return self._storage.settings.text_reaches_audio
 
     # -- searching ------------------------------------------------------------------------------------------------
@@ -274,7 +293,7 @@ class Library:
                 ``unlike``.
             mode: "vector" compares meanings, "keyword" looks for the words, "auto" does both.
             where: one or several conditions that files must satisfy, such as "width >= 1000".
-            offset: number of results to pass over.
+            offset: number of results to skip.
             collapse: show files that look or sound the same once, as the best of them.
             sort: "relevance", or "date" for the newest of the matches first, of the best 1,000 where there are more.
 
@@ -284,7 +303,7 @@ class Library:
             ModelLoadError: the library has no CLIP model.
         """
         near, far = (
-            tuple(map(self._example, as_tuple(examples, name)))
+            tuple(map(self._engine.example, as_tuple(examples, name)))
             for examples, name in ((like, "like"), (unlike, "unlike"))
         )
         query = Query(text, as_tuple(plus, "plus"), as_tuple(minus, "minus"), near, weights or {}, modality, mode, far)
@@ -362,7 +381,7 @@ class Library:
             InputError: no such example, or an option is unusable.
             ModelLoadError: the library has no model for that modality.
         """
-        return self._similar(lambda: self._example(example), View(k, offset, parse(where), collapse, sort))
+        return self._similar(lambda: self._engine.example(example), View(k, offset, parse(where), collapse, sort))
 
     def similar_to(
         self,
@@ -447,7 +466,7 @@ class Library:
         Raises:
             InputError, MediaError, ModelError, StorageError: as ``similar``.
         """
-        return self._engine.retry_on_model_change(lambda: self._engine.searcher.embed(self._example(item)))
+        return self._engine.retry_on_model_change(lambda: self._engine.searcher.embed(self._engine.example(item)))
 
     def embed_text(self, text: str, modality: Modality = "image") -> np.ndarray:
         """Return the vector that ``search`` asks with for media of a modality: (d,) float32 of length one.
@@ -527,9 +546,11 @@ class Library:
             on_progress: called with each step of downloads and conversions.
 
         Raises:
-            ModelError: the models cannot be had. ModelMismatchError: they are for other kinds of files than the
-            library holds. FolderError: a folder of the library is missing. LibraryBusyError: another process is
-            writing. StorageError: the disk or the database refused. WorkerError: as ``ingest``.
+            ModelError: the models cannot be had.
+            ModelMismatchError: they lack a modality that the library holds.
+            FolderError: a folder of the library is missing.
+            LibraryBusyError, StorageError: another process is writing; the disk or the database refused.
+            WorkerError: as ``ingest``.
         """
         model_set = resolve(models, on_progress, others=remembered_models(self._storage.settings))
         provider = self._engine.provider_for(model_set)
@@ -648,21 +669,23 @@ class Library:
         return tuple(Path(root.path) for root in self._storage.settings.roots)
 
     def facets(self, where: Where = (), chosen: Mapping[str, Where] | None = None) -> Facets:
-        """What files can be filtered by, with counts: kinds, formats, folders, sizes, lengths, the span of days.
+        """What files can be filtered by, with counts: modalities, formats, folders, sizes, lengths, the span of days.
 
         Args:
             where: conditions that the counted files satisfy.
-            chosen: further ones by what they filter by: "kind", "format", "folder", "size", "duration" or "taken". Each
-                of these is counted as if nothing were chosen by it: its counts say what another choice would leave.
+            chosen: further ones by what they filter by: "modality", "format", "folder", "size", "duration" or "taken".
+                Each of these is counted without its own conditions: its counts say what another choice would leave.
 
         Raises:
             InputError: a condition is unusable. StorageError: the database refused.
         """
-        from arrowlens.store import FACETS  # deferred: the database, which reading a condition needs none of
-
-        if unknown := sorted(set(chosen or {}) - set(FACETS)):
-            raise InputError(f"{unknown[0]!r} is nothing to filter by here; there are {', '.join(FACETS)}")
-        conditions = {"": parse(where), **{by: parse(each) for by, each in (chosen or {}).items()}}
+        chosen = dict(chosen or {})
+        if "kind" in chosen:
+            warn_renamed("Library.facets(chosen={'kind': ...})", "'modality'")
+            chosen["modality"] = chosen.pop("kind")
+        if unknown := sorted(set(chosen) - set(FACETS)):
+            raise InputError(f"{unknown[0]!r} is not a filter; use one of {', '.join(FACETS)}")
+        conditions = {"": parse(where), **{by: parse(each) for by, each in chosen.items()}}
         selected = {by: self._storage.select(to_store_filters(each)) for by, each in conditions.items() if each}
         return self._storage.facets(selected.pop("", None), selected)
 
@@ -782,29 +805,6 @@ class Library:
 
     def _similar(self, read: Callable[[], Example], view: View) -> Results:
         return self._engine.retry_on_model_change(lambda: self._engine.searcher.similar(read(), view))
-
-    def _example(self, example: ExampleLike) -> Example:
-        examples = self._engine.examples
-        match example:
-            case Example():
-                return example
-            case Hit():
-                if example.content_hash is None:
-                    cure = "use a hit that this library gave, or similar(path)"
-                    raise InputError(f"{example.path} carries no content hash; {cure}")
-                return Example(str(example.path), example.modality, example.content_hash)  # by its stored vectors
-            case bytes():
-                return examples.upload(example, "the upload")
-            case Image.Image():
-                return examples.picture(example)
-            case (samples, rate):
-                return examples.samples(samples, rate)
-            case str() | os.PathLike():
-                return examples.file(example)
-        raise InputError(
-            f"the example is a {type(example).__name__}; "
-            "it is a path, bytes, a PIL image, (samples, rate), a Hit or an Example"
-        )
 
 
 @contextmanager

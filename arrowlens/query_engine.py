@@ -7,18 +7,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
+import numpy as np
+from PIL import Image
+
 from arrowlens.conversion.hub import cache_directory
-from arrowlens.embedding import ExampleReader
+from arrowlens.embedding import Example, ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import model_info
-from arrowlens.errors import ArrowlensError, ModelMismatchError
+from arrowlens.errors import ArrowlensError, InputError, ModelMismatchError
 from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Modality
 from arrowlens.models import SET_ROLES, ModelSet, resolve
-from arrowlens.search import Searcher
+from arrowlens.search import Hit, Searcher
 from arrowlens.search.relevance.background import Bank
 from arrowlens.store import ModelRecord, MultimodalStorage, Settings
 from arrowlens.workers.isolated import Call, directly
 
+StrPath = str | os.PathLike[str]
+ExampleLike = StrPath | bytes | Image.Image | tuple[np.ndarray, int] | Hit | Example
 _T = TypeVar("_T")
 
 
@@ -26,8 +31,10 @@ class QueryEngine:
     """What questions are asked with; replaced as a whole when the library changes its models.
 
     Attributes:
-        provider: the encoders. examples: reads files that are asked with.
-        searcher: asks the store. bank: what relevance is measured by.
+        provider: the encoders.
+        examples: reads files that are asked with.
+        searcher: asks the store.
+        bank: what relevance is measured by.
     """
 
     def __init__(
@@ -50,12 +57,44 @@ class QueryEngine:
             self._use(provider)
 
     def retry_on_model_change(self, ask: Callable[[], _T]) -> _T:
-        """Return ``ask()``; once more with the library's new models if another process has just changed them."""
+        """Return ``ask()``; once more with the library's new models if another process has just changed them.
+
+        Once only: models change in minutes, and an answer takes less, so a second mismatch has another cause.
+        """
         try:
             return ask()
         except ModelMismatchError:
             self._follow()
             return ask()
+
+    def example(self, item: ExampleLike) -> Example:
+        """Return what is asked with by example: read and cut, not encoded; a hit is asked with by its stored vectors.
+
+        Raises:
+            MediaError: a file or its bytes cannot be decoded.
+            AudioValidationError: unusable samples or rate.
+            InputError: it is nothing of that kind.
+        """
+        match item:
+            case Example():
+                return item
+            case Hit():
+                if item.content_hash is None:
+                    cure = "use a hit that this library gave, or similar(path)"
+                    raise InputError(f"{item.path} carries no content hash; {cure}")
+                return Example(str(item.path), item.modality, item.content_hash)
+            case bytes():
+                return self.examples.upload(item, "the upload")
+            case Image.Image():
+                return self.examples.picture(item)
+            case (samples, rate):
+                return self.examples.samples(samples, rate)
+            case str() | os.PathLike():
+                return self.examples.file(item)
+        raise InputError(
+            f"the example is a {type(item).__name__}; "
+            "it is a path, bytes, a PIL image, (samples, rate), a Hit or an Example"
+        )
 
     def provider_for(self, model_set: ModelSet) -> MultimodalEmbeddingProvider:
         """The encoders to change the library to, none loaded yet: with the recipe of a new library where its models are

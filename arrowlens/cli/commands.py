@@ -7,9 +7,9 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import arrowlens
-from arrowlens.cli.limits import limits_of
 from arrowlens.cli.output import (
     amount,
     causes_text,
@@ -29,6 +29,9 @@ from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
 from arrowlens.search import byte_size, printable
+
+if TYPE_CHECKING:
+    from arrowlens.media import Limits
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -205,3 +208,20 @@ def ui(options: argparse.Namespace) -> int:
     with open_library(options) as library:  # a mistyped library or missing models end here, not in the browser
         path = library.path
     return serve(path, options)
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    """Return the limits of what is read of a file: the default ones, but for those that were given."""
+    from arrowlens.media import Limits  # deferred: numpy and Pillow
+
+    limits = Limits()
+    if options.max_megapixels is not None:
+        limits = dataclasses.replace(limits, max_pixels=int(options.max_megapixels * 1e6))
+    if options.max_hours is not None:
+        limits = dataclasses.replace(limits, max_seconds=3600 * options.max_hours)
+    if options.max_file_size is not None:
+        image_bytes = min(limits.max_image_bytes, options.max_file_size)
+        limits = dataclasses.replace(limits, max_file_bytes=options.max_file_size, max_image_bytes=image_bytes)
+    if options.time_limit is not None:
+        limits = dataclasses.replace(limits, max_decode_s=options.time_limit)
+    return limits

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from arrowlens.cli.limits import limits_of
+from arrowlens.cli.commands import limits_of
 from arrowlens.cli.output import amount, causes_text, columns, note, write_json
 from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library

@@ -1,4 +1,4 @@
-"""Inputs of many files -> vectors, in batches. An input that cannot be encoded costs only its own file."""
+"""Encodes the inputs of many files in batches. An input that cannot be encoded costs only its own file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from arrowlens.workers.resources import Spent
 
 Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
 BATCH = 32
-BATCH_OF_A_CORE = 8  # what stays in its cache: a ViT-B/16 takes 10 % longer for an item with 32
+BATCH_OF_A_CORE = 8  # fits its cache: a ViT-B/16 takes 10 % longer for an item with 32
 _BATCHES_A_THREAD = 2  # under way, so that a thread finds the next one when it is done
 _NO_DIRECTION = "the model gives it a vector without direction"
 

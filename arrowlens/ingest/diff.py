@@ -94,7 +94,7 @@ class Known:
 
     @property
     def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
-        """The columns that say why a file could not be read."""
+        """Return the columns that say why a file could not be read."""
         return self.size, self.modified_ns, self.content_hash, self.reason
 
 
@@ -160,7 +160,7 @@ class Plan:
         to_read: files to open.
         refused: files that are not opened, since the library has no model for them.
         unchanged: files that are as the library has them.
-        moved_disk: unchanged ones, too, but for the numbers that the system has for them, which are to be recorded.
+        moved_disk: unchanged files whose device or inode is another one, which is to be recorded.
         still_bad: unreadable files that are as the library has them, with the reason.
         gone: ids of files that are no longer on disk.
         ignored: ids of files that an ignore file names.
@@ -251,7 +251,7 @@ def _read_known(storage: MultimodalStorage) -> dict[str, Known]:
 
 
 def _is_still_bad(before: Known, file: ScannedFile) -> bool:
-    """Whether a file's bytes were read and not understood; they will not be now. One that was not read may be."""
+    """Return whether a file was read and not understood, and has not changed; an unread one may be readable now."""
     return (
         not before.indexed
         and before.content_hash is not None
@@ -294,7 +294,7 @@ def _id_at(settings: Settings, path: bytes) -> str:
 
 
 def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
-    """Return the roots whose path has become a link into the folders walked: by id, the root at the real path.
+    """Return the roots whose path has become a link into the folders walked, by id, with the root at the real path.
 
     One on a disk of its own is left out: asking for it could wait for a disk that does not answer.
     """
@@ -308,13 +308,13 @@ def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
 
 
 def _is_absent(path: bytes) -> bool:
-    """Return whether there is no file any more; a folder of its name is none."""
+    """Return whether the file is gone; a folder of its name does not count."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        return False  # not knowing is not gone
+        return False  # unknown, which is not gone
 
 
 @dataclass(slots=True)
@@ -324,7 +324,7 @@ class Pruning:
     Attributes:
         removed: ids of files that are gone, or are ignored now.
         moved: ids of files whose content lies at another place.
-        held_back: how many files would be removed, by the path of each root of which nothing is removed therefore.
+        held_back: how many files would be removed, by the path of each root where they are too many, so that none is.
     """
 
     removed: list[str] = field(default_factory=list)
@@ -363,7 +363,7 @@ def decide_pruning(
 def pair(
     gone: Iterable[str], known: Mapping[str, Known], key: Callable[[Known], Hashable], new: Counter[Hashable]
 ) -> list[str]:
-    """Return the files that are gone and have a partner of equal ``key`` among new ones, each of which counts once.
+    """Return the files that are gone and have an equal ``key`` among new ones, each of which is matched once.
 
     Args:
         gone: ids of files.
@@ -406,7 +406,7 @@ class IngestPlan:
         new: would be read, and are not known yet.
         changed: would be read again.
         unchanged: are as the library has them.
-        unreadable: could not be read earlier and have not changed since, or there is no model for their kind.
+        unreadable: could not be read earlier and have not changed since, or there is no model for their modality.
         removed: are gone from disk or ignored now, and would leave the library.
         moved: would leave it too, and lie at another place, as far as size and time tell.
         held_back: how many files are gone and would not be removed, by the root that they belong to; as of

@@ -76,7 +76,7 @@ def has_rules(folder: bytes) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # reading it finds the words
+        return True  # reading it gives the reason
     return True
 
 

@@ -1,4 +1,4 @@
-"""Gives a library another model set: encodes everything anew while the old models serve, and switches then.
+"""Changes a library to another model set: encodes everything while the old models serve, then switches.
 
 Vectors are made by the same steps as in a run over folders, into tables of their own. What has been encoded stays when
 a run ends early, and the next one goes on from there; until the switch, which is one write, nobody sees any of it.
@@ -39,7 +39,7 @@ class MigrationReport:
 
     Attributes:
         encoded: files that got vectors of the new models.
-        unchanged: files that had them, from an earlier run that was cut off or since their modality keeps its model.
+        unchanged: files that had them, from an interrupted run, or since their modality keeps its model.
         captions: captions encoded.
         lost: files that could not be encoded, and so left the results; `arrowlens skipped` names them.
         reasons: how many were lost for which reason, the most frequent first.
@@ -155,7 +155,7 @@ class _Migration:
         return plan, Rewriter(self._new, contents, self._progress, self._options.commit_every)
 
     def _lose(self, lost: Mapping[str, tuple[str, str | None]]) -> None:
-        """Record what could not be encoded; the next ingest tries again, unless the content is at fault."""
+        """Record a file that could not be encoded; the next ingest tries again, unless its content is the cause."""
         rows = self._storage.media(sorted(lost)).drop_columns(["absolute_path"]).to_pylist()
         for row in rows:
             row["state"] = SKIPPED
@@ -177,7 +177,7 @@ class _Migration:
 
 
 class Rewriter(Writer):
-    """Writes vectors and nothing else: what the library says of its files stays.
+    """Writes vectors only; rows of ``media`` stay as they are.
 
     Args:
         storage: the library, with the models that are to serve.
@@ -198,7 +198,7 @@ class Rewriter(Writer):
         self.lost: dict[str, tuple[str, str | None]] = {}
 
     def _execute(self, outcome: Outcome) -> None:
-        """Take note of a file that the new models make no vectors of."""
+        """Record a file that gets no vectors of the new models."""
         prepared, file = outcome.prepared, outcome.prepared.file
         content = None if prepared.unread else prepared.decoded.content_hash
         if content is not None and content != self._contents[file.media_id]:
@@ -274,7 +274,7 @@ def _check_kinds(rows: list[_Row], models: Mapping[str, ModelRecord]) -> None:
 
 
 def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:
-    """Refuse to begin while a folder or a disk of the library is away: that must not cost it files."""
+    """Refuse to start while a folder or a disk of the library is missing: its files would be lost."""
     settings = storage.settings
     held = {row.root_id for row in rows}
     roots = {root.root_id: root for root in settings.roots if root.root_id in held}

@@ -1,4 +1,4 @@
-"""The run: walk, compare, have an engine encode, write, prune, and encode captions."""
+"""A run over folders: walk, compare, encode by an engine, write, prune, encode captions."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class _Run:
         return self._progress.report(stopped, seen)
 
     def _prune(self, plan: Plan, writer: LibraryWriter) -> bool:
-        """Remove what has left its place, as far as that needs no confirmation; return whether there was anything."""
+        """Remove files that are gone, as far as that needs no confirmation; return whether there were any."""
         known = plan.known
         moved = pair(plan.gone, known, content_of, writer.contents)
         superseded = [
@@ -175,7 +175,7 @@ def _models(provider: Provider) -> dict[str, ModelRecord]:
 
 
 def keep_captions(storage: MultimodalStorage, provider: Provider, stop: threading.Event) -> int:
-    """Encode captions that have no vectors yet, and delete vectors of captions that are no more.
+    """Encode captions without vectors, and delete the vectors of captions that are gone.
 
     Captions are kept apart from decoding: one that changed is encoded again without its picture, and a library that
     gets a text model later catches up. Does nothing without a text model. Once ``stop`` is set it ends early; the next

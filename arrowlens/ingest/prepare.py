@@ -1,4 +1,4 @@
-"""One file -> what the encoders take. A single picklable step for a worker process; imports no torch."""
+"""Turns one file into what the encoders take: a picklable step for a worker process, which imports no torch."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Prepared:
         file: the file, with the ``file_id`` of the one that was opened.
         decoded: what it holds, without pixels and samples, or the reason why nothing.
         inputs: what is to be encoded; None for a file that cannot be read.
-        unread: the system kept its bytes back, so that nothing is known of its content.
+        unread: its bytes could not be read, so that nothing is known of its content.
         caption: the text of the file beside it.
-        caption_unread: there is such a text file, and the system kept it back.
-        needs_room: it was left alone, since it takes much memory; ``Preparer.alone`` takes it.
+        caption_unread: there is such a text file, and it could not be read.
+        needs_room: it was not decoded, since that takes much memory; ``Preparer.alone`` decodes it.
     """
 
     file: ScannedFile
@@ -42,7 +42,7 @@ class Prepared:
 
     @property
     def n_bytes(self) -> int:
-        """About what it takes in memory."""
+        """About the bytes that it takes in memory."""
         content = self.inputs.content if self.inputs is not None else None
         parts = [self.decoded.thumbnail or b"", *(self.decoded.fingerprint.parts if self.decoded.fingerprint else ())]
         return (0 if content is None else content.nbytes) + sum(map(len, parts))
@@ -106,7 +106,7 @@ class Preparer:
             return None
 
     def lost(self, file: ScannedFile, reason: str, content: str | None) -> Prepared:
-        """Return the result for a file that took its process along; without its content, the next run tries again."""
+        """Return the result for a file whose process died; its content is unknown, so the next run tries again."""
         decoded = Decoded(file.modality, reason, content, file.size or 0)
         return Prepared(file, decoded, unread=content is None)
 
@@ -123,7 +123,7 @@ class Preparer:
             return Prepared(file, bare, unread=self._is_unread(file, decoded))
         try:
             inputs = prepare(decoded, self.plan)
-        except Exception as error:  # whatever it is, it costs this file only
+        except Exception as error:  # any error costs this file only
             cause = " ".join(str(error).split())
             reason = f"cannot be prepared for the model: {type(error).__name__}{f': {cause}' if cause else ''}"
             return Prepared(file, dataclasses.replace(bare, reason=reason, thumbnail=None))
@@ -133,7 +133,7 @@ class Preparer:
             return Prepared(file, bare, inputs, caption_unread=True)
 
     def _fetch(self, file: ScannedFile) -> Fetched:
-        """Get the version listed, or else the one that is there now; the next run sees that its stamp is another."""
+        """Get the version listed, else the one that is there now, whose other stamp the next run will see."""
         fetched = self.source.fetch(file) or self.source.fetch(self.source.look(file))
         if fetched is None:
             raise MediaError(_CHANGING)
@@ -143,7 +143,7 @@ class Preparer:
         return None if file.sidecar is None else read_caption(file.sidecar, self.source.open)
 
     def _is_unread(self, file: ScannedFile, decoded: Decoded) -> bool:
-        """Whether the reason says nothing of the content: the system refused, or the file is being written."""
+        """Return whether the reason says nothing of the content: the system refused, or the file is being written."""
         try:
             has_changed = self.source.look(file).stamp != file.stamp
         except MediaError:

@@ -170,7 +170,7 @@ class Progress:
         self._rate_in_the_end, self._reading_since = self._rate(), None
 
     def count(self, kind: str, path: bytes | None = None, reason: str | None = None) -> None:
-        """Count one more file of a kind; sends an event if its path is given."""
+        """Count one more file in one of the counts; send an event if its path is given."""
         self.counts[kind] += 1
         if reason is not None:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
@@ -190,7 +190,7 @@ class Progress:
 
     @property
     def bound(self) -> Bound | None:
-        """The stage that would take longest if it had the machine to itself."""
+        """The stage that limits the run: the one that would take longest alone."""
         decoding, encoding = self.decoding, self.encoding
         seconds: dict[Bound, float] = {
             "reading": decoding.idle / self.n_decoding,

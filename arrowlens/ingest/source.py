@@ -44,7 +44,7 @@ class Source(Protocol):
         """Return the file with the size and the time that it has now.
 
         Raises:
-            MediaError: it is gone, not a regular file, or not ours to read; the message is one line for a user.
+            MediaError: it is gone, not a regular file, or not readable; the message is one line for a user.
         """
 
     def fetch(self, file: ScannedFile) -> Fetched | None:
@@ -91,7 +91,7 @@ class FolderSource:
 
     def fetch(self, file: ScannedFile) -> Fetched | None:
         """Get the version listed: opening it follows no link, and fails once the file is another one."""
-        if file.size is None:  # the walk could not look at it; opening it finds the words for that
+        if file.size is None:  # the walk could not look at it; opening it gives the reason
             return Fetched(file.path)
         now = self.look(file)
         if now.stamp != file.stamp:

@@ -1,4 +1,4 @@
-"""Files -> outcomes: decode, decide what is needed, encode. What an engine repeats, on this machine or on others."""
+"""Turns files into outcomes: decode, decide, encode. Engines repeat this step, on this machine or on others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders -> the media files below them, by name and ``stat`` alone; no file is opened.
+"""Lists the media files below folders, by name and ``stat`` alone; no file is opened.
 
 Names are bytes throughout, since they need not be text. What ``ingest.ignore`` says is left alone, and so is the
 library's own folder. A text file beside a media file, ``name.jpg.txt`` or else ``name.txt``, is its caption.
@@ -239,7 +239,7 @@ class _Walker:
         return folders[::-1]
 
     def _visit(self, path: bytes) -> os.stat_result | None:
-        """Return the folder's ``stat``; None when the walk has been there."""
+        """Return the folder's ``stat``; None if the walk has visited it."""
         status = os.stat(path)  # noqa: PTH116 - bytes
         key = (status.st_dev, status.st_ino or os.path.realpath(path))  # some network disks number nothing
         if key in self._visited:
@@ -248,7 +248,7 @@ class _Walker:
         return status
 
     def _folder(self, place: _Place) -> None:
-        if place.path in self._walk.unread:  # a disk that is not mounted; what lies there instead is not the library's
+        if place.path in self._walk.unread:  # a disk that is not mounted; other files there are not the library's
             return
         if place.is_linked and self._is_reached_by_name(place.real):
             self._walk.other_names[place.path] = place.real
@@ -283,7 +283,7 @@ class _Walker:
             return
         try:
             status = os.stat(entry.path)  # noqa: PTH116 - bytes
-        except OSError:  # decoding finds the words for it
+        except OSError:  # decoding gives the reason
             if entry.is_symlink():
                 self._walk.lost_links.add(entry.path)
             self._file(entry, here, modality, None)

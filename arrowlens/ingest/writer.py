@@ -1,4 +1,4 @@
-"""Outcomes -> the store, some hundred at a time: vectors, thumbnails, and ``media`` rows last."""
+"""Writes outcomes to the store, some hundred at a time: vectors, thumbnails, and ``media`` rows last."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Writer(ABC):
 
     @abstractmethod
     def _count_readable(self, prepared: Prepared) -> None:
-        """Take note of a file that gets vectors."""
+        """Count a file that gets vectors."""
 
     @property
     @abstractmethod
@@ -66,7 +66,7 @@ class Writer(ABC):
         """Files that are to be written."""
 
     def commit_if_due(self) -> bool:
-        """Write if enough has gathered, or enough time has passed; return whether that was so."""
+        """Write if there are enough files, or enough time has passed; return whether it wrote."""
         n_waiting = self._n_waiting
         is_due = n_waiting >= self._commit_every or time.monotonic() - self._last > self._due_s
         if n_waiting and is_due:
@@ -74,7 +74,7 @@ class Writer(ABC):
         return bool(n_waiting and is_due)
 
     def commit(self) -> None:
-        """Write what has gathered.
+        """Write all that waits.
 
         Raises:
             StorageError: the disk or the database refused; nothing of it is visible then.
@@ -127,7 +127,7 @@ class LibraryWriter(Writer):
         self.has_written = False
 
     def record(self, file: ScannedFile) -> None:
-        """Record the numbers that the system has for a file that is otherwise as the library has it."""
+        """Record the new device and inode of a file that is otherwise as the library has it."""
         self._kept[file.media_id] = {"file_id": file.file_id, "layout": MEDIA_LAYOUT}
         self._progress.count("unchanged")
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from arrowlens.errors import MediaError
 from arrowlens.media.decoded import AnyPath
 from arrowlens.media.files import explain_os_error, open_regular
-from arrowlens.media.tags import printable
+from arrowlens.media.metadata import one_line
 
 MAX_CAPTION_CHARS = 10_000
 _MAX_BYTES = 4 * MAX_CAPTION_CHARS + 3  # UTF-8 takes up to 4 a character, behind a mark of 3
@@ -38,7 +38,7 @@ def read_caption(
             raise MediaError(explain_os_error(error)) from error
     if b"\0" in data:
         return None
-    return printable(_decoded(data))[:MAX_CAPTION_CHARS].rstrip() or None
+    return one_line(_decoded(data))[:MAX_CAPTION_CHARS].rstrip() or None
 
 
 def _decoded(data: bytes) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from arrowlens.media.tags import clean_text
-
+MAX_TEXT_CHARS = 1000  # of a tag
 _ISO_6709 = re.compile(r"([+-]\d+(?:\.\d+)?)([+-]\d+(?:\.\d+)?)")
 _DAY = re.compile(r"(\d{4})[-:](\d\d)[-:](\d\d)(?:[T ](\d\d):(\d\d):(\d\d))?")
 _MAKE, _MODEL = "com.apple.quicktime.make", "com.apple.quicktime.model"
@@ -88,3 +88,22 @@ def _iso_place(text: str) -> tuple[float, float] | tuple[None, None]:
     """A place as films have it: "+52.5186+013.4081+034.000/"."""
     match = _ISO_6709.match(text)
     return place(float(match[1]), float(match[2])) if match else (None, None)
+
+
+def clean_text(value: object) -> str:
+    """Return a tag's value as one line of at most 1,000 characters; "" for anything that is not a text."""
+    if isinstance(value, str):
+        # Pillow reads EXIF texts as Latin-1, as the standard's ASCII allows; cameras and editors write UTF-8.
+        with suppress(UnicodeError):
+            value = value.encode("latin-1").decode("utf-8")
+    elif isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    else:
+        return ""
+    return one_line(value.partition("\0")[0][: 4 * MAX_TEXT_CHARS])[:MAX_TEXT_CHARS].rstrip()
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, of printable characters only; unpaired surrogates become question marks."""
+    text = text.encode("utf-8", errors="replace").decode("utf-8")
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

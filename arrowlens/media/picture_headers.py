@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from arrowlens.errors import MediaError
 from arrowlens.media.containers import check_boxes
 from arrowlens.media.decoded import Limits, TooLargeError
-from arrowlens.media.tiff_ifd import is_plausible
 
 _MAX_SEGMENTS = 10_000  # of a JPEG, before its pixels
 _MAX_SCANS = 500  # of a JPEG, each of which costs a pass over the whole: there are no more than 30
@@ -25,6 +24,9 @@ _MAX_TILES = 65_535  # as many as a tile's number has room for
 _TILE_BYTES = 14  # of a tile's header, at the least: its marker and where its data starts
 _START_OF_SCAN, _EXIF_MARKER, _PROGRESSIVE = 0xDA, 0xE1, 0xC2
 _FRAMES = (0xC0, 0xC1, 0xC2)
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_INNER_DIRECTORIES = (0x8769, 0x8825, 0xA005)  # of the camera, of the place, of interoperability
+_MOST_SHARED = 1 << 25  # bytes: what damaged directories claim twice is less
 
 
 def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
@@ -100,17 +102,17 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _metadata_is_plausible(data: bytes, file_format: str) -> bool:
     """Whether the directories that Pillow reads on opening are; others are looked at when they are read."""
     if file_format == "tiff":
-        return is_plausible(data)
+        return is_plausible_tiff(data)
     if file_format == "jpeg":
         exif = b"".join(
             body[6:] for marker, body in _jpeg_segments(data) if marker == _EXIF_MARKER and body[:6] == b"Exif\0\0"
         )  # as Pillow joins them
-        return len(exif) <= _MOST_EXIF and is_plausible(exif)
+        return len(exif) <= _MOST_EXIF and is_plausible_tiff(exif)
     if file_format == "avif":  # anywhere in it
         starts = [
             match.start() for _, match in zip(range(_MAX_TIFF_HEADERS), _TIFF_HEADER.finditer(data), strict=False)
         ]
-        return len(starts) < _MAX_TIFF_HEADERS and all(is_plausible(data[start:]) for start in starts)
+        return len(starts) < _MAX_TIFF_HEADERS and all(is_plausible_tiff(data[start:]) for start in starts)
     return True
 
 
@@ -152,3 +154,39 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         if marker == _START_OF_SCAN:
             return
         position += 2 + length
+
+
+def is_plausible_tiff(data: bytes) -> bool:
+    """Return whether a TIFF, which EXIF is too, could hold what its directories claim, before a reader copies it all.
+
+    Each of 65,535 entries may point at the same bytes, so that a small file asks its reader for gigabytes.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return True  # no directory, so nothing is read from it
+    try:
+        long_form = struct.unpack_from(order + "H", data, 2)[0] == 43  # BigTIFF
+        (start,) = struct.unpack_from(order + ("Q" if long_form else "I"), data, 8 if long_form else 4)
+        claimed, inner = _read_directory(data, order, long_form, start)
+        for place in inner:
+            claimed += _read_directory(data, order, long_form, place)[0]
+    except struct.error:
+        return True  # cut off: a reader finds so too
+    return claimed <= len(data) + _MOST_SHARED
+
+
+def _read_directory(data: bytes, order: str, long_form: bool, start: int) -> tuple[int, list[int]]:
+    """Return the bytes that a directory claims and that are there, and where the directories within it begin."""
+    count_form, entry_form = ("Q", "HHQQ") if long_form else ("H", "HHII")
+    (n_entries,) = struct.unpack_from(order + count_form, data, start)
+    start += struct.calcsize(count_form)
+    step = struct.calcsize("=" + entry_form)
+    claimed, inner = 0, []
+    for number in range(min(n_entries, (len(data) - start) // step)):
+        tag, kind, count, value = struct.unpack_from(order + entry_form, data, start + number * step)
+        size = count * _TIFF_SIZES.get(kind, 0)
+        if size > (8 if long_form else 4):
+            claimed += min(size, max(0, len(data) - value))
+        if tag in _INNER_DIRECTORIES:
+            inner.append(value)
+    return claimed, inner

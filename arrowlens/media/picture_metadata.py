@@ -12,10 +12,9 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
 from arrowlens.media.heif import HeifPicture
-from arrowlens.media.metadata import About, camera_name, place, read_day
+from arrowlens.media.metadata import About, camera_name, clean_text, place, read_day
+from arrowlens.media.picture_headers import is_plausible_tiff
 from arrowlens.media.pnm import ScaledPnm
-from arrowlens.media.tags import clean_text
-from arrowlens.media.tiff_ifd import is_plausible
 
 # What cameras write into every description; as a description it would say something of the picture.
 _BOILERPLATE = re.compile(r"(\w+ )?(digital (still )?camera|dsc|camera pictures)", re.IGNORECASE)
@@ -26,7 +25,7 @@ _Tags = Mapping[int, object]
 def read_exif(image: Image.Image | HeifPicture | ScaledPnm) -> Image.Exif:
     """A picture's EXIF; an empty one where it is damaged, or claims more than it could hold."""
     raw = image.info.get("exif")
-    if isinstance(raw, bytes) and not is_plausible(raw.removeprefix(b"Exif\0\0")):
+    if isinstance(raw, bytes) and not is_plausible_tiff(raw.removeprefix(b"Exif\0\0")):
         return Image.Exif()
     try:
         return image.getexif()

@@ -2,7 +2,7 @@
 
 ``Searcher`` asks the store with a provider's vectors: a ``Query`` (a text, or several parts with weights) or an
 ``Example`` (a picture or a recording), and a ``View`` (how many results, from where on, which conditions files must
-satisfy). ``Hit`` and ``Results`` are what comes back; ``arrange`` orders and groups them; ``printable`` makes a file's
+satisfy). ``Hit`` and ``Results`` are what comes back; ``grouping`` orders and groups them; ``printable`` makes a file's
 name safe to show. ``relevance`` says what a score is worth. ``find_duplicates`` compares all files with one another;
 ``draw_map`` lays them out in a plane.
 """

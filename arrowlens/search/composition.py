@@ -1,4 +1,4 @@
-"""Several texts, pictures and recordings as one question: what is wanted more of, and what less of.
+"""Several texts, pictures and recordings as one question: what to come close to, and what to keep away from.
 
 The question is one vector of length one::
 
@@ -30,12 +30,12 @@ _SMALLEST = 1e-3  # of the composed vector against its parts: below, what is lef
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """A vector with its share in a question.
+    """A vector with its weight in a question.
 
     Attributes:
-        kind: what it is a vector of.
-        vector: (d,) float32 of length one, in the space of its kind.
-        weight: below 0 for what is not wanted.
+        kind: a text, or the modality of an example.
+        vector: (d,) float32 of length one.
+        weight: below 0 for what to keep away from.
     """
 
     kind: Literal["text", "image", "audio"]
@@ -44,7 +44,7 @@ class Part:
 
 
 def composed(parts: Sequence[Part], one_space: bool) -> np.ndarray:
-    """The question's vector, (d,) float32 of length one.
+    """Return the question's vector, (d,) float32 of length one.
 
     Args:
         parts: at least one.
@@ -70,10 +70,10 @@ def composed(parts: Sequence[Part], one_space: bool) -> np.ndarray:
 
 
 def reached(parts: Sequence[Part], one_space: bool, modality: Modality | None = None) -> tuple[Modality, ...]:
-    """The kinds of files that a question is compared with.
+    """Return the modalities that a question is compared with.
 
-    A text is compared with everything in its space, pictures with pictures, recordings with recordings; ``modality``
-    keeps one kind, and across kinds it reaches whatever shares the space.
+    A text is compared with everything in its space, an example with files of its own modality. ``modality`` asks for
+    one only, which may also be another one than the example's where both share a space.
     """
     asked = {part.kind for part in parts}
     shared = {"image", "audio"} if one_space else {"audio"} if "audio" in asked else {"image"}
@@ -83,7 +83,7 @@ def reached(parts: Sequence[Part], one_space: bool, modality: Modality | None = 
 
 
 def mean_vector(vectors: np.ndarray) -> np.ndarray:
-    """(n, d) vectors of windows -> (d,) float32 of length one.
+    """Return the mean of (n, d) vectors of windows, (d,) float32 of length one.
 
     Raises:
         InputError: the windows cancel one another out.
@@ -97,10 +97,10 @@ def mean_vector(vectors: np.ndarray) -> np.ndarray:
 
 
 def checked_weights(weights: Mapping[str, float] | None, names: Sequence[str]) -> dict[str, float]:
-    """Weights by the text or path that they belong to.
+    """Return the weights by the text or path that they belong to.
 
     Raises:
-        InputError: a weight is no number from above 0 to 100, or belongs to nothing in the question.
+        InputError: a weight is not a number above 0 and at most 100, or belongs to no part of the question.
     """
     checked = {}
     for name, weight in (weights or {}).items():

@@ -1,10 +1,10 @@
-"""Results in another order, in groups, or without what looks the same twice. Nothing here asks the library."""
+"""Results in order of time, in groups, or with files that look or sound the same shown once."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -45,14 +45,14 @@ class Stack:
 
 
 def by_date(hits: Sequence[Hit], newest_first: bool = True) -> list[Hit]:
-    """Hits ordered by ``taken``; equal ones stay in their order, those without a date come last."""
+    """Return hits in order of ``taken``; equal ones keep their order, those without a date come last."""
     dated = [hit for hit in hits if hit.taken is not None]
     dated.sort(key=lambda hit: hit.taken or dt.datetime.min, reverse=newest_first)  # stable in both directions
     return dated + [hit for hit in hits if hit.taken is None]
 
 
 def grouped(hits: Sequence[Hit], by: Grouping) -> list[Group]:
-    """Hits by the folder that they lie in, or by the day on which they were taken; the group of the best hit first.
+    """Return hits by folder, or by the day on which they were taken; the group of the best hit comes first.
 
     Raises:
         InputError: ``by`` is neither.
@@ -101,8 +101,3 @@ def classes_by_vectors(hits: Sequence[Hit], vectors: Mapping[str, np.ndarray], s
             ids.append(hit.media_id)
             units.append(unit)
     return classes
-
-
-def flattened(groups: Sequence[Group]) -> Iterator[Hit]:
-    """The hits of groups, one group after the other."""
-    return (hit for group in groups for hit in group.hits)

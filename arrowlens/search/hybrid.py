@@ -1,7 +1,7 @@
-"""Rankings by looks or sound, by words and by what captions mean, as one, and the pages of that one.
+"""Joins the rankings by meaning, by words and by what captions mean into one, and cuts it into pages.
 
-Their scores are of different kinds and are not compared: a file comes before another because of what found it, and
-within what one of them found, in that one's order.
+Scores of different rankings cannot be compared: a file comes before another because of the ranking that found it, and
+files of one ranking keep its order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from arrowlens.modalities import TEXT_ROLE
 from arrowlens.search.results import FoundBy
 from arrowlens.store import CAPTION_ROLE
+from arrowlens.store.loops import look_deeper
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -30,10 +31,12 @@ class Match:
     """A file that was found.
 
     Attributes:
-        media_id, content_hash: name it.
+        media_id: names it.
+        content_hash: of its bytes.
         score: cosine; None where it was found by its words or its caption only.
         relevance: 0..1; None where it was found by these only, or where there is no measure.
-        start, end: seconds of the best window, None for pictures.
+        start: seconds; where the best window begins, None for pictures.
+        end: seconds; where it ends.
         found_by: what found it; "name" where the text is its file name.
         matches: whether it answers the question; None where that is not known.
         has_words: whether it was found by its words.
@@ -103,60 +106,45 @@ _Item = TypeVar("_Item")
 _T = TypeVar("_T")
 
 
-class OutdatedError(Exception):
-    """The library was written to between two reads of a search: ask again."""
-
-
-def settled(
-    start: Callable[[], Callable[[int], Sequence[_Item]]],
+def read_ranking(
+    best: Callable[[int], Sequence[_Item]],
     key: Callable[[_Item], Hashable],
     read: Callable[[Sequence[_Item], bool], _T | None],
     first: int,
 ) -> _T:
-    """Return what is read from enough of a ranking, in one state of the library: the one loop of a search.
+    """Return what is read from enough of a ranking.
 
     An index that looks deeper may find what it missed before, so that the best 40 need not begin with the best 20. The
     ranking is therefore made of the best n, then of those of the best 8n that were not among them, and so on. It is the
     same for all who begin with the same n, as long as nobody writes. What was missed before comes first in the next
     block.
 
-    It ends. A round that is not enough looks eight times as deep, until it has the whole ranking, and then ``read``
-    answers. A round that was overtaken by a write starts from the beginning; ``read`` says so each time that a file was
-    removed, which the next round cannot find, so these rounds are at most one more than the files that are removed
-    meanwhile, and it says so of other writes a limited number of times.
-
     Args:
-        start: begins a round -> n -> the best n items, all there are when they are fewer; the same for the same n.
+        best: n -> the best n items, all there are when they are fewer; the same for the same n.
         key: names an item.
-        read: the items so far, and whether these are all -> the answer, None when it takes more; it raises
-            OutdatedError. Of all items it always answers.
+        read: the items so far, and whether these are all -> the answer, None when it takes more; of all items it always
+            answers.
         first: how many items the first block has.
     """
-    best, depth, seen = start(), first, dict[Hashable, _Item]()
-    while True:
+    seen: dict[Hashable, _Item] = {}
+
+    def fetch(depth: int) -> tuple[Sequence[_Item], bool]:
         deepest = best(depth)
         new = [item for item in deepest if key(item) not in seen][: depth - len(seen)]
         seen.update((key(item), item) for item in new)
-        is_whole = len(deepest) < depth
-        try:
-            answer = read(list(seen.values()), is_whole)
-        except OutdatedError:
-            best, depth, seen = start(), first, {}
-            continue
-        if answer is not None:
-            return answer
-        assert not is_whole
-        depth *= _GROWTH
+        return list(seen.values()), len(deepest) < depth
+
+    return look_deeper(fetch, read, first, _GROWTH)
 
 
 def page(items: Sequence[_Item], is_whole: bool, k: int, offset: int = 0) -> Sequence[_Item] | None:
-    """Items ``offset`` to ``offset + k`` of a ranking; None where it is not deep enough for that."""
+    """Return items ``offset`` to ``offset + k`` of a ranking; None where it is not deep enough for that."""
     return items[offset : offset + k] if is_whole or len(items) >= offset + k else None
 
 
 # -- captions, compared by the library's text model ------------------------------------------------------------------
 
-# Every caption has some cosine with every question; only those that are near count as found, as words do or don't.
+# Every caption has some cosine with every question; only near ones count as found.
 
 # Of all-MiniLM-L6-v2: 6 in 10 questions that mean a caption in other words reach it, 3 in 1,000 that do not mean it
 # (docs/performance.md).
@@ -166,7 +154,7 @@ LEAST_CAPTION = 0.4
 def caption_vector(
     storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, query: Query
 ) -> np.ndarray | None:
-    """What captions are compared with, (d,); None where there are none, no model, or the question is not for them.
+    """Return the vector that captions are compared with, (d,); None where captions are not compared.
 
     Raises:
         ModelLoadError: the text model cannot be loaded.
@@ -181,7 +169,7 @@ def caption_vector(
 def encoded_together(
     queries: Sequence[Query], storage: MultimodalStorage, provider: MultimodalEmbeddingProvider
 ) -> list[Query]:
-    """Queries that carry the vectors of their texts; each model runs once for all of them.
+    """Return the queries with the vectors of their texts; each model runs once for all of them.
 
     Raises:
         ModelLoadError: a model cannot be loaded.

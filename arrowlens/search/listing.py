@@ -1,4 +1,4 @@
-"""Files as they stand in the library, without a question."""
+"""Files of a library without a question: the newest, and those with given ids."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from arrowlens.search.hybrid import Match
 from arrowlens.search.query import View
 from arrowlens.search.results import Hit, Results
 from arrowlens.search.where import to_store_filters
+from arrowlens.store import INDEXED, words_found
+from arrowlens.store.loops import OutdatedError, read_unchanged
 
 if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage
 
-# The fields of ``Hit`` that ``hit_of`` sets one by one; the others are columns of ``media``.
+# The fields of ``Hit`` that ``hit_of`` sets one by one; the others are columns of ``media`` and copied.
 _SET = {"path", "media_id", "modality", "score", "relevance", "start", "end", "found_by", "matched_words", "matches"}
 _SET |= {"cluster_size", "metadata"}
-_COPIED = [field.name for field in dataclasses.fields(Hit) if field.name not in _SET]
+COPIED = [field.name for field in dataclasses.fields(Hit) if field.name not in _SET]
 
 
 def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hit:
-    """A match with its row of ``media``, ``absolute_path`` included; ``words`` are those that were looked for."""
-    from arrowlens.store import words_found  # deferred: as below
+    """Return the hit of a match.
 
+    Args:
+        match: what was found.
+        row: its row of ``media``, with ``absolute_path``.
+        words: that were searched for.
+    """
     return Hit(
         path=Path(os.fsdecode(row["absolute_path"])),
         media_id=match.media_id,
@@ -40,25 +46,27 @@ def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hi
         matched_words=words_found(row, words) if words is not None and match.has_words else {},
         matches=match.matches,
         metadata=dict(row["metadata"] or ()),
-        **{name: row[name] for name in _COPIED},
+        **{name: row[name] for name in COPIED},
     )
 
 
 def newest(storage: MultimodalStorage, view: View, modality: Modality | None = None) -> Results:
-    """The files that were taken last, newest first, without scores; loads no model."""
+    """Return the files that were taken last, newest first, without scores. Loads no model."""
     started = time.perf_counter()
-    while True:  # each further round takes a file that was removed meanwhile, which the next one cannot list
+
+    def read() -> list[Hit]:
         among = storage.select(to_store_filters(view.where)) if view.where else None
         ids = storage.newest(view.offset + view.k, modality, among)[view.offset :]
-        newest_hits = hits(storage, ids)
-        if len(newest_hits) == len(ids):
-            return Results(newest_hits, (time.perf_counter() - started) * 1e3)
+        listed = hits(storage, ids)
+        if len(listed) < len(ids):
+            raise OutdatedError
+        return listed
+
+    return Results(read_unchanged(read), (time.perf_counter() - started) * 1e3)
 
 
 def hits(storage: MultimodalStorage, media_ids: Sequence[str]) -> list[Hit]:
-    """Searchable files by id, in that order, without scores; what the library does not hold is left out."""
-    from arrowlens.store import INDEXED  # deferred: pyarrow, which reading a condition needs none of
-
+    """Return searchable files by id, in that order, without scores; ids that the library does not hold are omitted."""
     rows = {row["media_id"]: row for row in storage.media(list(media_ids)).to_pylist() if row["state"] == INDEXED}
-    found = [rows[media_id] for media_id in media_ids if media_id in rows]
-    return [hit_of(Match(row["media_id"], row["content_hash"]), row) for row in found]
+    held = [rows[media_id] for media_id in media_ids if media_id in rows]
+    return [hit_of(Match(row["media_id"], row["content_hash"]), row) for row in held]

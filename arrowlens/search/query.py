@@ -1,4 +1,4 @@
-"""Questions: what is looked for, in which part of the library, and which part of the answer is wanted."""
+"""What is searched for (``Query``), and which part of the answer is wanted (``View``)."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ _MOST = 2**31  # results: more than any library holds
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for: a text, and more or less of other things (``search.composition``).
+    """What is searched for: a text, and more or less of other things (``search.composition``).
 
     Attributes:
-        text: in words; may be None where there is something else.
-        plus: texts to look for as well. minus: texts to keep away from.
-        like: pictures and recordings to come close to. unlike: such to keep away from.
+        text: in words; may be None where there is another part.
+        plus: further texts to search for.
+        minus: texts to keep away from.
+        like: pictures and recordings to come close to.
         weights: of parts, by their text or their example's name; others weigh 1, ``minus`` and ``unlike`` 0.5.
-        modality: keeps one kind.
+        modality: searches files of this one only.
         mode: "vector" compares meanings, "keyword" looks for the words of ``text`` in names, captions and tags,
             "auto" does both.
-        encoded: vectors (d,) of its texts by the model's role and the text, where they are known already.
+        unlike: pictures and recordings to keep away from.
+        encoded: vectors (d,) of texts that were encoded before, by the model's role and the text.
 
     Raises:
-        InputError: nothing to look for, an unusable weight, a mode that does not go with the rest, or more than
+        InputError: nothing to search for, an unusable weight, a mode that does not go with the rest, or more than
             ``MAX_PARTS`` parts.
         TextValidationError: a text without words, or one of more than ``MAX_TEXT`` characters.
     """
@@ -65,7 +67,7 @@ class Query:
         object.__setattr__(self, "plus", tuple(map(_text, plus)))
         object.__setattr__(self, "minus", tuple(map(_text, minus)))
         if self.modality not in (None, *get_args(Modality)):
-            raise InputError(f"the kind is {self.modality!r}; it is 'image', 'audio' or None for both")
+            raise InputError(f"the modality is {self.modality!r}; it is 'image', 'audio' or None for both")
         if self.mode not in get_args(Mode):
             raise InputError(f"the mode is {self.mode!r}; it is one of {', '.join(get_args(Mode))}")
         if self.mode == "keyword" and self.is_composed:
@@ -73,35 +75,36 @@ class Query:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All of them, wanted or not."""
+        """The texts of all parts, those to keep away from included."""
         return (*([self.text] if self.text is not None else []), *self.plus, *self.minus)
 
     @property
     def only_example(self) -> Example | None:
-        """The example to come close to, where nothing else is asked for but its own modality."""
+        """The example, where it is the only part and its own modality is searched; else None."""
         if self.text is not None or self.plus or self.minus or self.unlike or len(self.like) != 1:
             return None
         return self.like[0] if self.modality in (None, self.like[0].modality) else None
 
     @property
     def is_composed(self) -> bool:
-        """Whether there is more than a text."""
+        """Whether there are parts beside the text."""
         return bool(self.plus or self.minus or self.like or self.unlike)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class View:
-    """Which part of the answer is wanted.
+    """Which part of the answer is wanted, and how it is ordered.
 
     Attributes:
-        k: how many results, from 1 on. offset: how many to pass over. Pages are asked for with one ``k``.
+        k: number of results, from 1 on; the same for all pages of an answer.
+        offset: number of results to skip.
         where: conditions that files must satisfy.
-        collapse: show what looks or sounds the same once, as its best (``Hit.cluster_size``).
-        sort: "relevance" best first; "date" the matches newest first, and then what does not match, best first. Of
-            more than ``DATED`` matches, or ``k`` if that is more, these best are ordered, and nothing follows them.
+        collapse: show files that look or sound the same once, as the best of them (``Hit.cluster_size``).
+        sort: "relevance" gives the best first; "date" the newest matches first, and after them what does not match,
+            best first. Of more than ``DATED`` matches, or ``k`` if that is more, only the best so many are given.
 
     Raises:
-        InputError: ``k`` or ``offset`` is no such number, ``sort`` no such word.
+        InputError: ``k``, ``offset`` or ``sort`` is unusable.
     """
 
     k: int = 20
@@ -114,14 +117,14 @@ class View:
         if self.sort not in get_args(Sort):
             raise InputError(f"the order is {self.sort!r}; it is one of {', '.join(get_args(Sort))}")
         object.__setattr__(self, "k", _whole(self.k, 1, "k", "it is the number of results"))
-        object.__setattr__(self, "offset", _whole(self.offset, 0, "offset", "it is how many results to pass over"))
+        object.__setattr__(self, "offset", _whole(self.offset, 0, "offset", "it is the number of results to skip"))
 
 
 def as_tuple(values: Iterable[_Item], name: str) -> tuple[_Item, ...]:
-    """Several things; one text is not as many as it has letters.
+    """Return several values as a tuple; a text is refused, of which each letter would be a value.
 
     Raises:
-        InputError: a text, a path, or nothing that can be gone through.
+        InputError: it is a text, bytes or a path, or not iterable.
     """
     if isinstance(values, str | bytes | os.PathLike) or not isinstance(values, Iterable):
         raise InputError(f"{name} is {values!r:.60}; it takes a list, so [{values!r:.60}] for one")
@@ -129,7 +132,7 @@ def as_tuple(values: Iterable[_Item], name: str) -> tuple[_Item, ...]:
 
 
 def _text(text: object) -> str:
-    """A text in which bytes of a name that are not UTF-8 stand as the library has them: ``\\xNN``."""
+    """Return a text with bytes of a name that are not UTF-8 as ``\\xNN``, as the library has them."""
     if not isinstance(text, str) or not text.strip():
         raise TextValidationError(f"the text is {text!r:.60}; say in words what to look for")
     if len(text) > MAX_TEXT:
@@ -143,7 +146,7 @@ def _text(text: object) -> str:
 
 
 def _whole(value: SupportsIndex, least: int, name: str, meaning: str) -> int:
-    """``value`` as an int; numpy's whole numbers are as good as Python's, truth values are no numbers."""
+    """Return ``value`` as an int. numpy's integers are accepted, booleans are not."""
     try:
         count = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:

@@ -24,6 +24,10 @@ MAX_COUNTED = 1_000  # matches
 class Hit:
     """One file that was found.
 
+    The columns of ``media`` that it shows are spelled out: inherited from ``store.MediaRecord`` they would bring its
+    bookkeeping and a ``path`` that is relative, and held in a record they would be no attributes. Their names and types
+    are those of ``MediaRecord``, and their Arrow types are read from it (``result_schema``).
+
     Attributes:
         path: absolute; a name that is not UTF-8 carries its bytes as surrogates (``os.fsencode`` gives them back).
         media_id: 32 hex characters; names this place of the file in its library.
@@ -31,18 +35,29 @@ class Hit:
         score: cosine similarity of the query and the file (of its best window), in [-1, 1]. Scores of different
             queries, modalities and models are not comparable. 0 where there is none: in the mode "keyword", and for
             recordings that the text cannot reach.
-        relevance: how likely the hit is right, in [0, 1]; comparable between questions, kinds of files and models
+        relevance: how likely the hit is right, in [0, 1]; comparable between questions, modalities and models
             (``arrowlens.search.relevance``). None where there is no cosine to measure.
-        start, end: seconds; the window that matched. Audio only.
-        width, height: pixels of the upright picture. Images only.
-        duration: seconds. sample_rate: Hz of the original. Audio only.
+        start: seconds; where the window that matched begins. Recordings only.
+        end: seconds; where it ends.
+        width: pixels of the upright picture. Pictures only.
+        height: likewise.
+        duration: seconds. Recordings only.
+        sample_rate: Hz of the original. Recordings only.
+        channels: of the original. Recordings only.
         format: "jpeg", "png", "wav", ...
-        size: bytes. modified, captured_at: UTC for the former; the latter as the camera wrote it.
+        size: bytes.
+        modified: when the file was changed last, in UTC.
+        captured_at: by the clock of the camera, without a time zone.
         taken: when the file came about, without a time zone: ``captured_at``, or else ``modified`` by the clock of the
             machine that ingested it.
-        caption: the text of the file ``name.txt`` beside it. description: what its own tags say of its contents.
-        camera: make and model. latitude, longitude: where it was taken, in degrees north and east (WGS 84).
-        title, artist, album: of a recording.
+        caption: the text of the file ``name.txt`` beside it.
+        description: what its own tags say of its contents.
+        camera: make and model.
+        latitude: where it was taken, in degrees north (WGS 84).
+        longitude: likewise, in degrees east.
+        title: of a recording.
+        artist: of a recording.
+        album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
         found_by: "meaning" (what it shows or sounds like), "words" (of its name, folder, caption or tags), "caption"
             (what that means), "both" for words or caption where what it shows matches too, or "name": the text is its
@@ -203,7 +218,7 @@ class Results(Sequence[Hit]):
         Paths become text; bytes of a name that are not UTF-8 are written as ``\\xNN``. The schema's metadata hold
         ``matches`` ("true" or "false") where it is known.
         """
-        import pyarrow as pa  # deferred: half of a second that a search on the command line need not pay
+        import pyarrow as pa  # deferred: results need no table
 
         rows = [{field.name: getattr(hit, field.name) for field in dataclasses.fields(Hit)} for hit in self._hits]
         for row in rows:

@@ -1,4 +1,4 @@
-"""A question -> the nearest files of a library."""
+"""Answers a question: the nearest files of a library, with their relevance."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ from arrowlens.search.grouping import Stack, by_date, classes_by_vectors, stacke
 from arrowlens.search.hybrid import (
     LEAST_CAPTION,
     Match,
-    OutdatedError,
     caption_vector,
     encoded_together,
     merged,
     page,
-    settled,
+    read_ranking,
 )
 from arrowlens.search.listing import hit_of
 from arrowlens.search.query import DATED, Query, View
@@ -40,6 +39,7 @@ from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored, printable
 from arrowlens.search.where import to_store_filters
 from arrowlens.store import CAPTION_ROLE
+from arrowlens.store.loops import OutdatedError, read_unchanged
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -49,20 +49,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_QUERY_WINDOWS", "Searcher"]
 
-_MAX_OVERTAKEN = 20  # rounds in which files were selected that are not the newest ones
-
 _Best = Callable[[int], list[Match]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Question:
-    """What the store is asked: vectors (n, d) by the kind of file that they are compared with, and words.
+    """What the store is asked.
 
     Attributes:
-        words: to look for; None for none. modality: that words are looked for in.
-        kinds: what the vectors are made of. composed: of several parts.
-        content: hash of the file that is asked with, which is a match whatever the model makes of it.
-        caption: what captions are compared with, (d,) of the text model; None for none.
+        vectors: (n, d) by the modality that they are compared with.
+        words: to search for; None for none.
+        modality: the files whose words are searched; None for all.
+        kinds: what the vectors are made of: texts, or examples of a modality.
+        composed: whether there are several parts.
+        content: hash of the file that is asked with, which is a match whatever its relevance.
+        caption: (d,) of the text model, which captions are compared with; None for none.
     """
 
     vectors: Mapping[Modality, np.ndarray]
@@ -73,18 +74,14 @@ class _Question:
     content: str | None = None
     caption: np.ndarray | None = None
 
-    def asked(self, found: Modality) -> Kind:
-        """What files of a kind are asked with: their like if that is among the parts, else the first part."""
-        return found if found in self.kinds else self.kinds[0]
+    def asked_with(self, modality: Modality) -> Kind:
+        """Return what files of a modality are asked with: an example of it if there is one, else the first part."""
+        return modality if modality in self.kinds else self.kinds[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Reading:
-    """What was read of a ranking.
-
-    Attributes:
-        hits: those that are wanted. has_match, n_matches, notices: as of ``Results``.
-    """
+    """What was read of a ranking; the attributes are those of ``Results``."""
 
     hits: Sequence[Hit]
     has_match: bool | None
@@ -93,7 +90,7 @@ class _Reading:
 
 
 class Searcher:
-    """Questions to one store with one set of models; safe to share between threads.
+    """Answers questions to one library with one set of models. Thread-safe.
 
     Matches come first, then files of which it is not known whether they match, then those that do not. Meaning orders
     them by falling cosine, equal ones by ``media_id``, and pictures and recordings in one list by relevance: their
@@ -101,8 +98,9 @@ class Searcher:
     equal content appear once.
 
     Args:
-        storage: the library. provider: its models.
-        bank: what relevance is measured by; without it hits carry none.
+        storage: the library.
+        provider: its models.
+        bank: what relevance is measured by; without it hits have none.
     """
 
     def __init__(
@@ -113,7 +111,7 @@ class Searcher:
         self._bank = bank
 
     def search(self, query: Query, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
-        """The files nearest to a question: pictures, and recordings where the question's space holds them too.
+        """Return the files nearest to a question: pictures, and recordings where they share the question's space.
 
         Pictures and recordings share one ranking where they share one space; recordings that a text cannot reach are
         found by their words only. A text is looked for by meaning and by its words (``Query.mode``); with further parts
@@ -143,7 +141,7 @@ class Searcher:
         return self._answer(question, view, started, notices)
 
     def search_many(self, queries: Sequence[Query], view: View = View()) -> list[Results]:  # noqa: B008
-        """As ``search`` for each, but each model encodes all texts at once; ``took_ms`` is without that.
+        """Return what ``search`` gives for each; each model encodes all texts at once, which ``took_ms`` leaves out.
 
         Raises:
             As ``search``; nothing is answered then.
@@ -151,7 +149,7 @@ class Searcher:
         return [self.search(query, view) for query in encoded_together(queries, self._storage, self._provider)]
 
     def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
-        """The files of the same kind nearest to a picture or a recording.
+        """Return the files of the same modality nearest to a picture or a recording.
 
         An example that the library holds comes first, with a score of 1 within float16's precision. A recording scores
         as its best pair of windows, one of the query's and one of its own: it is found by the moment that sounds alike,
@@ -161,17 +159,17 @@ class Searcher:
 
         Raises:
             InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
-            ModelLoadError: the library has no model for that kind.
+            ModelLoadError: the library has no model for that modality.
         """
         started = time.perf_counter()
         return self._answer(self._question_of(example, self._vectors(example)), view, started)
 
     def encode(self, example: Example) -> Example:
-        """The example with its vectors, and only as much else as it takes to make them again with other models.
+        """Return the example with its vectors, and with no more than it takes to encode it with other models.
 
         Raises:
             InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
-            ModelLoadError: the library has no model for that kind.
+            ModelLoadError: the library has no model for that modality.
         """
         digest = self._provider.recipe_digest(ROLE_OF[example.modality])
         windows = example.windows and [example.windows[index].copy() for index in evenly_spaced(len(example.windows))]
@@ -179,7 +177,7 @@ class Searcher:
         return dataclasses.replace(small, vectors=embed_example(small, self._provider), digest=digest)
 
     def embed(self, example: Example) -> np.ndarray:
-        """The vectors of an example as the library stores them: (n_segments, d) float32 of length one.
+        """Return the vectors of an example as the library stores them: (n_segments, d) float32 of length one.
 
         Raises:
             InputError: a recording without windows, or a hit of what the library no longer holds.
@@ -191,7 +189,7 @@ class Searcher:
         return stored if len(stored) else self._needed_vectors(example)
 
     def embed_text(self, text: str, modality: Modality) -> np.ndarray:
-        """The vector that a text asks with for media of a modality: (d,) float32 of length one.
+        """Return the vector that a text asks with for media of a modality: (d,) float32 of length one.
 
         Raises:
             InputError: texts do not reach that modality with these models. ModelLoadError: a model is missing.
@@ -256,30 +254,23 @@ class Searcher:
     # -- from vectors to results ----------------------------------------------------------------------------------
 
     def _answer(self, question: _Question, view: View, started: float, notices: Sequence[str] = ()) -> Results:
-        n_overtaken = 0
-        selection: Selection | None = None
-
-        def start() -> _Best:
-            nonlocal selection
+        def read() -> _Reading:
             selection = self._storage.select(to_store_filters(view.where)) if view.where else None
-            return self._best(question, selection)
+            best = self._best(question, selection)
+            return read_ranking(
+                best,
+                lambda match: match.content_hash,
+                lambda ranked, is_whole: self._read(ranked, is_whole, question, view),
+                view.k,
+            )
 
-        def read(ranked: Sequence[Match], is_whole: bool) -> _Reading | None:
-            nonlocal n_overtaken
-            reading = self._read(ranked, is_whole, question, view)
-            # A selection that is not the newest leaves no place empty, so a newer one is tried a few times only.
-            if reading is not None and selection is not None and not self._storage.is_current(selection):
-                n_overtaken += 1
-                if n_overtaken <= _MAX_OVERTAKEN:
-                    raise OutdatedError
-            return reading
-
-        reading = settled(start, lambda match: match.content_hash, read, view.k)
+        # Without conditions, each question to the store is of one version anyway.
+        reading = read_unchanged(read, self._storage.media_version) if view.where else read_unchanged(read)
         milliseconds = (time.perf_counter() - started) * 1e3
         return Results(reading.hits, milliseconds, (*notices, *reading.notices), reading.has_match, reading.n_matches)
 
     def _read(self, ranked: Sequence[Match], is_whole: bool, question: _Question, view: View) -> _Reading | None:
-        """The view of a ranking with what is to be said of the whole; None where that takes more of the ranking.
+        """Return the wanted part of a ranking, with facts about the whole; None where it takes more of the ranking.
 
         Raises:
             OutdatedError: a file was removed before its row was read.
@@ -320,13 +311,13 @@ class Searcher:
         return None if matches is None else self._hits(matches, question)
 
     def _with_sizes(self, stacks: Sequence[Stack]) -> list[Hit]:
-        """The best of each stack, which says how many files it stands for."""
+        """Return the best hit of each stack, with the number of files that it stands for."""
         places = self._storage.places([hit.content_hash for stack in stacks for hit in stack.hits if hit.content_hash])
         n_files = [sum(places.get(hit.content_hash or "", 1) for hit in stack.hits) for stack in stacks]
         return [dataclasses.replace(stack.best, cluster_size=n) for stack, n in zip(stacks, n_files, strict=True)]
 
     def _best(self, question: _Question, selection: Selection | None) -> _Best:
-        """n -> the best n by meaning and by words."""
+        """Return a function of n: the best n files by meaning and by words."""
         by_words = functools.cache(lambda n: self._by_words(question, n, selection, "whole"))
         by_parts = functools.cache(lambda n: self._by_words(question, n, selection, "part"))
         by_typos = functools.cache(lambda n: self._by_words(question, n, selection, "typo"))
@@ -348,7 +339,7 @@ class Searcher:
     def _by_words(self, question: _Question, n: int, selection: Selection | None, matching: Matching) -> list[Match]:
         assert question.words is not None
         table = self._storage.find_words(question.words, n, question.modality, selection, matching)
-        found = [
+        matches = [
             Match(
                 row["media_id"],
                 row["content_hash"],
@@ -359,10 +350,10 @@ class Searcher:
             for row in table.slice(0, n).to_pylist()
         ]
         if not question.composed:
-            return found
+            return matches
         # What refines a question orders the files that have its words; those nearer to what is not wanted than to what
         # is wanted have a cosine below 0, and stand where meaning puts them.
-        wanted = [match for match in self._scored(found, question) if match.score is None or match.score >= 0.0]
+        wanted = [match for match in self._scored(matches, question) if match.score is None or match.score >= 0.0]
         return sorted(wanted, key=lambda match: (match.found_by != "name", _order(match)))
 
     def _by_captions(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
@@ -377,7 +368,7 @@ class Searcher:
         ]
 
     def _nearest(self, kind: Modality, question: _Question, k: int, selection: Selection | None) -> list[Match]:
-        """Best match of each file over all vectors. The best k of every vector hold the best k of all."""
+        """Return the best match of each file over all vectors; the best k of each vector hold the best k of all."""
         role, queries = ROLE_OF[kind], question.vectors[kind]
         digest = self._provider.recipe_digest(role)
         best: dict[str, Match] = {}
@@ -390,10 +381,10 @@ class Searcher:
         return self._measured(list(best.values()), kind, question)
 
     def _measured(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
-        """With their relevance and whether they match, if their route is calibrated."""
+        """Return matches with their relevance, and whether they match; unchanged where there is no calibration."""
         if self._bank is None or not matches:
             return matches
-        vectors, asked = question.vectors[kind], question.asked(kind)
+        vectors, asked = question.vectors[kind], question.asked_with(kind)
         scores = np.array([match.score for match in matches])
         route = self._bank.route(asked, kind)
         if route is None:  # it claims nothing
@@ -410,7 +401,7 @@ class Searcher:
         return measured
 
     def _scored(self, matches: Sequence[Match], question: _Question) -> list[Match]:
-        """With the cosines of what was found by its words only, as far as the question can be compared with it."""
+        """Return matches with cosines, also of those found by words, where the question can be compared with them."""
         bare = [match for match in matches if match.score is None]
         scored: dict[str, Match] = {}
         if bare and question.vectors:
@@ -421,8 +412,8 @@ class Searcher:
         return [match if match.score is not None else match.joined(scored.get(match.content_hash)) for match in matches]
 
     def _vectors_of(self, hits: Sequence[Hit]) -> dict[str, np.ndarray]:
-        """The vectors by which hits were found, by ``media_id``."""
-        found: dict[str, np.ndarray] = {}
+        """Return the vectors by which hits were found, by ``media_id``."""
+        vectors: dict[str, np.ndarray] = {}
         for modality, role in ROLE_OF.items():
             mine = [hit for hit in hits if hit.modality == modality and hit.content_hash is not None]
             rows = self._storage.vector_rows(role, [str(hit.content_hash) for hit in mine]) if mine else {}
@@ -430,11 +421,11 @@ class Searcher:
                 windows = rows.get(str(hit.content_hash), [])
                 matched = [row for row in windows if row.start == hit.start] or windows
                 if matched:
-                    found[hit.media_id] = matched[0].embedding
-        return found
+                    vectors[hit.media_id] = matched[0].embedding
+        return vectors
 
     def _rows(self, matches: Sequence[Match]) -> dict[str, dict[str, Any]]:
-        """The rows of files by id.
+        """Return the rows of files by id.
 
         Raises:
             OutdatedError: one of them was removed.
@@ -451,7 +442,7 @@ class Searcher:
 
 
 def _weights(query: Query) -> dict[str, float]:
-    """The weights of a question's parts by text or name.
+    """Return the weights of a question's parts by text or name.
 
     Raises:
         InputError: as ``checked_weights``.
@@ -461,12 +452,12 @@ def _weights(query: Query) -> dict[str, float]:
 
 
 def _newest_first(hits: Sequence[Hit]) -> list[Hit]:
-    """Matches by date, then by date what may match, then what does not, in its order."""
+    """Return matches by date, then what may match by date, then what does not match in its order."""
     groups = [[hit for hit in hits if hit.matches is known] for known in (True, None, False)]
     return [*by_date(groups[0]), *by_date(groups[1]), *groups[2]]
 
 
 def _order(match: Match) -> tuple[int, float, float, str]:
-    """Matches first; by relevance, which for files of one kind is by cosine; where it is not known, by cosine."""
+    """Return the sort key: by match, by relevance (within a modality the order of cosines), by cosine, by id."""
     rank = 0 if match.matches else 1 if match.matches is None else 2
     return rank, -(match.relevance or 0.0), -(match.score or 0.0), match.media_id

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.deprecation import renamed_property
 from arrowlens.store.index import IndexState
 from arrowlens.store.schema import INDEXED
 
-FACETS = ("kind", "format", "folder", "size", "duration", "taken")
+FACETS = ("modality", "format", "folder", "size", "duration", "taken")
 FACET_COLUMNS = ("media_id", "root_id", "path", "modality", "format", "size", "duration", "taken", "state")
 
 _KIB, _MIB = 1024, 1024**2
@@ -47,7 +48,7 @@ class Facets:
     """Counts of searchable files.
 
     Attributes:
-        kinds: by modality, "image" or "audio", most files first.
+        modalities: by modality, "image" or "audio", most files first.
         formats: by "jpeg", "wav", ..., most files first.
         folders: by path relative to the root, with everything below; without the root itself.
         roots: by id of the root.
@@ -56,7 +57,7 @@ class Facets:
         earliest, latest: day of ``taken``; None when no file has one.
     """
 
-    kinds: Mapping[str, int]
+    modalities: Mapping[str, int]
     formats: Mapping[str, int]
     folders: Mapping[str, int]
     roots: Mapping[str, int]
@@ -68,7 +69,9 @@ class Facets:
     @property
     def n_files(self) -> int:
         """Number of files."""
-        return sum(self.kinds.values())
+        return sum(self.modalities.values())
+
+    kinds = renamed_property("kinds", "modalities")
 
 
 def statistics_of(media: pa.Table, n_bytes: int, indexes: Mapping[str, IndexState]) -> Statistics:
@@ -103,7 +106,7 @@ def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray]) -> Facets:
 
     span = pc.min_max(column("taken", "taken")).as_py()
     return Facets(
-        kinds=_counts(column("modality", "kind")),
+        modalities=_counts(column("modality", "modality")),
         formats=_counts(column("format", "format")),
         folders=_folders(column("path", "folder")),
         roots=_counts(column("root_id", "folder")),

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.store.filters import equals, is_among
-from arrowlens.store.ranking import fetch_enough
+from arrowlens.store.loops import look_deeper
+from arrowlens.store.ranking import GROWTH, at_most
 from arrowlens.store.schema import INDEXED
 from arrowlens.store.selection import Selection
 
@@ -128,14 +129,14 @@ def find(
         return _loosely(table, words, n, where, among, matching)
     n_ranked = max(n, _MIN_RANKED)
 
-    def read(rows: pa.Table) -> tuple[pa.Table, bool]:
-        return rows, _n_contents(rows, among) >= n_ranked
+    def read(rows: pa.Table, is_whole: bool) -> pa.Table | None:
+        return rows if is_whole or _n_contents(rows, among) >= n_ranked else None
 
     def fetch(limit: int) -> pa.Table:
         return _matching(table, words, limit, where)
 
     first = n_ranked + n_ranked // 8  # some more, for copies
-    rows = fetch_enough(fetch, table.count_rows, first, read)
+    rows: pa.Table = look_deeper(at_most(table.count_rows, fetch), read, first, GROWTH)
     # A name whose words many files have may have been cut off.
     if rows.num_rows >= first and _may_be_name(text):
         rows = pa.concat_tables([rows, _matching(table, words, first, where & _is_in_path(text))])
@@ -180,18 +181,18 @@ def _loosely(
         return FOUND.empty_table()
     n_ranked = max(n, _MIN_RANKED)
 
-    def read(rows: pa.Table) -> tuple[pa.Table, bool]:
+    def read(rows: pa.Table, is_whole: bool) -> pa.Table | None:
         scores = []
         for text in rows[WORDS].to_pylist():
             scores.append(_summed_likeness(wanted, _folded(text).split(), is_alike))
         alike = rows.append_column("_score", pa.array(scores, pa.float32()))
         alike = alike.filter(pc.is_valid(alike["_score"]))
-        return alike, _n_contents(alike, among) >= n_ranked
+        return alike if is_whole or _n_contents(alike, among) >= n_ranked else None
 
     def fetch(limit: int) -> pa.Table:
         return search.select([*_COLUMNS, WORDS]).limit(limit).to_arrow().select([*_COLUMNS, WORDS])
 
-    rows = fetch_enough(fetch, table.count_rows, n_ranked + n_ranked // 8, read)
+    rows: pa.Table = look_deeper(at_most(table.count_rows, fetch), read, n_ranked + n_ranked // 8, GROWTH)
     return _ranked(rows, " ".join(wanted), among).select(FOUND.names)
 
 

@@ -17,6 +17,7 @@ from arrowlens.store.facets import FACET_COLUMNS, Facets, Statistics, facets_of,
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import FOUND, Matching, find
 from arrowlens.store.index import nearest
+from arrowlens.store.loops import read_unchanged
 from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, is_live
 from arrowlens.store.records import CAPTION_COLUMNS, Caption, media_schema
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from lancedb.expr import Expr
     from lancedb.table import LanceTable
 
-_ATTEMPTS = 20  # to search while nobody writes; a second one is rare
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
 
@@ -115,13 +115,13 @@ class Queries:
         def n_rows() -> int:
             return self.n_vectors(role, digest)
 
-        for _ in range(_ATTEMPTS):
+        if among is None:
             # Vectors are read first, media second: a commit in between could hide a file. Then both are read again.
-            version = self._tables.version(MEDIA_TABLE)
-            alive = self._alive if among is None else among.holds
-            best = best_files(fetch, n_rows, alive, query, k, plan.limit, few_alive=among is not None)
-            if among is not None or self._tables.version(MEDIA_TABLE) == version:
-                break
+            best = read_unchanged(
+                lambda: best_files(fetch, n_rows, self._alive, query, k, plan.limit), self.media_version
+            )
+        else:
+            best = best_files(fetch, n_rows, among.holds, query, k, plan.limit, few_alive=True)
         self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
         return best
 
@@ -174,9 +174,9 @@ class Queries:
         tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
         return hashlib.sha256(repr((self._state.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
-    def is_current(self, selection: Selection) -> bool:
-        """Return whether no media were written since files were selected."""
-        return self._tables.version(MEDIA_TABLE) == selection.version
+    def media_version(self) -> int:
+        """Return a number that grows with every change of ``media``."""
+        return self._tables.version(MEDIA_TABLE)
 
     def places(self, content_hashes: Sequence[str]) -> dict[str, int]:
         """Return the number of searchable places of contents, by content hash."""

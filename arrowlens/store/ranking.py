@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.store.loops import look_deeper
 from arrowlens.store.vectors import embedding_matrix
 
 DISTANCE = "_distance"
 # Largest error of LanceDB's distance: kernels differ by processor, and some sum in float16.
 SLACK = 2e-3
-_GROWTH = 4
+GROWTH = 4  # of the limit of rows, when it was not enough
 _FEW = 10_000  # rows that may be asked for without counting them
-_T = TypeVar("_T")
 
 RESULT_SCHEMA = pa.schema(
     [
@@ -53,45 +52,36 @@ def best_files(
         few_alive: check all rows at once instead of only those among the best.
     """
 
-    def read(rows: pa.Table) -> tuple[pa.Table, bool]:
+    def read(rows: pa.Table, is_whole: bool) -> pa.Table | None:
         if few_alive:
             living = rows.filter(pa.array(alive(rows)))
             best = _best_alive(living, lambda rest: np.ones(rest.num_rows, dtype=bool), query, k)
         else:
             best = _best_alive(rows, alive, query, k)
         nearest_unseen = 1.0 - (pc.max(rows[DISTANCE]).as_py() or 0.0) + SLACK
-        return best, bool(best.num_rows == k and best["score"][k - 1].as_py() > nearest_unseen)
+        is_enough = best.num_rows == k and best["score"][k - 1].as_py() > nearest_unseen
+        return best if is_whole or is_enough else None
 
-    return fetch_enough(fetch, n_rows, limit or first_limit(k), read)
+    return look_deeper(at_most(n_rows, fetch), read, limit or first_limit(k), GROWTH)
 
 
-def fetch_enough(
-    fetch: Callable[[int], pa.Table],
-    n_rows: Callable[[], int],
-    limit: int,
-    read: Callable[[pa.Table], tuple[_T, bool]],
-) -> _T:
-    """Return what is read from enough rows: the one loop by which a query of a table looks deeper.
+def at_most(n_rows: Callable[[], int], fetch: Callable[[int], pa.Table]) -> Callable[[int], tuple[pa.Table, bool]]:
+    """Return ``fetch`` for ``look_deeper``, never with a much larger limit than there are rows.
 
-    It ends: a limit that is reached without being enough grows fourfold, until it exceeds the number of rows and brings
-    them all. LanceDB allocates memory for as many rows as a limit says, and ten times that to refine, so it is never
-    told more than there are. Rows that are added after the counting may push out others: then they are counted again
-    under the same limit, which the growing table reaches at the latest.
+    LanceDB allocates memory for as many rows as a limit says, and ten times that to refine. Rows that are added after
+    the counting may push out others: then the limit is reached, and the next fetch counts again.
 
     Args:
-        fetch: a limit -> at most so many rows, the best.
         n_rows: counts the rows that there are.
-        limit: of the first fetch.
-        read: rows -> what they give, and whether that is enough.
+        fetch: a limit -> at most so many rows, the best.
     """
-    while True:
-        most = limit if limit <= _FEW else min(limit, n_rows() + 1)
-        rows = fetch(most)
-        answer, is_enough = read(rows)
-        if is_enough or rows.num_rows < most:
-            return answer
-        if most == limit:
-            limit *= _GROWTH
+
+    def fetch_capped(limit: int) -> tuple[pa.Table, bool]:
+        cap = limit if limit <= _FEW else min(limit, n_rows() + 1)
+        rows = fetch(cap)
+        return rows, rows.num_rows < cap
+
+    return fetch_capped
 
 
 def first_limit(k: int) -> int:
@@ -121,8 +111,8 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
 def _best_alive(rows: pa.Table, alive: Callable[[pa.Table], np.ndarray], query: np.ndarray, k: int) -> pa.Table:
     """The best row of each file, the first file of each content, at most ``k``.
 
-    Only these candidates are checked: nearly all are alive, and each check is a look-up in ``media``. This ends because
-    each round checks rows that were not checked before.
+    Only these candidates are checked: nearly all are alive, and each check is a look-up in ``media``. The loop replaces
+    candidates that are not; it ends, because each round checks rows that were not checked before.
     """
     scores = exact_scores(embedding_matrix(rows["embedding"]), query)
     ids, starts = rows["media_id"].to_pylist(), rows["start"].to_pylist()

@@ -34,12 +34,10 @@ class Selection:
     Attributes:
         files: ``media_id, content_hash``, ordered by id.
         n_files: all files in the library.
-        version: of ``media`` when they were selected.
     """
 
     files: pa.Table
     n_files: int
-    version: int = 0
 
     def __len__(self) -> int:
         return int(self.files.num_rows)
@@ -87,14 +85,14 @@ NOTHING = Selection(pa.Table.from_batches([], schema=KEYS), 0)  # ``empty_table`
 def select(table: LanceTable, conditions: Sequence[Condition]) -> Selection:
     """Return the searchable files of ``media`` that satisfy all conditions, as ``store.filters`` explains them."""
     held = set(table.schema.names)
-    version, n_files = int(table.version), table.count_rows()  # before the rows: a write in between outdates them
+    n_files = table.count_rows()
     here = [condition for condition in conditions if held.issuperset(columns_of([condition]))]
     missing = [condition for condition in conditions if condition not in here]  # null in a table of an earlier layout
     if not all(op in ("!=", "without") for _, op, _ in missing):
-        return dataclasses.replace(NOTHING, n_files=n_files, version=version)
+        return dataclasses.replace(NOTHING, n_files=n_files)
     wanted, later = expression(here), [condition for condition in here if is_compared_later(condition)]
     where = equals("state", INDEXED) if wanted is None else equals("state", INDEXED) & wanted
     rows = table.search().where(where).select([*KEYS.names, *columns_of(later)]).limit(None).to_arrow()
     for condition in later:
         rows = rows.filter(pa.array(holds(rows, condition)))
-    return Selection(rows.select(KEYS.names).sort_by("media_id"), n_files, version)
+    return Selection(rows.select(KEYS.names).sort_by("media_id"), n_files)

@@ -54,7 +54,7 @@ class ModelRecord:
         dimension: length of its vectors.
         source: where the model came from: a set's name or a directory.
         space: name of the embedding space that it shares with other models, None when it shares none.
-        recipe: how recordings become vectors; that of the earlier versions for other roles.
+        recipe: how recordings become vectors; without a meaning, and not written, for other roles.
     """
 
     digest: str
@@ -243,7 +243,7 @@ def write_settings(location: Location, settings: Settings, expected_tag: str | N
         LibraryBusyError: the settings are not those with the expected tag. StorageError: the disk refused.
     """
     assert settings.schema_version == SCHEMA_VERSION, "settings are written in the layout of now only"
-    content = json.dumps(dataclasses.asdict(settings), indent=1)  # ASCII: surrogates of odd names come back
+    content = json.dumps(_to_json(settings), indent=1)  # ASCII: surrogates of odd names come back
     try:
         tag = location.replace(SETTINGS_NAME, content.encode("ascii"), expected_tag)
         location.keep_copy(SETTINGS_NAME)
@@ -309,6 +309,14 @@ def _parsed(path: str, content: bytes) -> Settings:
             "update with pip install --upgrade arrowlens"
         )
     return _from_json(values)
+
+
+def _to_json(settings: Settings) -> dict[str, Any]:
+    values = dataclasses.asdict(settings)
+    for models in (values["models"], values["next_models"]):
+        for role in models.keys() - {ROLE_OF["audio"]}:
+            del models[role]["recipe"]  # only recordings have one
+    return values
 
 
 def _from_json(values: dict[str, Any]) -> Settings:

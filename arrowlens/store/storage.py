@@ -193,9 +193,9 @@ class MultimodalStorage:
         """Return the files of these pairs, for ``search(among=...)``."""
         return self._queries.selection(media_id, content_hash)
 
-    def is_current(self, selection: Selection) -> bool:
-        """Return whether no media were written since files were selected."""
-        return self._queries.is_current(selection)
+    def media_version(self) -> int:
+        """Return a number that grows with every change of ``media``."""
+        return self._queries.media_version()
 
     def find_words(
         self,

@@ -1,4 +1,5 @@
-"""The web page: Streamlit over ``Library``, which knows everything that is more than showing.
+"""The web page: Streamlit over ``Library``.
 
-``app.py`` is what ``streamlit run`` runs; each file under ``pages`` is one page, a straight script.
+``server.py`` is the process that ``arrowlens ui`` starts, ``app.py`` the frame around all pages; each file in ``views``
+is one page, a straight script.
 """

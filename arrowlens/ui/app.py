@@ -1,6 +1,6 @@
-"""The picture frame of the web page: what every page shares. ``server.py`` serves it.
+"""The frame that every page shares: title, styles, navigation, the link to sign out. ``server.py`` serves it.
 
-The pages are in ``views/``: files in a folder called ``pages`` Streamlit would show in the sidebar by itself.
+The pages are in ``views/``: Streamlit adds files of a folder called ``pages`` to the sidebar by itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""HTML of the pages beside Search: tiles of files, groups of duplicates, facts; other people's text is escaped here."""
+"""HTML of the pages other than Search: tiles of files, groups of duplicates, figures. All text is escaped here."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ _COMPARED = {
 
 
 def numbers(values: Iterable[tuple[str, str]]) -> str:
-    """HTML of a row of labels and figures."""
+    """Return the HTML of a row of figures with their labels."""
     cells = (f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(value)}</dd></div>" for label, value in values)
     return f'<dl class="al-numbers">{"".join(cells)}</dl>'
 
 
 def rows(values: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
-    """HTML of a table; the first cell of each row is its label."""
+    """Return the HTML of a table; the first cell of each row is its label."""
     head = f"<thead><tr>{''.join(f'<th>{_safe(text)}</th>' for text in heads)}</tr></thead>" if heads else ""
     lines = (
         f'<tr><th scope="row">{_safe(first)}</th>{"".join(f"<td>{_safe(cell)}</td>" for cell in rest)}</tr>'
@@ -79,22 +79,22 @@ def rows(values: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
 
 
 def tiles(hits: Iterable[Hit]) -> str:
-    """HTML of a grid of files: thumbnails that lead to the file itself, players of recordings, names."""
+    """Return the HTML of a grid of files: thumbnails that link to the original, players of recordings, names."""
     figures = (_figure(hit, f'<div class="al-folder">{_safe(hit.path.parent.name)}</div>') for hit in hits)
     return f'<div class="al-tiles">{"".join(figures)}</div>'
 
 
 def duplicate_group(group: DuplicateGroup) -> str:
-    """HTML of the files of a group side by side; what differs is marked."""
+    """Return the HTML of the files of a group side by side; what differs is marked."""
     info = MODALITIES[group.best.modality]
     n_files = counted(len(group.files), info.noun, info.plural)
     differing = list(dict.fromkeys(_COMPARED[name] for name in group.differences))
-    told = [f"{byte_size(group.saving)} beside the first"]
-    told.append(f"differ in {', '.join(differing)}" if differing else MEANINGS[group.kind][1])
+    details = [f"{byte_size(group.saving)} beside the first"]
+    details.append(f"differ in {', '.join(differing)}" if differing else MEANINGS[group.kind][1])
     figures = (_figure(member, _compared(member, group)) for member in group.files)
     return (
         f'<section class="al-group"><h2>{MEANINGS[group.kind][0]}: {n_files}</h2>'
-        f'<p>{html.escape(" · ".join(told))}</p><div class="al-tiles al-wide">{"".join(figures)}</div></section>'
+        f'<p>{html.escape(" · ".join(details))}</p><div class="al-tiles al-wide">{"".join(figures)}</div></section>'
     )
 
 

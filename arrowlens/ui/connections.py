@@ -1,6 +1,6 @@
-"""Open connections: few in all, and none for long that sends no whole request.
+"""Limits of open connections: how many there are, and how long one may take to send the head of a request.
 
-uvicorn has a limit for requests, and none for connections that are open without one, nor a time for their headers.
+uvicorn limits requests only: neither the connections without one, nor the time that headers take.
 """
 
 from __future__ import annotations
@@ -15,42 +15,43 @@ if TYPE_CHECKING:
     import h11
 
 MAX_OPEN = 512
-BACKLOG = 128  # connections that the system accepts before this process sees them; each of them is an open file, too
+BACKLOG = 128  # connections that the system accepts before this process does; each is an open file
 
-_MAX_WAITING_EACH = 32
-_PATIENCE_S = 10.0
-_FILES = 2048  # that the process may open: connections, tables, pictures that are sent, workers' pipes
+_MAX_IDLE_PER_CLIENT = 32
+_HEAD_S = 10.0
+_MAX_FILES = 2048  # that the process may open: connections, tables, originals being sent, pipes of processes
 
 
-class Lobby:
-    """Connections whose next request has not come yet, by client; when there are too many, the oldest are closed.
+class IdleConnections:
+    """Connections without a request, by client. When there are too many, the oldest are closed.
 
-    A browser sends its request at once, so it is never the oldest for long, however many others wait.
+    A browser sends its request at once, so its connection is never among the oldest, however many others wait.
 
     Args:
-        most_open: connections of all clients, with those at work. most_waiting: of one client.
-        patience_s: seconds for the head of a request, from when the connection is open or the last answer was sent.
+        max_open: connections of all clients, those with a request included.
+        max_idle_per_client: connections of one client without a request.
+        head_s: seconds in which the head of a request must come, from the connection or the last response on.
     """
 
-    def __init__(self, most_open: int, most_waiting: int, patience_s: float = _PATIENCE_S) -> None:
-        self._most_open, self._most_waiting, self._patience_s = most_open, most_waiting, patience_s
+    def __init__(self, max_open: int, max_idle_per_client: int, head_s: float = _HEAD_S) -> None:
+        self._max_open, self._max_idle_per_client, self._head_s = max_open, max_idle_per_client, head_s
         self._timers: dict[LimitedProtocol, asyncio.TimerHandle] = {}  # the oldest first
         self._waiting: dict[str, dict[LimitedProtocol, None]] = {}  # the oldest of each client first
 
     def enter(self, connection: LimitedProtocol) -> None:
-        """Have a connection wait; one that waits already does so since it came."""
+        """Add a connection; one that is already here keeps its time."""
         if connection in self._timers:
             return
         own = self._waiting.setdefault(connection.client_host, {})
         own[connection] = None
-        self._timers[connection] = connection.loop.call_later(self._patience_s, self._close, connection)
-        if len(own) > self._most_waiting:
+        self._timers[connection] = connection.loop.call_later(self._head_s, self._close, connection)
+        if len(own) > self._max_idle_per_client:
             self._close(next(iter(own)))
-        elif len(connection.connections) > self._most_open:
+        elif len(connection.connections) > self._max_open:
             self._close(next(iter(self._timers)))
 
     def leave(self, connection: LimitedProtocol) -> None:
-        """Its request has come, or it is closed."""
+        """Remove a connection whose request has come, or that was closed."""
         timer = self._timers.pop(connection, None)
         if timer is None:
             return
@@ -66,9 +67,9 @@ class Lobby:
 
 
 class LimitedProtocol(H11Protocol):
-    """uvicorn's HTTP with a lobby."""
+    """uvicorn's HTTP/1.1 protocol, with limits for connections without a request."""
 
-    lobby: ClassVar[Lobby]
+    idle: ClassVar[IdleConnections]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*arguments, **named)
@@ -76,56 +77,56 @@ class LimitedProtocol(H11Protocol):
 
     @property
     def client_host(self) -> str:
-        """The address at the other end of the socket."""
+        """The address of the peer."""
         return self.client[0] if self.client else ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a request."""
+        """Count the connection as idle."""
         super().connection_made(transport)
-        self.lobby.enter(self)
+        self.idle.enter(self)
 
     def data_received(self, data: bytes) -> None:
-        """Wait on, until the head of a request is whole."""
+        """Count the connection as busy once the head of a request is whole."""
         super().data_received(data)
         self._wait_or_work()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
+        """Count the connection as idle again."""
         super().on_response_complete()
         self._wait_or_work()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """From here on the connection belongs to another protocol."""
+        """Hand the connection over to the websocket protocol, which has limits of its own."""
         self._is_websocket = True
-        self.lobby.leave(self)
+        self.idle.leave(self)
         super().handle_websocket_upgrade(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
-        self.lobby.leave(self)
+        """Forget the connection."""
+        self.idle.leave(self)
         super().connection_lost(exc)
 
     def _wait_or_work(self) -> None:
         if self._is_websocket or self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            self.lobby.leave(self)
+            self.idle.leave(self)
         else:
-            self.lobby.enter(self)
+            self.idle.enter(self)
 
 
 def limited_protocol(*, behind_proxy: bool) -> type[LimitedProtocol]:
-    """The protocol of a server. Behind a proxy all connections are the proxy's, so that none has a limit of its own."""
-    most_open = min(MAX_OPEN, _raise_file_limit() // 4)
-    lobby = Lobby(most_open, most_open if behind_proxy else _MAX_WAITING_EACH)
-    return type("ServerProtocol", (LimitedProtocol,), {"lobby": lobby})
+    """Return a protocol with limits. Behind a proxy, all connections are the proxy's: there is no limit per client."""
+    max_open = min(MAX_OPEN, _raise_file_limit() // 4)
+    idle = IdleConnections(max_open, max_open if behind_proxy else _MAX_IDLE_PER_CLIENT)
+    return type("ServerProtocol", (LimitedProtocol,), {"idle": idle})
 
 
 def _raise_file_limit() -> int:
-    """Let the process open some files more, where the system does; returns how many."""
+    """Raise the limit of open files, as far as the system allows; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(_MAX_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
-    return _FILES if soft == resource.RLIM_INFINITY else soft
+    return _MAX_FILES if soft == resource.RLIM_INFINITY else soft

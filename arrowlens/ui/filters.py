@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,22 +18,23 @@ from arrowlens.ui.search_state import Question
 _ANY = -1  # a widget takes no None among its options
 
 Change = Callable[..., None]
-"""Takes fields of ``Question`` with their new values."""
+"""Takes new values of fields of ``Question``, by name."""
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
 def facets(_library: Library, path: str, version: str, chosen: dict[str, list[str]]) -> Facets:
-    """Counts of the library's files, once for each of its versions; conditions as text."""
+    """Return counts of the library's files, computed once for each revision; conditions are text, so that they hash."""
     return _library.facets(chosen=chosen)
 
 
 def show_filters(library: Library, question: Question, counts: Facets, change: Change) -> None:
-    """Widgets that say what ``question`` says; ``change`` is called before the next run.
+    """Show the filters of ``question`` in the sidebar.
 
     Args:
-        library: for the folders that were ingested. question: what is asked now.
-        counts: of files, for each filter those that the others and the kind leave.
-        change: takes new values of the question's fields.
+        library: whose folders can be chosen.
+        question: what is asked now.
+        counts: of files; each filter's own are counted without that filter.
+        change: called before the next rerun with new values of the question's fields.
     """
     with st.sidebar:
         st.subheader("Filters")
@@ -52,11 +52,6 @@ _FILTERS = ("root", "folder", "since", "until", "formats", "size", "length")
 _NO_FILTERS = {name: getattr(Question(), name) for name in _FILTERS}
 
 
-def without_filters(question: Question) -> Question:
-    """The question for all files of its kind."""
-    return dataclasses.replace(question, **_NO_FILTERS)
-
-
 def _folders(library: Library, question: Question, counts: Facets, change: Change) -> None:
     roots = [root for root in library.folders() if counts.roots.get(root_id_of(str(root)))]
     options: list[tuple[str, str]] = [("", "")]
@@ -65,19 +60,19 @@ def _folders(library: Library, question: Question, counts: Facets, change: Chang
     here = (question.root, question.folder)
     options += [here] if here not in options else []
 
-    def named(option: tuple[str, str]) -> str:
+    def label(option: tuple[str, str]) -> str:
         root, folder = option
         if option == ("", ""):
             return f"All folders ({sum(counts.roots.values()):,})"
         count = counts.folders.get(folder, 0) if folder else counts.roots.get(root_id_of(root), 0)
         return f"{printable(folder or str(Path(root)))} ({count:,})"
 
-    def chosen() -> None:
+    def choose() -> None:
         root, folder = st.session_state.folder
         change(root=root, folder=folder)
 
     st.session_state.folder = here
-    st.selectbox("Folder", options, format_func=named, key="folder", on_change=chosen)
+    st.selectbox("Folder", options, format_func=label, key="folder", on_change=choose)
 
 
 def _days(question: Question, counts: Facets, change: Change) -> None:
@@ -86,12 +81,12 @@ def _days(question: Question, counts: Facets, change: Change) -> None:
     if not days:
         return
 
-    def chosen() -> None:
+    def choose() -> None:
         change(since=st.session_state.since, until=st.session_state.until)
 
     st.session_state.update(since=question.since, until=question.until)
     for label, key in (("Taken from", "since"), ("Taken until", "until")):
-        st.date_input(label, None, key=key, min_value=min(days), max_value=max(days), on_change=chosen)
+        st.date_input(label, None, key=key, min_value=min(days), max_value=max(days), on_change=choose)
 
 
 def _formats(question: Question, counts: Facets, change: Change) -> None:
@@ -99,7 +94,7 @@ def _formats(question: Question, counts: Facets, change: Change) -> None:
     if not options:
         return
 
-    def chosen() -> None:
+    def choose() -> None:
         change(formats=tuple(st.session_state.formats))
 
     st.session_state.formats = list(question.formats)
@@ -109,7 +104,7 @@ def _formats(question: Question, counts: Facets, change: Change) -> None:
         selection_mode="multi",
         format_func=lambda name: plain(f"{name} {counts.formats.get(name, 0):,}"),
         key="formats",
-        on_change=chosen,
+        on_change=choose,
     )
 
 
@@ -122,19 +117,19 @@ def _bucket(
     written: Callable[[Any], str],
     change: Change,
 ) -> None:
-    """A choice of one of the parts that edges make."""
+    """Show a choice of one of the intervals between edges."""
     texts = [f"under {written(edges[0])}"]
     texts += [f"{written(low)} – {written(high)}" for low, high in pairwise(edges)]
     texts.append(f"{written(edges[-1])} and more")
 
-    def named(option: int) -> str:
+    def option_label(option: int) -> str:
         return "Any" if option == _ANY else f"{texts[option]} ({counts[option]:,})"
 
-    def chosen() -> None:
+    def choose() -> None:
         place = st.session_state[key]
         change(**{name: None if place == _ANY else place})
 
     options = [_ANY, *(place for place in range(len(texts)) if counts[place] or place == value)]
     key = f"filter-{name}"
     st.session_state[key] = _ANY if value is None else value
-    st.selectbox(label, options, format_func=named, key=key, on_change=chosen)
+    st.selectbox(label, options, format_func=option_label, key=key, on_change=choose)

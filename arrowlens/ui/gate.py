@@ -1,9 +1,9 @@
-"""The gate before everything that the server answers: who may speak to it, from which page, and under which name.
+"""The checks that every request passes first: its host, its origin, whether it is signed in, and limits per client.
 
-An ASGI middleware, so that pages, the websocket, uploads, media and Streamlit's own files are all behind it. A request
-must name a host that this server goes by, or else a foreign page could reach it under a name of its own (DNS
-rebinding), and must not come from a page of another origin (``senders``). Where there is a password, it must also carry
-the cookie that the login page gives (``sign_in``); only the health check is open. No client takes up all places.
+An ASGI middleware in front of pages, the websocket, uploads, media and Streamlit's own files. A request must name a
+host of this server, or a page of another site could reach it under a name of its own (DNS rebinding), and must not come
+from a page of another origin (``senders``). Where there is a password, it must also carry the cookie that the login
+page gives (``sign_in``); only the health check is open.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 
-from arrowlens.ui.answers import line
+from arrowlens.ui.responses import text_response
 from arrowlens.ui.senders import RefusedError, Sender, Senders, as_seen_by_browser
 from arrowlens.ui.sign_in import SignIn
-from arrowlens.ui.throttle import Places
+from arrowlens.ui.throttle import ConcurrencyLimit
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 HEALTH = "/_stcore/health"
 
-_BODY_S = 30.0  # without a byte of a request's body
-_MOST, _MOST_EACH = 256, 64  # requests and websockets at a time: of all clients, of each
+_BODY_S = 30.0  # that may pass until the next bytes of a request's body
+_MAX, _MAX_PER_CLIENT = 256, 64  # requests at a time, and as many websockets
 _HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
@@ -41,24 +41,25 @@ class Gate:
     """The middleware.
 
     Args:
-        senders: tells who asks. sign_in: asks for the password; None where there is none.
-        scripts: hashes of the scripts within Streamlit's page, as a Content-Security-Policy has them; no other such
-            script runs.
+        app: what is behind it.
+        senders: reads and checks the sender of a request.
+        sign_in: asks for the password; None where there is none.
+        scripts: hashes of the inline scripts that may run, as a Content-Security-Policy lists them.
     """
 
     def __init__(self, app: ASGIApp, senders: Senders, sign_in: SignIn | None, scripts: Sequence[str] = ()) -> None:
         self._app, self._senders, self._sign_in, self._scripts = app, senders, sign_in, tuple(scripts)
-        self._places = {kind: Places(_MOST, _MOST_EACH) for kind in ("http", "websocket")}
+        self._limits = {kind: ConcurrencyLimit(_MAX, _MAX_PER_CLIENT) for kind in ("http", "websocket")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         try:
             sender = self._senders.read(scope)
         except RefusedError as refused:
-            await _refuse(line(refused.status, refused.line), scope, receive, send)
+            await _refuse(text_response(refused.status, refused.line), scope, receive, send)
             return
         scope = as_seen_by_browser(scope, sender)
         if scope["type"] == "http":
@@ -67,17 +68,17 @@ class Gate:
         if refusal is not None:
             await _refuse(refusal, scope, receive, send)
             return
-        with self._places[scope["type"]].place(sender.client) as has_place:
-            if has_place:
+        with self._limits[scope["type"]].slot(sender.client) as has_slot:
+            if has_slot:
                 await self._pass_on(scope, receive, send)
             else:
-                await _refuse(line(429, "too many requests at a time; try again", 1), scope, receive, send)
+                await _refuse(text_response(429, "too many requests at a time; try again", 1), scope, receive, send)
 
     async def _unless_signed_in(self, scope: Scope, receive: Receive, sender: Sender) -> Response | None:
         if self._sign_in is None or scope["path"] == HEALTH:
             return None
         if scope["type"] == "websocket":
-            return None if self._sign_in.is_in(scope) else line(403, "sign in first, at /login")
+            return None if self._sign_in.is_in(scope) else text_response(403, "sign in first, at /login")
         return await self._sign_in.answer(Request(scope, receive), sender)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +93,7 @@ class Gate:
             await self._app(scope, receive, sending)
         except ClientDisconnect:  # the body did not come, or stopped coming
             if not is_answered:
-                await line(408, "the rest of the request did not come")(scope, receive, send)
+                await text_response(408, "the rest of the request did not come")(scope, receive, send)
 
     def _with_headers(self, send: Send, sender: Sender) -> Send:
         fixed = {**_HEADERS, "Content-Security-Policy": _policy(sender.host, self._scripts)}
@@ -115,7 +116,7 @@ async def _refuse(refusal: Response, scope: Scope, receive: Receive, send: Send)
 
 
 def _within_time(receive: Receive) -> Receive:
-    """A body that stops coming counts as a client that has left."""
+    """Return ``receive`` with a time limit: a body that stops coming counts as a disconnected client."""
     is_whole = False
 
     async def receiving() -> Any:  # noqa: ANN401 - a message
@@ -133,11 +134,10 @@ def _within_time(receive: Receive) -> Receive:
 
 
 def _policy(host: str, scripts: Sequence[str]) -> str:
-    """What the page may load: nothing from another host. Charts are compiled in the browser (``unsafe-eval``)."""
+    """Return the Content-Security-Policy: nothing from another host. Charts are compiled (``unsafe-eval``)."""
     inline = "".join(f" '{script}'" for script in scripts)
-    sockets = (
-        "" if "[" in host else f" ws://{host} wss://{host}"
-    )  # for browsers that 'self' does not tell; no IPv6 here
+    # For browsers whose 'self' does not cover websockets; a policy cannot name an IPv6 address.
+    sockets = "" if "[" in host else f" ws://{host} wss://{host}"
     return (
         f"default-src 'self'; script-src 'self' 'unsafe-eval'{inline}; style-src 'self' 'unsafe-inline'; "
         f"connect-src 'self' data: blob:{sockets}; img-src 'self' data: blob:; media-src 'self' data: blob:; "

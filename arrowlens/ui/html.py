@@ -1,4 +1,4 @@
-"""How things look, and how other people's text is shown without being obeyed."""
+"""HTML of the search page, and functions that make text safe for HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ STYLE = """<style>
 [class*="st-key-grid-"] > [class*="st-key-hit-audio-"] { grid-column: span 2; }
 .al-picture { aspect-ratio: 1; border-radius: .6rem; overflow: hidden; background: rgba(128, 128, 128, .18); }
 .al-picture img { width: 100%; height: 100%; object-fit: cover; display: block; }
-.al-sound { border-radius: .6rem; padding: .5rem; background: rgba(128, 128, 128, .14); }
-.al-sound audio { width: 100%; height: 2.4rem; display: block; margin-top: .4rem; }
+.al-player { border-radius: .6rem; padding: .5rem; background: rgba(128, 128, 128, .14); }
+.al-player audio { width: 100%; height: 2.4rem; display: block; margin-top: .4rem; }
 .al-wave { position: relative; height: 3.9rem; overflow: hidden; }
 .al-wave img { width: 100%; height: 100%; display: block; object-fit: fill; }
 .al-wave span { position: absolute; top: 0; bottom: 0; min-width: 2px; border-radius: .2rem;
   background: rgba(245, 159, 0, .28); border: solid #f59f00; border-width: 0 2px; }
-.al-sound details { font-size: .85rem; margin-top: .3rem; }
-.al-sound summary { cursor: pointer; opacity: .8; }
+.al-player details { font-size: .85rem; margin-top: .3rem; }
+.al-player summary { cursor: pointer; opacity: .8; }
 .al-spectrum { position: relative; aspect-ratio: 600 / 128; margin-top: .3rem; background: #000; border-radius: .3rem; }
 .al-spectrum img { width: 100%; height: 100%; display: block; border-radius: .3rem; }
 .al-hit { font-size: .85rem; line-height: 1.35; }
@@ -87,12 +87,12 @@ _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
 def plain(text: str) -> str:
-    """``text`` so that Markdown shows it as it is: a file may be called ``![](https://example.org/x.png)``."""
+    """Return ``text`` escaped for Markdown: a file may be called ``![](https://example.org/x.png)``."""
     return _PUNCTUATION.sub(r"\\\1", printable(text))
 
 
 def hit_caption(hit: Hit) -> str:
-    """HTML below a hit: name, folder, what it is, and how likely it is right; more appears under the pointer."""
+    """Return the HTML below a hit: name, folder, facts, and how likely it is right; details as a tooltip."""
     path, name, folder = (escaped(part) for part in (str(hit.path), hit.path.name, hit.path.parent.name))
     alike = f" · {hit.cluster_size} alike" if hit.cluster_size > 1 else ""
     why = escaped(hit.reason) or (f"{hit.relevance:.0%}" if hit.relevance is not None else "")
@@ -104,7 +104,7 @@ def hit_caption(hit: Hit) -> str:
 
 
 def relevance_bar(hit: Hit) -> str:
-    """HTML of a bar as long as the hit is likely to be right; nothing where that is not known, or words found it."""
+    """Return the HTML of a bar for the relevance; "" where it is not known, or where words found the file."""
     if hit.relevance is None or hit.reason:
         return ""
     return (
@@ -121,20 +121,20 @@ def _meaning(hit: Hit) -> str:
 
 
 def picture(hit: Hit, url: str) -> str:
-    """HTML of a stored thumbnail, in a square that is there before it."""
+    """Return the HTML of a thumbnail, in a square that keeps its place while it loads."""
     return f'<div class="al-picture"><img loading="lazy" src="{escaped(url)}" alt="{escaped(hit.path.name)}"></div>'
 
 
 def player(hit: Hit, original: str, waveform: str, spectrogram: str) -> str:
-    """HTML of a player that begins where the query was heard, under the waveform with that window marked.
+    """Return the HTML of a player below the waveform; it starts at the best window, which is marked.
 
-    The recording is loaded once it is played, the pictures once they come into sight.
+    The recording loads when it is played, waveform and spectrogram when they are scrolled into view.
     """
     source = escaped(original + (f"#t={hit.start:g}" if hit.start else ""))
     name, title = escaped(hit.path.name), escaped(f"{hit.path.name}: loudness over time")
     drawn = f'<img loading="lazy" src="{escaped(spectrogram)}" alt="Frequencies from 0 to 8 kHz over time">'
     return (
-        f'<div class="al-sound"><div class="al-wave"><img loading="lazy" src="{escaped(waveform)}" alt="{title}">'
+        f'<div class="al-player"><div class="al-wave"><img loading="lazy" src="{escaped(waveform)}" alt="{title}">'
         f'{_window(hit)}</div><audio controls preload="none" aria-label="{name}" src="{source}"></audio>'
         f'<details><summary>Spectrogram</summary><div class="al-spectrum">{drawn}</div></details></div>'
     )
@@ -149,41 +149,41 @@ def _window(hit: Hit) -> str:
 
 
 def heading(title: str, detail: str) -> str:
-    """HTML of the page's first line."""
+    """Return the HTML of a page's title with a detail beside it."""
     return (
         f'<div class="al-head"><h1>{html.escape(title)}</h1><span class="al-quiet">{html.escape(detail)}</span></div>'
     )
 
 
 def empty_state(title: str, detail: str) -> str:
-    """HTML where results would be, when there are none: what is so, and what to do."""
+    """Return the HTML that stands in place of results when there are none: why, and what to do."""
     return f'<div class="al-empty"><b>{html.escape(title)}</b>{html.escape(detail)}</div>'
 
 
-def said_of(summary: str, *, nothing_matches: bool) -> str:
-    """HTML of the line above results. That nothing matches is said within it: a line of its own would move them."""
+def results_line(summary: str, *, nothing_matches: bool) -> str:
+    """Return the HTML of the line above results. A warning of its own line would move the results."""
     warning = " · <b>Nothing here really matches</b>"
     return f'<span class="al-quiet">{escaped(summary)}</span>{warning if nothing_matches else ""}'
 
 
-def group_title(name: str, place: str, count: str) -> str:
-    """HTML above the results of a folder, with where it lies, or of a day."""
-    where = f' <span class="al-quiet">{escaped(place)}</span>' if place else ""
-    return f'<div class="al-title" title="{escaped(place)}">{escaped(name)} · {count}{where}</div>'
+def group_title(name: str, path: str, count: str) -> str:
+    """Return the HTML above the results of a folder, with its path, or of a day."""
+    where = f' <span class="al-quiet">{escaped(path)}</span>' if path else ""
+    return f'<div class="al-title" title="{escaped(path)}">{escaped(name)} · {count}{where}</div>'
 
 
 def counted(count: int, singular: str, plural: str) -> str:
-    """``1 picture``, ``1,200 pictures``."""
+    """Return "1 picture", "1,200 pictures"."""
     return f"{count:,} {singular if count == 1 else plural}"
 
 
 def escaped(text: str) -> str:
-    """``text`` for HTML, within an attribute too, with nothing in it that reorders a line."""
+    """Return ``text`` escaped for HTML and its attributes, without characters that reorder a line."""
     return html.escape(printable(text))
 
 
 def facts(hit: Hit) -> str:
-    """What kind of picture it is, or which part of the recording matched."""
+    """Return the size of a picture, or the part of a recording that matched."""
     if hit.modality == "image":
         return f"{hit.width} × {hit.height}" if hit.width and hit.height else ""
     if hit.start is None or hit.end is None or (hit.duration and hit.end - hit.start >= hit.duration):
@@ -192,24 +192,24 @@ def facts(hit: Hit) -> str:
 
 
 def clock(seconds: float) -> str:
-    """``1:05``; hours stay minutes."""
+    """Return seconds as "1:05"; an hour is "60:00"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
 
 
 def large_picture(hit: Hit, url: str) -> str:
-    """HTML of a picture as large as fits; its place is kept free where its size is known."""
+    """Return the HTML of a picture as large as fits; its place is kept while it loads, if its size is known."""
     size = f' width="{hit.width}" height="{hit.height}" style="height: auto"' if hit.width and hit.height else ""
     return f'<div class="al-large"><img src="{escaped(url)}" alt="{escaped(hit.path.name)}"{size}></div>'
 
 
 def download_link(url: str) -> str:
-    """HTML of a link that saves a file instead of showing it."""
+    """Return the HTML of a link that downloads a file."""
     return f'<a class="al-download" href="{escaped(url)}" download>Download original</a>'
 
 
-def about(hit: Hit) -> str:
-    """HTML of everything that is known of a file, a line each."""
+def facts_table(hit: Hit) -> str:
+    """Return the HTML of everything that is known of a file, a line each."""
     place = f"{hit.latitude:.5f}, {hit.longitude:.5f}" if hit.latitude is not None and hit.longitude is not None else ""
     known = {
         "Caption": hit.caption,

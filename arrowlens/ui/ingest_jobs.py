@@ -1,4 +1,4 @@
-"""The ingest run of this server: one at a time, in a thread of its own, seen and stopped by every session."""
+"""Ingest runs that the page starts: one at a time, in a thread; every session sees and can stop it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from arrowlens.library import Library
 if TYPE_CHECKING:
     from arrowlens.ingest import IngestEvent, IngestReport
 
-_END_LIMIT_S = 60.0  # to store what is encoded when the server ends
+_CLOSE_LIMIT_S = 60.0  # to store what is encoded when the server ends
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Run:
-    """A run as it stands.
+class IngestRun:
+    """The state of a run.
 
     Attributes:
-        folders: that it walks. retry: whether it reads files again that could not be read.
+        folders: what it reads.
+        retry: whether files that could not be read are read again.
+        started: seconds since 1970.
         prune: as for ``Library.ingest``.
-        started: seconds since 1970. is_stopping: somebody asked for its end.
+        is_stopping: whether it was asked to stop.
         event: the newest; None before the first.
-        report: what it did, once it is over. error: why it failed; one line.
+        report: what it did, once it is over.
+        error: why it failed, in one line.
     """
 
     folders: tuple[Path, ...]
@@ -41,30 +44,31 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is done, stopped or failed."""
+        """Whether it has ended: done, stopped or failed."""
         return self.report is not None or self.error is not None
 
 
-class Runs:
-    """Starts, watches and stops runs of one library; safe between threads."""
+class IngestRuns:
+    """Starts, watches and stops the runs of one library. Thread-safe."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._run: Run | None = None
+        self._run: IngestRun | None = None
 
     @property
-    def latest(self) -> Run | None:
-        """The run that goes on, or else the last one; None before the first."""
+    def latest(self) -> IngestRun | None:
+        """The current run, or the last one; None before the first."""
         return self._run
 
     def start(self, folders: Sequence[Path], *, retry: bool = False, prune: bool | None = None) -> None:
-        """Begin a run over folders.
+        """Start a run over folders.
 
         Raises:
-            InputError: no folder, or one that is none. LibraryBusyError: a run is going on.
+            InputError: there is no folder, or one of them cannot be read.
+            LibraryBusyError: a run is going on.
         """
         for folder in folders:
             _check_folder(folder, self._library.path)
@@ -74,39 +78,39 @@ class Runs:
             if self._run is not None and not self._run.is_over:
                 raise LibraryBusyError("a run is going on; wait for it or cancel it, then start the next one")
             self._stop = threading.Event()
-            self._run = Run(tuple(folders), retry, time.time(), prune)
+            self._run = IngestRun(tuple(folders), retry, time.time(), prune)
             self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Ask the run to end after storing what is encoded; nothing where there is none."""
+        """Ask the run, if there is one, to stop once it has stored what is encoded."""
         with self._lock:
             self._stop.set()
             if self._run is not None and not self._run.is_over:
                 self._run = dataclasses.replace(self._run, is_stopping=True)
 
     def close(self) -> None:
-        """Stop the run, and wait for its end."""
+        """Stop the run, and wait until it has ended."""
         self.stop()
         if self._thread is not None:
-            self._thread.join(_END_LIMIT_S)
+            self._thread.join(_CLOSE_LIMIT_S)
 
     def _work(self) -> None:
         run = self._run
         assert run is not None
         try:
             report = self._library.ingest(
-                *run.folders, on_event=self._heard, stop=self._stop, retry=run.retry, prune=run.prune
+                *run.folders, on_event=self._on_event, stop=self._stop, retry=run.retry, prune=run.prune
             )
         except ArrowlensError as error:
             self._change(error=str(error))
-        except Exception as error:  # the last resort: or the page would show a run that never ends
+        except Exception as error:  # of any kind: else the page would show a run that never ends
             self._change(error=f"unexpected {type(error).__name__}: {error}")
             raise
         else:
             self._change(report=report)
 
-    def _heard(self, event: IngestEvent) -> None:
+    def _on_event(self, event: IngestEvent) -> None:
         self._change(event=event)
 
     def _change(self, **values: object) -> None:
@@ -115,34 +119,34 @@ class Runs:
             self._run = dataclasses.replace(self._run, **values)  # type: ignore[arg-type]
 
 
-_all: dict[Path, Runs] = {}
+_all: dict[Path, IngestRuns] = {}
 _making = threading.Lock()
 
 
-def runs_of(library: Library) -> Runs:
-    """The runs of a library of this server."""
+def ingest_runs_of(library: Library) -> IngestRuns:
+    """Return the runs of a library; the same object for every session."""
     with _making:
-        return _all.setdefault(library.path, Runs(library))
+        return _all.setdefault(library.path, IngestRuns(library))
 
 
-def close_runs() -> None:
-    """Stop what goes on in this server, and wait for its end."""
+def close_ingest_runs() -> None:
+    """Stop all runs of this server, and wait until they have ended."""
     for runs in list(_all.values()):
         runs.close()
 
 
 def folder_of(text: str) -> Path:
-    """The folder that somebody typed, on this server's disk.
+    """Return the path that was typed.
 
     Raises:
-        InputError: nothing is typed, or the path is not absolute.
+        InputError: it is empty or not absolute.
     """
     if not text.strip():
         raise InputError("type the path of a folder, such as /home/me/Pictures")
     try:
         path = Path(text.strip()).expanduser()
     except RuntimeError as error:  # ~nobody
-        raise InputError(f"{text.strip()!r} names a user that there is not") from error
+        raise InputError(f"{text.strip()!r} names an unknown user; type the path in full") from error
     if not path.is_absolute():
         raise InputError(f"{text.strip()!r} is not an absolute path; start it with /, as in /home/me/Pictures")
     return path

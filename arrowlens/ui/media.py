@@ -1,7 +1,8 @@
-"""Thumbnails and originals over HTTP, by what the library calls them: no path ever comes from the client.
+"""Thumbnails and originals over HTTP, by their ids in the library: no path ever comes from the client.
 
-``/thumbnail/{content_hash}`` never changes and may be kept for good; ``/original/{media_id}`` is the file as it is on
-disk now, seekable, and with ``?download=1`` an attachment. Only pictures and recordings leave, under their own types.
+``/thumbnail/{content_hash}`` never changes and can be cached for good; ``/original/{media_id}`` is the file as it is on
+disk now, with range requests, and with ``?download=1`` an attachment. Only pictures and recordings are sent, each under
+its own content type.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from arrowlens.errors import ArrowlensError, FileChangedError, MediaError
 from arrowlens.search import Hit, Member, printable
+from arrowlens.ui.responses import text_response
 from arrowlens.ui.session import shared_library
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ _CHUNK = 1 << 18  # bytes read at a time
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _UNQUOTABLE = re.compile(r"[^A-Za-z0-9 ._()+-]")
 _NO_SCRIPT = "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
-_GUARDED = {
+_SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": _NO_SCRIPT,
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -63,22 +65,22 @@ _GUARDED = {
 
 
 def thumbnail_url(item: Hit | Member) -> str:
-    """Where the stored thumbnail of a hit is; recordings have none there."""
+    """Return the address of a picture's thumbnail; recordings have none."""
     return f"/thumbnail/{item.content_hash}"
 
 
 def original_url(media_id: str, *, download: bool = False) -> str:
-    """Where a file itself is; as an attachment with its own name, or to be shown and played."""
+    """Return the address of a file, to be shown and played, or as an attachment with its own name."""
     return f"/original/{media_id}?download=1" if download else f"/original/{media_id}"
 
 
 def media_routes() -> list[Route]:
-    """The routes of this module."""
+    """Return the routes of this module."""
     return [Route("/thumbnail/{content_hash}", thumbnail), Route("/original/{media_id}", original)]
 
 
 async def thumbnail(request: Request) -> Response:
-    """The stored JPEG of a content."""
+    """Answer with the stored JPEG of a content."""
     content_hash = request.path_params["content_hash"]
     try:
         jpeg = await run_in_threadpool(lambda: shared_library().thumbnail(content_hash))
@@ -86,14 +88,14 @@ async def thumbnail(request: Request) -> Response:
         return _refusal(503, str(error))
     if jpeg is None:
         return _refusal(404, "the library holds no such thumbnail; search again")
-    headers = {**_GUARDED, "ETag": f'"{content_hash}"', "Cache-Control": "private, max-age=31536000, immutable"}
-    if _knows(request, headers["ETag"]):
+    headers = {**_SAFE_HEADERS, "ETag": f'"{content_hash}"', "Cache-Control": "private, max-age=31536000, immutable"}
+    if _has_current(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(jpeg, media_type="image/jpeg", headers=headers)
 
 
 async def original(request: Request) -> Response:
-    """A file of the library, whole or the range that is asked for."""
+    """Answer with a file of the library, or the range of it that is asked for."""
     stack = ExitStack()
     try:
         opened = await run_in_threadpool(lambda: _opened(stack, request.path_params["media_id"]))
@@ -119,7 +121,7 @@ class _Span(NamedTuple):
 
 
 class _FileResponse(StreamingResponse):
-    """A part of an open file, which is closed however the sending ends."""
+    """A part of an open file, which is closed however sending it ends."""
 
     def __init__(self, opened: Original, span: _Span, stack: ExitStack, status: int, headers: dict[str, str]) -> None:
         super().__init__(_chunks(opened, span), status, headers, CONTENT_TYPES[opened.format])
@@ -134,21 +136,23 @@ def _opened(stack: ExitStack, media_id: str) -> Original:
     opened = stack.enter_context(shared_library().open_original(media_id))
     if opened.format not in CONTENT_TYPES:
         stack.close()
-        raise MediaError(f"{opened.name}: {opened.format} is no format of pictures or recordings")
+        raise MediaError(
+            f"{opened.name}: {opened.format} is not a format of pictures or recordings; only these are sent"
+        )
     return opened
 
 
 def _original_response(request: Request, opened: Original, stack: ExitStack) -> Response:
     etag = f'"{opened.modified_ns:x}-{opened.size:x}"'
     headers = {
-        **_GUARDED,
+        **_SAFE_HEADERS,
         "ETag": etag,
         "Cache-Control": "private, no-cache",
         "Accept-Ranges": "bytes",
-        "Content-Encoding": "identity",  # or else Streamlit compresses some types, and a range is one of other bytes
+        "Content-Encoding": "identity",  # Streamlit would compress some types, and a range would be one of other bytes
         "Content-Disposition": _disposition(opened.name, attachment=request.query_params.get("download") == "1"),
     }
-    if _knows(request, etag):
+    if _has_current(request, etag):
         return Response(status_code=304, headers=headers)
     wanted = request.headers.get("range", "")
     span = _span(wanted, opened.size) if request.headers.get("if-range", etag) == etag else None
@@ -174,9 +178,9 @@ def _chunks(opened: Original, span: _Span) -> Iterator[bytes]:
 
 
 def _span(wanted: str, size: int) -> _Span | None:
-    """The bytes that a Range header asks for, empty when there are none such; None for the whole file.
+    """Return the bytes that a Range header asks for, empty where it asks beyond the end; None for the whole file.
 
-    Several ranges, and what is no range of bytes, give the whole file, as RFC 9110 (14.2) allows.
+    Several ranges, and anything that is not a range of bytes, give the whole file, as RFC 9110 (14.2) allows.
     """
     match = _RANGE.fullmatch(wanted.strip())
     if match is None or match[0] == "bytes=-":
@@ -188,17 +192,16 @@ def _span(wanted: str, size: int) -> _Span | None:
 
 
 def _disposition(name: str, *, attachment: bool) -> str:
-    """RFC 6266: the name in ASCII for old clients, and as it is, but for what no name should do to a terminal."""
+    """Return a Content-Disposition (RFC 6266): the name in ASCII for old clients, and in full, made printable."""
     shown = printable(name)
     plain = _UNQUOTABLE.sub("_", shown)
     return f"{'attachment' if attachment else 'inline'}; filename=\"{plain}\"; filename*=UTF-8''{quote(shown, safe='')}"
 
 
-def _knows(request: Request, etag: str) -> bool:
+def _has_current(request: Request, etag: str) -> bool:
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     return etag in known or known == ["*"]
 
 
 def _refusal(status: int, message: str) -> Response:
-    line = printable(" ".join(message.split()))
-    return PlainTextResponse(f"{line}\n", status, {**_GUARDED, "Cache-Control": "no-store"})
+    return text_response(status, message, headers=_SAFE_HEADERS)

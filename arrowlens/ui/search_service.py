@@ -1,4 +1,4 @@
-"""A question of the search page -> results: which of the library's ways of asking it is for."""
+"""Answers a question of the search page by one call of ``Library``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PAGE_SIZE = 48  # fills rows of 2, 3, 4, 6 and 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Examples:
-    """Files that a question is made of.
+    """Files that a question is compared with.
 
     Attributes:
-        held: those of the library that it names, by ``media_id``; what is gone is missing.
-        upload: one that the library does not hold.
+        held: files of the library that the question names, by ``media_id``, without those that are gone.
+        upload: a file that the library does not hold.
     """
 
     held: Mapping[str, Hit]
@@ -30,9 +30,10 @@ class Answer:
     """One page of results.
 
     Attributes:
-        results: at most ``PAGE_SIZE``. has_more: whether there is a next page.
+        results: at most ``PAGE_SIZE``.
+        has_more: whether there is a next page.
         notices: what the user should know, a line each.
-        is_folded: whether files follow that do not match, and are not among the results.
+        is_folded: whether files that do not match were left out.
     """
 
     results: Results
@@ -42,31 +43,34 @@ class Answer:
 
 
 def is_asked(question: Question, examples: Examples) -> bool:
-    """Whether anything is looked for; files can be listed without."""
+    """Return whether anything is asked; else the page lists the newest files."""
     return bool(question.text.strip() or question.parts or examples.upload)
 
 
 def answer(library: Library, question: Question, examples: Examples) -> Answer:
-    """The results of a question; without one, the newest files.
+    """Return the results of a question; the newest files where nothing is asked.
 
     Raises:
         ArrowlensError: as ``Library.search``.
     """
-    here = tuple(part for part in question.parts if not part.is_example or part.value in examples.held)
-    lost = len(question.parts) - len(here)
+    kept = tuple(part for part in question.parts if not part.is_example or part.value in examples.held)
+    lost = len(question.parts) - len(kept)
     notices = [f"{lost} of the examples in this address are no longer in the library"] if lost else []
-    question = dataclasses.replace(question, parts=here)
-    offset, k = (question.page - 1) * PAGE_SIZE, PAGE_SIZE + 1  # one more tells whether there are more
+    question = dataclasses.replace(question, parts=kept)
+    offset, k = (
+        (question.page - 1) * PAGE_SIZE,
+        PAGE_SIZE + 1,
+    )  # one more than a page, to know whether there is a next one
     if not is_asked(question, examples):
         results = library.newest(k, question.modality, where=question.conditions(), offset=offset)
     else:
-        results = _asked(library, question, examples, k, offset)
+        results = _search(library, question, examples, k, offset)
     shown = results if question.everything else results.folded
     is_folded = len(shown) < len(results)
     return Answer(shown[:PAGE_SIZE], len(shown) > PAGE_SIZE, (*notices, *results.notices), is_folded)
 
 
-def _asked(library: Library, question: Question, examples: Examples, k: int, offset: int) -> Results:
+def _search(library: Library, question: Question, examples: Examples, k: int, offset: int) -> Results:
     text, parts, held = question.text.strip() or None, question.parts, examples.held
     where, sort = question.conditions(), question.sort
     near: list[Hit | Example] = [held[part.value] for part in parts if part.role == "like"]

@@ -1,4 +1,4 @@
-"""What is asked on the search page, as one value, and as the query of an address: shared, reloaded, gone back to."""
+"""The state of the search page: one value, which is also the query string, so that addresses can be shared."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar, get_args
 
 from arrowlens.errors import InputError
-from arrowlens.modalities import Modality
+from arrowlens.modalities import MODALITIES, Modality
 from arrowlens.search import Condition
 from arrowlens.search.query import MAX_PARTS, MAX_TEXT
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES
 
-Kind = Literal["all", "pictures", "sounds"]
 Role = Literal["more", "less", "like", "unlike"]
 Order = Literal["relevance", "date"]
 Grouping = Literal["none", "folder", "day"]
 
-MODALITIES: dict[Kind, Modality | None] = {"all": None, "pictures": "image", "sounds": "audio"}
 DEFAULT_WEIGHTS: dict[Role, float] = {"more": 1.0, "less": 0.5, "like": 1.0, "unlike": 0.5}
 MAX_WEIGHT = 3.0
 
+_MODALITY_WORDS: dict[str, Modality] = {
+    **{info.plural: name for name, info in MODALITIES.items()},  # as addresses are written
+    **{name: name for name in MODALITIES},
+    "sounds": "audio",  # in addresses of earlier versions
+}
 _WEIGHTED = re.compile(r"(?s)(.*)\^(\d{1,2}(?:\.\d{1,3})?)", re.ASCII)
 _MEDIA_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,6}", re.ASCII)
@@ -31,11 +34,12 @@ _Word = TypeVar("_Word", bound=str)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """What a question has beside its text.
+    """A further text or an example in a question.
 
     Attributes:
-        role: more or less of a text, like or unlike a file.
-        value: the text, or the file's ``media_id``. weight: its share; above 0.
+        role: "more" or "less" of a text, "like" or "unlike" a file.
+        value: the text, or the file's ``media_id``.
+        weight: above 0, at most ``MAX_WEIGHT``.
     """
 
     role: Role
@@ -44,25 +48,25 @@ class Part:
 
     @classmethod
     def of(cls, role: Role, value: str) -> Part:
-        """With the weight that such parts usually have."""
+        """Return a part with the default weight of its role."""
         return cls(role, value, DEFAULT_WEIGHTS[role])
 
     @property
     def is_example(self) -> bool:
-        """Whether it is a file."""
+        """Whether the value is a file."""
         return self.role in ("like", "unlike")
 
     def written(self) -> str:
-        """``people``, or ``people^0.8`` where the weight is not the usual one, or the text would be read so."""
+        """Return "people", or "people^0.8" where the weight is not the default, or the text ends like a weight."""
         if self.weight == DEFAULT_WEIGHTS[self.role] and not _WEIGHTED.fullmatch(self.value):
             return self.value
         return f"{self.value}^{self.weight:g}"
 
     @classmethod
-    def read(cls, role: Role, written: str) -> Part | None:
-        """What ``written`` gives back; None for what is no part."""
-        match = _WEIGHTED.fullmatch(written)
-        value, weight = (match[1], float(match[2])) if match else (written, DEFAULT_WEIGHTS[role])
+    def read(cls, role: Role, text: str) -> Part | None:
+        """Return the part that ``written`` wrote; None if it is not one."""
+        match = _WEIGHTED.fullmatch(text)
+        value, weight = (match[1], float(match[2])) if match else (text, DEFAULT_WEIGHTS[role])
         part = cls(role, value, weight)
         is_usable = _MEDIA_ID.fullmatch(value) if part.is_example else value.strip()
         return part if is_usable and 0 < weight <= MAX_WEIGHT else None
@@ -70,19 +74,28 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """Everything that the search page shows follows from this and from the library.
+    """What is asked. The page shows nothing that does not follow from this and from the library.
 
     Attributes:
-        text: in words. parts: more and less of other things, each once, by their roles. kind: of files.
-        root, folder: only files below; ``folder`` is relative to the folder that was ingested. "" for all.
-        since, until: only files taken on these days or between. formats: only these; none for all.
-        size, length: only files in this part of ``SIZE_EDGES`` or ``DURATION_EDGES``, counted from 0.
-        sort, group: how results are shown. everything: whether what does not match is shown too. page: from 1 on.
+        text: what is searched for, in words.
+        parts: further texts and examples, each once, in the order of ``Role``.
+        modality: only files of this one; None for all.
+        root: only files below this folder, which was ingested; "" for all.
+        folder: only files below this folder, relative to the ingested one; "" for all.
+        since: only files taken on this day or later.
+        until: only files taken on this day or earlier.
+        formats: only these; none for all.
+        size: only files in this interval of ``SIZE_EDGES``, counted from 0.
+        length: only recordings in this interval of ``DURATION_EDGES``, counted from 0.
+        sort: the order of the results.
+        group: how the results are divided.
+        everything: whether files that do not match are shown too.
+        page: from 1 on.
     """
 
     text: str = ""
     parts: tuple[Part, ...] = ()
-    kind: Kind = "all"
+    modality: Modality | None = None
     root: str = ""
     folder: str = ""
     since: dt.date | None = None
@@ -96,42 +109,37 @@ class Question:
     page: int = 1
 
     @property
-    def modality(self) -> Modality | None:
-        """The kind as the library calls it."""
-        return MODALITIES[self.kind]
-
-    @property
     def is_filtered(self) -> bool:
-        """Whether some files are left out, other than by their kind."""
+        """Whether there are filters other than the modality."""
         return bool(self.conditions())
 
     def with_part(self, part: Part) -> Question:
-        """The same with one part more, which takes the place of one of equal value; on the first page."""
+        """Return the first page with one more part, which replaces one of equal value."""
         parts = sorted((*self._others(part), part), key=lambda each: get_args(Role).index(each.role))
         return dataclasses.replace(self, parts=tuple(parts), everything=False, page=1)
 
     def with_weight(self, part: Part, weight: float) -> Question:
-        """The same with another weight of a part; on the first page."""
+        """Return the first page with another weight of a part."""
         new = dataclasses.replace(part, weight=weight)
         return dataclasses.replace(self, parts=tuple(new if each == part else each for each in self.parts), page=1)
 
     def without_part(self, part: Part) -> Question:
-        """The same without a part; on the first page."""
+        """Return the first page without a part."""
         return dataclasses.replace(self, parts=self._others(part), everything=False, page=1)
 
     def conditions(self) -> list[Condition]:
-        """What files must satisfy; the kind is not among it."""
-        return [condition for by, each in self.chosen().items() if by != "kind" for condition in each]
+        """Return the conditions that files must satisfy, without that of the modality."""
+        return [condition for by, each in self.chosen().items() if by != "modality" for condition in each]
 
     def chosen(self) -> dict[str, list[Condition]]:
-        """All that files must satisfy, by what it filters by, as ``Library.facets`` takes it."""
+        """Return all conditions by facet, as ``Library.facets`` takes them."""
         folder = [Condition("root", "=", self.root)] if self.root else []
         if self.folder:  # everything that begins with "folder/", whatever its case: "0" comes after "/"
             folder += [Condition("path", ">=", f"{self.folder}/"), Condition("path", "<", f"{self.folder}0")]
         taken = [Condition("taken", ">=", self.since)] if self.since else []
         taken += [Condition("taken", "<=", self.until)] if self.until else []
         return {
-            "kind": [Condition("kind", "=", self.modality)] if self.modality else [],
+            "modality": [Condition("modality", "=", self.modality)] if self.modality else [],
             "folder": folder,
             "taken": taken,
             "format": [Condition("format", "in", self.formats)] if self.formats else [],
@@ -140,13 +148,14 @@ class Question:
         }
 
     def to_params(self) -> dict[str, list[str]]:
-        """The query of an address; what is as usual is left out."""
+        """Return the query string of an address, without what has its default."""
         params: dict[str, list[str]] = {"q": [self.text] if self.text else []}
         for role in get_args(Role):
             params[role] = [part.written() for part in self.parts if part.role == role]
-        for name in ("kind", "root", "folder", "sort", "group", "page", "size", "length"):
+        params["kind"] = [MODALITIES[self.modality].plural] if self.modality else []
+        for name in ("root", "folder", "sort", "group", "page", "size", "length"):
             value = getattr(self, name)
-            params[name] = [str(value)] if value != getattr(_USUAL, name) else []
+            params[name] = [str(value)] if value != getattr(_DEFAULTS, name) else []
         params["all"] = ["1"] if self.everything else []
         params["from"] = [self.since.isoformat()] if self.since else []
         params["to"] = [self.until.isoformat()] if self.until else []
@@ -155,10 +164,10 @@ class Question:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Sequence[str]]) -> Question:
-        """What ``to_params`` gives back; what of an address makes no sense is passed over.
+        """Return the question of an address; values that make no sense are ignored.
 
         Raises:
-            InputError: a text of more than ``MAX_TEXT`` characters, or more than ``MAX_PARTS`` parts.
+            InputError: a text has more than ``MAX_TEXT`` characters, or the question more than ``MAX_PARTS`` parts.
         """
         if sum(len(params.get(role, ())) for role in get_args(Role)) > MAX_PARTS:
             raise InputError(f"the question has more than {MAX_PARTS} parts; go back and leave out some")
@@ -178,7 +187,7 @@ class Question:
         return cls(
             text=last("q"),
             parts=tuple(parts.values()),
-            kind=_word(last("kind"), get_args(Kind)),
+            modality=_MODALITY_WORDS.get(last("kind")),
             root=last("root"),
             folder=last("folder").strip("/"),
             since=_day(last("from")),
@@ -197,23 +206,24 @@ class Question:
         return tuple(each for each in self.parts if (each.is_example, each.value) != same)
 
 
-_USUAL = Question()
+_DEFAULTS = Question()
 
 
-def _within(column: str, edges: Sequence[int], place: int | None) -> list[Condition]:
-    if place is None:
+def _within(column: str, edges: Sequence[int], interval: int | None) -> list[Condition]:
+    if interval is None:
         return []
     value = float if column == "duration" else int
-    lower = [Condition(column, ">=", value(edges[place - 1]))] if place else []
-    return lower + ([Condition(column, "<", value(edges[place]))] if place < len(edges) else [])
+    lower = [Condition(column, ">=", value(edges[interval - 1]))] if interval else []
+    return lower + ([Condition(column, "<", value(edges[interval]))] if interval < len(edges) else [])
 
 
 def _word(text: str, words: tuple[_Word, ...]) -> _Word:
+    """Return the word that a text is, else the first one, which is the default."""
     return next((word for word in words if word == text), words[0])
 
 
-def _number(text: str, least: int, most: int) -> int | None:
-    return int(text) if _NUMBER.fullmatch(text) and least <= int(text) <= most else None
+def _number(text: str, low: int, high: int) -> int | None:
+    return int(text) if _NUMBER.fullmatch(text) and low <= int(text) <= high else None
 
 
 def _day(text: str) -> dt.date | None:

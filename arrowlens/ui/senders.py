@@ -1,4 +1,4 @@
-"""Who sends a request, under which name, and from which page: read from its headers, before anything else is done."""
+"""Who sends a request, to which host, and from a page of which origin: read from its headers and checked."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class RefusedError(Exception):
-    """A request that goes no further.
+    """A request is refused.
 
     Attributes:
-        status: of the HTTP response. line: its text, without a line break.
+        status: of the HTTP response.
+        line: its text, without a line break.
     """
 
     def __init__(self, status: int, line: str) -> None:
@@ -32,12 +33,12 @@ class RefusedError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sender:
-    """What a request says of its sender, as far as it is believed.
+    """The sender of a request, by headers that can be trusted.
 
     Attributes:
-        client: the address of the browser; of IPv6 the network (/64) of a household.
-        host: name and port that the browser reached the server by, as in its address bar.
-        scheme: "http" or "https", as the browser sees it.
+        client: the address of the browser; of IPv6 its /64 network, which one household has.
+        host: name and port in the browser's address bar.
+        scheme: "http" or "https" in the browser's address bar.
     """
 
     client: str
@@ -46,9 +47,9 @@ class Sender:
 
 
 class Hosts:
-    """The names that a server goes by: the address it is bound to, localhost, and those that its owner gave.
+    """The host names that a server accepts: the address it is bound to, localhost, and those that its owner named.
 
-    Bound to all addresses, it also goes by any address in figures: a foreign page has a name.
+    Bound to all addresses, it also accepts every IP address: DNS rebinding needs a name.
     """
 
     def __init__(self, bound: str, names: Iterable[str] = ()) -> None:
@@ -57,7 +58,7 @@ class Hosts:
         self._any_address = address is not None and address.is_unspecified
 
     def allows(self, header: str | None) -> bool:
-        """Whether the value of a Host header names this server."""
+        """Return whether the value of a Host header names this server."""
         parts = _name_and_port(header or "")
         if parts is None:
             return False
@@ -70,18 +71,18 @@ class Senders:
 
     Args:
         hosts: names of this server.
-        behind_proxy: whether the headers X-Forwarded-For, -Host and -Proto are those of a proxy in front of the server;
-            of each the last value counts, which that proxy wrote. Otherwise they are ignored.
+        behind_proxy: whether a proxy in front of the server writes X-Forwarded-For, -Host and -Proto. Of each the last
+            value counts, which is the proxy's own. Else they are ignored.
     """
 
     def __init__(self, hosts: Hosts, behind_proxy: bool = False) -> None:
         self._hosts, self._behind_proxy = hosts, behind_proxy
 
     def read(self, scope: Scope) -> Sender:
-        """The sender of an HTTP request or a websocket handshake.
+        """Return the sender of an HTTP request or a websocket handshake.
 
         Raises:
-            RefusedError: 400 for malformed headers, 421 for a name that is not the server's, 403 for a foreign page.
+            RefusedError: 400 for malformed headers, 421 for an unknown host name, 403 for a page of another origin.
         """
         headers = Headers(scope=scope)
         host = self._host(headers)
@@ -96,7 +97,7 @@ class Senders:
         hosts = headers.getlist("host")
         host = self._forwarded(headers, "x-forwarded-host") or (hosts[0] if len(hosts) == 1 else "")
         if _name_and_port(host) is None:
-            raise RefusedError(400, "the Host header names no host")
+            raise RefusedError(400, "the Host header is missing or malformed")
         if not self._hosts.allows(host):
             raise RefusedError(421, "this server goes by another name; `arrowlens ui --allowed-host NAME` adds one")
         return host
@@ -128,9 +129,9 @@ class Senders:
 
 
 def as_seen_by_browser(scope: Scope, sender: Sender) -> Scope:
-    """The scope with client, host, origin and scheme as the browser sees them.
+    """Return the scope with client, host, origin and scheme as the browser sees them.
 
-    Streamlit compares Origin and Host letter by letter, and looks for this machine's addresses where they differ.
+    Streamlit compares Origin and Host letter by letter, and looks up this machine's addresses where they differ.
     """
     named = {b"host": sender.host, b"origin": f"{sender.scheme}://{sender.host}"}
     headers = [
@@ -143,7 +144,7 @@ def as_seen_by_browser(scope: Scope, sender: Sender) -> Scope:
 
 
 def _check_fetch(scope: Scope, headers: Headers) -> None:
-    """Without an Origin: browsers give every websocket one, and say of other requests where they come from."""
+    """Check a request without an Origin: browsers send one with every websocket, and Sec-Fetch-Site with the rest."""
     if scope["type"] == "websocket":
         raise RefusedError(403, "a websocket needs the Origin of this server's own page")
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
@@ -154,7 +155,7 @@ def _check_fetch(scope: Scope, headers: Headers) -> None:
 
 
 def _is_same(origin: str, host: str, scheme: str) -> bool:
-    """Whether an origin is that of this server's page; ``scheme`` is empty where only its proxy, if any, knows it."""
+    """Return whether an origin is that of this server's page; ``scheme`` is "" where the server cannot know it."""
     match = _ORIGIN.fullmatch(origin)
     default = _DEFAULT_PORTS.get(match[1].lower()) if match else None
     theirs, ours = _name_and_port(match[2]) if match else None, _name_and_port(host)

@@ -1,4 +1,4 @@
-"""The web server: Streamlit's pages and the routes beside them. Started by ``arrowlens ui`` as a process of its own."""
+"""The web server of ``arrowlens ui``, a process of its own: Streamlit's pages, and routes for media and waveforms."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
 from arrowlens.ui.connections import BACKLOG, limited_protocol
-from arrowlens.ui.framework import MAX_MESSAGE, configure, inline_scripts
 from arrowlens.ui.gate import Gate
-from arrowlens.ui.ingest_jobs import close_runs
+from arrowlens.ui.ingest_jobs import close_ingest_runs
 from arrowlens.ui.media import media_routes
 from arrowlens.ui.senders import Hosts, Senders
 from arrowlens.ui.session import SIGNED_IN_VARIABLE, close_library, shared_library
 from arrowlens.ui.sign_in import SignIn
-from arrowlens.ui.sparing import SparingStream
+from arrowlens.ui.streamlit_config import MAX_MESSAGE, configure, inline_scripts
+from arrowlens.ui.throttle import RateLimitedStream
 from arrowlens.ui.uploads import UploadLimits
 from arrowlens.ui.waveform_routes import drawing_routes
 
 HOST_VARIABLE = "ARROWLENS_HOST"
 PORT_VARIABLE = "ARROWLENS_PORT"
-NAMES_VARIABLE = "ARROWLENS_ALLOWED_HOSTS"  # with blanks between
+NAMES_VARIABLE = "ARROWLENS_ALLOWED_HOSTS"  # separated by blanks
 PASSWORD_VARIABLE = "ARROWLENS_PASSWORD_HASH"
 PROXY_VARIABLE = "ARROWLENS_BEHIND_PROXY"
 
-_MAX_HEAD = 32 << 10  # bytes of a request without its body; a question stands in it
+_MAX_HEAD = 32 << 10  # bytes of a request without its body; its address holds a whole question
 _PING_S = 30.0
 
 
 def build_app(senders: Senders, sign_in: SignIn | None = None) -> App:
-    """The whole application as ASGI; Streamlit is configured by then.
+    """Return the whole ASGI application; Streamlit must be configured before.
 
     Args:
-        senders: tells who asks. sign_in: asks for the password; None lets everybody in.
+        senders: reads and checks the sender of a request.
+        sign_in: asks for the password; None lets everybody in.
     """
     gate = Middleware(Gate, senders=senders, sign_in=sign_in, scripts=inline_scripts())
     routes = [*media_routes(), *drawing_routes()]
@@ -53,7 +54,7 @@ def build_app(senders: Senders, sign_in: SignIn | None = None) -> App:
 
 
 def server_config(app: App, host: str, port: int, *, behind_proxy: bool) -> uvicorn.Config:
-    """The web server's options; ``Senders`` reads the headers of a proxy, not uvicorn, which trusts this machine."""
+    """Return uvicorn's options. ``Senders`` reads proxy headers: uvicorn would trust those from this machine."""
     return uvicorn.Config(
         app,
         host,
@@ -76,9 +77,9 @@ def server_config(app: App, host: str, port: int, *, behind_proxy: bool) -> uvic
 
 @asynccontextmanager
 async def _lifespan(_app: App) -> AsyncIterator[None]:
-    """Open the library while nobody waits for it; in the end let a run store what it has, and end what decodes.
+    """Open the library in the background; at shutdown stop runs, let them store what they have, and close it.
 
-    What is wrong with the library is for the first page to say.
+    An error of opening is shown by the first page.
     """
 
     def open_library() -> None:
@@ -89,12 +90,12 @@ async def _lifespan(_app: App) -> AsyncIterator[None]:
     for number in (signal.SIGTERM, signal.SIGINT):
         _close_upon(number)
     yield
-    await run_in_threadpool(close_runs)
+    await run_in_threadpool(close_ingest_runs)
     await run_in_threadpool(close_library)
 
 
 def _close_upon(number: signal.Signals) -> None:
-    """Have a signal end what decodes before the web server waits for its answers to be sent: one may hang."""
+    """Have a signal close the library first: uvicorn waits for responses, and one may hang in a decoder."""
     inherited = signal.getsignal(number)
 
     def end(received: int, frame: FrameType | None) -> None:
@@ -106,14 +107,14 @@ def _close_upon(number: signal.Signals) -> None:
 
 
 def main() -> None:
-    """Serve until a signal ends it; the command line has checked what the environment says."""
-    sys.stderr = cast("TextIO", SparingStream(sys.stderr))
+    """Serve until a signal ends it. The variables come from the command line, which has checked them."""
+    sys.stderr = cast("TextIO", RateLimitedStream(sys.stderr))
     host, port = os.environ[HOST_VARIABLE], int(os.environ[PORT_VARIABLE])
     hosts = Hosts(host, os.environ.get(NAMES_VARIABLE, "").split())
     behind_proxy = bool(os.environ.get(PROXY_VARIABLE))
-    password_hash = os.environ.pop(PASSWORD_VARIABLE, None)  # the processes that decode need not know it
+    password_hash = os.environ.pop(PASSWORD_VARIABLE, None)  # decoding processes need not know it
     os.environ[SIGNED_IN_VARIABLE] = "1" if password_hash is not None else ""
-    cookie = f"arrowlens-{port}"  # a browser keeps cookies by host, whatever the port
+    cookie = f"arrowlens-{port}"  # browsers share cookies between the ports of a host
     configure(host, port)
     app = build_app(Senders(hosts, behind_proxy), SignIn(password_hash, cookie) if password_hash is not None else None)
     uvicorn.Server(server_config(app, host, port, behind_proxy=behind_proxy)).run()

@@ -1,4 +1,4 @@
-"""The one library that all sessions and routes of this server share."""
+"""The one library that all sessions and routes of this server share, and how its errors are shown."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ PRECISION_VARIABLE = "ARROWLENS_PRECISION"
 OPEN_VARIABLE = "ARROWLENS_OPEN_TO_ALL"
 SIGNED_IN_VARIABLE = "ARROWLENS_SIGNED_IN"
 
-_opening = threading.Lock()  # or two first requests would each load the models
+_opening = threading.Lock()  # so that two first requests do not both load the models
 
 
 def library_or_stop() -> Library:
-    """The library that the server was started for; without one the page says why and ends here."""
-    with errors_in_a_line():
+    """Return the shared library; where it cannot be opened, show why and stop the page."""
+    with errors_shown():
         return shared_library()
 
 
 @contextmanager
-def errors_in_a_line() -> Generator[None]:
-    """What fails within is said in a line, and the page ends there."""
+def errors_shown() -> Generator[None]:
+    """Show an error that is raised within as one line, and stop the page."""
     try:
         yield
     except ArrowlensError as error:
@@ -40,7 +40,7 @@ def errors_in_a_line() -> Generator[None]:
 
 
 def shared_library() -> Library:
-    """The library that the server was started for, opened once; safe to call from any thread.
+    """Return the library that the server was started for, opened once. Thread-safe.
 
     Raises:
         ArrowlensError: as ``Library.open``.
@@ -54,19 +54,19 @@ def shared_library() -> Library:
 
 
 def close_library() -> None:
-    """Let go of the library, if it was opened."""
+    """Close the library, if it was opened."""
     with suppress(ArrowlensError):
         if _open.cache_info().currsize:
             shared_library().close()
 
 
 def is_signed_in() -> bool:
-    """Whether visitors got in with a password, and can sign out."""
+    """Return whether visitors sign in with a password, and can sign out."""
     return bool(os.environ.get(SIGNED_IN_VARIABLE))
 
 
 def may_ingest() -> bool:
-    """Whether visitors may add folders of this machine: not where everybody on the network gets in unasked."""
+    """Return whether visitors may add folders of this machine: not where the network gets in without a password."""
     return not os.environ.get(OPEN_VARIABLE)
 
 

@@ -1,4 +1,4 @@
-"""Signed cookies: who is signed in, and which browsers were signed in before."""
+"""Values of signed cookies: of sessions that are signed in, and of browsers that were signed in before."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ DEVICE_S = 365 * 24 * 3600
 
 
 class Tokens:
-    """Texts that nobody else can make, each valid for a time.
+    """Signed texts, each valid for a time.
 
     Args:
-        key: signs them. lifetime_s: seconds. clock: seconds since 1970.
+        key: signs them.
+        lifetime_s: seconds that one is valid.
+        clock: returns seconds since 1970.
     """
 
     def __init__(self, key: bytes, lifetime_s: int, clock: Callable[[], float] = time.time) -> None:
@@ -32,35 +34,35 @@ class Tokens:
     def holds(self, token: str) -> bool:
         """Return whether a token was signed with this key and has not expired."""
         body = token.rpartition(".")[0].encode("utf-8", "replace")
-        # Compared as it is written: ``Signer.unsign`` takes several spellings of one signature, and a session that was
-        # ended would live on in another one.
+        # Signed again and compared: ``Signer.unsign`` accepts several spellings of one signature, so that a session
+        # that was signed out would live on in another spelling.
         if not hmac.compare_digest(self._signer.sign(body), token.encode("utf-8", "replace")):
             return False
         return int(body.partition(b".")[0]) > self._clock()
 
 
 class Sessions(Tokens):
-    """Tokens whose bearer is signed in; their key ends with the process."""
+    """Tokens of sessions that are signed in. Their key lives as long as the process."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__(secrets.token_bytes(32), SESSION_S, clock)
-        self._ended: dict[str, int] = {}  # tokens that were signed out, and when they would have ended
+        self._ended: dict[str, int] = {}  # by token that was signed out, when it expires
 
     def holds(self, token: str) -> bool:
-        """Whether a token was signed with this key, has not expired, and was not signed out."""
+        """Return whether a token was signed with this key, has not expired, and was not signed out."""
         return super().holds(token) and token not in self._ended
 
     def end(self, token: str) -> None:
-        """Sign its bearer out; ``token`` is one that ``holds``."""
+        """Sign out a session; ``token`` is one that ``holds``."""
         now = self._clock()
         self._ended = {each: until for each, until in self._ended.items() if until > now}
         self._ended[token] = int(token.partition(".")[0])
 
 
 class Devices(Tokens):
-    """Tokens of browsers that signed in before. They open nothing: wrong passwords are counted apart for each of them.
+    """Tokens of browsers that signed in before. They let nobody in: each has a count of wrong passwords of its own.
 
-    Their key comes from the password's hash, so that they outlive the process and end with the password.
+    Their key is derived from the password's hash, so that they outlive the process and end with the password.
     """
 
     def __init__(self, password_hash: str, clock: Callable[[], float] = time.time) -> None:

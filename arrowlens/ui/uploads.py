@@ -1,7 +1,7 @@
-"""How much visitors may upload: of each session the newest files, of each client and of all so many bytes.
+"""Limits of uploads: a session keeps its newest files, each client and all together so many bytes.
 
-An ASGI middleware behind the gate. It looks at the files that Streamlit holds, so that what Streamlit drops counts no
-more: an upload that was replaced, and those of a session that is over.
+An ASGI middleware behind ``Gate``. It counts the files that Streamlit holds, so that what Streamlit drops no longer
+counts: an upload that was replaced, and those of a session that has ended.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from streamlit import runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from arrowlens.ui.answers import line
-from arrowlens.ui.framework import MAX_UPLOAD_MB
+from arrowlens.ui.responses import text_response
+from arrowlens.ui.streamlit_config import MAX_UPLOAD_MB
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -36,6 +36,7 @@ class UploadLimits:
     """The middleware.
 
     Args:
+        app: what is behind it.
         grace_s: seconds after which the files of a session are dropped whose websocket is closed.
     """
 
@@ -59,12 +60,14 @@ class UploadLimits:
         size = _size(scope)
         client = scope["client"][0] if scope.get("client") else ""
         if not runtime.get_instance().is_active_session(session):
-            await line(400, "there is no such session; reload the page")(scope, receive, send)
+            await text_response(400, "there is no such session; reload the page")(scope, receive, send)
             return
         _make_room(session, size)
         held = self._held()
         if held[client] + size > MAX_CLIENT or held.total() + size > MAX_ALL:
-            await line(413, "too much is uploaded at the moment; close other tabs or try later")(scope, receive, send)
+            await text_response(413, "too much is uploaded at the moment; close other tabs or try later")(
+                scope, receive, send
+            )
             return
         self._clients[session] = client
         self._coming[client] += size
@@ -76,7 +79,7 @@ class UploadLimits:
                 del self._coming[client]
 
     def _held(self) -> Counter[str]:
-        """Bytes by client, of what is here and of what is coming."""
+        """Return bytes by client, of uploads that are held and of those that are on their way."""
         files = _sizes()
         self._clients = {session: client for session, client in self._clients.items() if session in files}
         held = Counter(self._coming)
@@ -102,7 +105,7 @@ class UploadLimits:
 
 
 def drop_upload(file_id: str) -> None:
-    """Let go of a file that the session whose page runs no longer needs."""
+    """Drop an uploaded file of the session whose page is running."""
     context = get_script_run_ctx(suppress_warning=True)
     if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
         context.uploaded_file_mgr.remove_file(context.session_id, file_id)
@@ -115,13 +118,13 @@ def _files() -> MemoryUploadedFileManager:
 
 
 def _sizes() -> dict[str, dict[str, int]]:
-    """Bytes of the files that are held, the oldest first, by session and file."""
+    """Return the bytes of the files that Streamlit holds, oldest first, by session and file."""
     held = {session: dict(files) for session, files in list(_files().file_storage.items())}
     return {session: {file_id: len(file.data) for file_id, file in files.items()} for session, files in held.items()}
 
 
 def _make_room(session: str, size: int) -> None:
-    """Drop the oldest files of a session, until one more has room."""
+    """Drop the oldest files of a session until there is room for one more."""
     sizes = _sizes().get(session, {})
     while sizes and (len(sizes) >= MAX_FILES or sum(sizes.values()) + size > MAX_SESSION):
         oldest = next(iter(sizes))
@@ -130,7 +133,7 @@ def _make_room(session: str, size: int) -> None:
 
 
 def _size(scope: Scope) -> int:
-    """Bytes that a request brings: what it says, or as much as it may."""
+    """Return the bytes of a request's body: its Content-Length, or the limit where it has none."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
     most = (MAX_UPLOAD_MB << 20) + _FRAME
     return min(most, int(lengths[0])) if lengths and lengths[0].isdigit() and len(lengths[0]) < 20 else most

@@ -113,7 +113,7 @@ def test_the_address_says_everything(opened, library_path, library):
     assert not app.exception
     assert not app.error
     assert app.text_input(key="words").value == "a car"
-    assert app.button_group(key="kind").value == "pictures"
+    assert app.button_group(key="modality").value == "image"
     assert app.selectbox(key="sort").value == "date"
     assert app.selectbox(key="group").value == "day"
     assert app.button_group(key="formats").value == ["jpeg"]
@@ -166,15 +166,15 @@ def test_an_example_that_is_gone_is_said(opened, library_path):
 
 
 def test_filters_have_counts_and_leave_files_out(opened, library_path, library):
-    app = opened(library_path, kind="sounds")
-    n_wav = library.facets("kind = audio").formats["wav"]
+    app = opened(library_path, kind="recordings")
+    n_wav = library.facets("modality = audio").formats["wav"]
     assert f"wav {n_wav}" in app.button_group(key="formats").options
     app.button_group(key="formats").set_value(["wav"]).run()
     assert not app.exception
-    assert params(app) == {"kind": ["sounds"], "format": ["wav"]}
+    assert params(app) == {"kind": ["recordings"], "format": ["wav"]}
     assert len(shown(app)) == n_wav
     next(button for button in app.button if button.label == "Clear filters").click().run()
-    assert params(app) == {"kind": ["sounds"]}
+    assert params(app) == {"kind": ["recordings"]}
 
 
 def test_pages_follow_one_another(opened, library_path, library):

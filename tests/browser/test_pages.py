@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 import arrowlens
 from arrowlens import Library
 from arrowlens.errors import InputError, LibraryBusyError
-from arrowlens.ui.ingest_jobs import Runs, folder_of
+from arrowlens.ui.ingest_jobs import IngestRuns, folder_of
 from arrowlens.ui.session import close_library
 from tests.browser.conftest import SAMPLES
 
@@ -129,7 +129,7 @@ def test_files_that_cannot_be_read_are_on_no_other_page(opened, damaged, page):
 def test_one_run_at_a_time_and_it_can_be_cancelled(damaged, library_path):
     folder = library_path.parent / "media"
     with Library.open(damaged) as library:
-        runs = Runs(library)
+        runs = IngestRuns(library)
         runs.start([folder])
         with pytest.raises(LibraryBusyError, match="a run is going on"):
             runs.start([folder])
@@ -161,4 +161,4 @@ def test_the_library_itself_and_a_missing_folder_are_no_folders_to_add(damaged):
             (Path("/\0"), "no folder"),
         ):
             with pytest.raises(InputError, match=told):
-                Runs(library).start([folder])
+                IngestRuns(library).start([folder])

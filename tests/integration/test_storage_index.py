@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from arrowlens.search.hybrid import page, settled
+from arrowlens.search.hybrid import page, read_ranking
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
 from arrowlens.store.index import index_state, is_index_used, max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS
@@ -124,7 +124,7 @@ def test_pages_through_the_index_hold_each_file_once(large):
             return list(zip(ids(hits), hits["score"].to_pylist(), strict=True))
 
         read = partial(page, k=7, offset=offset)
-        seen += settled(lambda: best, lambda match: match[0], read, 7)
+        seen += read_ranking(best, lambda match: match[0], read, 7)
     assert len({media_id for media_id, _ in seen}) == len(seen) == 420
     exact = search(storage, query, 420, exact=True)
     assert len({media_id for media_id, _ in seen} & set(ids(exact))) >= 0.97 * 420

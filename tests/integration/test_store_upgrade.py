@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import lancedb
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -257,6 +257,7 @@ def test_windows_of_earlier_settings_are_the_recipe_of_recordings(tmp_path):
         storage.bind_models({"audio": ModelRecord("a" * 64, 8)})
 
 
+@settings(deadline=None)
 @given(recipe=RECIPES)
 def test_settings_remember_any_recipe(recipe):
     with TemporaryDirectory() as folder:
@@ -265,6 +266,19 @@ def test_settings_remember_any_recipe(recipe):
         assert MultimodalStorage(folder, create=False).settings.models == {"audio": record}
         is_first = dataclasses.replace(recipe, windows=FIRST_RECIPE.windows) == FIRST_RECIPE
         assert (record.recipe_digest == record.digest) == is_first
+
+
+def test_settings_state_a_recipe_for_recordings_only_and_are_read_with_others(tmp_path):
+    path, models = tmp_path / "l" / "library.json", {role: ModelRecord("a" * 64, 8) for role in ("vision", "audio")}
+    MultimodalStorage(path.parent).bind_models(models)
+    settings = json.loads(path.read_text())
+    assert {role: "recipe" in record for role, record in settings["models"].items()} == {"vision": False, "audio": True}
+    settings["models"]["vision"]["recipe"] = settings["models"]["audio"]["recipe"]  # as earlier versions wrote it
+    path.write_text(json.dumps(settings))
+    storage = MultimodalStorage(path.parent, create=False)
+    assert storage.settings.models == models
+    storage.add_root("/pictures")
+    assert "recipe" not in json.loads(path.read_text())["models"]["vision"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])

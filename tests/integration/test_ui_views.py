@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import arrowlens
 from arrowlens import Library
-from arrowlens.ui.ingest_jobs import runs_of
+from arrowlens.ui.ingest_jobs import ingest_runs_of
 from arrowlens.ui.session import close_library, shared_library
 from tests.support.folders import write_picture
 from tests.support.processes import within
@@ -111,7 +111,7 @@ def test_filters_count_what_the_others_leave(opened, library_path):
     app = opened("app.py", format="png", folder="again")
     assert not app.exception
     assert app.button_group(key="formats").options == [f"png {N_GROUPS}"]
-    assert app.button_group(key="kind").options == [f"All {N_GROUPS}", f"Pictures {N_GROUPS}", "Sounds 0"]
+    assert app.button_group(key="modality").options == [f"All {N_GROUPS}", f"Pictures {N_GROUPS}", "Recordings 0"]
     assert app.selectbox(key="folder").options == [f"All folders ({2 * N_GROUPS})", f"again ({N_GROUPS})"]
     assert app.selectbox(key="filter-size").options == ["Any", f"under 100 KB ({N_GROUPS})"]
 
@@ -127,13 +127,15 @@ def test_files_that_are_gone_are_removed_once_somebody_confirms_their_number(mon
     app = AppTest.from_file(str(UI / "views/library.py"), default_timeout=60).run()
     button(app, "Look for changes").click().run()
     try:
-        within(60, lambda: runs_of(shared_library()).latest.is_over)
+        within(60, lambda: ingest_runs_of(shared_library()).latest.is_over)
         app.run()
         assert not app.exception
         assert any("21 files are gone" in warning.value for warning in app.warning)
         assert shared_library().status().images == 22
         button(app, "Remove 21 files").click().run()
-        within(60, lambda: (report := runs_of(shared_library()).latest.report) is not None and report.removed == 21)
+        within(
+            60, lambda: (report := ingest_runs_of(shared_library()).latest.report) is not None and report.removed == 21
+        )
         app.run()
         assert not app.warning
         assert shared_library().status().images == 1

@@ -15,8 +15,7 @@ from arrowlens.passwords import hash_password
 from arrowlens.ui.gate import Gate
 from arrowlens.ui.senders import Hosts, Senders
 from arrowlens.ui.sign_in import SignIn
-from arrowlens.ui.sparing import SparingStream
-from arrowlens.ui.throttle import Attempts, Places, Turns
+from arrowlens.ui.throttle import ConcurrencyLimit, FailedAttempts, FairQueue, RateLimitedStream
 from arrowlens.ui.tokens import SESSION_S, Devices, Sessions
 from tests.support.coroutines import run_coroutine
 
@@ -258,7 +257,7 @@ def test_signatures_are_compared_in_constant_time(monkeypatch):
 
 def test_a_client_waits_twice_as_long_after_each_failure_up_to_a_minute():
     clock = Clock()
-    attempts, waits = Attempts(clock), []
+    attempts, waits = FailedAttempts(clock), []
     for _ in range(12):
         attempts.failed("a")
         waits.append(attempts.wait("a"))
@@ -272,7 +271,7 @@ def test_a_client_waits_twice_as_long_after_each_failure_up_to_a_minute():
 
 
 def test_no_client_waits_for_what_others_did():
-    attempts = Attempts(Clock())
+    attempts = FailedAttempts(Clock())
     for client in range(1000):
         for _ in range(5):
             attempts.failed(str(client))
@@ -281,7 +280,7 @@ def test_no_client_waits_for_what_others_did():
 
 
 def test_memory_is_bounded():
-    attempts = Attempts(Clock())
+    attempts = FailedAttempts(Clock())
     for client in range(3000):
         attempts.failed(str(client))
     assert len(attempts._failures) == 1024
@@ -381,7 +380,7 @@ def test_streamlit_sees_the_origin_that_it_compares_letter_by_letter():
 
 @pytest.mark.parametrize("host", ["", "[", "a b", "127.0.0.1:port", "127.0.0.1/x"])
 def test_a_host_that_is_none_is_said(open_gate, host):
-    assert ask(open_gate, host=host)[::2] == (400, "the Host header names no host\n")
+    assert ask(open_gate, host=host)[::2] == (400, "the Host header is missing or malformed\n")
 
 
 # -- forms ------------------------------------------------------------------------------------------------------------
@@ -425,7 +424,7 @@ def test_a_known_browser_stays_known_to_the_next_process_and_not_with_another_pa
 
 def test_clients_take_turns_and_known_ones_come_first():
     async def run():
-        turns, order = Turns(), []
+        turns, order = FairQueue(), []
 
         async def take(client, is_known=False):
             async with turns.turn(client, is_known=is_known):
@@ -443,14 +442,14 @@ def test_clients_take_turns_and_known_ones_come_first():
     assert run_coroutine(run()) == ["a", "known", "a", "b", "c", "last"]
 
 
-def test_places_are_shared_out():
-    places = Places(3, 2)
+def test_slots_are_shared_out():
+    slots = ConcurrencyLimit(3, 2)
     with ExitStack() as stack:
-        took = [stack.enter_context(places.place(client)) for client in ("a", "a", "a", "b", "b")]
+        took = [stack.enter_context(slots.slot(client)) for client in ("a", "a", "a", "b", "b")]
         assert took == [True, True, False, True, False]
-    assert not places._taken
-    with places.place("a") as has_place:
-        assert has_place
+    assert not slots._taken
+    with slots.slot("a") as has_slot:
+        assert has_slot
 
 
 # -- the log ----------------------------------------------------------------------------------------------------------
@@ -458,7 +457,7 @@ def test_places_are_shared_out():
 
 def test_a_log_is_cut_short_each_minute_and_says_so():
     clock, file = Clock(), io.StringIO()
-    stream = SparingStream(file, clock)
+    stream = RateLimitedStream(file, clock)
     for _ in range(10_000):
         print("Invalid HTTP request received.", file=stream, flush=True)
     assert len(file.getvalue()) < 60_000

@@ -182,7 +182,7 @@ def test_a_text_that_is_cut_is_said(filled):
         ({"text": " "}, TextValidationError, "the text is ' '"),
         ({"text": "a", "plus": ("",)}, TextValidationError, "the text is ''"),
         ({"text": "a", "minus": (None,)}, TextValidationError, "the text is None"),
-        ({"text": "a", "modality": "video"}, InputError, "the kind is 'video'; it is 'image', 'audio' or None"),
+        ({"text": "a", "modality": "video"}, InputError, "the modality is 'video'; it is 'image', 'audio' or None"),
         ({"text": "a", "mode": "fuzzy"}, InputError, "the mode is 'fuzzy'; it is one of auto, vector, keyword"),
         ({"text": "a", "plus": ("b",), "mode": "keyword"}, InputError, "keywords come from one text"),
         ({"text": "a", "plus": "dog"}, InputError, r"plus is 'dog'; it takes a list, so \['dog'\] for one"),
@@ -199,7 +199,7 @@ def test_questions_are_checked(fields, error, message):
     ("fields", "message"),
     [
         ({"k": 0}, "k is 0; it is the number of results, a whole number from 1 on"),
-        ({"offset": -1}, "offset is -1; it is how many results to pass over, a whole number from 0 on"),
+        ({"offset": -1}, "offset is -1; it is the number of results to skip, a whole number from 0 on"),
         ({"offset": 1.5}, "offset is 1.5"),
         ({"offset": True}, "offset is True"),
         ({"sort": "name"}, "the order is 'name'; it is one of relevance, date"),

@@ -59,6 +59,13 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+def test_files_that_contributors_are_sent_to_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where is what?")[2].partition("## ")[0]
+    files = re.findall(r"`([\w/]+(?:\.py|/))`", text)
+    assert len(files) > 10
+    assert [name for name in files if not (ROOT / "arrowlens" / name).exists()] == []
+
+
 def test_the_table_of_rooms_names_every_module_of_the_package_once():
     table = re.findall(r"^\| (`[^|]*) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
     rooms = [room for row in table for room in re.findall(r"`(\w+)`", row)]

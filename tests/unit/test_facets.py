@@ -44,7 +44,7 @@ def contents(tmp_path):
 def test_files_are_counted_by_everything_they_can_be_filtered_by(contents):
     facets = contents.facets()
     assert facets.n_files == 7
-    assert facets.kinds == {"image": 5, "audio": 2}
+    assert facets.modalities == {"image": 5, "audio": 2}
     assert list(facets.formats.items()) == [("jpeg", 3), ("png", 2), ("wav", 2)]
     assert facets.folders == {"2024": 4, "2024/may": 2}
     assert facets.sizes == (3, 2, 1, 0, 1)
@@ -53,20 +53,20 @@ def test_files_are_counted_by_everything_they_can_be_filtered_by(contents):
 
 
 def test_only_files_that_satisfy_conditions_are_counted(contents):
-    facets = contents.facets(["kind = image", "size >= 100KB"])
-    assert facets.kinds == {"image": 2}
+    facets = contents.facets(["modality = image", "size >= 100KB"])
+    assert facets.modalities == {"image": 2}
     assert facets.folders == {"2024": 2, "2024/may": 1}
 
 
 CHOSEN = {
-    "kind": ["kind = image"],
+    "modality": ["modality = image"],
     "format": ["format in (jpeg, wav)"],
     "folder": ["path >= '2024/'", "path < '20240'"],
     "size": ["size >= 60000"],
     "taken": ["taken >= 2024"],
 }
 COUNTED = {
-    "kind": ("kinds",),
+    "modality": ("modalities",),
     "format": ("formats",),
     "folder": ("folders", "roots"),
     "size": ("sizes",),
@@ -85,13 +85,23 @@ def test_each_filter_counts_what_the_others_leave(contents, left_out):
 
 
 def test_what_another_choice_would_leave_is_counted(contents):
-    facets = contents.facets(chosen={"format": "format = png", "kind": []})
+    facets = contents.facets(chosen={"format": "format = png", "modality": []})
     assert facets.formats == {"jpeg": 3, "png": 2, "wav": 2}
-    assert facets.kinds == {"image": 2}
+    assert facets.modalities == {"image": 2}
+
+
+def test_the_old_words_for_modality_still_count(contents):
+    with pytest.warns(DeprecationWarning, match="kind"):
+        facets = contents.facets(chosen={"kind": "kind = image"})
+    assert facets.modalities == {"image": 5, "audio": 2}
+    assert facets.n_files == 7
+    assert sum(facets.sizes) == 5
+    with pytest.warns(DeprecationWarning, match="Facets.kinds is deprecated; use modalities"):
+        assert facets.kinds == facets.modalities
 
 
 def test_nothing_is_chosen_by_what_cannot_be(contents):
-    with pytest.raises(InputError, match="'width' is nothing to filter by"):
+    with pytest.raises(InputError, match="'width' is not a filter; use one of modality"):
         contents.facets(chosen={"width": "width > 1"})
 
 

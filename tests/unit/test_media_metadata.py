@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import IFDRational
 from arrowlens.errors import MediaError
 from arrowlens.media import Decoded, Limits, decode, hash_file, read_caption
 from arrowlens.media.metadata import about_recording, camera_name, place, read_day
-from arrowlens.media.tiff_ifd import is_plausible
+from arrowlens.media.picture_headers import is_plausible_tiff
 from tests.support.media_factory import encode_sound, image_bytes, samples, sound_bytes
 
 # As in a user's process: Pillow remarks on damaged metadata by warnings, which tests would turn into errors.
@@ -232,13 +232,13 @@ def directory(n_entries: int, size: int) -> bytes:
 
 
 def test_directories_that_claim_more_than_they_hold() -> None:
-    assert is_plausible(block({Base.Make: "Canon"}, {Base.DateTimeOriginal: "2019"}).removeprefix(b"Exif\0\0"))
-    assert is_plausible(image_bytes("tiff", 9))
-    assert is_plausible(image_bytes("tiff", 9, big_tiff=True))
-    assert is_plausible(directory(1, 1000))
-    assert is_plausible(directory(500, 60_000))  # damage, not malice
-    assert not is_plausible(directory(600, 60_000))
-    assert is_plausible(b"") is is_plausible(b"II*\0") is is_plausible(b"no directory") is True
+    assert is_plausible_tiff(block({Base.Make: "Canon"}, {Base.DateTimeOriginal: "2019"}).removeprefix(b"Exif\0\0"))
+    assert is_plausible_tiff(image_bytes("tiff", 9))
+    assert is_plausible_tiff(image_bytes("tiff", 9, big_tiff=True))
+    assert is_plausible_tiff(directory(1, 1000))
+    assert is_plausible_tiff(directory(500, 60_000))  # damage, not malice
+    assert not is_plausible_tiff(directory(600, 60_000))
+    assert is_plausible_tiff(b"") is is_plausible_tiff(b"II*\0") is is_plausible_tiff(b"no directory") is True
 
 
 @pytest.mark.parametrize("file_format", EXIF_FORMATS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from arrowlens.search.hybrid import OutdatedError, page, settled
+from arrowlens.search.hybrid import page, read_ranking
+from arrowlens.store.loops import OutdatedError, read_unchanged
 
 
 def searching(n_items, missed):
@@ -20,7 +23,7 @@ def searching(n_items, missed):
 
 
 def page_of(best, k, offset=0):
-    return settled(lambda: best, lambda item: item, lambda items, is_whole: page(items, is_whole, k, offset), k)
+    return read_ranking(best, lambda item: item, lambda items, is_whole: page(items, is_whole, k, offset), k)
 
 
 def pages(best, k, n):
@@ -65,14 +68,25 @@ def test_what_was_missed_comes_first_on_the_next_page():
 def test_a_round_that_was_overtaken_by_a_write_starts_anew():
     states = [list("abc"), list("bcde"), list("cdef")]
 
-    def start():
-        items = states.pop(0)
-        return lambda n: items[:n]
+    def answer():
+        state = states.pop(0)
 
-    def read(items, is_whole):
-        if states:
-            raise OutdatedError
-        return page(items, is_whole, 3)
+        def read(items, is_whole):
+            if states:
+                raise OutdatedError
+            return page(items, is_whole, 3)
 
-    assert settled(start, lambda item: item, read, 2) == list("cde")
+        return read_ranking(lambda n: state[:n], lambda item: item, read, 2)
+
+    assert read_unchanged(answer) == list("cde")
     assert states == []
+
+
+def test_an_answer_that_writes_overtake_again_and_again_stands_after_some_repetitions():
+    versions, answers = itertools.count(), itertools.count()
+    assert read_unchanged(lambda: next(answers), lambda: next(versions)) == 20
+
+
+def test_an_answer_that_no_write_overtakes_is_not_repeated():
+    answers = itertools.count()
+    assert read_unchanged(lambda: next(answers), lambda: 7) == 0

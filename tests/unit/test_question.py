@@ -34,7 +34,7 @@ def questions(draw):
     return dataclasses.replace(
         question,
         text=draw(st.text()),
-        kind=draw(st.sampled_from(["all", "pictures", "sounds"])),
+        modality=draw(st.sampled_from([None, "image", "audio"])),
         root=draw(st.text()),
         folder=draw(st.text().map(lambda text: text.strip("/"))),
         since=draw(DAYS),
@@ -85,6 +85,13 @@ def test_any_address_is_some_question(params):
     question = Question.from_params(params)
     assert Question.from_params(question.to_params()) == question
     assert isinstance(question.conditions(), list)
+
+
+@pytest.mark.parametrize("word", ["recordings", "sounds", "audio"])
+def test_an_address_names_recordings_by_any_word_that_it_ever_had(word):
+    question = Question.from_params({"kind": [word]})
+    assert question.modality == "audio"
+    assert question.to_params() == {"kind": ["recordings"]}
 
 
 def test_the_usual_is_left_out_of_the_address():

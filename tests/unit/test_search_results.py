@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrowlens.search import Hit, Results, printable, result_schema
+from arrowlens.search.listing import COPIED
+from arrowlens.store import MediaRecord
 
 RED = Hit(
     path=Path("/pictures/red.jpg"),
@@ -130,3 +132,11 @@ def test_printable_is_one_line_of_utf8(text):
     assert len(shown.splitlines()) <= 1
     assert "\x1b" not in shown
     assert printable(shown) == shown
+
+
+def test_the_columns_of_media_in_a_hit_have_the_names_and_types_that_they_have_in_the_library():
+    """They are spelled out twice, so that a hit is a value of its own; here they are held together."""
+    columns = {field.name: field.type for field in dataclasses.fields(MediaRecord)}
+    copied = {field.name: field.type for field in dataclasses.fields(Hit) if field.name in COPIED}
+    assert copied == {name: columns[name] for name in copied}
+    assert len(copied) > 15

@@ -1,4 +1,4 @@
-"""Duplicates: files that are there twice, or nearly, side by side. Nothing is ever deleted here."""
+"""The page Duplicates: identical files, copies and near ones, side by side. It deletes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from arrowlens.library import Library
 from arrowlens.search import KINDS, DuplicateGroup, DuplicateKind, Duplicates, byte_size
 from arrowlens.ui.components import MEANINGS, duplicate_group
 from arrowlens.ui.html import counted, empty_state, heading
-from arrowlens.ui.session import errors_in_a_line, library_or_stop
+from arrowlens.ui.session import errors_shown, library_or_stop
 
 PAGE_SIZE = 12  # groups
 _ALL = "all"  # a widget takes no None among its options
@@ -19,22 +19,22 @@ _ALL = "all"  # a widget takes no None among its options
 
 @st.cache_resource(max_entries=2, show_spinner="Comparing all files with one another…")
 def groups_of(_library: Library, path: str, version: str) -> Duplicates:
-    """All groups; found once for each version of a library."""
+    """Return all groups, computed once for each revision of a library."""
     return _library.duplicates()
 
 
 def chosen_kind(word: str | None) -> DuplicateKind | None:
-    """The kind that a word names; None for all."""
+    """Return the kind that a word names; None for all."""
     return next((kind for kind in KINDS if kind == word), None)
 
 
 def ask(kind: DuplicateKind | None, page: int = 1) -> None:
-    """Put what is to be shown into the address: one step of the browser's history."""
+    """Put what is to be shown into the address, as one step of the browser's history."""
     st.query_params.from_dict(({"kind": kind} if kind else {}) | ({"page": str(page)} if page > 1 else {}))
 
 
 def show_kinds(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None:
-    """The widget that keeps one kind."""
+    """Show the choice of one kind of duplicates."""
     counts = Counter(group.kind for group in groups)
     names = {_ALL: f"All ({len(groups):,})"} | {each: f"{MEANINGS[each][0]} ({counts[each]:,})" for each in KINDS}
     st.session_state.duplicates_kind = kind or _ALL
@@ -48,10 +48,10 @@ def show_kinds(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None
 
 
 def show_page(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None:
-    """The page of groups that the address names, with buttons to the others."""
+    """Show the page of groups that the address names, with buttons to the others."""
     n_pages = -(-len(groups) // PAGE_SIZE)
-    given = st.query_params.get("page", "")
-    page = min(max(1, int(given)), n_pages) if re.fullmatch("[0-9]{1,6}", given) else 1
+    asked = st.query_params.get("page", "")
+    page = min(max(1, int(asked)), n_pages) if re.fullmatch("[0-9]{1,6}", asked) else 1
     for group in groups[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]:
         st.html(duplicate_group(group))
     if n_pages > 1:
@@ -62,27 +62,27 @@ def show_page(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None:
 
 
 library = library_or_stop()
-with errors_in_a_line():
-    found = groups_of(library, str(library.path), library.revision)
+with errors_shown():
+    groups = groups_of(library, str(library.path), library.revision)
 st.html(
     heading(
         "Duplicates",
-        f"{counted(len(found), 'group', 'groups')} · {byte_size(found.saving)} in identical files and copies",
+        f"{counted(len(groups), 'group', 'groups')} · {byte_size(groups.saving)} in identical files and copies",
     )
 )
-if found.n_not_compared:
-    n_left = counted(found.n_not_compared, "recording", "recordings")
+if groups.n_not_compared:
+    n_left = counted(groups.n_not_compared, "recording", "recordings")
     st.html(
         f'<span class="al-quiet">Not compared: {n_left}, indexed by an earlier version; run '
         "<code>arrowlens optimize</code> while their files are there.</span>"
     )
-if not found:
+if not groups:
     st.html(empty_state("No duplicates", "No file of this library is there twice, or nearly."))
     st.stop()
 st.html('<span class="al-quiet">The largest file of each group comes first. Nothing is deleted here.</span>')
 only = chosen_kind(st.query_params.get("kind"))
-show_kinds(found, only)
-kept = [group for group in found if only in (None, group.kind)]
+show_kinds(groups, only)
+kept = [group for group in groups if only in (None, group.kind)]
 if kept:
     show_page(kept, only)
 elif only is not None:

@@ -1,4 +1,4 @@
-"""Library: what it holds, how it works, what it could not read; add a folder and watch the run."""
+"""The page Library: what it holds, its models, what could not be read; add a folder and watch the run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from arrowlens.library import Library, LibraryStatus, SkippedFile
 from arrowlens.search import byte_size, printable
 from arrowlens.ui.components import numbers, rows
 from arrowlens.ui.html import clock, counted, heading, plain
-from arrowlens.ui.ingest_jobs import Run, Runs, folder_of, runs_of
-from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
+from arrowlens.ui.ingest_jobs import IngestRun, IngestRuns, folder_of, ingest_runs_of
+from arrowlens.ui.session import errors_shown, library_or_stop, may_ingest
 
 MOST_ROWS = 200
 BOUNDS = {"reading": "the disk", "decoding": "decoding", "encoding": "the model", "writing": "the library"}
@@ -21,7 +21,7 @@ BOUNDS = {"reading": "the disk", "decoding": "decoding", "encoding": "the model"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Overview:
-    """What the page shows of one version of a library."""
+    """What the page shows of one revision of a library."""
 
     status: LibraryStatus
     formats: dict[str, int]
@@ -30,19 +30,19 @@ class Overview:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def overview_of(_library: Library, path: str, version: str) -> Overview:
-    """Read once for each version of a library, not at each rerun."""
+    """Return the overview, read once for each revision of a library."""
     return Overview(_library.status(), dict(_library.facets().formats), _library.skipped())
 
 
-def show_run(runs: Runs) -> None:
-    """The run that goes on, or how the last one ended; a fragment that comes again each second."""
+def show_run(runs: IngestRuns) -> None:
+    """Show the current run, or how the last one ended; a fragment that reruns each second."""
     run = runs.latest
     if run is None:
         if st.session_state.setdefault("run_seen", None) is not None:
             st.rerun()
         return
     seen = (run.started, run.is_over)
-    if st.session_state.get("run_seen") != seen:  # figures below, and how often this comes, change with it
+    if st.session_state.get("run_seen") != seen:  # the figures below, and the interval of reruns, change with it
         st.session_state.run_seen = seen
         st.rerun()
     if run.is_over:
@@ -57,14 +57,14 @@ def show_run(runs: Runs) -> None:
         st.button("Cancel", on_click=runs.stop, help="What is done is kept; the next run goes on from there.")
 
 
-def share(run: Run) -> float:
-    """How much of a run is done, from 0 to 1."""
+def share(run: IngestRun) -> float:
+    """Return how much of a run is done, from 0 to 1."""
     event = run.event
     return min(1.0, event.done / event.total) if event is not None and event.total else 0.0
 
 
-def progress_text(run: Run) -> str:
-    """Where a run is: files, rate, time left, what bounds it."""
+def progress_text(run: IngestRun) -> str:
+    """Return the progress of a run in a line: files, rate, time left, what limits it."""
     event = run.event
     folders = ", ".join(printable(str(folder)) for folder in run.folders)
     if event is None or event.phase == "walk":
@@ -83,25 +83,25 @@ def progress_text(run: Run) -> str:
     return " · ".join(parts)
 
 
-def show_end(run: Run) -> None:
-    """How a run ended, in a line."""
+def show_end(run: IngestRun) -> None:
+    """Show how a run ended."""
     if run.error is not None:
         st.error(plain(run.error))
         return
     report = run.report
     assert report is not None
-    told = (
+    counts = (
         f"{report.indexed:,} indexed, {report.unchanged:,} unchanged, {report.skipped:,} cannot be read, "
         f"{report.removed:,} removed in {report.seconds:.1f} s"
     )
     if report.stopped:
-        st.warning(plain(f"Cancelled. {told}. What was done is kept; the next run goes on from there."))
+        st.warning(plain(f"Cancelled. {counts}. What was done is kept; the next run goes on from there."))
     else:
-        st.success(plain(f"Done. {told}."))
+        st.success(plain(f"Done. {counts}."))
 
 
-def show_held_back(runs: Runs, folders: tuple[Path, ...], held_back: dict[str, int]) -> None:
-    """Ask before so many files are removed; whoever may add folders may confirm it."""
+def show_held_back(runs: IngestRuns, folders: tuple[Path, ...], held_back: dict[str, int]) -> None:
+    """Ask before a run removes many files. Whoever may add folders may confirm it."""
     n_files = sum(held_back.values())
     places = ", ".join(printable(folder) for folder in held_back)
     st.warning(
@@ -114,8 +114,8 @@ def show_held_back(runs: Runs, folders: tuple[Path, ...], held_back: dict[str, i
         start(runs, folders=folders, prune=True)
 
 
-def show_start(runs: Runs, status: LibraryStatus) -> None:
-    """Widgets that start a run."""
+def show_start(runs: IngestRuns, status: LibraryStatus) -> None:
+    """Show the widgets that start a run."""
     if not may_ingest():
         st.info("Folders can be added here once the server asks for a password; `arrowlens ingest` adds them now.")
         return
@@ -129,14 +129,14 @@ def show_start(runs: Runs, status: LibraryStatus) -> None:
 
 
 def start(
-    runs: Runs,
+    runs: IngestRuns,
     *,
     text: str = "",
     folders: tuple[Path, ...] = (),
     retry: bool = False,
     prune: bool | None = None,
 ) -> None:
-    """Start a run over folders or over the one that was typed; why not, in a line."""
+    """Start a run over folders, or over the one that was typed; show why it cannot start."""
     try:
         runs.start(folders or [folder_of(text)], retry=retry, prune=prune)
     except ArrowlensError as error:
@@ -146,7 +146,7 @@ def start(
 
 
 def show_facts(overview: Overview) -> None:
-    """Counts, formats, folders, models and indexes."""
+    """Show counts, formats, folders, models and indexes."""
     status = overview.status
     st.html(
         numbers(
@@ -165,27 +165,27 @@ def show_facts(overview: Overview) -> None:
         st.html(rows([*folders, *((name, f"{count:,}") for name, count in overview.formats.items())]))
     with right:
         st.subheader("Models", anchor=False)
-        st.html(rows(model_rows(status), ("for", "model", "digest", "dimensions", "vectors", "index")))
+        st.html(rows(model_rows(status), ("role", "model", "digest", "dimensions", "vectors", "index")))
         reach = "pictures and recordings" if status.text_reaches_audio else "pictures"
         runs_on = f"{status.device} in {status.precision}: {status.precision_reason}"
         st.html(rows([("text finds", reach), ("runs on", runs_on), ("library", str(status.path))]))
 
 
 def model_rows(status: LibraryStatus) -> list[tuple[str, ...]]:
-    """A row for each model: role, source, digest, dimensions, vectors, how they are searched."""
-    found: list[tuple[str, ...]] = []
+    """Return a row for each model: role, source, digest, dimensions, vectors, how they are searched."""
+    lines: list[tuple[str, ...]] = []
     for role, record in status.models.items():
         state = status.indexes.get(role)
         vectors = f"{state.n_rows:,}" if state is not None else "0"
         index = "exact scan" if state is None or state.kind is None else state.kind
         if state is not None and state.kind is not None and state.n_unindexed:
             index += f", {state.n_unindexed:,} not in it yet"
-        found.append((role, record.source, record.digest[:12], str(record.dimension), vectors, index))
-    return found
+        lines.append((role, record.source, record.digest[:12], str(record.dimension), vectors, index))
+    return lines
 
 
-def show_skipped(runs: Runs, overview: Overview) -> None:
-    """Files that could not be read, with reasons."""
+def show_skipped(runs: IngestRuns, overview: Overview) -> None:
+    """Show the files that could not be read, with reasons."""
     files = overview.skipped
     st.subheader(f"Cannot be read: {counted(len(files), 'file', 'files')}", anchor=False)
     if not files:
@@ -196,7 +196,10 @@ def show_skipped(runs: Runs, overview: Overview) -> None:
         is_retried = may_ingest() and st.button("Try these files again", help="Reads all files again that failed.")
     if is_retried:
         start(runs, folders=folders_of(files, overview.status), retry=True)
-    lines = [(printable(str(file.path)), file.reason + (" (found as it was)" * file.still_found)) for file in files]
+    lines = [
+        (printable(str(file.path)), file.reason + (" (still found with its earlier content)" * file.still_found))
+        for file in files
+    ]
     kept = [line for line in lines if wanted in f"{line[0]} {line[1]}".casefold()]
     st.html(rows(kept[:MOST_ROWS], ("file", "reason")))
     if len(kept) > MOST_ROWS:
@@ -204,15 +207,15 @@ def show_skipped(runs: Runs, overview: Overview) -> None:
 
 
 def folders_of(files: list[SkippedFile], status: LibraryStatus) -> tuple[Path, ...]:
-    """The ingested folders in which files lie."""
+    """Return the ingested folders that files are in."""
     return tuple(folder for folder in status.folders if any(file.path.is_relative_to(folder) for file in files))
 
 
 library = library_or_stop()
-with errors_in_a_line():
+with errors_shown():
     overview = overview_of(library, str(library.path), library.revision)
 st.html(heading("Library", printable(str(library.path))))
-runs = runs_of(library)
+runs = ingest_runs_of(library)
 is_going = runs.latest is not None and not runs.latest.is_over
 st.fragment(show_run, run_every=1.0 if is_going else 3.0)(runs)
 show_start(runs, overview.status)

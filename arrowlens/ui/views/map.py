@@ -1,4 +1,4 @@
-"""Map: all files in a plane, near what is like them; a click or a box shows them."""
+"""The page Map: files as points in a plane, near what is like them; a click or a box shows them."""
 
 from __future__ import annotations
 
@@ -11,42 +11,45 @@ import pandas as pd
 import streamlit as st
 
 from arrowlens.library import Library
-from arrowlens.modalities import Modality
+from arrowlens.modalities import MODALITIES, Modality
 from arrowlens.search import EmbeddingMap, Point, printable
 from arrowlens.ui.components import tiles
 from arrowlens.ui.html import counted, empty_state, heading
-from arrowlens.ui.session import errors_in_a_line, library_or_stop
+from arrowlens.ui.session import errors_shown, library_or_stop
 
 MOST_TILES = 60
-MOST_FOLDERS = 9  # with a colour of their own; a scheme has ten
-KINDS: dict[str, Modality | None] = {"Pictures": "image", "Sounds": "audio", "Both": None}
+MOST_FOLDERS = 9  # with a colour of their own; the colour scheme has ten
+CHOICES: dict[str, Modality | None] = {
+    **{info.plural.capitalize(): name for name, info in MODALITIES.items()},
+    "Both": None,
+}
 COLOURS = ("Group", "Folder", "Date")
 
 
 @st.cache_resource(max_entries=6, show_spinner="Drawing the map…")
-def atlas_of(_library: Library, path: str, version: str, modality: Modality | None) -> EmbeddingMap:
-    """The map; drawn once for each version of a library."""
+def map_of(_library: Library, path: str, version: str, modality: Modality | None) -> EmbeddingMap:
+    """Return the map, computed once for each revision of a library."""
     return _library.map(modality)
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def table_of(_atlas: EmbeddingMap, path: str, version: str, modality: Modality | None) -> pd.DataFrame:
-    """The points as the chart takes them."""
+def table_of(_embedding_map: EmbeddingMap, path: str, version: str, modality: Modality | None) -> pd.DataFrame:
+    """Return the points as the chart takes them."""
     return pd.DataFrame(
         {
-            "at": range(len(_atlas.points)),
-            "x": [point.x for point in _atlas.points],
-            "y": [point.y for point in _atlas.points],
-            "Name": [printable(point.name) for point in _atlas.points],
-            "Group": [f"Group {ascii_uppercase[point.group]}" for point in _atlas.points],
-            "Folder": folder_names(_atlas.points),
-            "Date": pd.to_datetime([point.taken for point in _atlas.points]),
+            "at": range(len(_embedding_map.points)),
+            "x": [point.x for point in _embedding_map.points],
+            "y": [point.y for point in _embedding_map.points],
+            "Name": [printable(point.name) for point in _embedding_map.points],
+            "Group": [f"Group {ascii_uppercase[point.group]}" for point in _embedding_map.points],
+            "Folder": folder_names(_embedding_map.points),
+            "Date": pd.to_datetime([point.taken for point in _embedding_map.points]),
         }
     )
 
 
 def folder_names(points: Sequence[Point]) -> list[str]:
-    """The folder of each point; those with few files are one."""
+    """Return the folder of each point; folders with few files are one."""
     own = {folder for folder, _ in Counter(point.folder for point in points).most_common(MOST_FOLDERS)}
     return [
         (printable(point.folder) or "(no folder)") if point.folder in own else "(other folders)" for point in points
@@ -54,7 +57,7 @@ def folder_names(points: Sequence[Point]) -> list[str]:
 
 
 def chart_of(n_points: int, colour: str) -> dict[str, Any]:
-    """The chart as Vega-Lite: points that can be clicked (with Shift, several) and boxed."""
+    """Return the chart as Vega-Lite: points to click (with Shift, several) or to draw a box around."""
     shade: dict[str, Any] = {"field": colour, "type": "nominal", "scale": {"scheme": "tableau10"}}
     if colour == "Date":
         shade = {"field": colour, "type": "temporal", "scale": {"scheme": "viridis"}}
@@ -80,7 +83,7 @@ def chart_of(n_points: int, colour: str) -> dict[str, Any]:
 
 
 def selected(points: Sequence[Point], selection: Mapping[str, Any]) -> list[Point]:
-    """The points of a click, or else those in a box."""
+    """Return the points that were clicked, else those in the box."""
     clicked = [each["at"] for each in selection.get("click") or [] if isinstance(each.get("at"), int)]
     if clicked:
         return [points[at] for at in clicked if 0 <= at < len(points)]
@@ -92,7 +95,7 @@ def selected(points: Sequence[Point], selection: Mapping[str, Any]) -> list[Poin
 
 
 def show_selected(library: Library, points: Sequence[Point]) -> None:
-    """Thumbnails and players of what is selected."""
+    """Show thumbnails and players of what is selected."""
     if not points:
         st.html(empty_state("Nothing selected", "Click a point, or drag a box over several."))
         return
@@ -102,36 +105,38 @@ def show_selected(library: Library, points: Sequence[Point]) -> None:
         st.html(tiles(library.hits([point.media_id for point in points[:MOST_TILES]])))
 
 
-def show(library: Library, kind: str) -> None:
-    """The map of a kind of files, and what is selected of it."""
-    key = (str(library.path), library.revision, KINDS[kind])
-    atlas = atlas_of(library, *key)
-    if not atlas.points:
+def show(library: Library, choice: str) -> None:
+    """Show the map of one of ``CHOICES``, and the files that are selected on it."""
+    key = (str(library.path), library.revision, CHOICES[choice])
+    embedding_map = map_of(library, *key)
+    if not embedding_map.points:
         st.html(empty_state("Nothing to draw yet", "Add a folder on the page Library."))
         return
     colour = st.segmented_control("Colour by", COLOURS, default="Group", key="colour") or "Group"
-    sample = f", a fair sample of {atlas.n_files:,}" if atlas.n_files > len(atlas.points) else ""
+    sample = (
+        f", a fair sample of {embedding_map.n_files:,}" if embedding_map.n_files > len(embedding_map.points) else ""
+    )
     st.html(
-        f'<span class="al-quiet">{counted(len(atlas.points), "file", "files")}{sample}. Near points are alike; '
-        f"this view shows {atlas.explained:.0%} of how they differ.</span>"
+        f'<span class="al-quiet">{counted(len(embedding_map.points), "file", "files")}{sample}. Near points are alike; '
+        f"this view shows {embedding_map.explained:.0%} of how they differ.</span>"
     )
     left, right = st.columns([3, 2], gap="medium")
     with left:
         event = st.vega_lite_chart(
-            table_of(atlas, *key),
-            chart_of(len(atlas.points), colour),
+            table_of(embedding_map, *key),
+            chart_of(len(embedding_map.points), colour),
             width="stretch",
             on_select="rerun",
-            key=f"map-{kind}",
-            alt=f"{counted(len(atlas.points), 'file', 'files')} as points; near ones are alike",
+            key=f"map-{choice}",
+            alt=f"{counted(len(embedding_map.points), 'file', 'files')} as points; near ones are alike",
         )
     with right:
-        show_selected(library, selected(atlas.points, event["selection"]))
+        show_selected(library, selected(embedding_map.points, event["selection"]))
 
 
 library = library_or_stop()
 st.html(heading("Map", "near points are alike"))
-choices = list(KINDS) if library.text_reaches_audio else [name for name, kind in KINDS.items() if kind is not None]
-chosen = st.segmented_control("Kind", choices, default="Pictures", key="map_kind") or "Pictures"
-with errors_in_a_line():
+choices = [name for name, modality in CHOICES.items() if modality is not None or library.text_reaches_audio]
+chosen = st.segmented_control("Show", choices, default=choices[0], key="map_modality") or choices[0]
+with errors_shown():
     show(library, chosen)

@@ -1,11 +1,11 @@
-"""Search: what is asked lies in the address; everything that is shown follows from it and from the library."""
+"""The page Search: the address holds the question; the page shows nothing that does not follow from it."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import streamlit as st
 
@@ -14,43 +14,43 @@ from arrowlens.modalities import MODALITIES
 from arrowlens.search import Example, Hit, printable
 from arrowlens.search.query import MAX_TEXT
 from arrowlens.store import Facets
-from arrowlens.ui.cards import show_groups
-from arrowlens.ui.detail import show_large
+from arrowlens.ui.cards import show_groups, show_large
 from arrowlens.ui.filters import facets, show_filters
-from arrowlens.ui.html import counted, empty_state, heading, plain, said_of
+from arrowlens.ui.html import counted, empty_state, heading, plain, results_line
 from arrowlens.ui.search_service import Answer, Examples, answer, is_asked
-from arrowlens.ui.search_state import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Kind, Order, Part, Question, Role
-from arrowlens.ui.session import errors_in_a_line, library_or_stop, may_ingest
+from arrowlens.ui.search_state import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Order, Part, Question, Role
+from arrowlens.ui.session import errors_shown, library_or_stop, may_ingest
 from arrowlens.ui.uploads import drop_upload
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
 ORDERS: dict[Order, str] = {"relevance": "Best first", "date": "Newest first"}
 GROUPINGS: dict[Grouping, str] = {"none": "No groups", "folder": "By folder", "day": "By day"}
+_ALL = "all"  # a widget takes no None among its options
 SUFFIXES = [suffix.lstrip(".") for suffix in MEDIA_SUFFIXES]
 
 
 def asked_now() -> Question:
-    """What the address says."""
+    """Return the question in the address."""
     return Question.from_params({name: st.query_params.get_all(name) for name in st.query_params})
 
 
 def ask(question: Question) -> None:
-    """Put a question into the address: one step of the browser's history."""
+    """Put a question into the address, as one step of the browser's history."""
     st.query_params.from_dict(question.to_params())
 
 
 def change(**fields: Any) -> None:  # noqa: ANN401 - of ``Question``
-    """Ask the same with other values of some fields, from the first page on."""
+    """Ask the first page of the same question with other values of some fields."""
     ask(dataclasses.replace(asked_now(), **{"page": 1, **fields}))
 
 
 def refine(role: Role, hit: Hit) -> None:
-    """Ask for more, or less, that is like a file."""
+    """Add a file to the question as an example."""
     ask(asked_now().with_part(Part.of(role, hit.media_id)))
 
 
 def add_text(role: Role, key: str) -> None:
-    """Take up what was typed as a part of the question."""
+    """Add what was typed to the question."""
     text = st.session_state[key].strip()
     st.session_state[key] = ""
     if text:
@@ -58,7 +58,7 @@ def add_text(role: Role, key: str) -> None:
 
 
 def show_question(library: Library, question: Question, counts: Facets) -> None:
-    """The widgets of the question, but for its filters."""
+    """Show the widgets of the question, without its filters."""
     st.session_state.words = question.text
     st.text_input(
         "Search by words",
@@ -69,34 +69,42 @@ def show_question(library: Library, question: Question, counts: Facets) -> None:
         label_visibility="collapsed",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        show_kinds(library, question, counts)
-        with st.popover("Refine", help="Add or subtract something"):
+        show_modalities(question, counts)
+        with st.popover("Refine", help="Ask for more or less of something"):
             for role, label, hint in (("more", "Also", "a dog"), ("less", "But without", "people")):
                 key = f"add-{role}"
                 st.text_input(
                     label, placeholder=hint, max_chars=MAX_TEXT, key=key, on_change=add_text, args=(role, key)
                 )
             show_weights(question)
-        with st.popover("By example", help="Find what looks or sounds like a file or a recording of yours"):
+        with st.popover("By example", help="Find what looks or sounds like a file of yours"):
             show_uploads()
 
 
-def show_kinds(library: Library, question: Question, counts: Facets) -> None:
-    """All, pictures or sounds, with how many there are."""
-    numbers = {"all": counts.n_files, "pictures": counts.kinds.get("image", 0), "sounds": counts.kinds.get("audio", 0)}
-    st.session_state.kind = question.kind
+def show_modalities(question: Question, counts: Facets) -> None:
+    """Show the choice of all files, pictures or recordings, with their numbers."""
+    names = {_ALL: f"All {counts.n_files:,}"}
+    for modality, info in MODALITIES.items():
+        names[modality] = f"{info.plural.capitalize()} {counts.modalities.get(modality, 0):,}"
+    shown = question.modality or _ALL
+
+    def choose() -> None:
+        choice = st.session_state.modality or shown  # clicking the selected one unselects it
+        change(modality=None if choice == _ALL else choice)
+
+    st.session_state.modality = shown
     st.segmented_control(
-        "Kind",
-        get_args(Kind),
-        format_func=lambda kind: f"{kind.capitalize()} {numbers[kind]:,}",
-        key="kind",
-        on_change=lambda: change(kind=st.session_state.kind or question.kind),
+        "Show",
+        list(names),
+        format_func=names.__getitem__,
+        key="modality",
+        on_change=choose,
         label_visibility="collapsed",
     )
 
 
 def show_uploads() -> None:
-    """Ways to bring an example; new ones each time that one was taken up or away."""
+    """Show the ways to upload an example; they start anew each time that one was used or removed."""
     turn = st.session_state.setdefault("upload_turn", 0)
     st.file_uploader("A picture or a recording", type=SUFFIXES, key=f"file-{turn}")
     st.audio_input("Or record a sound", key=f"microphone-{turn}")
@@ -104,7 +112,7 @@ def show_uploads() -> None:
 
 
 def forget_upload() -> None:
-    """Take the uploaded example away."""
+    """Remove the uploaded example."""
     st.session_state.pop("example", None)
     turn = st.session_state.upload_turn
     for widget in (f"file-{turn}", f"microphone-{turn}"):
@@ -115,7 +123,7 @@ def forget_upload() -> None:
 
 
 def uploaded(library: Library) -> Example | None:
-    """The example that this session brought, encoded once; one that the library holds becomes a part of the address.
+    """Return the uploaded example, encoded once; one that the library holds becomes a part of the address.
 
     Raises:
         ArrowlensError: it cannot be decoded.
@@ -139,7 +147,7 @@ def uploaded(library: Library) -> Example | None:
 
 
 def show_parts(question: Question, examples: Examples) -> None:
-    """Chips; a click takes one away."""
+    """Show the parts of the question as chips; a click removes one."""
     if not question.parts and examples.upload is None:
         return
     with st.container(horizontal=True, gap="xsmall", key="parts"):
@@ -150,11 +158,11 @@ def show_parts(question: Question, examples: Examples) -> None:
         if examples.upload is not None:
             st.button(f"like {plain(examples.upload.name)} ✕", key="part-upload", on_click=forget_upload)
     if examples.upload is not None:
-        st.caption("Your own example is not part of the address: a link to this page or a reload does without it.")
+        st.caption("Your own example is not part of the address: a link to this page, or a reload, leaves it out.")
 
 
 def part_name(part: Part, examples: Examples) -> str:
-    """What a chip says: the text or the file's name, and its weight where that is not the usual one."""
+    """Return the text of a chip: the text or file name, and the weight where it is not the default."""
     hit = examples.held.get(part.value)
     example = "a file that is gone" if hit is None else hit.path.name
     weight = "" if part.weight == DEFAULT_WEIGHTS[part.role] else f" × {part.weight:g}"
@@ -162,7 +170,7 @@ def part_name(part: Part, examples: Examples) -> str:
 
 
 def show_weights(question: Question) -> None:
-    """How much each part counts."""
+    """Show a slider for the weight of each part."""
     for number, part in enumerate(question.parts):
         key = f"weight-{number}-{part.role}-{part.value}"
         st.session_state[key] = part.weight
@@ -174,12 +182,12 @@ def show_weights(question: Question) -> None:
             step=0.1,
             key=key,
             on_change=lambda key=key, part=part: ask(asked_now().with_weight(part, round(st.session_state[key], 1))),
-            help=f"usually {DEFAULT_WEIGHTS[part.role]:g}",
+            help=f"default: {DEFAULT_WEIGHTS[part.role]:g}",
         )
 
 
-def answered(library: Library, question: Question, examples: Examples) -> Answer:
-    """The answer, asked for once however often the page is drawn.
+def cached_answer(library: Library, question: Question, examples: Examples) -> Answer:
+    """Return the answer, computed once however often the page reruns.
 
     Raises:
         ArrowlensError: as ``Library.search``.
@@ -189,50 +197,50 @@ def answered(library: Library, question: Question, examples: Examples) -> Answer
     if known is not None and known[0] == key:
         return known[1]
     with st.container(key="busy"), st.spinner("Searching…", show_time=True):
-        found = answer(library, question, examples)
-    st.session_state.answer = (key, found)
-    return found
+        new = answer(library, question, examples)
+    st.session_state.answer = (key, new)
+    return new
 
 
-def show_answer(library: Library, question: Question, found: Answer, asked: bool) -> None:
-    """A line about the results, the results, and a way to the next ones."""
-    results = found.results
+def show_answer(library: Library, question: Question, page: Answer, asked: bool) -> None:
+    """Show a line about the results, the results, and buttons to other pages."""
+    results = page.results
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         nothing_matches = asked and results.has_match is False
-        st.html(said_of(summary(found, question, asked), nothing_matches=nothing_matches), width="content")
+        st.html(results_line(summary(page, question, asked), nothing_matches=nothing_matches), width="content")
         show_arrangement(question, asked)
-    for notice in found.notices:
+    for notice in page.notices:
         st.caption(plain(notice))
     chosen = show_groups(results, question.group, refine)
-    if found.is_folded:
+    if page.is_folded:
         show_fold(question)
-    show_pages(question, found.has_more)
+    show_pages(question, page.has_more)
     if chosen is not None:
         show_large(library, chosen, refine)
 
 
-def summary(found: Answer, question: Question, asked: bool) -> str:
-    """How many, and how long it took."""
+def summary(page: Answer, question: Question, asked: bool) -> str:
+    """Return the line above the results: how many match, and how long the search took."""
     if not asked:
         return f"The newest files: page {question.page}" if question.page > 1 else "The newest files"
     where = f", page {question.page}," if question.page > 1 else ""
-    told = found.results.summary
-    return f"{told[0].upper()}{told[1:]}{where} in {found.results.took_ms:.0f} ms"
+    text = page.results.summary
+    return f"{text[0].upper()}{text[1:]}{where} in {page.results.took_ms:.0f} ms"
 
 
 def show_fold(question: Question) -> None:
-    """A way to the files that do not match."""
+    """Show the button to the files that do not match."""
     with st.container(horizontal=True, horizontal_alignment="center", key="fold"):
         st.button(
             "Show the nearest anyway",
             on_click=change,
             kwargs={"everything": True, "page": question.page},
-            help="These files do not match, but come nearest",
+            help="They do not match, but are the nearest there are",
         )
 
 
 def show_arrangement(question: Question, asked: bool) -> None:
-    """Order and groups."""
+    """Show the choices of order and groups."""
     with st.container(horizontal=True, width="content", gap="small"):
         if asked:
             show_choice("Order", "sort", question.sort, ORDERS)
@@ -240,7 +248,7 @@ def show_arrangement(question: Question, asked: bool) -> None:
 
 
 def show_choice(label: str, field: str, value: str, options: Mapping[Any, str]) -> None:
-    """A field of the question that is one of some values, which are shown by other words."""
+    """Show the choice of one field of the question; ``options`` has a label for each of its values."""
     st.session_state[field] = value
     st.selectbox(
         label,
@@ -254,34 +262,39 @@ def show_choice(label: str, field: str, value: str, options: Mapping[Any, str]) 
 
 
 def show_pages(question: Question, has_more: bool) -> None:
-    """To the page before and to the next."""
+    """Show buttons to the previous and the next page."""
     if question.page == 1 and not has_more:
         return
     with st.container(horizontal=True, horizontal_alignment="center"):
-        for label, page, there in (
+        for label, number, exists in (
             ("Previous page", question.page - 1, question.page > 1),
             ("Next page", question.page + 1, has_more),
         ):
-            st.button(label, on_click=change, kwargs={"page": page}, disabled=not there)
+            st.button(label, on_click=change, kwargs={"page": number}, disabled=not exists)
 
 
 def show_nothing(library: Library, question: Question, counts: Facets) -> None:
-    """Why there are no results, and what to do."""
+    """Show why there are no results, and what to do."""
     if not library.facets().n_files:
         show_empty(library)
     elif question.page > 1:
         st.html(empty_state("There are no more results", "Go back a page."))
         show_pages(question, has_more=False)
     elif question.is_filtered:
-        st.html(empty_state("No file passes these filters", "Take some away, or choose another kind."))
-    elif question.kind == "sounds" and counts.kinds.get("audio") and not library.text_reaches_audio:
-        st.html(empty_state("Words do not reach recordings here", "Search for them with a recording: By example."))
+        st.html(empty_state("No file passes these filters", "Remove some, or choose all files."))
+    elif question.modality == "audio" and counts.modalities.get("audio") and not library.text_reaches_audio:
+        st.html(
+            empty_state(
+                "Words do not reach recordings here",
+                "This library's models cannot compare them. Search with a recording: By example.",
+            )
+        )
     else:
-        st.html(empty_state("Nothing of that kind here", "Other words, or another kind, may find something."))
+        st.html(empty_state("No results", "Try other words, or choose all files."))
 
 
 def show_empty(library: Library) -> None:
-    """Two ways to fill a library; one where visitors may not add folders."""
+    """Show how to fill an empty library."""
     command = f"arrowlens ingest FOLDER --library {shlex.quote(printable(str(library.path)))}"
     if not may_ingest():
         st.html(empty_state("This library is empty", f"Fill it with: {command}"))
@@ -292,13 +305,13 @@ def show_empty(library: Library) -> None:
 
 
 def main() -> None:
-    """The page."""
+    """Show the page."""
     library = library_or_stop()
     question = asked_now()
     everything = facets(library, str(library.path), library.revision, {})
     chosen = {by: [str(condition) for condition in each] for by, each in question.chosen().items() if each}
     counts = facets(library, str(library.path), library.revision, chosen) if chosen else everything
-    amounts = (counted(everything.kinds.get(name, 0), info.noun, info.plural) for name, info in MODALITIES.items())
+    amounts = (counted(everything.modalities.get(name, 0), info.noun, info.plural) for name, info in MODALITIES.items())
     st.html(heading("Arrowlens", " · ".join(amounts)))
     show_filters(library, question, counts, change)
     show_question(library, question, counts)
@@ -308,12 +321,12 @@ def main() -> None:
         examples = Examples(held, uploaded(library))
     finally:
         show_parts(question, examples)
-    found = answered(library, question, examples)
-    if found.results or found.is_folded:
-        show_answer(library, question, found, is_asked(question, examples))
+    page = cached_answer(library, question, examples)
+    if page.results or page.is_folded:
+        show_answer(library, question, page, is_asked(question, examples))
     else:
         show_nothing(library, question, counts)
 
 
-with errors_in_a_line():
+with errors_shown():
     main()

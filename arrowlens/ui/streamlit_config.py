@@ -1,4 +1,4 @@
-"""Streamlit as this server has it: with these options and no others, whatever files and variables say."""
+"""The options of Streamlit in this server. Files and environment variables cannot change them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from streamlit import config, file_util
 
 MAX_UPLOAD_MB = 50
-MAX_MESSAGE = 1 << 20  # bytes of a websocket message from a browser: all that a page's widgets hold
+MAX_MESSAGE = 1 << 20  # bytes of a websocket message from a browser, which holds the state of all widgets
 
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -20,17 +20,17 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 def configure(host: str, port: int) -> None:
     """Set Streamlit's options for this process.
 
-    Neither files (``.streamlit`` in the working folder, the home or beside the program) nor variables count: they could
-    open the page to other origins, serve a folder, or name a host to ask.
+    Files (``.streamlit`` in the working folder, the home or beside the program) and variables are ignored: they could
+    open the page to other origins, serve a folder, or have it ask another host.
     """
     for name in [name for name in os.environ if name.startswith("STREAMLIT_")]:
         del os.environ[name]
-    config.get_config_files = _no_files  # asked for both config.toml and secrets.toml; there is no option for it
+    config.get_config_files = _no_files  # no option turns off config.toml and secrets.toml
     config.get_config_options(force_reparse=True, options_from_flags=settings(host, port))
 
 
 def settings(host: str, port: int) -> dict[str, Any]:
-    """The options that are not as Streamlit has them by default, and those on which safety depends."""
+    """Return the options that differ from Streamlit's defaults, and those on which security depends."""
     return {
         "global.developmentMode": False,
         "server.address": host,
@@ -53,13 +53,13 @@ def settings(host: str, port: int) -> dict[str, Any]:
         "logger.hideWelcomeMessage": True,  # it asks another host for this machine's public address
         "logger.level": "warning",
         "secrets.files": [],
-        "theme.light.primaryColor": "#3b5bdb",  # each on its own: a colour for both would switch dark mode off
+        "theme.light.primaryColor": "#3b5bdb",  # one colour for both would switch dark mode off
         "theme.dark.primaryColor": "#748ffc",
     }
 
 
 def inline_scripts() -> list[str]:
-    """The hashes of the scripts that stand in Streamlit's page, as a Content-Security-Policy has them."""
+    """Return the hashes of the inline scripts of Streamlit's page, as a Content-Security-Policy lists them."""
     page = Path(file_util.get_static_dir(), "index.html").read_text("utf-8")
     return [f"sha256-{_sha256(script)}" for script in _SCRIPT.findall(page)]
 
