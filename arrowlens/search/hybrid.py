@@ -98,7 +98,7 @@ def _turns(*rankings: Sequence[Match]) -> Iterator[Match]:
 
 # -- a ranking that knows only "the best n", read as deep as it takes -------------------------------------------------
 
-_GROWTH = 8
+DEEPER = 8  # times as deep as before, where a part of a ranking is not enough
 _Item = TypeVar("_Item")
 _T = TypeVar("_T")
 
@@ -146,7 +146,7 @@ def settled(
         if answer is not None:
             return answer
         assert not is_whole
-        depth *= _GROWTH
+        depth *= DEEPER
 
 
 def page(items: Sequence[_Item], is_whole: bool, k: int, offset: int = 0) -> Sequence[_Item] | None:

@@ -24,6 +24,7 @@ from arrowlens.search.composition import (
 )
 from arrowlens.search.grouping import Stack, by_date, classes_by_vectors, stacked
 from arrowlens.search.hybrid import (
+    DEEPER,
     LEAST_CAPTION,
     Match,
     OutdatedError,
@@ -40,10 +41,11 @@ from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored, printable
 from arrowlens.search.where import to_store_filters
 from arrowlens.store import CAPTION_ROLE
+from arrowlens.store.vectors import embedding_matrix
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
-    from arrowlens.search.relevance.background import Bank
+    from arrowlens.search.relevance.background import Bank, Route
     from arrowlens.store import MultimodalStorage, Selection
     from arrowlens.store.fulltext import Matching
 
@@ -96,9 +98,9 @@ class Searcher:
     """Questions to one store with one set of models; safe to share between threads.
 
     Matches come first, then files of which it is not known whether they match, then those that do not. Meaning orders
-    them by falling cosine, equal ones by ``media_id``, and pictures and recordings in one list by relevance: their
-    cosines are of different ranges. ``hybrid.merged`` says where files stand that have the question's words. Files of
-    equal content appear once.
+    them by falling relevance, which for files of one kind falls with the cosine as long as the model knows such files,
+    and equal ones by cosine and ``media_id``. ``hybrid.merged`` says where files stand that have the question's words.
+    Files of equal content appear once.
 
     Args:
         storage: the library. provider: its models.
@@ -377,34 +379,59 @@ class Searcher:
         ]
 
     def _nearest(self, kind: Modality, question: _Question, k: int, selection: Selection | None) -> list[Match]:
-        """Best match of each file over all vectors. The best k of every vector hold the best k of all."""
-        role, queries = ROLE_OF[kind], question.vectors[kind]
-        digest = self._provider.recipe_digest(role)
-        best: dict[str, Match] = {}
-        for query in queries:
-            table = self._storage.search(role, digest, query, k, kind, selection)
-            for row in table.to_pylist():
-                match = Match(**row)
-                if match.media_id not in best or row["score"] > (best[match.media_id].score or 0.0):
-                    best[match.media_id] = match
-        return self._measured(list(best.values()), kind, question)
+        """The best k files of a kind, and perhaps more.
 
-    def _measured(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
-        """With their relevance and whether they match, if their route is calibrated."""
-        if self._bank is None or not matches:
-            return matches
-        vectors, asked = question.vectors[kind], question.asked(kind)
+        A route that limits the relevance of files does not order them by their scores. Then as many are read as it
+        takes: until the score of the last would not bring it among the best k, whatever file it is of.
+        """
+        depth = k
+        while True:
+            matches, vectors = self._closest(kind, question, depth, selection)
+            route = self._bank.route(question.asked(kind), kind) if self._bank is not None and matches else None
+            if route is None:  # nothing is claimed
+                return matches
+            values = self._relevance(route, matches, kind, question)
+            if route.familiarity is None:
+                return self._measured(matches, values, question)
+            limited = route.familiarity.limit(values, vectors)
+            if len(matches) < depth or values.min() <= np.sort(limited)[-k]:
+                return self._measured(matches, limited, question)
+            depth *= DEEPER
+
+    def _closest(
+        self, kind: Modality, question: _Question, k: int, selection: Selection | None
+    ) -> tuple[list[Match], np.ndarray]:
+        """Best match of each file over all vectors, and its own vector, (n, d) float32.
+
+        The best k of every vector hold the best k of all.
+        """
+        role, best = ROLE_OF[kind], dict[str, tuple[Match, np.ndarray]]()
+        for query in question.vectors[kind]:
+            digest = self._provider.recipe_digest(role)
+            table = self._storage.search(role, digest, query, k, kind, selection, with_vectors=True)
+            if not table.num_rows:
+                continue
+            vectors = embedding_matrix(table["embedding"])
+            for row, vector in zip(table.drop_columns("embedding").to_pylist(), vectors, strict=True):
+                match = Match(**row)
+                if match.media_id not in best or row["score"] > (best[match.media_id][0].score or 0.0):
+                    best[match.media_id] = match, vector
+        return [match for match, _ in best.values()], np.array([vector for _, vector in best.values()])
+
+    def _relevance(self, route: Route, matches: list[Match], kind: Modality, question: _Question) -> np.ndarray:
+        """What a route makes of the scores, (n,)."""
+        vectors, role = question.vectors[kind], ROLE_OF[kind]
         scores = np.array([match.score for match in matches])
-        route = self._bank.route(asked, kind)
-        if route is None:  # it claims nothing
-            return matches
-        role = ROLE_OF[kind]
         n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.recipe_digest(role)))
-        values = route.relevance(vectors, scores, n_compared, composed=question.composed).tolist()
+        return route.relevance(vectors, scores, n_compared, composed=question.composed)
+
+    @staticmethod
+    def _measured(matches: list[Match], values: np.ndarray, question: _Question) -> list[Match]:
+        """With their relevance, and whether they match."""
         # What is right for a composed question is often less relevant than a match: then it is not known.
         below = None if question.composed else False
         measured = []
-        for match, value in zip(matches, values, strict=True):
+        for match, value in zip(matches, values.tolist(), strict=True):
             value = 1.0 if match.content_hash == question.content else value
             measured.append(dataclasses.replace(match, relevance=value, matches=value >= MATCHING or below))
         return measured

@@ -65,6 +65,7 @@ class Queries:
         among: Selection | None = None,
         *,
         exact: bool = False,
+        with_vectors: bool = False,
     ) -> pa.Table:
         """Return the ``k`` files nearest to a vector of a role's model.
 
@@ -76,6 +77,7 @@ class Queries:
             modality: "image" or "audio" returns only files of that modality.
             among: returns only these files; from ``select`` or ``selection``.
             exact: compare all vectors, without an index.
+            with_vectors: add the column ``embedding``, of the best window, as stored.
 
         Returns:
             ``media_id``, ``score`` (exact cosine, float32), ``start``, ``end`` (seconds of the best window, null for
@@ -90,7 +92,7 @@ class Queries:
             raise InputError(f"k is {k}; it is the number of results, from 1 on")
         record = self._vectors.model_with(role, digest)
         if record is None or (among is not None and not among):
-            return RESULT_SCHEMA.empty_table()
+            return RESULT_SCHEMA.empty_table()  # of no row, so that nobody reads its vectors
         query = checked_query(query, record.dimension)
         name, source = self._vectors.name(role, record), source_column(role)
         columns = [source, "content_hash", "modality", "start", "end", "embedding"]
@@ -119,7 +121,10 @@ class Queries:
             # Vectors are read first, media second: a commit in between could hide a file. Then both are read again.
             version = self._tables.version(MEDIA_TABLE)
             alive = self._alive if among is None else among.holds
-            best = best_files(fetch, n_rows, alive, query, k, plan.limit, few_alive=among is not None)
+            is_chosen = among is not None
+            best = best_files(
+                fetch, n_rows, alive, query, k, plan.limit, few_alive=is_chosen, with_vectors=with_vectors
+            )
             if among is not None or self._tables.version(MEDIA_TABLE) == version:
                 break
         self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted

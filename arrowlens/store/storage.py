@@ -177,9 +177,13 @@ class MultimodalStorage:
         among: Selection | None = None,
         *,
         exact: bool = False,
+        with_vectors: bool = False,
     ) -> pa.Table:
-        """Return the ``k`` files nearest to a vector of a role's model: media_id, score, start, end, content_hash."""
-        return self._queries.search(role, digest, query, k, modality, among, exact=exact)
+        """Return the ``k`` files nearest to a vector of a role's model: media_id, score, start, end, content_hash.
+
+        With vectors, ``embedding`` is another column.
+        """
+        return self._queries.search(role, digest, query, k, modality, among, exact=exact, with_vectors=with_vectors)
 
     def n_vectors(self, role: str, digest: str) -> int:
         """Return the number of vectors of a role's model."""

@@ -22,7 +22,8 @@ from arrowlens.search.relevance import MATCHING
 from arrowlens.search.relevance.background import Bank, bundled
 from arrowlens.search.relevance.calibration import Calibration
 from arrowlens.store import MultimodalStorage
-from tests.support.measures import area
+from tests.support.measures import EVERYDAY, area, claimed
+from tests.support.real_weights import DATA, spoken_digits
 
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
 SINGLE = ("food", "nature", "play", "things", "travel")  # folders whose pictures show one thing each
@@ -117,6 +118,19 @@ def test_a_library_of_five_files(tmp_path, capsys):
     for conditions, why in (([], "has all these words"), (["--where", "width > 1"], "words and satisfies the cond")):
         assert main(["search", "zebra", "--library", str(base), "--mode", "keyword", *conditions]) == 0
         assert why in capsys.readouterr().err
+
+
+def test_of_forty_everyday_words_at_most_one_claims_to_be_among_spoken_digits(tmp_path):
+    n_digits = len(spoken_digits())
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        assert library.ingest(DATA / "digits").indexed == n_digits
+        wrong = claimed(library, EVERYDAY)
+        print(f"{len(wrong)} of {len(EVERYDAY)} claimed: {', '.join(wrong)}")
+        assert len(EVERYDAY) == 40
+        assert len(wrong) <= 1
+        steps = library.search("footsteps", k=1, mode="vector")[0]
+        assert steps.relevance < MATCHING
+        assert claimed(library, ["someone speaking", "a voice", "people talking"])  # it can say yes
 
 
 Transform = Callable[[np.ndarray, str], np.ndarray]

@@ -2,6 +2,11 @@
 
 The bundled models have numbers that were fitted with labels (``weights.py``). Any other model is calibrated by what it
 makes of the bundled files, of parts of them and of their names (``calibration.py``).
+
+The bundled audio model knows the kinds of recordings that it was trained with, and gives any other a vector among
+them: to it a spoken "six" is footsteps, with as high a cosine as footsteps have. Its numbers, fitted with those kinds,
+say nothing of such a recording. So what is asked for with a text matches only where it is like a bundled recording, of
+which there are some of each kind (``Familiarity``).
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import numpy as np
 from arrowlens.embedding import Example, embed_example
 from arrowlens.errors import MediaError, ModelLoadError
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
-from arrowlens.search.relevance import Kind, ScoreCalibration, Weights, relevance
+from arrowlens.search.relevance import MATCHING, Kind, ScoreCalibration, Weights, relevance
 from arrowlens.search.relevance.calibration import Calibration
 from arrowlens.search.relevance.questions import questions
 from arrowlens.search.relevance.weights import FITTED_WITH, WEIGHTS
@@ -52,8 +57,36 @@ _PARTS_OF: dict[Modality, Encoded] = {"image": "image parts", "audio": "audio pa
 _NAMES_OF: dict[Modality, Encoded] = {"image": "image names", "audio": "audio names"}
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Familiarity:
+    """How sure it is that files are like some of the bundled ones.
+
+    Attributes:
+        background: (n, d) float32, vectors of bundled files.
+        calibration: of files of that kind that are asked for with their like.
+    """
+
+    background: np.ndarray
+    calibration: Calibration
+
+    def limit(self, relevance: np.ndarray, files: np.ndarray) -> np.ndarray:
+        """Relevance, (k,), of files with vectors (k, d): of one that is like no bundled file, below ``MATCHING``."""
+        nearest = (files @ self.background.T).max(axis=1, initial=-1.0)
+        familiarity = self.calibration.of_each(files, nearest, len(self.background))
+        limited: np.ndarray = np.where(familiarity >= MATCHING, relevance, np.minimum(relevance, familiarity))
+        return limited
+
+
 class Route(Protocol):
-    """What makes relevance of the scores between questions of one kind and files of one kind."""
+    """What makes relevance of the scores between questions of one kind and files of one kind.
+
+    Attributes:
+        familiarity: limits the relevance of files that the route's numbers do not hold for; None where there are none.
+    """
+
+    @property
+    def familiarity(self) -> Familiarity | None:
+        """As above."""
 
     def relevance(
         self, question: np.ndarray, scores: np.ndarray, n_compared: int, *, composed: bool = False
@@ -67,6 +100,7 @@ class Fitted:
 
     yardstick: ScoreCalibration
     weights: Weights
+    familiarity: Familiarity | None = None
 
     def relevance(
         self, question: np.ndarray, scores: np.ndarray, n_compared: int, *, composed: bool = False
@@ -113,17 +147,27 @@ class Bank:
         roles = {_ROLE_OF[asked], _ROLE_OF[found]}
         if all(self._provider.digest(role) == FITTED_WITH.get(role) for role in roles):
             yardstick = ScoreCalibration.measured(self.vectors(asked), self.vectors(found), same=asked == found)
-            return Fitted(yardstick, weights_of(asked, found))
-        if asked not in ("text", found):
-            return None
-        files, names = self.vectors(found), [_words(path) for path in bundled(found)]
-        mean = files.mean(axis=0, dtype=np.float64)
-        unlike = np.array([[one.isdisjoint(other) for other in names] for one in names])
+            if asked == found or found != "audio":
+                return Fitted(yardstick, weights_of(asked, found))
+            by_parts = self._by_parts(found)
+            if by_parts is None:
+                return None
+            return Fitted(yardstick, weights_of(asked, found), Familiarity(self.vectors(found), by_parts))
         if asked == "text":
-            alike = np.array([[one == other for other in names] for one in names])
-            return Calibration.fitted(mean, self.vectors(_NAMES_OF[found]), files, alike, unlike)
+            return self._by_names(found)
+        return self._by_parts(found) if asked == found else None
+
+    def _by_names(self, found: Modality) -> Calibration | None:
+        files, names = self.vectors(found), [_words(path) for path in bundled(found)]
+        alike = np.array([[one == other for other in names] for one in names])
+        asked = self.vectors(_NAMES_OF[found])
+        return Calibration.fitted(files.mean(axis=0, dtype=np.float64), asked, files, alike, _unlike(names))
+
+    def _by_parts(self, found: Modality) -> Calibration | None:
+        names = [_words(path) for path in bundled(found)]
+        mean = self.vectors(found).mean(axis=0, dtype=np.float64)
         first, second = np.split(self.vectors(_PARTS_OF[found]), 2)
-        return Calibration.fitted(mean, first, second, np.eye(len(names), dtype=bool), unlike)
+        return Calibration.fitted(mean, first, second, np.eye(len(names), dtype=bool), _unlike(names))
 
     def vectors(self, kind: Encoded) -> np.ndarray:
         """(n, d) float32 of length one; parts of files are (2n, d), the first ones of all first.
@@ -213,6 +257,11 @@ def _modality_of(kind: Encoded) -> Modality:
 def _words(path: Path) -> frozenset[str]:
     """What a bundled file is called: blue and bus of blue-bus-01.webp."""
     return frozenset(path.stem.split("-")[:-1]) - {"and"}
+
+
+def _unlike(names: list[frozenset[str]]) -> np.ndarray:
+    """Which pairs have no word in common, (n, n) boolean."""
+    return np.array([[one.isdisjoint(other) for other in names] for one in names])
 
 
 def _parts(example: Example) -> tuple[Example, Example]:

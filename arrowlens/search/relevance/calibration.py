@@ -38,6 +38,7 @@ class Calibration:
 
     mean: np.ndarray
     weights: Weights
+    familiarity: None = None  # it rates files by their scores alone
 
     @classmethod
     def fitted(
@@ -73,6 +74,16 @@ class Calibration:
             composed: whether it is made of several parts. The same here: a question's own mean counts in full always.
         """
         own = float((question.astype(np.float64) @ self.mean).mean())
+        return relevance(closeness(scores.astype(np.float64), own), n_compared, self.weights)
+
+    def of_each(self, questions: np.ndarray, scores: np.ndarray, n_compared: int) -> np.ndarray:
+        """Relevance of the best hit of each of many questions, (k,) float64 in [0, 1].
+
+        Args:
+            questions: (k, d). scores: (k,), the cosine of each question's best hit.
+            n_compared: vectors that each was compared with, at least 1.
+        """
+        own = questions.astype(np.float64) @ self.mean
         return relevance(closeness(scores.astype(np.float64), own), n_compared, self.weights)
 
 
