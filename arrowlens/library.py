@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
     from arrowlens.doctor import Finding
     from arrowlens.encoders import Runtime
+    from arrowlens.evaluation import Evaluation
     from arrowlens.ingest import IngestEvent, IngestPlan, IngestReport, MigrationReport
     from arrowlens.store import Facets, IndexState, ModelRecord, Settings, Statistics
 
@@ -95,6 +96,7 @@ class LibraryStatus:
         indexes: by role; how the vectors are stored, and whether an index (``kind``) or an exact scan (None) answers.
         folders: that were ingested.
         window_s, hop_s: recordings are compared in windows of so many seconds, one every so many.
+        calibrations: routes such as "text to image" whose relevance the user's own pairs were measured for -> how many.
     """
 
     path: Path
@@ -112,6 +114,7 @@ class LibraryStatus:
     window_s: float
     hop_s: float
     next_models: Mapping[str, ModelRecord]
+    calibrations: Mapping[str, int]
 
     @classmethod
     def of(cls, path: Path, settings: Settings, statistics: Statistics, runtime: Runtime) -> Self:
@@ -132,6 +135,7 @@ class LibraryStatus:
             window_s=settings.recipe.windows.length_s,
             hop_s=settings.recipe.windows.hop_s,
             next_models=settings.next_models,
+            calibrations={route: each.n_pairs for route, each in settings.calibrations.items()},
         )
 
 
@@ -553,6 +557,27 @@ class Library:
         return LibraryStatus.of(
             self.path, self._storage.settings, self._storage.statistics(), self._engine.provider.runtime
         )
+
+    def calibrate(self, folder: StrPath, pairs: StrPath) -> Evaluation:
+        """Measure how true relevance is of your own captioned files, and make it by them from now on.
+
+        That holds for questions by text, and until the library changes its models.
+
+        Args:
+            folder: paths in ``pairs`` are relative to it.
+            pairs: a CSV file with the columns ``path`` and ``caption``, UTF-8; at least 30 captions of as many files.
+
+        Returns:
+            What ``evaluation.evaluate`` gives, of the library's models and its relevance before.
+
+        Raises:
+            InputError: the CSV is missing, lacks a column, or has too few files that can be used; or the models do not
+                tell right ones from wrong ones.
+            ModelError: the models cannot be had. LibraryBusyError, StorageError: another process is writing.
+        """
+        from arrowlens.evaluation import calibrate  # deferred: most libraries are never calibrated
+
+        return calibrate(self._storage, self._engine, folder, pairs)
 
     def skipped(self) -> list[SkippedFile]:
         """Files that could not be read, with reasons, by path."""

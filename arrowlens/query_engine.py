@@ -41,8 +41,13 @@ class QueryEngine:
 
     def _use(self, provider: MultimodalEmbeddingProvider) -> None:
         self.provider = provider
-        self.examples = ExampleReader(self._storage, provider, self._call)
-        self.bank = Bank(provider, self.examples.file, cache_directory() / "relevance")
+        self.examples = ExampleReader(provider, self._call)
+        self.bank = Bank(
+            provider,
+            self.examples.file,
+            cache_directory() / "relevance",
+            lambda: self._storage.settings.calibrations,
+        )
         self.searcher = Searcher(self._storage, provider, self.bank)
 
     def replace(self, provider: MultimodalEmbeddingProvider) -> None:

@@ -32,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="arrowlens-") as folder:
         build(Path(folder) / "a.lens", options.items)
         with MultimodalStorage(Path(folder) / "a.lens", create=False) as storage:
-            bank = Bank(provider, ExampleReader(storage, provider).file, Path(folder) / "bank")
+            bank = Bank(provider, ExampleReader(provider).file, Path(folder) / "bank")
             searchers = {"with": Searcher(storage, provider, bank), "without": Searcher(storage, provider)}
             print_difference(searchers, options.items)
 

@@ -23,7 +23,7 @@ from arrowlens.store.model_tables import ModelTables, StoredVectors
 from arrowlens.store.queries import Queries
 from arrowlens.store.records import Caption
 from arrowlens.store.selection import Selection
-from arrowlens.store.settings import ModelRecord, Root, Settings
+from arrowlens.store.settings import ModelRecord, Root, RouteCalibration, Settings
 from arrowlens.store.standalone import query_named, store_named
 from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables
@@ -106,6 +106,10 @@ class MultimodalStorage:
     def bind_models(self, models: Mapping[str, ModelRecord]) -> None:
         """Remember the models by role, or check them against those remembered (ModelMismatchError)."""
         self._state.bind_models(models)
+
+    def save_calibrations(self, calibrations: Mapping[str, RouteCalibration]) -> None:
+        """Remember calibrations by route; those of models that are no longer in use are forgotten."""
+        self._state.save_calibrations(calibrations)
 
     def begin_change(self, models: Mapping[str, ModelRecord]) -> None:
         """Start a migration to these models. Vectors of an interrupted migration to them are reused."""

@@ -21,7 +21,6 @@ from arrowlens.models import resolve
 from arrowlens.search.relevance import MATCHING
 from arrowlens.search.relevance.background import Bank, bundled
 from arrowlens.search.relevance.calibration import Calibration
-from arrowlens.store import MultimodalStorage
 from tests.support.measures import EVERYDAY, area, claimed
 from tests.support.real_weights import DATA, spoken_digits
 
@@ -189,7 +188,7 @@ def other(request, demo, tmp_path_factory):
     """Another model: its bank, its vectors of bundled pictures that the bank does not hold, and of their names."""
     folder = tmp_path_factory.mktemp("other")
     models = Disguised(demo, request.param)
-    reader = ExampleReader(MultimodalStorage(folder / "a.lens"), demo)
+    reader = ExampleReader(demo)
     paths = [path for name in things() for path in things()[name] if path.parent.name in SINGLE]
     paths = [path for path in paths if path not in bundled("image")]
     pictures = np.concatenate([embed_example(reader.file(path), models) for path in paths])

@@ -16,7 +16,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -33,6 +33,7 @@ from arrowlens.search.relevance.weights import FITTED_WITH, WEIGHTS
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
+    from arrowlens.store import RouteCalibration
 
 SAMPLES = Path(__file__).parents[2] / "demo" / "samples"
 N_PICTURES = 64  # of the bundled ones, evenly spread; recordings all
@@ -119,12 +120,20 @@ class Bank:
         provider: the models.
         read: a bundled file -> the example that the models take.
         folder: for the files; made when needed. One that cannot be written costs time only.
+        own: the calibrations by route that the user's own pairs gave, as they are now. They go before any other.
     """
 
-    def __init__(self, provider: MultimodalEmbeddingProvider, read: Callable[[Path], Example], folder: Path) -> None:
+    def __init__(
+        self,
+        provider: MultimodalEmbeddingProvider,
+        read: Callable[[Path], Example],
+        folder: Path,
+        own: Callable[[], Mapping[str, RouteCalibration]] = dict,
+    ) -> None:
         self._provider = provider
         self._read = read
         self._folder = folder
+        self._own = own
         self._vectors: dict[Encoded, np.ndarray] = {}
         self._routes: dict[tuple[Kind, Modality], Route | None] = {}
         self._lock = threading.RLock()
@@ -138,10 +147,22 @@ class Bank:
         Raises:
             ModelLoadError: there is no model for one of them. MediaError: a bundled file is missing or damaged.
         """
+        own = self._own().get(f"{asked} to {found}")
+        if own is not None and own.digests == self.digests(asked, found):
+            return Calibration(self.mean(found), own.weights)
         with self._lock:
             if (asked, found) not in self._routes:
                 self._routes[asked, found] = self._measured(asked, found)
             return self._routes[asked, found]
+
+    def digests(self, asked: Kind, found: Modality) -> dict[str, str]:
+        """The models that a route's scores are of: ``recipe_digest`` by role."""
+        return {role: self._provider.recipe_digest(role) for role in (_ROLE_OF[asked], _ROLE_OF[found])}
+
+    def mean(self, found: Modality) -> np.ndarray:
+        """The mean of the bundled files' vectors, (d,) float64."""
+        mean: np.ndarray = self.vectors(found).mean(axis=0, dtype=np.float64)
+        return mean
 
     def _measured(self, asked: Kind, found: Modality) -> Route | None:
         roles = {_ROLE_OF[asked], _ROLE_OF[found]}
@@ -160,14 +181,12 @@ class Bank:
     def _by_names(self, found: Modality) -> Calibration | None:
         files, names = self.vectors(found), [_words(path) for path in bundled(found)]
         alike = np.array([[one == other for other in names] for one in names])
-        asked = self.vectors(_NAMES_OF[found])
-        return Calibration.fitted(files.mean(axis=0, dtype=np.float64), asked, files, alike, _unlike(names))
+        return Calibration.fitted(self.mean(found), self.vectors(_NAMES_OF[found]), files, alike, _unlike(names))
 
     def _by_parts(self, found: Modality) -> Calibration | None:
         names = [_words(path) for path in bundled(found)]
-        mean = self.vectors(found).mean(axis=0, dtype=np.float64)
         first, second = np.split(self.vectors(_PARTS_OF[found]), 2)
-        return Calibration.fitted(mean, first, second, np.eye(len(names), dtype=bool), _unlike(names))
+        return Calibration.fitted(self.mean(found), first, second, np.eye(len(names), dtype=bool), _unlike(names))
 
     def vectors(self, kind: Encoded) -> np.ndarray:
         """(n, d) float32 of length one; parts of files are (2n, d), the first ones of all first.

@@ -51,8 +51,14 @@ class Calibration:
             alike: (q, n) boolean: pairs that are alike, at least one of each question.
             unlike: (q, n) boolean: pairs that are not. Pairs that are neither are left out.
         """
-        scores = questions.astype(np.float64) @ files.T.astype(np.float64)
-        values = closeness(scores, (questions.astype(np.float64) @ mean)[:, None])
+        return cls.of_scores(mean, questions, questions.astype(np.float64) @ files.T.astype(np.float64), alike, unlike)
+
+    @classmethod
+    def of_scores(
+        cls, mean: np.ndarray, questions: np.ndarray, scores: np.ndarray, alike: np.ndarray, unlike: np.ndarray
+    ) -> Self | None:
+        """As ``fitted``, by the scores (q, n) of questions (q, d) and files, whatever vectors these have."""
+        values = closeness(scores.astype(np.float64), (questions.astype(np.float64) @ mean)[:, None])
         if _area(values[alike], values[unlike]) < LEAST_AREA:
             return None
         slope, by_number, constant = _regression(*_trials(values, alike, unlike))
