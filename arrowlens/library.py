@@ -344,8 +344,9 @@ class Library:
         """Return the ``k`` files of the same modality that look or sound most like an example.
 
         The example need not be in the library; where its content is, it comes first with a score of 1 within float16's
-        precision. Recordings longer than a window are compared window by window (at most 32 of the example, evenly
-        spaced); the best pair counts. A hit is compared by its stored vectors, without reading the file.
+        precision, and ``n_matches`` counts the others. Recordings longer than a window are compared window by window
+        (at most 32 of the example, evenly spaced); the best pair counts. A hit is compared by its stored vectors,
+        without reading the file.
 
         Args:
             example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 (n,) mono samples and a rate

@@ -63,7 +63,8 @@ class _Question:
     Attributes:
         words: to look for; None for none. modality: that words are looked for in.
         kinds: what the vectors are made of. composed: of several parts.
-        content: hash of the file that is asked with, which is a match whatever the model makes of it.
+        content: hash of the file that is asked with. It is shown as a match, whatever the model makes of it, and not
+            counted.
         caption: what captions are compared with, (d,) of the text model; None for none.
     """
 
@@ -155,7 +156,8 @@ class Searcher:
     def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
         """The files of the same kind nearest to a picture or a recording.
 
-        An example that the library holds comes first, with a score of 1 within float16's precision. A recording scores
+        An example that the library holds comes first, with a score of 1 within float16's precision; ``n_matches``
+        counts the others. A recording scores
         as its best pair of windows, one of the query's and one of its own: it is found by the moment that sounds alike,
         wherever in either of the two it lies. Of a query of more than 32 windows (``MAX_QUERY_WINDOWS``), 32 are
         compared, spread evenly from the first to the last. Empty where only stored vectors could count and the library
@@ -293,7 +295,7 @@ class Searcher:
             return None  # more may match
         matches = [match.matches for match in ranked]
         has_match = any(matches) or (None if None in matches else False)
-        n_certain = matches.count(True)
+        n_certain = sum(match.matches is True and match.content_hash != question.content for match in ranked)
         n_matches = None if None in matches and n_certain <= MAX_COUNTED else min(n_certain, MAX_COUNTED + 1)
         if is_dated and len(matches) - matches.count(False) > n_dated:
             ranked, is_whole = [match for match in ranked if match.matches is not False][:n_dated], True

@@ -317,6 +317,8 @@ def test_files_asked_with_their_like(searcher, modality):
     assert [hit.relevance for hit in hits] == sorted((hit.relevance for hit in hits), reverse=True)
     first = searcher.similar(Example("itself", modality, hits[0].content_hash), View(3))
     assert first.has_match
+    assert first[0].matches
+    assert first.n_matches == 0  # the file that is asked with is no answer
     assert first[0].relevance > 10 * first[2].relevance
 
 
