@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -498,12 +499,16 @@ class Library:
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
         )
         paths = [Path(folder).expanduser() for folder in folders]
-        report = self._engine.retry_on_model_change(
-            lambda: ingest.run(self._storage, self._engine.provider, paths, options, on_event, stop)
-        )
-        if report.indexed and not (stop is not None and stop.is_set()):
-            self._engine.prepare_bank()
-        return report
+        with _last_event_held_back(on_event) as (heard, calibrating):
+            report = self._engine.retry_on_model_change(
+                lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop)
+            )
+            started = time.perf_counter()
+            if report.indexed and not (stop is not None and stop.is_set()):
+                self._engine.prepare_bank(calibrating, stop.is_set if stop is not None else lambda: False)
+        seconds = time.perf_counter() - started
+        timings = {**report.timings, "calibrating": seconds}
+        return dataclasses.replace(report, seconds=report.seconds + seconds, timings=timings)
 
     def migrate(
         self,
@@ -539,11 +544,13 @@ class Library:
         provider = self._engine.provider_for(model_set)
         options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)
-        report = ingest.migrate(self._storage, provider, records, options, on_event, stop)
-        if report.switched:
-            self._engine.replace(provider)
-            self._engine.prepare_bank()
-        return report
+        with _last_event_held_back(on_event) as (heard, calibrating):
+            report = ingest.migrate(self._storage, provider, records, options, heard, stop)
+            started = time.perf_counter()
+            if report.switched:
+                self._engine.replace(provider)
+                self._engine.prepare_bank(calibrating)
+        return dataclasses.replace(report, seconds=report.seconds + time.perf_counter() - started)
 
     def plan(self, *folders: StrPath, prune: bool | None = None, retry: bool = False) -> IngestPlan:
         """What ``ingest`` would do with folders: counts of files, and the bytes to read. Changes nothing.
@@ -830,6 +837,27 @@ class Library:
             f"the example is a {type(example).__name__}; "
             "it is a path, bytes, a PIL image, (samples, rate), a Hit or an Example"
         )
+
+
+@contextmanager
+def _last_event_held_back(
+    on_event: Callable[[IngestEvent], None] | None,
+) -> Iterator[tuple[Callable[[IngestEvent], None], Callable[[int, int], None]]]:
+    """What a run and its calibration are heard by: the event "done" comes once both are over."""
+    held: list[IngestEvent] = []
+
+    def heard(event: IngestEvent) -> None:
+        held[:] = [event]
+        if on_event is not None and event.phase != "done":
+            on_event(event)
+
+    def calibrating(done: int, total: int) -> None:
+        if on_event is not None and held:
+            on_event(dataclasses.replace(held[0], phase="calibrate", done=done, total=total))
+
+    yield heard, calibrating
+    if on_event is not None and held and held[0].phase == "done":
+        on_event(held[0])
 
 
 @contextmanager

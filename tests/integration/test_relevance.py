@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +18,13 @@ from PIL import Image
 import arrowlens
 from arrowlens import Library
 from arrowlens.cli import main
+from arrowlens.cli.progress import IngestProgress
 from arrowlens.embedding import ExampleReader, embed_example
 from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.ingest import IngestEvent
 from arrowlens.models import resolve
 from arrowlens.search.relevance import MATCHING
-from arrowlens.search.relevance.background import Bank, bundled
+from arrowlens.search.relevance.background import BATCH_SIZE, Bank, bundled
 from arrowlens.search.relevance.calibration import Calibration
 from tests.support.measures import EVERYDAY, area, claimed
 from tests.support.real_weights import DATA, spoken_digits
@@ -117,6 +122,60 @@ def test_a_library_of_five_files(tmp_path, capsys):
     for conditions, why in (([], "has all these words"), (["--where", "width > 1"], "words and satisfies the cond")):
         assert main(["search", "zebra", "--library", str(base), "--mode", "keyword", *conditions]) == 0
         assert why in capsys.readouterr().err
+
+
+def test_a_run_shows_how_it_learns_what_counts_as_a_match(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "media").mkdir()
+    shutil.copy(SAMPLES / "pictures/nature/lion-01.png", tmp_path / "media")
+    shutil.copy(SAMPLES / "sounds/dog-02.flac", tmp_path / "media")
+    events: list[IngestEvent] = []
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        report = library.ingest(tmp_path / "media", on_event=events.append)
+        assert list(dict.fromkeys(event.phase for event in events))[-2:] == ["calibrate", "done"]
+        learned = [event for event in events if event.phase == "calibrate"]
+        done, total = [event.done for event in learned], learned[0].total
+        assert len(done) > 10  # batches
+        assert (done[0], done[-1]) == (BATCH_SIZE, total)
+        assert done == sorted(set(done))
+        assert {event.total for event in learned} == {total}
+        assert 0 < report.timings["calibrating"] < report.seconds
+        monkeypatch.setattr(Bank, "_batches", None)  # all is known by now, and is kept for other processes
+        events.clear()
+        shutil.copy(SAMPLES / "pictures/nature/fox-01.jpg", tmp_path / "media")
+        library.ingest(tmp_path / "media", on_event=events.append)
+        assert "calibrate" not in {event.phase for event in events}
+        assert [event.phase for event in events].count("done") == 1
+
+
+def test_a_run_that_is_stopped_while_it_learns_ends_and_goes_on_the_next_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "media").mkdir()
+    shutil.copy(SAMPLES / "pictures/nature/lion-01.png", tmp_path / "media")
+    stop, events = threading.Event(), list[IngestEvent]()
+
+    def heard(event):
+        events.append(event)
+        if event.phase == "calibrate":
+            stop.set()
+
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        assert library.ingest(tmp_path / "media", on_event=heard, stop=stop).indexed == 1
+        assert [event.phase for event in events].count("calibrate") == 1
+        assert events[-1].phase == "done"
+        assert library.search("a lion", mode="vector").has_match
+
+
+def test_the_command_shows_a_line_while_it_learns(monkeypatch):
+    stderr = io.StringIO()
+    stderr.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with IngestProgress() as bar:
+        bar(IngestEvent("optimize", 2, 2))
+        for done in (16, 32):
+            bar(IngestEvent("calibrate", done, 48))
+            time.sleep(0.2)  # a bar draws ten times a second at most
+    assert "learning what counts as a match: 32 of 48" in stderr.getvalue()
 
 
 def test_of_forty_everyday_words_at_most_one_claims_to_be_among_spoken_digits(tmp_path):

@@ -16,15 +16,16 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from arrowlens.embedding import Example, embed_example
+from arrowlens.embedding import EmbeddingPlan, Example, encode, prepare
 from arrowlens.errors import MediaError, ModelLoadError
+from arrowlens.media import Decoded
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
 from arrowlens.search.relevance import MATCHING, Kind, ScoreCalibration, Weights, relevance
 from arrowlens.search.relevance.calibration import Calibration
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from arrowlens.store import RouteCalibration
 
 SAMPLES = Path(__file__).parents[2] / "demo" / "samples"
+BATCH_SIZE = 16
 N_PICTURES = 64  # of the bundled ones, evenly spread; recordings all
 
 PART = 0.75  # of a picture's sides that each of its two parts has, at opposite corners
@@ -43,6 +45,7 @@ PART = 0.75  # of a picture's sides that each of its two parts has, at opposite 
 Encoded = Kind | Literal["image parts", "audio parts", "image names", "audio names"]
 """What a bank holds vectors of: ordinary questions and bundled files, two parts of each file, and the files' names."""
 
+_T = TypeVar("_T")
 _DIGEST = re.compile("[0-9a-f]{64}")
 _ROLE_OF: dict[Encoded, str] = {
     "text": TEXT_ROLE,
@@ -164,9 +167,20 @@ class Bank:
         mean: np.ndarray = self.vectors(found).mean(axis=0, dtype=np.float64)
         return mean
 
-    def _measured(self, asked: Kind, found: Modality) -> Route | None:
+    def _is_fitted(self, asked: Kind, found: Modality) -> bool:
         roles = {_ROLE_OF[asked], _ROLE_OF[found]}
-        if all(self._provider.digest(role) == FITTED_WITH.get(role) for role in roles):
+        return all(self._provider.digest(role) == FITTED_WITH.get(role) for role in roles)
+
+    def _needed(self, asked: Kind, found: Modality) -> tuple[Encoded, ...]:
+        """What a route is measured by."""
+        if self._is_fitted(asked, found):
+            return (asked, found, *([_PARTS_OF[found]] if asked != found == "audio" else []))
+        if asked == "text":
+            return (found, _NAMES_OF[found])
+        return (found, _PARTS_OF[found]) if asked == found else ()
+
+    def _measured(self, asked: Kind, found: Modality) -> Route | None:
+        if self._is_fitted(asked, found):
             yardstick = ScoreCalibration.measured(self.vectors(asked), self.vectors(found), same=asked == found)
             if asked == found or found != "audio":
                 return Fitted(yardstick, weights_of(asked, found))
@@ -188,6 +202,43 @@ class Bank:
         first, second = np.split(self.vectors(_PARTS_OF[found]), 2)
         return Calibration.fitted(self.mean(found), first, second, np.eye(len(names), dtype=bool), _unlike(names))
 
+    def prepare(
+        self,
+        kinds: Sequence[Modality],
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make what a library with files of these kinds will ask for, as far as there are models.
+
+        Args:
+            kinds: of files.
+            on_progress: called with how many texts and files are encoded, of how many; not at all where all are known.
+            stop: whether to end early; what is encoded of a kind so far is lost.
+
+        Raises:
+            ModelError: a model cannot be loaded. MediaError: a bundled file is missing or damaged.
+        """
+        routes: list[tuple[Kind, Modality]] = []
+        for kind in kinds:
+            if self._provider.has(_ROLE_OF[kind]):
+                routes.append((kind, kind))
+                if self._provider.has(TEXT_ROLE) and (kind == "image" or self._provider.text_reaches_audio):
+                    routes.append(("text", kind))
+        needed = dict.fromkeys(encoded for route in routes for encoded in self._needed(*route))
+        missing = [encoded for encoded in needed if not self._is_kept(encoded)]
+        total, done = sum(len(_contents(encoded)) for encoded in missing), 0
+        for encoded in missing:
+            parts: list[np.ndarray] = []
+            for vectors in self._batches(encoded):
+                parts.append(vectors)
+                done += len(vectors)
+                on_progress(done, total)
+                if stop():
+                    return
+            self._keep(encoded, np.concatenate(parts))
+        for route in routes:
+            self.route(*route)
+
     def vectors(self, kind: Encoded) -> np.ndarray:
         """(n, d) float32 of length one; parts of files are (2n, d), the first ones of all first.
 
@@ -195,46 +246,54 @@ class Bank:
             ModelLoadError: there is no model for that kind. MediaError: a bundled file is missing or damaged.
         """
         with self._lock:
-            if kind not in self._vectors:
-                self._vectors[kind] = self._kept(kind)
+            if not self._is_kept(kind):
+                self._keep(kind, np.concatenate([*self._batches(kind)]))
             return self._vectors[kind]
 
-    def prepare(self, kinds: list[Modality]) -> None:
-        """Make what a library with files of these kinds will ask for, as far as there are models.
+    def _is_kept(self, kind: Encoded) -> bool:
+        """Whether the vectors are there: in memory, or in their file."""
+        with self._lock:
+            if kind in self._vectors:
+                return True
+            shape = (len(_contents(kind)), self._provider.dimension(_ROLE_OF[kind]))
+            vectors = _load(self._path(kind), shape)
+            if vectors is not None:
+                self._vectors[kind] = vectors
+            return vectors is not None
 
-        Raises:
-            ModelError: a model cannot be loaded. MediaError: a bundled file is missing or damaged.
-        """
-        for kind in kinds:
-            if self._provider.has(_ROLE_OF[kind]):
-                self.route(kind, kind)
-                if self._provider.has(TEXT_ROLE) and (kind == "image" or self._provider.text_reaches_audio):
-                    self.route("text", kind)
+    def _keep(self, kind: Encoded, vectors: np.ndarray) -> None:
+        _save(self._path(kind), vectors)
+        with self._lock:
+            self._vectors[kind] = vectors
 
-    def _kept(self, kind: Encoded) -> np.ndarray:
-        contents = _contents(kind)
-        stamp = zlib.crc32("\n".join(contents).encode())
+    def _path(self, kind: Encoded) -> Path:
+        stamp = zlib.crc32("\n".join(_contents(kind)).encode())
         role = _ROLE_OF[kind]
         digest = self._provider.recipe_digest(role)
         if _DIGEST.fullmatch(digest) is None:  # it names a file, and must not lead out of the folder
             raise ModelLoadError(f"{role} model: its digest is {digest!r:.80}, not 64 hex characters; convert it again")
-        path = self._folder / f"{kind.replace(' ', '-')}-{stamp:08x}-{digest}.npy"
-        vectors = _load(path, (len(contents), self._provider.dimension(role)))
-        if vectors is None:
-            vectors = self._encode(kind)
-            _save(path, vectors)
-        return vectors
+        return self._folder / f"{kind.replace(' ', '-')}-{stamp:08x}-{digest}.npy"
 
-    def _encode(self, kind: Encoded) -> np.ndarray:
+    def _batches(self, kind: Encoded) -> Iterator[np.ndarray]:
+        """The vectors in the order of ``vectors``, (n, d) at a time."""
         if kind in _TEXTS:
-            texts: np.ndarray = self._provider.clip_engine.encode_text(list(_contents(kind)))
-            return texts
+            for texts in _in_batches(_contents(kind)):
+                yield self._provider.clip_engine.encode_text(texts)
+            return
         modality = _modality_of(kind)
-        examples = [self._read(path) for path in bundled(modality)]
-        if kind == _PARTS_OF[modality]:
-            halves = [_parts(example) for example in examples]
-            examples = [half[number] for number in (0, 1) for half in halves]
-        return np.concatenate([embed_example(example, self._provider)[:1] for example in examples])
+        for number in (0, 1) if kind == _PARTS_OF[modality] else (None,):
+            for paths in _in_batches(bundled(modality)):
+                examples = [self._read(path) for path in paths]
+                if number is not None:
+                    examples = [_parts(example)[number] for example in examples]
+                yield encode(modality, [self._segment(example) for example in examples], self._provider)
+
+    def _segment(self, example: Example) -> np.ndarray:
+        """The picture as its model takes it, or the first window of the recording."""
+        if example.windows:
+            return example.windows[0]
+        plan = EmbeddingPlan(self._provider.clip_engine.image_processor)
+        return prepare(Decoded("image", None, pixels=example.pixels, box=example.box), plan).segments[0]
 
 
 def weights_of(asked: Kind, found: Modality) -> Weights:
@@ -256,6 +315,11 @@ def bundled(kind: Modality) -> list[Path]:
     if len(paths) < 2:
         raise MediaError(f"{SAMPLES} holds no {kind} files, by which relevance is measured; install arrowlens again")
     return paths
+
+
+def _in_batches(items: list[_T]) -> Iterator[list[_T]]:
+    for start in range(0, len(items), BATCH_SIZE):
+        yield items[start : start + BATCH_SIZE]
 
 
 def _contents(kind: Encoded) -> list[str]:
