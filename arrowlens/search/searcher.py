@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from arrowlens.embedding import MAX_QUERY_WINDOWS, Example, embed_example, encode, evenly_spaced
 from arrowlens.errors import InputError
@@ -41,6 +42,7 @@ from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored, printable
 from arrowlens.search.where import to_store_filters
 from arrowlens.store import CAPTION_ROLE
+from arrowlens.store.ranking import RESULT_SCHEMA
 from arrowlens.store.vectors import embedding_matrix
 
 if TYPE_CHECKING:
@@ -395,30 +397,28 @@ class Searcher:
             values = self._relevance(route, matches, kind, question)
             if route.familiarity is None:
                 return self._measured(matches, values, question)
-            limited = route.familiarity.limit(values, vectors)
+            limited = route.familiarity.limit(values, vectors())
             if len(matches) < depth or values.min() <= np.sort(limited)[-k]:
                 return self._measured(matches, limited, question)
             depth *= DEEPER
 
     def _closest(
         self, kind: Modality, question: _Question, k: int, selection: Selection | None
-    ) -> tuple[list[Match], np.ndarray]:
-        """Best match of each file over all vectors, and its own vector, (n, d) float32.
+    ) -> tuple[list[Match], Callable[[], np.ndarray]]:
+        """Best match of each file over all vectors, and what reads the files' own vectors, (n, d) float32.
 
         The best k of every vector hold the best k of all.
         """
-        role, best = ROLE_OF[kind], dict[str, tuple[Match, np.ndarray]]()
+        role, best = ROLE_OF[kind], dict[str, tuple[Match, pa.Table]]()
+        digest = self._provider.recipe_digest(role)
         for query in question.vectors[kind]:
-            digest = self._provider.recipe_digest(role)
             table = self._storage.search(role, digest, query, k, kind, selection, with_vectors=True)
-            if not table.num_rows:
-                continue
-            vectors = embedding_matrix(table["embedding"])
-            for row, vector in zip(table.drop_columns("embedding").to_pylist(), vectors, strict=True):
+            for number, row in enumerate(table.select(RESULT_SCHEMA.names).to_pylist()):
                 match = Match(**row)
                 if match.media_id not in best or row["score"] > (best[match.media_id][0].score or 0.0):
-                    best[match.media_id] = match, vector
-        return [match for match, _ in best.values()], np.array([vector for _, vector in best.values()])
+                    best[match.media_id] = match, table.slice(number, 1)
+        files = [file for _, file in best.values()]
+        return [match for match, _ in best.values()], lambda: embedding_matrix(pa.concat_tables(files)["embedding"])
 
     def _relevance(self, route: Route, matches: list[Match], kind: Modality, question: _Question) -> np.ndarray:
         """What a route makes of the scores, (n,)."""
