@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from arrowlens.embedding import EmbeddingPlan
+from arrowlens.embedding import EmbeddingPlan, encode
 from arrowlens.encoders import CLIPEngine, MultimodalEmbeddingProvider
 from arrowlens.encoders.roofline import calls_per_second, matrix_rate, of_a_picture, of_a_recording
 from arrowlens.errors import InputError
@@ -25,6 +25,7 @@ from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.modalities import SAMPLE_RATE
 from arrowlens.models import resolve
+from arrowlens.query_engine import provider_of
 from arrowlens.store import Root
 from arrowlens.workers.resources import n_cores
 
@@ -102,10 +103,7 @@ def benchmark(
     """
     if not 0 < seconds < float("inf"):
         raise InputError(f"seconds {seconds} must be above 0")
-    paths = resolve(models, on_progress)
-    provider = MultimodalEmbeddingProvider(
-        clip_model_path=paths.vision, audio_model_path=paths.audio, device=device, precision=precision
-    )
+    provider = provider_of(resolve(models, on_progress), device, precision, {})  # as a new library has them
     measuring = _Measuring(provider, seconds)
     measures = [*measuring.pictures(), *measuring.recordings()]
     runtime = provider.runtime
@@ -149,14 +147,14 @@ class _Measuring:
         provider = self._provider
         if not provider.has("audio"):
             return
-        encoder, runtime = provider.audio_encoder, provider.runtime
+        runtime = provider.runtime
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (BATCH_OF_A_CORE, round(SAMPLE_RATE * CLIP_SECONDS)))
         batch = noise.astype(np.float32)
         what = f"recordings of {CLIP_SECONDS:.0f} s"
-        arithmetic = of_a_recording(provider.info("audio"), CLIP_SECONDS)
+        arithmetic = of_a_recording(provider.info("audio"), CLIP_SECONDS, provider.recipe.layer)
         limit = matrix_rate(arithmetic, BATCH_OF_A_CORE, runtime, self._seconds)
         yield _of_the_products("recordings", limit)
-        rate = BATCH_OF_A_CORE * self._rate(lambda: encoder.encode(batch, context="own"))
+        rate = BATCH_OF_A_CORE * self._rate(lambda: encode("audio", list(batch), provider))
         yield Measure(f"{what} in bulk, spectrum included", rate, "recordings/s", rate * arithmetic.flops / limit)
 
     def _median(self, work: Callable[[], object]) -> float:

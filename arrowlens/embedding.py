@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from arrowlens.encoders import ImageProcessor, MultimodalEmbeddingProvider
-    from arrowlens.store import MultimodalStorage
 
 MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
 
@@ -257,11 +256,10 @@ class ExampleReader:
     """Makes examples as ingest reads files: pictures of the model's size, recordings in the library's windows.
 
     Args:
-        storage: the library. models: its models. call: how files are decoded.
+        models: the library's models. call: how files are decoded.
     """
 
-    def __init__(self, storage: MultimodalStorage, models: MultimodalEmbeddingProvider, call: Call = directly) -> None:
-        self._storage = storage
+    def __init__(self, models: MultimodalEmbeddingProvider, call: Call = directly) -> None:
         self._models = models
         self._call = call
 

@@ -1,4 +1,7 @@
-"""How well a model set finds the user's own pictures and recordings: recall over pairs of a file and its caption."""
+"""How well a model set finds the user's own pictures and recordings, and how true it is what relevance says of them.
+
+Both are measured over pairs of a file and its caption. A library can be calibrated by such pairs.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrowlens import media
-from arrowlens.embedding import EmbeddingPlan, embed, encode, prepare
+from arrowlens.conversion.hub import cache_directory
+from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, encode, prepare
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, MediaError, ModelLoadError
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes
-from arrowlens.modalities import MODALITIES, TEXT_ROLE
+from arrowlens.modalities import MODALITIES, TEXT_ROLE, Modality
 from arrowlens.models import resolve
-from arrowlens.query_engine import provider_of
+from arrowlens.query_engine import QueryEngine, provider_of
+from arrowlens.search.relevance.background import Bank
+from arrowlens.search.relevance.calibration import Calibration
+from arrowlens.store import MultimodalStorage, RouteCalibration
 from arrowlens.workers.isolated import Call, Isolated
 
 if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
 
 RANKS = (1, 5, 10)
+NEAREST = 10  # files of each text whose relevance is compared with the truth
+LEAST_PAIRS = 30  # different captions, and different files, that a route is calibrated by
 BATCH_SIZE = 32
 COLUMNS = ("path", "caption")
 
@@ -50,11 +59,48 @@ class Recall:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Tenth:
+    """How true relevance was of the pairs for which it was between ``least`` and a tenth more.
+
+    Attributes:
+        n_pairs: of a text and one of the files nearest to it.
+        claimed: mean relevance. true: the share of right pairs.
+    """
+
+    least: float
+    n_pairs: int
+    claimed: float
+    true: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reliability:
+    """How true the relevance of texts and files of one kind is, by tenths from the highest; empty ones are left out.
+
+    Attributes:
+        question: "text". answer: "image" or "audio".
+    """
+
+    question: str
+    answer: Modality
+    tenths: tuple[Tenth, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Recalls in both directions, for each kind of file, and the files that could not take part, with reasons."""
+    """What was measured.
+
+    Attributes:
+        recalls: in both directions, for each kind of file.
+        skipped: files that could not take part, with reasons.
+        reliability: for each kind of file of which the models' relevance is known.
+        calibrated: routes, such as "text to image", that a library was calibrated for -> number of pairs.
+    """
 
     recalls: tuple[Recall, ...]
     skipped: tuple[tuple[Path, str], ...]
+    reliability: tuple[Reliability, ...] = ()
+    calibrated: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def evaluate(
@@ -82,19 +128,56 @@ def evaluate(
         InputError: the CSV is missing, lacks a column, or none of its files can be used.
         ModelError: the models cannot be had.
     """
-    captions = read_pairs(Path(pairs).expanduser())
     provider = provider_of(resolve(models, on_progress), device, precision, {})  # as a new library has them
-    if not provider.has(TEXT_ROLE):
-        raise ModelLoadError(f"the models {models!r} have none for texts; name one with vision=DIR")
-    limits = Limits()
-    with closing(Isolated(limits.max_decode_s, large_bytes(limits))) as call:  # a file can crash or hang its decoder
-        encoder = _Encoder(provider, call)
-        encoder.run(Path(folder).expanduser(), captions)
-    found = [recall for kind in MODALITIES for recall in _recalls(encoder, kind, captions)]
-    if not found:
-        reasons = "; ".join(f"{path}: {reason}" for path, reason in encoder.skipped[:1])
-        raise InputError(f"none of the {len(captions)} files in {pairs} can be used ({reasons or 'the list is empty'})")
-    return Evaluation(tuple(found), tuple(encoder.skipped))
+    bank = Bank(provider, ExampleReader(provider).file, cache_directory() / "relevance")
+    answers, skipped = _answers(folder, pairs, provider)
+    return _evaluation(answers, skipped, bank)
+
+
+def calibrate(
+    storage: MultimodalStorage,
+    engine: QueryEngine,
+    folder: str | os.PathLike[str],
+    pairs: str | os.PathLike[str],
+) -> Evaluation:
+    """Measure a library's models as ``evaluate`` does, and have it make relevance by these pairs from now on.
+
+    A kind of file of which there are too few pairs keeps its calibration.
+
+    Args:
+        storage: the library. engine: its models.
+        folder: paths in ``pairs`` are relative to it.
+        pairs: a CSV file with the columns ``path`` and ``caption``, UTF-8.
+
+    Returns:
+        What relevance was like before.
+
+    Raises:
+        InputError: as ``evaluate``; there are too few pairs of every kind, or the models do not tell right ones from
+            wrong ones. ModelError: the models cannot be had. LibraryBusyError, StorageError: another process writes.
+    """
+    answers, skipped = _answers(folder, pairs, engine.provider)
+    evaluation = _evaluation(answers, skipped, engine.bank)
+    enough = [of_kind for of_kind in answers if of_kind.n_pairs >= LEAST_PAIRS]
+    if not enough:
+        n_pairs = max(of_kind.n_pairs for of_kind in answers)
+        raise InputError(
+            f"{pairs} has {n_pairs} pairs of one kind that can be used, too few to calibrate by; "
+            f"give {LEAST_PAIRS} or more different captions of as many different files"
+        )
+    calibrations = {}
+    for of_kind in enough:
+        found = Calibration.of_scores(
+            engine.bank.mean(of_kind.kind), of_kind.asked, of_kind.scores, of_kind.right, ~of_kind.right
+        )
+        if found is None:
+            noun = MODALITIES[of_kind.kind].plural
+            raise InputError(f"the models do not tell right {noun} from wrong ones in {pairs}; check its captions")
+        digests = engine.bank.digests("text", of_kind.kind)
+        calibrations[f"text to {of_kind.kind}"] = RouteCalibration(found.weights, of_kind.n_pairs, digests)
+    storage.save_calibrations(calibrations)
+    by_route = {route: each.n_pairs for route, each in calibrations.items()}
+    return dataclasses.replace(evaluation, calibrated=by_route)
 
 
 def read_pairs(path: Path) -> dict[str, list[str]]:
@@ -144,9 +227,9 @@ class _Encoder:
 
     def __init__(self, provider: MultimodalEmbeddingProvider, call: Call) -> None:
         self.provider, self._call = provider, call
-        self.paths: dict[str, list[str]] = {kind: [] for kind in MODALITIES}
+        self.paths: dict[Modality, list[str]] = {kind: [] for kind in MODALITIES}
         # (n_windows, d) each; a picture has one
-        self.vectors: dict[str, list[np.ndarray]] = {kind: [] for kind in MODALITIES}
+        self.vectors: dict[Modality, list[np.ndarray]] = {kind: [] for kind in MODALITIES}
         self.skipped: list[tuple[Path, str]] = []
 
     def run(self, folder: Path, captions: Mapping[str, list[str]]) -> None:
@@ -171,22 +254,100 @@ class _Encoder:
                 vectors = encode("image", [*pictures.values()], self.provider)
                 self._add("image", list(pictures), list(vectors[:, None]))
 
-    def _add(self, kind: str, names: list[str], vectors: list[np.ndarray]) -> None:
+    def _add(self, kind: Modality, names: list[str], vectors: list[np.ndarray]) -> None:
         self.paths[kind] += names
         self.vectors[kind] += vectors
 
 
-def _recalls(encoder: _Encoder, kind: str, captions: Mapping[str, list[str]]) -> Iterator[Recall]:
-    paths = encoder.paths[kind]
-    if not paths:
-        return
-    texts = list(dict.fromkeys(text for path in paths for text in captions[path]))
-    right = np.array([[text in captions[path] for path in paths] for text in texts])
-    asked_for = encoder.provider.clip_engine.encode_text(texts)
-    scores = np.stack([(asked_for @ vectors.T).max(axis=1) for vectors in encoder.vectors[kind]], axis=1)
-    for question, answer, asked, truth in (("text", kind, scores, right), (kind, "text", scores.T, right.T)):
-        at, chance = recall(asked, truth)
-        yield Recall(question, answer, truth.shape[0], truth.shape[1], at, chance)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What files of one kind answer to the captions of all of them.
+
+    Attributes:
+        asked: (n_texts, d). vectors: (n_windows, d) of each file.
+        scores: (n_texts, n_files), of the best windows. right: the same shape, boolean.
+    """
+
+    kind: Modality
+    asked: np.ndarray
+    vectors: list[np.ndarray]
+    scores: np.ndarray
+    right: np.ndarray
+
+    @property
+    def n_pairs(self) -> int:
+        """Of different texts and different files."""
+        return min(len(self.right), len(self.vectors))
+
+
+def _answers(
+    folder: str | os.PathLike[str], pairs: str | os.PathLike[str], provider: MultimodalEmbeddingProvider
+) -> tuple[list[_Answers], list[tuple[Path, str]]]:
+    """By kind of file, those of which there are any; and what had to be left out, with reasons."""
+    captions = read_pairs(Path(pairs).expanduser())
+    if not provider.has(TEXT_ROLE):
+        raise ModelLoadError("the models have none for texts; name one with vision=DIR")
+    limits = Limits()
+    with closing(Isolated(limits.max_decode_s, large_bytes(limits))) as call:  # a file can crash or hang its decoder
+        encoder = _Encoder(provider, call)
+        encoder.run(Path(folder).expanduser(), captions)
+    answers = []
+    for kind, paths in encoder.paths.items():
+        if not paths:
+            continue
+        texts = list(dict.fromkeys(text for path in paths for text in captions[path]))
+        right = np.array([[text in captions[path] for path in paths] for text in texts])
+        asked = provider.clip_engine.encode_text(texts)
+        scores = np.stack([(asked @ vectors.T).max(axis=1) for vectors in encoder.vectors[kind]], axis=1)
+        answers.append(_Answers(kind, asked, encoder.vectors[kind], scores, right))
+    if not answers:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in encoder.skipped[:1])
+        raise InputError(f"none of the {len(captions)} files in {pairs} can be used ({reasons or 'the list is empty'})")
+    return answers, encoder.skipped
+
+
+def _evaluation(answers: Sequence[_Answers], skipped: Sequence[tuple[Path, str]], bank: Bank) -> Evaluation:
+    recalls = [each for of_kind in answers for each in _recalls(of_kind)]
+    reliabilities = [_reliability(of_kind, bank) for of_kind in answers]
+    return Evaluation(tuple(recalls), tuple(skipped), tuple(each for each in reliabilities if each is not None))
+
+
+def _recalls(answers: _Answers) -> Iterator[Recall]:
+    asked, truth = answers.scores, answers.right
+    for question, answer, scores, right in (
+        ("text", answers.kind, asked, truth),
+        (answers.kind, "text", asked.T, truth.T),
+    ):
+        at, chance = recall(scores, right)
+        yield Recall(question, answer, right.shape[0], right.shape[1], at, chance)
+
+
+def _reliability(answers: _Answers, bank: Bank) -> Reliability | None:
+    """Of each text with the files nearest to it; None where nothing is claimed."""
+    route = bank.route("text", answers.kind)
+    if route is None:
+        return None
+    n_compared = sum(map(len, answers.vectors))
+    claimed, true = [], []
+    for text, scores, right in zip(answers.asked, answers.scores, answers.right, strict=True):
+        nearest = np.argsort(-scores, kind="stable")[:NEAREST]
+        values = route.relevance(text[None], scores[nearest], n_compared)
+        if route.familiarity is not None:
+            windows = [answers.vectors[file] for file in nearest]
+            values = route.familiarity.limit(values, np.stack([each[(each @ text).argmax()] for each in windows]))
+        claimed.append(values)
+        true.append(right[nearest])
+    return Reliability("text", answers.kind, _tenths(np.concatenate(claimed), np.concatenate(true)))
+
+
+def _tenths(claimed: np.ndarray, true: np.ndarray) -> tuple[Tenth, ...]:
+    """From the highest; (n,) relevance and whether it is right."""
+    which = np.minimum((claimed * 10).astype(int), 9)
+    return tuple(
+        Tenth(n / 10, int((which == n).sum()), float(claimed[which == n].mean()), float(true[which == n].mean()))
+        for n in range(9, -1, -1)
+        if (which == n).any()
+    )
 
 
 def _batches(items: list[str], size: int) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from arrowlens.conversion import OnProgress
     from arrowlens.doctor import Finding
     from arrowlens.encoders import Runtime
+    from arrowlens.evaluation import Evaluation
     from arrowlens.ingest import IngestEvent, IngestPlan, IngestReport, MigrationReport
     from arrowlens.store import Facets, IndexState, ModelRecord, Settings, Statistics
 
@@ -108,6 +110,7 @@ class LibraryStatus:
         window_s: seconds of the windows in which recordings are compared.
         hop_s: seconds from the start of a window to the start of the next one.
         next_models: the models that the library is changing to, empty when it is not.
+        calibrations: routes such as "text to image" whose relevance the user's own pairs were measured for -> how many.
     """
 
     path: Path
@@ -125,6 +128,7 @@ class LibraryStatus:
     window_s: float
     hop_s: float
     next_models: Mapping[str, ModelRecord]
+    calibrations: Mapping[str, int]
 
     @classmethod
     def of(cls, path: Path, settings: Settings, statistics: Statistics, runtime: Runtime) -> Self:
@@ -145,6 +149,7 @@ class LibraryStatus:
             window_s=settings.recipe.windows.length_s,
             hop_s=settings.recipe.windows.hop_s,
             next_models=settings.next_models,
+            calibrations={route: each.n_pairs for route, each in settings.calibrations.items()},
         )
 
 
@@ -360,8 +365,9 @@ class Library:
         """Return the ``k`` files of the same modality that look or sound most like an example.
 
         The example need not be in the library; where its content is, it comes first with a score of 1 within float16's
-        precision. Recordings longer than a window are compared window by window (at most 32 of the example, evenly
-        spaced); the best pair counts. A hit is compared by its stored vectors, without reading the file.
+        precision, and ``n_matches`` counts the others. Recordings longer than a window are compared window by window
+        (at most 32 of the example, evenly spaced); the best pair counts. A hit is compared by its stored vectors,
+        without reading the file.
 
         Args:
             example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 (n,) mono samples and a rate
@@ -513,12 +519,16 @@ class Library:
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
         )
         paths = [Path(folder).expanduser() for folder in folders]
-        report = self._engine.retry_on_model_change(
-            lambda: ingest.run(self._storage, self._engine.provider, paths, options, on_event, stop)
-        )
-        if report.indexed and not (stop is not None and stop.is_set()):
-            self._engine.prepare_bank()
-        return report
+        with _last_event_held_back(on_event) as (heard, calibrating):
+            report = self._engine.retry_on_model_change(
+                lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop)
+            )
+            started = time.perf_counter()
+            if report.indexed and not (stop is not None and stop.is_set()):
+                self._engine.prepare_bank(calibrating, stop.is_set if stop is not None else lambda: False)
+        seconds = time.perf_counter() - started
+        timings = {**report.timings, "calibrating": seconds}
+        return dataclasses.replace(report, seconds=report.seconds + seconds, timings=timings)
 
     def migrate(
         self,
@@ -556,11 +566,13 @@ class Library:
         provider = self._engine.provider_for(model_set)
         options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)
-        report = ingest.migrate(self._storage, provider, records, options, on_event, stop)
-        if report.switched:
-            self._engine.replace(provider)
-            self._engine.prepare_bank()
-        return report
+        with _last_event_held_back(on_event) as (heard, calibrating):
+            report = ingest.migrate(self._storage, provider, records, options, heard, stop)
+            started = time.perf_counter()
+            if report.switched:
+                self._engine.replace(provider)
+                self._engine.prepare_bank(calibrating)
+        return dataclasses.replace(report, seconds=report.seconds + time.perf_counter() - started)
 
     def plan(self, *folders: StrPath, prune: bool | None = None, retry: bool = False) -> IngestPlan:
         """What ``ingest`` would do with folders: counts of files, and the bytes to read. Changes nothing.
@@ -575,6 +587,27 @@ class Library:
         return LibraryStatus.of(
             self.path, self._storage.settings, self._storage.statistics(), self._engine.provider.runtime
         )
+
+    def calibrate(self, folder: StrPath, pairs: StrPath) -> Evaluation:
+        """Measure how true relevance is of your own captioned files, and make it by them from now on.
+
+        That holds for questions by text, and until the library changes its models.
+
+        Args:
+            folder: paths in ``pairs`` are relative to it.
+            pairs: a CSV file with the columns ``path`` and ``caption``, UTF-8; at least 30 captions of as many files.
+
+        Returns:
+            What ``evaluation.evaluate`` gives, of the library's models and its relevance before.
+
+        Raises:
+            InputError: the CSV is missing, lacks a column, or has too few files that can be used; or the models do not
+                tell right ones from wrong ones.
+            ModelError: the models cannot be had. LibraryBusyError, StorageError: another process is writing.
+        """
+        from arrowlens.evaluation import calibrate  # deferred: most libraries are never calibrated
+
+        return calibrate(self._storage, self._engine, folder, pairs)
 
     def skipped(self) -> list[SkippedFile]:
         """Files that could not be read, with reasons, by path."""
@@ -805,6 +838,27 @@ class Library:
 
     def _similar(self, read: Callable[[], Example], view: View) -> Results:
         return self._engine.retry_on_model_change(lambda: self._engine.searcher.similar(read(), view))
+
+
+@contextmanager
+def _last_event_held_back(
+    on_event: Callable[[IngestEvent], None] | None,
+) -> Iterator[tuple[Callable[[IngestEvent], None], Callable[[int, int], None]]]:
+    """What a run and its calibration are heard by: the event "done" comes once both are over."""
+    held: list[IngestEvent] = []
+
+    def heard(event: IngestEvent) -> None:
+        held[:] = [event]
+        if on_event is not None and event.phase != "done":
+            on_event(event)
+
+    def calibrating(done: int, total: int) -> None:
+        if on_event is not None and held:
+            on_event(dataclasses.replace(held[0], phase="calibrate", done=done, total=total))
+
+    yield heard, calibrating
+    if on_event is not None and held and held[0].phase == "done":
+        on_event(held[0])
 
 
 @contextmanager

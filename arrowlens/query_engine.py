@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -47,8 +48,13 @@ class QueryEngine:
 
     def _use(self, provider: MultimodalEmbeddingProvider) -> None:
         self.provider = provider
-        self.examples = ExampleReader(self._storage, provider, self._call)
-        self.bank = Bank(provider, self.examples.file, cache_directory() / "relevance")
+        self.examples = ExampleReader(provider, self._call)
+        self.bank = Bank(
+            provider,
+            self.examples.file,
+            cache_directory() / "relevance",
+            lambda: self._storage.settings.calibrations,
+        )
         self.searcher = Searcher(self._storage, provider, self.bank)
 
     def replace(self, provider: MultimodalEmbeddingProvider) -> None:
@@ -110,12 +116,20 @@ class QueryEngine:
         changes_recipe = wanted == serving and begun in ({}, wanted)
         return provider_of(model_set, device, precision, {} if changes_recipe else settings.models)
 
-    def prepare_bank(self) -> None:
-        """Make what relevance is measured by while the models are warm, so that no search has to."""
+    def prepare_bank(
+        self,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make what relevance is measured by while the models are warm, so that no search has to.
+
+        Args:
+            on_progress, stop: as ``Bank.prepare`` takes them.
+        """
         status = self._storage.statistics()
         held: dict[Modality, int] = {"image": status.images, "audio": status.audio}
         with suppress(ArrowlensError):  # the search that needs it makes it, or says why it cannot
-            self.bank.prepare([kind for kind, n_files in held.items() if n_files])
+            self.bank.prepare([kind for kind, n_files in held.items() if n_files], on_progress, stop)
 
     def _follow(self) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What relevance adds to a search: the same questions with and without it.
+"""What relevance adds to a search: the same questions with and without it. Exits with 1 where it is more than a tenth.
 
 python -m benchmarks.relevance [--items 10000]
 """
@@ -6,6 +6,7 @@ python -m benchmarks.relevance [--items 10000]
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from arrowlens.store import MultimodalStorage
 from benchmarks.duplicates import build
 from benchmarks.measure import header, medians
 
+MOST_SHARE = 0.1  # of a search
 QUERY = Query("a red bicycle", modality="image", mode="vector")
 
 
-def main() -> None:
+def main() -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=10_000)
@@ -32,18 +34,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="arrowlens-") as folder:
         build(Path(folder) / "a.lens", options.items)
         with MultimodalStorage(Path(folder) / "a.lens", create=False) as storage:
-            bank = Bank(provider, ExampleReader(storage, provider).file, Path(folder) / "bank")
+            bank = Bank(provider, ExampleReader(provider).file, Path(folder) / "bank")
             searchers = {"with": Searcher(storage, provider, bank), "without": Searcher(storage, provider)}
-            print_difference(searchers, options.items)
+            share = share_of_relevance(searchers, options.items)
+    return 1 if share > MOST_SHARE else 0
 
 
-def print_difference(searchers: dict[str, Searcher], n_items: int) -> None:
-    """Milliseconds that relevance takes of a search."""
+def share_of_relevance(searchers: dict[str, Searcher], n_items: int) -> float:
+    """Print the milliseconds that relevance takes of a search; its share of one with it."""
     works = {name: lambda searcher=searcher: searcher.search(QUERY, View(20)) for name, searcher in searchers.items()}
     seconds = {name: 1e3 * value for name, value in medians(works, repeats=100).items()}
     difference = seconds["with"] - seconds["without"]
-    print(f"among {n_items:,} pictures: {seconds['with']:.1f} ms with, {difference:.2f} ms more than without")
+    share = difference / seconds["with"]
+    facts = f"{seconds['with']:.1f} ms with, {difference:.2f} ms more than without"
+    print(f"among {n_items:,} pictures: {facts}, {share:.1%} of the search (at most {MOST_SHARE:.0%})")
+    return share
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,7 +21,6 @@ from arrowlens.encoders import MultimodalEmbeddingProvider, model_info
 from arrowlens.media import Decoded
 from arrowlens.search.relevance import MATCHING
 from arrowlens.search.relevance.background import Bank, Route
-from arrowlens.store import MultimodalStorage
 
 SEED, HELD, ASKING = 424_000_000, 4, 2  # recordings of each kind that a library holds, and that it is asked with
 DIGITS = Path(__file__).resolve().parents[2] / "shared" / "data" / "digits"
@@ -67,8 +66,7 @@ def main() -> None:
         return np.concatenate([embed(prepare(Decoded("audio", None, samples=w), plan), models)[:1] for w in waves])
 
     with TemporaryDirectory() as folder:
-        storage = MultimodalStorage(Path(folder) / "a.lens")
-        route = Bank(models, ExampleReader(storage, models).file, Path(folder)).route("audio", "audio")
+        route = Bank(models, ExampleReader(models).file, Path(folder)).route("audio", "audio")
     if route is None:
         raise SystemExit(f"{options.model} cannot be calibrated: it does not tell halves of sounds from other sounds")
     waves, kinds = noises()

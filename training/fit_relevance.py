@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from catalogue import HERE, add_folders
@@ -30,7 +29,6 @@ from arrowlens.search import relevance
 from arrowlens.search.relevance import MATCHING, Kind, ScoreCalibration, Weights
 from arrowlens.search.relevance import weights as relevance_weights
 from arrowlens.search.relevance.background import Bank
-from arrowlens.store import MultimodalStorage
 
 WRITTEN = HERE.parent / "arrowlens/search/relevance/weights.py"
 TEXT_ROUTES, LIKE_ROUTES = tuple(ROUTES)[:2], tuple(ROUTES)[2:]
@@ -229,17 +227,15 @@ def main() -> None:
     models = {f"{name}_model_path": options.models / name for name in ("clip", "audio")}
     provider = MultimodalEmbeddingProvider(**models)
     known = world(provider.clip_engine, provider.audio_encoder, Sources(options.npm, options.font), options.work)
-    with TemporaryDirectory() as folder:
-        reader = ExampleReader(MultimodalStorage(Path(folder) / "a.lens"), provider)
-        bank = Bank(provider, reader.file, options.work / "relevance")
-        if options.shares:
-            return shares(bank, known)
-        by_route = yardsticks({kind: bank.vectors(kind) for kind in KINDS})
-        if not options.measure:
-            trials = list(Trials(known, by_route, 0, FITTED_WITH).run(SIZES))
-            relevance_weights.WEIGHTS.update({route: fit(trials, route) for route in ROUTES})
-            write(provider)
-        report(list(Trials(known, by_route, 1, MEASURED_WITH).run(SIZES)), known)
+    bank = Bank(provider, ExampleReader(provider).file, options.work / "relevance")
+    if options.shares:
+        return shares(bank, known)
+    by_route = yardsticks({kind: bank.vectors(kind) for kind in KINDS})
+    if not options.measure:
+        trials = list(Trials(known, by_route, 0, FITTED_WITH).run(SIZES))
+        relevance_weights.WEIGHTS.update({route: fit(trials, route) for route in ROUTES})
+        write(provider)
+    report(list(Trials(known, by_route, 1, MEASURED_WITH).run(SIZES)), known)
     return None
 
 

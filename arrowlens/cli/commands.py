@@ -18,6 +18,7 @@ from arrowlens.cli.output import (
     note,
     plan_text,
     recall_table,
+    reliability_table,
     report_text,
     shown_path,
     status_text,
@@ -109,26 +110,38 @@ def convert(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Recall of a model set over the user's own captioned files."""
+    """Recall of a model set over the user's own captioned files, and how true its relevance is of them."""
     from arrowlens import evaluation  # deferred: torch
 
-    with ModelProgress() as progress:
-        found = evaluation.evaluate(
-            options.folder,
-            options.pairs,
-            options.models,
-            options.device,
-            options.precision,
-            on_progress=progress,
-        )
+    if options.save_calibration:
+        if options.models is not None:
+            options.wrong_usage("--save-calibration measures the models of the library; leave --models out")
+        with open_library(options) as library:
+            found = library.calibrate(options.folder, options.pairs)
+    else:
+        with ModelProgress() as progress:
+            found = evaluation.evaluate(
+                options.folder,
+                options.pairs,
+                options.models or arrowlens.library.DEFAULT_MODELS,
+                options.device,
+                options.precision,
+                on_progress=progress,
+            )
     for path, reason in found.skipped:
         note(f"arrowlens: {shown_path(path)} is left out: {printable(reason)}")
     if options.json:
         recalls = [dataclasses.asdict(recall) for recall in found.recalls]
         skipped = [{"path": str(path), "reason": reason} for path, reason in found.skipped]
-        write_json({"recalls": recalls, "skipped": skipped})
-    else:
-        print(recall_table(found.recalls))
+        reliability = [dataclasses.asdict(each) for each in found.reliability]
+        calibrated = dict(found.calibrated)
+        write_json({"recalls": recalls, "skipped": skipped, "reliability": reliability, "calibrated": calibrated})
+        return 0
+    print(recall_table(found.recalls))
+    for each in found.reliability:
+        print(reliability_table(each))
+    for route, n_pairs in found.calibrated.items():
+        print(f"relevance of {route} is made by {amount(n_pairs, 'pair')} of yours from now on")
     return 0
 
 

@@ -18,7 +18,7 @@ from arrowlens.search import Hit, byte_size, printable
 
 if TYPE_CHECKING:
     from arrowlens.doctor import Finding
-    from arrowlens.evaluation import Recall
+    from arrowlens.evaluation import Recall, Reliability
     from arrowlens.ingest import IngestPlan, IngestReport
     from arrowlens.ingest.walk import LeftAlone
     from arrowlens.library import LibraryStatus
@@ -74,6 +74,15 @@ def recall_table(recalls: Sequence[Recall]) -> str:
     return columns(rows)
 
 
+def reliability_table(reliability: Reliability) -> str:
+    """By tenths of relevance: what was claimed, and what is so."""
+    rows = [["relevance", "pairs", "claimed", f"true (texts, {MODALITIES[reliability.answer].plural})"]]
+    for tenth in reliability.tenths:
+        span = f"{tenth.least:.0%} to {tenth.least + 0.1:.0%}"
+        rows.append([span, f"{tenth.n_pairs:,}", f"{tenth.claimed:.0%}", f"{tenth.true:.0%}"])
+    return columns(rows)
+
+
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """``rows`` of one length as text, two blanks between columns, the last one not padded."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -119,6 +128,7 @@ def status_text(status: LibraryStatus) -> str:
         *((f"{role} model", _model_text(record)) for role, record in status.models.items()),
         *((f"next {role}", f"{_model_text(record)}, not complete yet") for role, record in status.next_models.items()),
         ("text finds", "pictures and recordings" if status.text_reaches_audio else "pictures"),
+        *(("calibrated", f"{route}, by {amount(n, 'pair')} of yours") for route, n in status.calibrations.items()),
         ("runs on", f"{status.device} in {status.precision}: {status.precision_reason}"),
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),
     ]

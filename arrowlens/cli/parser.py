@@ -59,7 +59,10 @@ _EXAMPLES = {
     "convert": ("arrowlens convert clip openai/clip-vit-base-patch16 --output clip-b16",),
     "models": ("arrowlens models", "arrowlens models use base"),
     "use": ("arrowlens models use base",),
-    "eval": ("arrowlens eval ~/Pictures pairs.csv --models base",),
+    "eval": (
+        "arrowlens eval ~/Pictures pairs.csv --models base",
+        "arrowlens eval ~/Pictures pairs.csv --save-calibration",
+    ),
     "benchmark": ("arrowlens benchmark --models base",),
     "ui": ("arrowlens ui --port 8502",),
 }
@@ -273,10 +276,15 @@ def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--models",
         metavar="SET",
-        default="base",
         help="models to measure: a set of `arrowlens models` (base is the default), or vision=DIR,audio=DIR",
     )
-    _model_options(command)
+    command.add_argument(
+        "--save-calibration",
+        action="store_true",
+        help="measure the models of the library (--library), and make its relevance by these files from now on",
+    )
+    command.set_defaults(wrong_usage=command.error)
+    _library_options(command)
     _json_option(command)
 
 

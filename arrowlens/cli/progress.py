@@ -67,7 +67,10 @@ class ModelProgress(_Bar):
 
 
 class IngestProgress(_Bar):
-    """Files dealt with, of all that were found, with the rate, the time left, and what the run waits for most."""
+    """Files dealt with, of all that were found, with the rate, the time left, and what the run waits for most.
+
+    Then, once for a model, how much of what comes with the package it has learned from.
+    """
 
     def __call__(self, event: IngestEvent) -> None:
         """Show one event."""
@@ -77,5 +80,14 @@ class IngestProgress(_Bar):
                 facts = [f"bound by {event.bound}"] if event.bound else []
                 facts += [f"{event.skipped:,} skipped"] if event.skipped else []
                 self._bar.set_postfix_str(", ".join(facts), refresh=False)
+        elif event.phase == "calibrate":
+            self._show(
+                event.done,
+                event.total,
+                desc="learning what counts as a match",
+                bar_format="{desc}: {n_fmt} of {total_fmt}",
+            )
+            if event.done == event.total:
+                self.close()
         else:
             self.close()

@@ -41,9 +41,14 @@ def of_a_picture(info: ModelInfo) -> Arithmetic:
     return _arithmetic(vision, n_patches + 1, ends)
 
 
-def of_a_recording(info: ModelInfo, seconds: float) -> Arithmetic:
-    """Return the arithmetic of encoding up to 30 seconds of a recording with a Whisper encoder, without padding."""
-    sizes = info.dimensions
+def of_a_recording(info: ModelInfo, seconds: float, layer: int | None = None) -> Arithmetic:
+    """Return the arithmetic of encoding up to 30 seconds of a recording with a Whisper encoder, without padding.
+
+    Args:
+        info: the model's. seconds: of the recording.
+        layer: whose output is read; None for the last one.
+    """
+    sizes = dict(info.dimensions) if layer is None else {**info.dimensions, "num_layers": layer}
     width, n_frames = sizes["hidden_size"], round(seconds * _FRAMES_PER_SECOND)
     stem = 2 * 3 * n_frames * sizes["n_mels"] * width + 2 * 3 * (n_frames // 2) * width**2
     return _arithmetic(sizes, n_frames // 2, stem)

@@ -13,7 +13,7 @@ from arrowlens.ingest.walk import LeftAlone, Walk
 from arrowlens.media import Limits
 from arrowlens.workers.resources import Spent, n_cores
 
-Phase = Literal["walk", "index", "prune", "optimize", "done"]
+Phase = Literal["walk", "index", "prune", "optimize", "calibrate", "done"]
 Bound = Literal["reading", "decoding", "encoding", "writing"]
 
 
@@ -59,9 +59,10 @@ class IngestEvent:
     """How far a run has come.
 
     Attributes:
-        phase: "walk", "index", "prune", "optimize", and in the end "done".
-        done: files dealt with.
-        total: files to deal with; 0 while walking.
+        phase: "walk", "index", "prune", "optimize", "calibrate" (the models learn what counts as a match, once for a
+            model), and in the end "done".
+        done: files dealt with; while calibrating, bundled files and texts.
+        total: files to deal with; 0 while walking. The same while calibrating.
         indexed: files written with new vectors so far.
         unchanged: files that are as the library has them, so far.
         skipped: files that could not be read, so far.
@@ -107,7 +108,7 @@ class IngestReport:
         reasons: how many files were skipped for which reason, the most frequent first.
         unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
         left_alone: how many files and folders were passed over, by "hidden", "ignored" and "other", as of ``Walk``.
-        timings: seconds spent walking, waiting for decoded files and writing; and of all processes and threads
+        timings: seconds spent walking, waiting for decoded files, writing and calibrating; of all processes and threads
             together, reading (waiting for the disk), decoding and encoding.
         rate: files read per second, from the first to the last.
         peak_memory: bytes that this process and its workers held at most at one moment, what they share counted once

@@ -161,6 +161,7 @@ class Results(Sequence[Hit]):
     def n_matches(self) -> int | None:
         """How many files of the library match, equal content once; None where it is not known of all of them.
 
+        A file that is asked with (``similar``) is the first hit, and does not count.
         Exact up to ``MAX_COUNTED``; one more than that stands for any number above.
         """
         return self._n_matches

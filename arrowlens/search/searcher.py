@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from arrowlens.embedding import MAX_QUERY_WINDOWS, Example, embed_example, encode, evenly_spaced
 from arrowlens.errors import InputError
@@ -24,6 +25,7 @@ from arrowlens.search.composition import (
 )
 from arrowlens.search.grouping import Stack, by_date, classes_by_vectors, stacked
 from arrowlens.search.hybrid import (
+    DEEPER,
     LEAST_CAPTION,
     Match,
     caption_vector,
@@ -39,11 +41,13 @@ from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored, printable
 from arrowlens.search.where import to_store_filters
 from arrowlens.store import CAPTION_ROLE
-from arrowlens.store.loops import OutdatedError, read_unchanged
+from arrowlens.store.loops import OutdatedError, look_deeper, read_unchanged
+from arrowlens.store.ranking import RESULT_SCHEMA
+from arrowlens.store.vectors import embedding_matrix
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
-    from arrowlens.search.relevance.background import Bank
+    from arrowlens.search.relevance.background import Bank, Route
     from arrowlens.store import MultimodalStorage, Selection
     from arrowlens.store.fulltext import Matching
 
@@ -62,7 +66,8 @@ class _Question:
         modality: the files whose words are searched; None for all.
         kinds: what the vectors are made of: texts, or examples of a modality.
         composed: whether there are several parts.
-        content: hash of the file that is asked with, which is a match whatever its relevance.
+        content: hash of the file that is asked with. It is shown as a match, whatever the model makes of it, and not
+            counted.
         caption: (d,) of the text model, which captions are compared with; None for none.
     """
 
@@ -93,9 +98,9 @@ class Searcher:
     """Answers questions to one library with one set of models. Thread-safe.
 
     Matches come first, then files of which it is not known whether they match, then those that do not. Meaning orders
-    them by falling cosine, equal ones by ``media_id``, and pictures and recordings in one list by relevance: their
-    cosines are of different ranges. ``hybrid.merged`` says where files stand that have the question's words. Files of
-    equal content appear once.
+    them by falling relevance, which for files of one kind falls with the cosine as long as the model knows such files,
+    and equal ones by cosine and ``media_id``. ``hybrid.merged`` says where files stand that have the question's words.
+    Files of equal content appear once.
 
     Args:
         storage: the library.
@@ -151,7 +156,8 @@ class Searcher:
     def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
         """Return the files of the same modality nearest to a picture or a recording.
 
-        An example that the library holds comes first, with a score of 1 within float16's precision. A recording scores
+        An example that the library holds comes first, with a score of 1 within float16's precision; ``n_matches``
+        counts the others. A recording scores
         as its best pair of windows, one of the query's and one of its own: it is found by the moment that sounds alike,
         wherever in either of the two it lies. Of a query of more than 32 windows (``MAX_QUERY_WINDOWS``), 32 are
         compared, spread evenly from the first to the last. Empty where only stored vectors could count and the library
@@ -282,7 +288,7 @@ class Searcher:
             return None  # more may match
         matches = [match.matches for match in ranked]
         has_match = any(matches) or (None if None in matches else False)
-        n_certain = matches.count(True)
+        n_certain = sum(match.matches is True and match.content_hash != question.content for match in ranked)
         n_matches = None if None in matches and n_certain <= MAX_COUNTED else min(n_certain, MAX_COUNTED + 1)
         if is_dated and len(matches) - matches.count(False) > n_dated:
             ranked, is_whole = [match for match in ranked if match.matches is not False][:n_dated], True
@@ -368,34 +374,63 @@ class Searcher:
         ]
 
     def _nearest(self, kind: Modality, question: _Question, k: int, selection: Selection | None) -> list[Match]:
-        """Return the best match of each file over all vectors; the best k of each vector hold the best k of all."""
-        role, queries = ROLE_OF[kind], question.vectors[kind]
-        digest = self._provider.recipe_digest(role)
-        best: dict[str, Match] = {}
-        for query in queries:
-            table = self._storage.search(role, digest, query, k, kind, selection)
-            for row in table.to_pylist():
-                match = Match(**row)
-                if match.media_id not in best or row["score"] > (best[match.media_id].score or 0.0):
-                    best[match.media_id] = match
-        return self._measured(list(best.values()), kind, question)
+        """Return the best k files of a modality, and perhaps more.
 
-    def _measured(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
-        """Return matches with their relevance, and whether they match; unchanged where there is no calibration."""
-        if self._bank is None or not matches:
-            return matches
-        vectors, asked = question.vectors[kind], question.asked_with(kind)
+        A route that limits the relevance of files does not order them by their scores. Then as many are read as it
+        takes: until the score of the last would not bring it among the best k, whatever file it is of.
+        """
+
+        def fetch(depth: int) -> tuple[tuple[list[Match], Callable[[], np.ndarray]], bool]:
+            matches, vectors = self._closest(kind, question, depth, selection)
+            return (matches, vectors), len(matches) < depth
+
+        def read(found: tuple[list[Match], Callable[[], np.ndarray]], is_whole: bool) -> list[Match] | None:
+            matches, vectors = found
+            route = self._bank.route(question.asked_with(kind), kind) if self._bank is not None and matches else None
+            if route is None:  # nothing is claimed
+                return matches
+            values = self._relevance(route, matches, kind, question)
+            if route.familiarity is None:
+                return self._measured(matches, values, question)
+            limited = route.familiarity.limit(values, vectors())
+            if is_whole or values.min() <= np.sort(limited)[-k]:
+                return self._measured(matches, limited, question)
+            return None
+
+        return look_deeper(fetch, read, k, DEEPER)
+
+    def _closest(
+        self, kind: Modality, question: _Question, k: int, selection: Selection | None
+    ) -> tuple[list[Match], Callable[[], np.ndarray]]:
+        """Return the best match of each file over all vectors, and what reads the files' own vectors, (n, d) float32.
+
+        The best k of each vector hold the best k of all.
+        """
+        role, best = ROLE_OF[kind], dict[str, tuple[Match, pa.Table]]()
+        digest = self._provider.recipe_digest(role)
+        for query in question.vectors[kind]:
+            table = self._storage.search(role, digest, query, k, kind, selection, with_vectors=True)
+            for number, row in enumerate(table.select(RESULT_SCHEMA.names).to_pylist()):
+                match = Match(**row)
+                if match.media_id not in best or row["score"] > (best[match.media_id][0].score or 0.0):
+                    best[match.media_id] = match, table.slice(number, 1)
+        files = [file for _, file in best.values()]
+        return [match for match, _ in best.values()], lambda: embedding_matrix(pa.concat_tables(files)["embedding"])
+
+    def _relevance(self, route: Route, matches: list[Match], kind: Modality, question: _Question) -> np.ndarray:
+        """Return what a route makes of the scores, (n,)."""
+        vectors, role = question.vectors[kind], ROLE_OF[kind]
         scores = np.array([match.score for match in matches])
-        route = self._bank.route(asked, kind)
-        if route is None:  # it claims nothing
-            return matches
-        role = ROLE_OF[kind]
         n_compared = len(vectors) * max(1, self._storage.n_vectors(role, self._provider.recipe_digest(role)))
-        values = route.relevance(vectors, scores, n_compared, composed=question.composed).tolist()
+        return route.relevance(vectors, scores, n_compared, composed=question.composed)
+
+    @staticmethod
+    def _measured(matches: list[Match], values: np.ndarray, question: _Question) -> list[Match]:
+        """Return matches with their relevance, and whether they match."""
         # What is right for a composed question is often less relevant than a match: then it is not known.
         below = None if question.composed else False
         measured = []
-        for match, value in zip(matches, values, strict=True):
+        for match, value in zip(matches, values.tolist(), strict=True):
             value = 1.0 if match.content_hash == question.content else value
             measured.append(dataclasses.replace(match, relevance=value, matches=value >= MATCHING or below))
         return measured

@@ -54,7 +54,7 @@ from arrowlens.store.schema import (
     vision_embedding_schema,
 )
 from arrowlens.store.selection import Selection
-from arrowlens.store.settings import ModelRecord, Root, Settings, relative_to
+from arrowlens.store.settings import ModelRecord, Root, RouteCalibration, Settings, relative_to
 from arrowlens.store.state import restored
 from arrowlens.store.storage import MultimodalStorage
 from arrowlens.store.vectors import VectorRow
@@ -79,6 +79,7 @@ __all__ = [
     "ModelRecord",
     "MultimodalStorage",
     "Root",
+    "RouteCalibration",
     "Selection",
     "Settings",
     "Statistics",

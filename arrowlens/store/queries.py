@@ -65,6 +65,7 @@ class Queries:
         among: Selection | None = None,
         *,
         exact: bool = False,
+        with_vectors: bool = False,
     ) -> pa.Table:
         """Return the ``k`` files nearest to a vector of a role's model.
 
@@ -76,6 +77,7 @@ class Queries:
             modality: "image" or "audio" returns only files of that modality.
             among: returns only these files; from ``select`` or ``selection``.
             exact: compare all vectors, without an index.
+            with_vectors: add the column ``embedding``, of the best window, as stored.
 
         Returns:
             ``media_id``, ``score`` (exact cosine, float32), ``start``, ``end`` (seconds of the best window, null for
@@ -90,7 +92,7 @@ class Queries:
             raise InputError(f"k is {k}; it is the number of results, from 1 on")
         record = self._vectors.model_with(role, digest)
         if record is None or (among is not None and not among):
-            return RESULT_SCHEMA.empty_table()
+            return RESULT_SCHEMA.empty_table()  # of no row, so that nobody reads its vectors
         query = checked_query(query, record.dimension)
         name, source = self._vectors.name(role, record), source_column(role)
         columns = [source, "content_hash", "modality", "start", "end", "embedding"]
@@ -118,10 +120,13 @@ class Queries:
         if among is None:
             # Vectors are read first, media second: a commit in between could hide a file. Then both are read again.
             best = read_unchanged(
-                lambda: best_files(fetch, n_rows, self._alive, query, k, plan.limit), self.media_version
+                lambda: best_files(fetch, n_rows, self._alive, query, k, plan.limit, with_vectors=with_vectors),
+                self.media_version,
             )
         else:
-            best = best_files(fetch, n_rows, among.holds, query, k, plan.limit, few_alive=True)
+            best = best_files(
+                fetch, n_rows, among.holds, query, k, plan.limit, few_alive=True, with_vectors=with_vectors
+            )
         self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
         return best
 

@@ -36,6 +36,7 @@ def best_files(
     k: int,
     limit: int | None = None,
     few_alive: bool = False,
+    with_vectors: bool = False,
 ) -> pa.Table:
     """The ``k`` best files in ``RESULT_SCHEMA``, best first, equal scores by id.
 
@@ -50,6 +51,7 @@ def best_files(
         k: number of files, at least 1.
         limit: of the first fetch.
         few_alive: check all rows at once instead of only those among the best.
+        with_vectors: add the column ``embedding``, as stored.
     """
 
     def read(rows: pa.Table, is_whole: bool) -> pa.Table | None:
@@ -58,6 +60,7 @@ def best_files(
             best = _best_alive(living, lambda rest: np.ones(rest.num_rows, dtype=bool), query, k)
         else:
             best = _best_alive(rows, alive, query, k)
+        best = best if with_vectors else best.select(RESULT_SCHEMA.names)
         nearest_unseen = 1.0 - (pc.max(rows[DISTANCE]).as_py() or 0.0) + SLACK
         is_enough = best.num_rows == k and best["score"][k - 1].as_py() > nearest_unseen
         return best if is_whole or is_enough else None
@@ -109,7 +112,7 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
 
 
 def _best_alive(rows: pa.Table, alive: Callable[[pa.Table], np.ndarray], query: np.ndarray, k: int) -> pa.Table:
-    """The best row of each file, the first file of each content, at most ``k``.
+    """The best row of each file, the first file of each content, at most ``k``, with ``embedding``.
 
     Only these candidates are checked: nearly all are alive, and each check is a look-up in ``media``. The loop replaces
     candidates that are not; it ends, because each round checks rows that were not checked before.
@@ -132,4 +135,4 @@ def _best_alive(rows: pa.Table, alive: Callable[[pa.Table], np.ndarray], query: 
     table = rows.take(pa.array(best, pa.int64()))
     columns = [table[name] for name in ("media_id", "start", "end", "content_hash")]
     columns.insert(1, pa.array(scores[best], pa.float32()))
-    return pa.table(columns, schema=RESULT_SCHEMA)
+    return pa.table(columns, schema=RESULT_SCHEMA).append_column("embedding", table["embedding"])

@@ -76,6 +76,21 @@ class ModelRecord:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class RouteCalibration:
+    """What a user's own pairs of a text and a file say of the scores of one route.
+
+    Attributes:
+        weights: as ``search.relevance.calibration`` fits them.
+        n_pairs: how many texts they were fitted with.
+        digests: ``recipe_digest`` by role, of the models that the scores are of.
+    """
+
+    weights: tuple[float, float, float]
+    n_pairs: int
+    digests: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Root:
     """A folder that was ingested. ``path`` is absolute; bytes of its name that are not UTF-8 are surrogates."""
 
@@ -112,6 +127,7 @@ class Settings:
             were deleted.
         next_models: the models of a migration that has begun, empty when there is none.
         retired: tables of earlier models that are still to be dropped.
+        calibrations: by route, such as "text to image": what was saved by ``eval --save-calibration``.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -120,6 +136,7 @@ class Settings:
     mounts: tuple[str, ...] = ()
     next_models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
     retired: tuple[str, ...] = ()
+    calibrations: Mapping[str, RouteCalibration] = dataclasses.field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -138,6 +155,13 @@ class Settings:
         both = (*self.models.items(), *self.next_models.items())
         return {vector_table_name(role, record.recipe_digest): (role, record) for role, record in both}
 
+    def with_calibrations(self, calibrations: Mapping[str, RouteCalibration]) -> Settings:
+        """Return these settings with further calibrations; those of other models than the ones in use are dropped."""
+        in_use = {(role, record.recipe_digest) for role, record in self.models.items()}
+        together = {**self.calibrations, **calibrations}
+        kept = {route: each for route, each in together.items() if each.digests.items() <= in_use}
+        return dataclasses.replace(self, calibrations=kept)
+
     def changing_to(self, models: Mapping[str, ModelRecord]) -> Settings:
         """Return these settings with ``models`` as the next ones; tables of other next models are retired.
 
@@ -154,7 +178,8 @@ class Settings:
 
     def changed(self) -> Settings:
         """Return these settings with the next models in use, and the tables of the earlier ones retired."""
-        return dataclasses.replace(self, models=self.next_models, next_models={})._without(self.vector_tables)
+        changed = dataclasses.replace(self, models=self.next_models, next_models={})
+        return changed.with_calibrations({})._without(self.vector_tables)
 
     def without_retired(self) -> Settings:
         """Return these settings without retired tables."""
@@ -335,6 +360,10 @@ def _from_json(values: dict[str, Any]) -> Settings:
         mounts=tuple(_absolute("mount", mount) for mount in values["mounts"]),
         next_models=_records(values.get("next_models", {})),
         retired=tuple(_checked("retired table", name, is_vector_table_name) for name in values.get("retired", ())),
+        calibrations={
+            _checked("route", route, _is_text): _calibration(**each)
+            for route, each in values.get("calibrations", {}).items()
+        },
     )
 
 
@@ -392,6 +421,18 @@ def _recipe(
     return Recipe(Windows(length_s, hop_s), SAMPLE_RATE, depth, skip_silence)
 
 
+def _calibration(weights: Iterable[object], n_pairs: object, digests: Mapping[str, object]) -> RouteCalibration:
+    slope, by_number, constant = (_number("weight", weight) for weight in weights)
+    return RouteCalibration(
+        (slope, by_number, constant),
+        _natural("n_pairs", n_pairs),
+        {
+            _checked("role", role, lambda name: name in ROLES): _checked("digest", digest, is_digest)
+            for role, digest in digests.items()
+        },
+    )
+
+
 def _root(root_id: object, path: object) -> Root:
     return Root(_checked("root_id", root_id, is_root_id), _absolute("root", path))
 
@@ -410,6 +451,12 @@ def _natural(name: str, value: object) -> int:
 
 def _seconds(name: str, value: object) -> float:
     if type(value) not in (int, float) or not 0 < value < _LARGEST:  # type: ignore[operator]
+        raise ValueError(f"{name} is {value!r:.80}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _number(name: str, value: object) -> float:
+    if type(value) not in (int, float) or not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
         raise ValueError(f"{name} is {value!r:.80}")
     return float(value)  # type: ignore[arg-type]
 

@@ -14,6 +14,7 @@ from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION
 from arrowlens.store.settings import (
     ModelRecord,
     Root,
+    RouteCalibration,
     Settings,
     has_copy,
     read_settings,
@@ -94,6 +95,11 @@ class LibraryState:
         if self.settings.with_models(models) != self.settings:
             with self.writing():
                 self.save(self.settings.with_models(models))
+
+    def save_calibrations(self, calibrations: Mapping[str, RouteCalibration]) -> None:
+        """Remember calibrations by route; those of models that are no longer in use are forgotten."""
+        with self.writing():
+            self.save(self.settings.with_calibrations(calibrations))
 
     def add_root(self, folder: str | os.PathLike[str]) -> Root:
         """Return the root that contains an absolute folder, a new one where none does (InputError: it is relative)."""

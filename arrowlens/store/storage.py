@@ -23,7 +23,7 @@ from arrowlens.store.model_tables import ModelTables, StoredVectors
 from arrowlens.store.queries import Queries
 from arrowlens.store.records import Caption
 from arrowlens.store.selection import Selection
-from arrowlens.store.settings import ModelRecord, Root, Settings
+from arrowlens.store.settings import ModelRecord, Root, RouteCalibration, Settings
 from arrowlens.store.standalone import query_named, store_named
 from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables
@@ -107,6 +107,10 @@ class MultimodalStorage:
         """Remember the models by role, or check them against those remembered (ModelMismatchError)."""
         self._state.bind_models(models)
 
+    def save_calibrations(self, calibrations: Mapping[str, RouteCalibration]) -> None:
+        """Remember calibrations by route; those of models that are no longer in use are forgotten."""
+        self._state.save_calibrations(calibrations)
+
     def begin_change(self, models: Mapping[str, ModelRecord]) -> None:
         """Start a migration to these models. Vectors of an interrupted migration to them are reused."""
         self._state.begin_change(models)
@@ -177,9 +181,13 @@ class MultimodalStorage:
         among: Selection | None = None,
         *,
         exact: bool = False,
+        with_vectors: bool = False,
     ) -> pa.Table:
-        """Return the ``k`` files nearest to a vector of a role's model: media_id, score, start, end, content_hash."""
-        return self._queries.search(role, digest, query, k, modality, among, exact=exact)
+        """Return the ``k`` files nearest to a vector of a role's model: media_id, score, start, end, content_hash.
+
+        With vectors, ``embedding`` is another column.
+        """
+        return self._queries.search(role, digest, query, k, modality, among, exact=exact, with_vectors=with_vectors)
 
     def n_vectors(self, role: str, digest: str) -> int:
         """Return the number of vectors of a role's model."""

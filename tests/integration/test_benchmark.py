@@ -10,7 +10,10 @@ import pytest
 import arrowlens
 from arrowlens.benchmark import benchmark
 from arrowlens.cli import main
+from arrowlens.conversion import convert_whisper_model
+from arrowlens.encoders import AudioEncoder, model_info
 from arrowlens.errors import InputError
+from tests.support.checkpoints import whisper_checkpoint
 
 MODELS = Path(arrowlens.__file__).parent / "demo" / "models"
 
@@ -47,6 +50,22 @@ def test_models_for_recordings_alone(capsys):
     printed = capsys.readouterr().out
     assert "recordings of 5 s" in printed
     assert "picture" not in printed
+
+
+def test_recordings_are_read_in_the_layer_that_libraries_read(tmp_path, monkeypatch):
+    checkpoint = whisper_checkpoint(tmp_path / "checkpoint")
+    model = convert_whisper_model(checkpoint, tmp_path / "model", verify=False).directory
+    layers, encode = set(), AudioEncoder.encode
+
+    def watched(self, *args, **options):
+        layers.add(options["layer"])
+        return encode(self, *args, **options)
+
+    monkeypatch.setattr(AudioEncoder, "encode", watched)
+    found = benchmark(f"audio={model}", seconds=0.05)
+    assert found.measures[-1].unit == "recordings/s"
+    assert layers == {model_info(model).pooling_layer}
+    assert layers != {None}
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])

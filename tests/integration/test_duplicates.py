@@ -206,3 +206,22 @@ def test_recordings_of_an_earlier_version_are_compared_after_optimize(tmp_path, 
     capsys.readouterr()
     assert main(["duplicates", "--library", str(tmp_path / "a.lens")]) == 0
     assert "1 recording was not compared" in capsys.readouterr().err
+
+
+def test_optimize_makes_no_fingerprint_of_a_file_whose_content_is_another_by_now(tmp_path):
+    media = tmp_path / "media"
+    media.mkdir()
+    write_sounds(media)
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        library.ingest(media)
+        library._storage._tables.drop("fingerprints")  # as a library was before there were any
+        path = media / "dog.wav"
+        samples, rate = soundfile.read(path, dtype="int16")
+        before = path.stat()
+        soundfile.write(path, samples[::-1], rate)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        library.optimize()
+        assert library.duplicates().n_not_compared == 1
+        (copies,) = library.duplicates("copy")
+        assert {member.path.name for member in copies.files} == {"dog.flac", "dog.ogg"}

@@ -21,7 +21,6 @@ from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, embed_examp
 from arrowlens.encoders import AudioEncoder, MultimodalEmbeddingProvider, model_info
 from arrowlens.search.relevance import MATCHING
 from arrowlens.search.relevance.background import Bank, bundled
-from arrowlens.store import MultimodalStorage
 from tests.support.measures import area
 from tests.support.real_weights import SPEECH, spoken_digits, whisper_base_folder
 from tests.support.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows
@@ -171,7 +170,7 @@ def models(model: Path) -> MultimodalEmbeddingProvider:
 @pytest.fixture(scope="module")
 def bank(models: MultimodalEmbeddingProvider, tmp_path_factory: pytest.TempPathFactory) -> Bank:
     folder = tmp_path_factory.mktemp("bank")
-    return Bank(models, ExampleReader(MultimodalStorage(folder / "a.lens"), models).file, folder)
+    return Bank(models, ExampleReader(models).file, folder)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +222,7 @@ def test_a_copy_in_another_format_is_surely_a_match(
     bank: Bank, models: MultimodalEmbeddingProvider, tmp_path: Path
 ) -> None:
     held, route = bank.vectors("audio"), bank.route("audio", "audio")
-    reader = ExampleReader(MultimodalStorage(tmp_path / "a.lens"), models)
+    reader = ExampleReader(models)
     for row, path in [*enumerate(bundled("audio"))][::6]:
         samples, rate = soundfile.read(path, dtype="float32")
         soundfile.write(tmp_path / f"{row}.mp3", samples, rate)

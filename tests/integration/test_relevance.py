@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +18,16 @@ from PIL import Image
 import arrowlens
 from arrowlens import Library
 from arrowlens.cli import main
+from arrowlens.cli.progress import IngestProgress
 from arrowlens.embedding import ExampleReader, embed_example
 from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.ingest import IngestEvent
 from arrowlens.models import resolve
 from arrowlens.search.relevance import MATCHING
-from arrowlens.search.relevance.background import Bank, bundled
+from arrowlens.search.relevance.background import BATCH_SIZE, Bank, bundled
 from arrowlens.search.relevance.calibration import Calibration
-from arrowlens.store import MultimodalStorage
-from tests.support.measures import area
+from tests.support.measures import EVERYDAY, area, claimed
+from tests.support.real_weights import DATA, spoken_digits
 
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
 SINGLE = ("food", "nature", "play", "things", "travel")  # folders whose pictures show one thing each
@@ -119,6 +124,73 @@ def test_a_library_of_five_files(tmp_path, capsys):
         assert why in capsys.readouterr().err
 
 
+def test_a_run_shows_how_it_learns_what_counts_as_a_match(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "media").mkdir()
+    shutil.copy(SAMPLES / "pictures/nature/lion-01.png", tmp_path / "media")
+    shutil.copy(SAMPLES / "sounds/dog-02.flac", tmp_path / "media")
+    events: list[IngestEvent] = []
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        report = library.ingest(tmp_path / "media", on_event=events.append)
+        assert list(dict.fromkeys(event.phase for event in events))[-2:] == ["calibrate", "done"]
+        learned = [event for event in events if event.phase == "calibrate"]
+        done, total = [event.done for event in learned], learned[0].total
+        assert len(done) > 10  # batches
+        assert (done[0], done[-1]) == (BATCH_SIZE, total)
+        assert done == sorted(set(done))
+        assert {event.total for event in learned} == {total}
+        assert 0 < report.timings["calibrating"] < report.seconds
+        monkeypatch.setattr(Bank, "_batches", None)  # all is known by now, and is kept for other processes
+        events.clear()
+        shutil.copy(SAMPLES / "pictures/nature/fox-01.jpg", tmp_path / "media")
+        library.ingest(tmp_path / "media", on_event=events.append)
+        assert "calibrate" not in {event.phase for event in events}
+        assert [event.phase for event in events].count("done") == 1
+
+
+def test_a_run_that_is_stopped_while_it_learns_ends_and_goes_on_the_next_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "media").mkdir()
+    shutil.copy(SAMPLES / "pictures/nature/lion-01.png", tmp_path / "media")
+    stop, events = threading.Event(), list[IngestEvent]()
+
+    def heard(event):
+        events.append(event)
+        if event.phase == "calibrate":
+            stop.set()
+
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        assert library.ingest(tmp_path / "media", on_event=heard, stop=stop).indexed == 1
+        assert [event.phase for event in events].count("calibrate") == 1
+        assert events[-1].phase == "done"
+        assert library.search("a lion", mode="vector").has_match
+
+
+def test_the_command_shows_a_line_while_it_learns(monkeypatch):
+    stderr = io.StringIO()
+    stderr.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with IngestProgress() as bar:
+        bar(IngestEvent("optimize", 2, 2))
+        for done in (16, 32):
+            bar(IngestEvent("calibrate", done, 48))
+            time.sleep(0.2)  # a bar draws ten times a second at most
+    assert "learning what counts as a match: 32 of 48" in stderr.getvalue()
+
+
+def test_of_forty_everyday_words_at_most_one_claims_to_be_among_spoken_digits(tmp_path):
+    n_digits = len(spoken_digits())
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        assert library.ingest(DATA / "digits").indexed == n_digits
+        wrong = claimed(library, EVERYDAY)
+        print(f"{len(wrong)} of {len(EVERYDAY)} claimed: {', '.join(wrong)}")
+        assert len(EVERYDAY) == 40
+        assert len(wrong) <= 1
+        steps = library.search("footsteps", k=1, mode="vector")[0]
+        assert steps.relevance < MATCHING
+        assert claimed(library, ["someone speaking", "a voice", "people talking"])  # it can say yes
+
+
 Transform = Callable[[np.ndarray, str], np.ndarray]
 
 
@@ -175,7 +247,7 @@ def other(request, demo, tmp_path_factory):
     """Another model: its bank, its vectors of bundled pictures that the bank does not hold, and of their names."""
     folder = tmp_path_factory.mktemp("other")
     models = Disguised(demo, request.param)
-    reader = ExampleReader(MultimodalStorage(folder / "a.lens"), demo)
+    reader = ExampleReader(demo)
     paths = [path for name in things() for path in things()[name] if path.parent.name in SINGLE]
     paths = [path for path in paths if path not in bundled("image")]
     pictures = np.concatenate([embed_example(reader.file(path), models) for path in paths])

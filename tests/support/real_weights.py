@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import librosa
 import numpy as np
@@ -35,10 +36,13 @@ def whisper_base_folder(directory: Path) -> Path:
 
 
 def spoken_digits() -> dict[str, np.ndarray]:
-    """Real recordings of single digits by file name, float32 (n,) at 16 kHz; skips the test where they are not."""
+    """Real recordings of single digits by file name, float32 (n,) at 16 kHz.
+
+    Without them the test is skipped, and fails in CI.
+    """
     paths = sorted((DATA / "digits").glob("*.wav"))
     if not paths:
-        pytest.skip(f"the recordings of spoken digits are not at {DATA / 'digits'}")
+        _unavailable(f"the recordings of spoken digits are not at {DATA / 'digits'}")
     return {path.name: librosa.load(path, sr=16_000)[0] for path in paths}
 
 
@@ -46,8 +50,13 @@ def _package(name: str) -> Path:
     """A package's folder; without it the test is skipped, and fails in CI."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        words = f"the weights of {name} are not installed; `make test` installs tests/support/requirements-weights.txt"
-        if os.environ.get("CI"):
-            pytest.fail(words)
-        pytest.skip(words)
+        cure = "`make test` installs tests/support/requirements-weights.txt"
+        _unavailable(f"the weights of {name} are not installed; {cure}")
     return Path(spec.origin).parent
+
+
+def _unavailable(words: str) -> NoReturn:
+    """Skip the test; in CI, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(words)
+    pytest.skip(words)

@@ -24,7 +24,6 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.media import decode
 from arrowlens.modalities import Recipe
 from arrowlens.models import resolve
-from arrowlens.store import MultimodalStorage
 from tests.support.media_factory import image_bytes
 from tests.support.silence import assert_silence_changes_nothing, silent_around, sound
 from tests.support.small_models import SmallProvider
@@ -38,7 +37,7 @@ def models():
 
 @pytest.fixture
 def reader(tmp_path, models):
-    return ExampleReader(MultimodalStorage(tmp_path / "library"), models)
+    return ExampleReader(models)
 
 
 def test_a_file_an_upload_and_a_decoded_picture_have_equal_vectors(tmp_path, models, reader):

@@ -124,6 +124,15 @@ def test_a_header_names_the_layer_that_libraries_read(tmp_path):
     assert model_info(DEMO / "audio").pooling_layer is None  # projected: the projector was trained on the last layer
 
 
+def test_a_space_shared_with_other_models_is_never_read_in_the_middle(tmp_path):
+    """Its last layer was trained to lie where the texts of that space are."""
+    write_header(tmp_path, family="whisper", dimensions=WHISPER)
+    assert model_info(tmp_path).pooling_layer == 3
+    write_header(tmp_path, family="whisper", dimensions=WHISPER, space="shared")
+    assert model_info(tmp_path).pooling_layer is None
+    assert model_info(tmp_path).recipe.layer is None
+
+
 def test_a_header_of_an_earlier_version_has_the_layer_of_its_family(tmp_path):
     write_header(tmp_path, family="whisper", dimensions=WHISPER)
     assert model_info(tmp_path).pooling_layer == 3

@@ -13,11 +13,11 @@ from arrowlens.encoders.model_directory import model_info
 from arrowlens.models import resolve
 from arrowlens.search import Example, Query, Searcher, View
 from arrowlens.search.relevance import MATCHING, ScoreCalibration, relevance
-from arrowlens.search.relevance.background import Bank, bundled, weights_of
+from arrowlens.search.relevance.background import Bank, Familiarity, Fitted, bundled, weights_of
 from arrowlens.search.relevance.calibration import Calibration
 from arrowlens.search.relevance.questions import questions
 from arrowlens.search.relevance.weights import FITTED_WITH, WEIGHTS
-from tests.support.small_library import Provider, filled_storage
+from tests.support.small_library import Engine, Provider, brute_force, filled_storage
 
 KINDS = ("text", "image", "audio")
 
@@ -261,14 +261,43 @@ def test_it_does_not_depend_on_k_or_the_page(searcher, query):
     values = [hit.relevance for hit in everything]
     assert len(whole) == 98
     assert values == sorted(values, reverse=True)
-    for modality in ("image", "audio"):
-        scores = [hit.score for hit in everything if hit.modality == modality]
-        assert scores == sorted(scores, reverse=True)
+    scores = [hit.score for hit in everything if hit.modality == "image"]
+    assert scores == sorted(scores, reverse=True)  # of recordings it also matters whether the model knows them
     for k, offset in ((1, 0), (7, 0), (7, 14), (50, 30)):
         page = searcher.search(query, View(k, offset=offset))
         assert {hit.media_id: hit.relevance for hit in page}.items() <= whole.items()
         assert page.has_match == everything.has_match
     assert everything.has_match is (True if values[0] >= MATCHING else False if query is QUESTIONS["text"] else None)
+
+
+class KnownRows:
+    """A bank whose routes rate files by their scores, but limit those that are not like some rows of the library."""
+
+    def __init__(self, known: np.ndarray) -> None:
+        alike = np.eye(len(known), dtype=bool)
+        near = unit(known + 0.05 * some(len(known), 3, known.shape[1]))
+        by_parts = Calibration.fitted(known.mean(axis=0), near, known, alike, ~alike)
+        yardstick = ScoreCalibration(np.zeros(known.shape[1]), middle=-1.0, spread=0.05)  # all scores are high
+        self._route = Fitted(yardstick, (1.0, 0.0, 0.0), Familiarity(known, by_parts))
+
+    def route(self, asked, found):
+        return self._route
+
+
+def test_recordings_that_the_model_does_not_know_match_nothing_and_come_after_those_that_it_knows(tmp_path):
+    for opened, rows in filled_storage(tmp_path):
+        by_score = brute_force(rows, [Engine().encode_text(["rain"])[0]], ("audio",), 40)
+        known_ids = {media_id for media_id, _, _ in by_score[-20:]}  # those with the lowest scores
+        known = unit(np.stack([row.vector for row in rows if row.media_id in known_ids]))
+        searcher = Searcher(opened, Provider(), KnownRows(known))
+        query = Query("rain", modality="audio", mode="vector")
+        hits = searcher.search(query, View(40))
+        assert [hit.media_id for hit in hits[:20]] == [media_id for media_id, _, _ in by_score[-20:]]
+        assert [hit.matches for hit in hits] == [True] * 20 + [False] * 20
+        assert hits.n_matches == 20
+        first = searcher.search(query, View(1))
+        assert first[0] == hits[0]
+        assert first.n_matches == 20
 
 
 def test_of_a_composed_question_it_is_never_said_that_nothing_matches(searcher):
@@ -288,6 +317,8 @@ def test_files_asked_with_their_like(searcher, modality):
     assert [hit.relevance for hit in hits] == sorted((hit.relevance for hit in hits), reverse=True)
     first = searcher.similar(Example("itself", modality, hits[0].content_hash), View(3))
     assert first.has_match
+    assert first[0].matches
+    assert first.n_matches == 0  # the file that is asked with is no answer
     assert first[0].relevance > 10 * first[2].relevance
 
 

@@ -39,6 +39,10 @@ def test_arithmetic_of_a_recording(tmp_path: Path) -> None:
     model.set_attn_implementation("eager")
     found = of_a_recording(model_info(tmp_path / "model"), 5.0)
     assert (found.flops, found.n_tokens) == (counted(model.encoder, torch.zeros(1, 80, 500)), 250)
+    n_layers = len(model.encoder.layers)
+    model.encoder.layers = model.encoder.layers[: n_layers // 2]
+    half = of_a_recording(model_info(tmp_path / "model"), 5.0, n_layers // 2)
+    assert half.flops == counted(model.encoder, torch.zeros(1, 80, 500)) < found.flops
 
 
 def test_every_core_repeats_a_work() -> None:

@@ -2,6 +2,11 @@
 
 The bundled models have numbers that were fitted with labels (``weights.py``). Any other model is calibrated by what it
 makes of the bundled files, of parts of them and of their names (``calibration.py``).
+
+The bundled audio model knows the kinds of recordings that it was trained with, and gives any other a vector among
+them: to it a spoken "six" is footsteps, with as high a cosine as footsteps have. Its numbers, fitted with those kinds,
+say nothing of such a recording. So what is asked for with a text matches only where it is like a bundled recording, of
+which there are some of each kind (``Familiarity``).
 """
 
 from __future__ import annotations
@@ -11,25 +16,28 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from arrowlens.embedding import Example, embed_example
+from arrowlens.embedding import EmbeddingPlan, Example, encode, prepare
 from arrowlens.errors import MediaError, ModelLoadError
+from arrowlens.media import Decoded
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
-from arrowlens.search.relevance import Kind, ScoreCalibration, Weights, relevance
+from arrowlens.search.relevance import MATCHING, Kind, ScoreCalibration, Weights, relevance
 from arrowlens.search.relevance.calibration import Calibration
 from arrowlens.search.relevance.questions import questions
 from arrowlens.search.relevance.weights import FITTED_WITH, WEIGHTS
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
+    from arrowlens.store import RouteCalibration
 
 SAMPLES = Path(__file__).parents[2] / "demo" / "samples"
+BATCH_SIZE = 16
 N_PICTURES = 64  # of the bundled ones, evenly spread; recordings all
 
 PART = 0.75  # of a picture's sides that each of its two parts has, at opposite corners
@@ -37,6 +45,7 @@ PART = 0.75  # of a picture's sides that each of its two parts has, at opposite 
 Encoded = Kind | Literal["image parts", "audio parts", "image names", "audio names"]
 """What a bank holds vectors of: ordinary questions and bundled files, two parts of each file, and the files' names."""
 
+_T = TypeVar("_T")
 _DIGEST = re.compile("[0-9a-f]{64}")
 _ROLE_OF: dict[Encoded, str] = {
     "text": TEXT_ROLE,
@@ -52,8 +61,36 @@ _PARTS_OF: dict[Modality, Encoded] = {"image": "image parts", "audio": "audio pa
 _NAMES_OF: dict[Modality, Encoded] = {"image": "image names", "audio": "audio names"}
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Familiarity:
+    """How sure it is that files are like some of the bundled ones.
+
+    Attributes:
+        background: (n, d) float32, vectors of bundled files.
+        calibration: of files of that kind that are asked for with their like.
+    """
+
+    background: np.ndarray
+    calibration: Calibration
+
+    def limit(self, relevance: np.ndarray, files: np.ndarray) -> np.ndarray:
+        """Relevance, (k,), of files with vectors (k, d): of one that is like no bundled file, below ``MATCHING``."""
+        nearest = (files @ self.background.T).max(axis=1, initial=-1.0)
+        familiarity = self.calibration.of_each(files, nearest, len(self.background))
+        limited: np.ndarray = np.where(familiarity >= MATCHING, relevance, np.minimum(relevance, familiarity))
+        return limited
+
+
 class Route(Protocol):
-    """What makes relevance of the scores between questions of one kind and files of one kind."""
+    """What makes relevance of the scores between questions of one kind and files of one kind.
+
+    Attributes:
+        familiarity: limits the relevance of files that the route's numbers do not hold for; None where there are none.
+    """
+
+    @property
+    def familiarity(self) -> Familiarity | None:
+        """As above."""
 
     def relevance(
         self, question: np.ndarray, scores: np.ndarray, n_compared: int, *, composed: bool = False
@@ -67,6 +104,7 @@ class Fitted:
 
     yardstick: ScoreCalibration
     weights: Weights
+    familiarity: Familiarity | None = None
 
     def relevance(
         self, question: np.ndarray, scores: np.ndarray, n_compared: int, *, composed: bool = False
@@ -85,12 +123,20 @@ class Bank:
         provider: the models.
         read: a bundled file -> the example that the models take.
         folder: for the files; made when needed. One that cannot be written costs time only.
+        own: the calibrations by route that the user's own pairs gave, as they are now. They go before any other.
     """
 
-    def __init__(self, provider: MultimodalEmbeddingProvider, read: Callable[[Path], Example], folder: Path) -> None:
+    def __init__(
+        self,
+        provider: MultimodalEmbeddingProvider,
+        read: Callable[[Path], Example],
+        folder: Path,
+        own: Callable[[], Mapping[str, RouteCalibration]] = dict,
+    ) -> None:
         self._provider = provider
         self._read = read
         self._folder = folder
+        self._own = own
         self._vectors: dict[Encoded, np.ndarray] = {}
         self._routes: dict[tuple[Kind, Modality], Route | None] = {}
         self._lock = threading.RLock()
@@ -104,26 +150,94 @@ class Bank:
         Raises:
             ModelLoadError: there is no model for one of them. MediaError: a bundled file is missing or damaged.
         """
+        own = self._own().get(f"{asked} to {found}")
+        if own is not None and own.digests == self.digests(asked, found):
+            return Calibration(self.mean(found), own.weights)
         with self._lock:
             if (asked, found) not in self._routes:
                 self._routes[asked, found] = self._measured(asked, found)
             return self._routes[asked, found]
 
-    def _measured(self, asked: Kind, found: Modality) -> Route | None:
+    def digests(self, asked: Kind, found: Modality) -> dict[str, str]:
+        """The models that a route's scores are of: ``recipe_digest`` by role."""
+        return {role: self._provider.recipe_digest(role) for role in (_ROLE_OF[asked], _ROLE_OF[found])}
+
+    def mean(self, found: Modality) -> np.ndarray:
+        """The mean of the bundled files' vectors, (d,) float64."""
+        mean: np.ndarray = self.vectors(found).mean(axis=0, dtype=np.float64)
+        return mean
+
+    def _is_fitted(self, asked: Kind, found: Modality) -> bool:
         roles = {_ROLE_OF[asked], _ROLE_OF[found]}
-        if all(self._provider.digest(role) == FITTED_WITH.get(role) for role in roles):
-            yardstick = ScoreCalibration.measured(self.vectors(asked), self.vectors(found), same=asked == found)
-            return Fitted(yardstick, weights_of(asked, found))
-        if asked not in ("text", found):
-            return None
-        files, names = self.vectors(found), [_words(path) for path in bundled(found)]
-        mean = files.mean(axis=0, dtype=np.float64)
-        unlike = np.array([[one.isdisjoint(other) for other in names] for one in names])
+        return all(self._provider.digest(role) == FITTED_WITH.get(role) for role in roles)
+
+    def _needed(self, asked: Kind, found: Modality) -> tuple[Encoded, ...]:
+        """What a route is measured by."""
+        if self._is_fitted(asked, found):
+            return (asked, found, *([_PARTS_OF[found]] if asked != found == "audio" else []))
         if asked == "text":
-            alike = np.array([[one == other for other in names] for one in names])
-            return Calibration.fitted(mean, self.vectors(_NAMES_OF[found]), files, alike, unlike)
+            return (found, _NAMES_OF[found])
+        return (found, _PARTS_OF[found]) if asked == found else ()
+
+    def _measured(self, asked: Kind, found: Modality) -> Route | None:
+        if self._is_fitted(asked, found):
+            yardstick = ScoreCalibration.measured(self.vectors(asked), self.vectors(found), same=asked == found)
+            if asked == found or found != "audio":
+                return Fitted(yardstick, weights_of(asked, found))
+            by_parts = self._by_parts(found)
+            if by_parts is None:
+                return None
+            return Fitted(yardstick, weights_of(asked, found), Familiarity(self.vectors(found), by_parts))
+        if asked == "text":
+            return self._by_names(found)
+        return self._by_parts(found) if asked == found else None
+
+    def _by_names(self, found: Modality) -> Calibration | None:
+        files, names = self.vectors(found), [_words(path) for path in bundled(found)]
+        alike = np.array([[one == other for other in names] for one in names])
+        return Calibration.fitted(self.mean(found), self.vectors(_NAMES_OF[found]), files, alike, _unlike(names))
+
+    def _by_parts(self, found: Modality) -> Calibration | None:
+        names = [_words(path) for path in bundled(found)]
         first, second = np.split(self.vectors(_PARTS_OF[found]), 2)
-        return Calibration.fitted(mean, first, second, np.eye(len(names), dtype=bool), unlike)
+        return Calibration.fitted(self.mean(found), first, second, np.eye(len(names), dtype=bool), _unlike(names))
+
+    def prepare(
+        self,
+        kinds: Sequence[Modality],
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make what a library with files of these kinds will ask for, as far as there are models.
+
+        Args:
+            kinds: of files.
+            on_progress: called with how many texts and files are encoded, of how many; not at all where all are known.
+            stop: whether to end early; what is encoded of a kind so far is lost.
+
+        Raises:
+            ModelError: a model cannot be loaded. MediaError: a bundled file is missing or damaged.
+        """
+        routes: list[tuple[Kind, Modality]] = []
+        for kind in kinds:
+            if self._provider.has(_ROLE_OF[kind]):
+                routes.append((kind, kind))
+                if self._provider.has(TEXT_ROLE) and (kind == "image" or self._provider.text_reaches_audio):
+                    routes.append(("text", kind))
+        needed = dict.fromkeys(encoded for route in routes for encoded in self._needed(*route))
+        missing = [encoded for encoded in needed if not self._is_kept(encoded)]
+        total, done = sum(len(_contents(encoded)) for encoded in missing), 0
+        for encoded in missing:
+            parts: list[np.ndarray] = []
+            for vectors in self._batches(encoded):
+                parts.append(vectors)
+                done += len(vectors)
+                on_progress(done, total)
+                if stop():
+                    return
+            self._keep(encoded, np.concatenate(parts))
+        for route in routes:
+            self.route(*route)
 
     def vectors(self, kind: Encoded) -> np.ndarray:
         """(n, d) float32 of length one; parts of files are (2n, d), the first ones of all first.
@@ -132,46 +246,54 @@ class Bank:
             ModelLoadError: there is no model for that kind. MediaError: a bundled file is missing or damaged.
         """
         with self._lock:
-            if kind not in self._vectors:
-                self._vectors[kind] = self._kept(kind)
+            if not self._is_kept(kind):
+                self._keep(kind, np.concatenate([*self._batches(kind)]))
             return self._vectors[kind]
 
-    def prepare(self, kinds: list[Modality]) -> None:
-        """Make what a library with files of these kinds will ask for, as far as there are models.
+    def _is_kept(self, kind: Encoded) -> bool:
+        """Whether the vectors are there: in memory, or in their file."""
+        with self._lock:
+            if kind in self._vectors:
+                return True
+            shape = (len(_contents(kind)), self._provider.dimension(_ROLE_OF[kind]))
+            vectors = _load(self._path(kind), shape)
+            if vectors is not None:
+                self._vectors[kind] = vectors
+            return vectors is not None
 
-        Raises:
-            ModelError: a model cannot be loaded. MediaError: a bundled file is missing or damaged.
-        """
-        for kind in kinds:
-            if self._provider.has(_ROLE_OF[kind]):
-                self.route(kind, kind)
-                if self._provider.has(TEXT_ROLE) and (kind == "image" or self._provider.text_reaches_audio):
-                    self.route("text", kind)
+    def _keep(self, kind: Encoded, vectors: np.ndarray) -> None:
+        _save(self._path(kind), vectors)
+        with self._lock:
+            self._vectors[kind] = vectors
 
-    def _kept(self, kind: Encoded) -> np.ndarray:
-        contents = _contents(kind)
-        stamp = zlib.crc32("\n".join(contents).encode())
+    def _path(self, kind: Encoded) -> Path:
+        stamp = zlib.crc32("\n".join(_contents(kind)).encode())
         role = _ROLE_OF[kind]
         digest = self._provider.recipe_digest(role)
         if _DIGEST.fullmatch(digest) is None:  # it names a file, and must not lead out of the folder
             raise ModelLoadError(f"{role} model: its digest is {digest!r:.80}, not 64 hex characters; convert it again")
-        path = self._folder / f"{kind.replace(' ', '-')}-{stamp:08x}-{digest}.npy"
-        vectors = _load(path, (len(contents), self._provider.dimension(role)))
-        if vectors is None:
-            vectors = self._encode(kind)
-            _save(path, vectors)
-        return vectors
+        return self._folder / f"{kind.replace(' ', '-')}-{stamp:08x}-{digest}.npy"
 
-    def _encode(self, kind: Encoded) -> np.ndarray:
+    def _batches(self, kind: Encoded) -> Iterator[np.ndarray]:
+        """The vectors in the order of ``vectors``, (n, d) at a time."""
         if kind in _TEXTS:
-            texts: np.ndarray = self._provider.clip_engine.encode_text(list(_contents(kind)))
-            return texts
+            for texts in _in_batches(_contents(kind)):
+                yield self._provider.clip_engine.encode_text(texts)
+            return
         modality = _modality_of(kind)
-        examples = [self._read(path) for path in bundled(modality)]
-        if kind == _PARTS_OF[modality]:
-            halves = [_parts(example) for example in examples]
-            examples = [half[number] for number in (0, 1) for half in halves]
-        return np.concatenate([embed_example(example, self._provider)[:1] for example in examples])
+        for number in (0, 1) if kind == _PARTS_OF[modality] else (None,):
+            for paths in _in_batches(bundled(modality)):
+                examples = [self._read(path) for path in paths]
+                if number is not None:
+                    examples = [_parts(example)[number] for example in examples]
+                yield encode(modality, [self._segment(example) for example in examples], self._provider)
+
+    def _segment(self, example: Example) -> np.ndarray:
+        """The picture as its model takes it, or the first window of the recording."""
+        if example.windows:
+            return example.windows[0]
+        plan = EmbeddingPlan(self._provider.clip_engine.image_processor)
+        return prepare(Decoded("image", None, pixels=example.pixels, box=example.box), plan).segments[0]
 
 
 def weights_of(asked: Kind, found: Modality) -> Weights:
@@ -195,6 +317,11 @@ def bundled(kind: Modality) -> list[Path]:
     return paths
 
 
+def _in_batches(items: list[_T]) -> Iterator[list[_T]]:
+    for start in range(0, len(items), BATCH_SIZE):
+        yield items[start : start + BATCH_SIZE]
+
+
 def _contents(kind: Encoded) -> list[str]:
     """What is encoded, for the name of the file that keeps it: texts, or files and how they are divided."""
     if kind == "text":
@@ -213,6 +340,11 @@ def _modality_of(kind: Encoded) -> Modality:
 def _words(path: Path) -> frozenset[str]:
     """What a bundled file is called: blue and bus of blue-bus-01.webp."""
     return frozenset(path.stem.split("-")[:-1]) - {"and"}
+
+
+def _unlike(names: list[frozenset[str]]) -> np.ndarray:
+    """Which pairs have no word in common, (n, n) boolean."""
+    return np.array([[one.isdisjoint(other) for other in names] for one in names])
 
 
 def _parts(example: Example) -> tuple[Example, Example]:

@@ -38,6 +38,7 @@ class Calibration:
 
     mean: np.ndarray
     weights: Weights
+    familiarity: None = None  # it rates files by their scores alone
 
     @classmethod
     def fitted(
@@ -50,8 +51,14 @@ class Calibration:
             alike: (q, n) boolean: pairs that are alike, at least one of each question.
             unlike: (q, n) boolean: pairs that are not. Pairs that are neither are left out.
         """
-        scores = questions.astype(np.float64) @ files.T.astype(np.float64)
-        values = closeness(scores, (questions.astype(np.float64) @ mean)[:, None])
+        return cls.of_scores(mean, questions, questions.astype(np.float64) @ files.T.astype(np.float64), alike, unlike)
+
+    @classmethod
+    def of_scores(
+        cls, mean: np.ndarray, questions: np.ndarray, scores: np.ndarray, alike: np.ndarray, unlike: np.ndarray
+    ) -> Self | None:
+        """As ``fitted``, by the scores (q, n) of questions (q, d) and files, whatever vectors these have."""
+        values = closeness(scores.astype(np.float64), (questions.astype(np.float64) @ mean)[:, None])
         if _area(values[alike], values[unlike]) < LEAST_AREA:
             return None
         slope, by_number, constant = _regression(*_trials(values, alike, unlike))
@@ -73,6 +80,16 @@ class Calibration:
             composed: whether it is made of several parts. The same here: a question's own mean counts in full always.
         """
         own = float((question.astype(np.float64) @ self.mean).mean())
+        return relevance(closeness(scores.astype(np.float64), own), n_compared, self.weights)
+
+    def of_each(self, questions: np.ndarray, scores: np.ndarray, n_compared: int) -> np.ndarray:
+        """Relevance of the best hit of each of many questions, (k,) float64 in [0, 1].
+
+        Args:
+            questions: (k, d). scores: (k,), the cosine of each question's best hit.
+            n_compared: vectors that each was compared with, at least 1.
+        """
+        own = questions.astype(np.float64) @ self.mean
         return relevance(closeness(scores.astype(np.float64), own), n_compared, self.weights)
 
 

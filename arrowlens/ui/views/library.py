@@ -69,6 +69,8 @@ def progress_text(run: IngestRun) -> str:
     folders = ", ".join(printable(str(folder)) for folder in run.folders)
     if event is None or event.phase == "walk":
         return f"Looking for files in {folders}…"
+    if event.phase == "calibrate":
+        return f"Learning what counts as a match: {event.done:,} of {event.total:,}"
     if event.phase != "index":
         return f"{event.done:,} of {event.total:,} files read; tidying up…"
     parts = [f"{event.done:,} of {event.total:,} files"]
