@@ -131,18 +131,31 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor in a file, which each ``load`` reads again."""
+    """A tensor in a file, which each ``load`` reads again.
+
+    ``part`` is (index, count) where it is one of ``count`` tensors of equal size that are stacked along their rows.
+    """
 
     path: Path
     name: str
     value: torch.Tensor | None = None
+    part: tuple[int, int] | None = None
 
     def load(self) -> torch.Tensor:
         """Read the tensor: on the CPU, in its stored type.
 
         Raises:
-            ConversionError: the file is damaged.
+            ConversionError: the file is damaged, or the rows are not ``count`` times as many as in a part.
         """
+        whole = self._whole()
+        if self.part is None:
+            return whole
+        index, count = self.part
+        if not whole.ndim or len(whole) % count:
+            raise ConversionError(f"{self.path}: '{self.name}' of shape {tuple(whole.shape)} is not {count} in one")
+        return whole.chunk(count)[index]
+
+    def _whole(self) -> torch.Tensor:
         if self.value is not None:
             return self.value
         try:
