@@ -28,10 +28,12 @@ class Checkpoint:
     Args:
         directory: the folder; holds ``config.json`` and one weights file, or an index and its shards.
         source: its name for people: a hub id, or the folder's name.
+        weight_names: names of the weights file; the first that is there is read.
     """
 
     directory: Path
     source: str
+    weight_names: tuple[str, ...] = (SAFETENSORS_NAME, BIN_NAME)
 
     def config(self) -> dict[str, Any]:
         """Read ``config.json``.
@@ -84,14 +86,14 @@ class Checkpoint:
         Raises:
             ConversionError: there are none, or an index names a shard that is missing or outside the folder.
         """
-        for name in (SAFETENSORS_NAME, BIN_NAME):
+        for name in self.weight_names:
             if (self.directory / name).is_file():
                 return [self.directory / name]
             index = self.read_json(name + INDEX_SUFFIX)
             if index is not None:
                 return self._shards(name + INDEX_SUFFIX, index)
         raise ConversionError(
-            f"{self.directory}: neither {SAFETENSORS_NAME} nor {BIN_NAME} in it; point to a checkpoint folder"
+            f"{self.directory}: neither {' nor '.join(self.weight_names)} in it; point to a checkpoint folder"
         )
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:

@@ -10,6 +10,7 @@ from tokenizers import Regex, Tokenizer, normalizers
 
 # Python lower-cases a capital sigma at the end of a word to another letter than elsewhere; the library does not.
 LOWER_CASE = (normalizers.Replace(Regex(r"(?<=\p{L})Σ(?!\p{L})"), "ς"), normalizers.Lowercase())
+UNDERSCORES = (normalizers.Replace("_", " "),)
 NO_PUNCTUATION = (normalizers.Replace(Regex("[" + re.escape(string.punctuation) + "]"), ""),)
 SINGLE_SPACES = (  # what Python's str.split takes for whitespace
     normalizers.Replace(Regex(r"[\s\x1c-\x1f]+"), " "),
