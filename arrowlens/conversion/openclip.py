@@ -251,7 +251,9 @@ def write_checkpoint(directory: Path, target: Path) -> None:
 def _part(directory: Path, settings: dict[str, Any], name: str) -> dict[str, Any]:
     part = settings.get(name)
     if not isinstance(part, dict):
-        raise ConversionError(f"{directory / CONFIG_NAME}: no {name} in it; download it again")
+        raise ConversionError(
+            f"{directory / CONFIG_NAME}: no {name} in it, which CLIP and SigLIP have; take one of them"
+        )
     return part
 
 

@@ -75,8 +75,9 @@ def test_computes_what_the_original_does(options: dict[str, Any], tmp_path: Path
         assert verify_vectors(vectors, "test").minimum > 0.99999
 
 
-@pytest.mark.parametrize("padding_side", ["right", "left"])
-@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize(
+    ("tokenizer", "padding_side"), [*((tokenizer, "right") for tokenizer in TOKENIZERS), ("SiglipTokenizer", "left")]
+)
 def test_tokens_of_twenty_languages_are_those_of_each_class(tokenizer: str, padding_side: str, tmp_path: Path) -> None:
     checkpoint = siglip_checkpoint(tmp_path / "checkpoint", tokenizer=tokenizer, padding_side=padding_side)
     convert_siglip_model(checkpoint, tmp_path / "out", verify=False)
