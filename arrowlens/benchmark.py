@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from arrowlens.embedding import EmbeddingPlan, encode
-from arrowlens.encoders import CLIPEngine, MultimodalEmbeddingProvider
+from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.encoders.registry import family_for
 from arrowlens.encoders.roofline import calls_per_second, matrix_rate, of_a_picture, of_a_recording
 from arrowlens.errors import InputError
 from arrowlens.ingest.batching import BATCH_OF_A_CORE
@@ -123,8 +124,10 @@ class _Measuring:
             return
         path, runtime = provider.path("vision"), provider.runtime
 
-        def load() -> CLIPEngine:
-            return CLIPEngine(path, provider.device, provider.precision)
+        encoder = family_for("vision", provider.info("vision").family, path).encoder("vision")
+
+        def load() -> object:
+            return encoder(path, provider.device, provider.precision)
 
         yield Measure("load the model of pictures and words", 1000 * self._median(load), "ms")
         engine = provider.clip_engine

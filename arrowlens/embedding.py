@@ -35,7 +35,7 @@ MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recordi
 
 
 class ImageEncoder(Protocol):
-    """What is needed of a CLIP engine; several threads use it at once."""
+    """What is needed of a vision model; several threads use it at once."""
 
     @property
     def device(self) -> str:

@@ -305,7 +305,7 @@ class Library:
         Raises:
             InputError: ``k``, the text, a condition or a weight is unusable, or parts use different embedding spaces.
             MediaError: a file cannot be decoded.
-            ModelLoadError: the library has no CLIP model.
+            ModelLoadError: the library has no vision model.
         """
         near, far = (
             tuple(map(self._engine.example, as_tuple(examples, name)))

@@ -12,6 +12,7 @@ from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED
 from arrowlens.cli.signals import stop_on_interrupt
+from arrowlens.conversion import FAMILIES
 from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def available(options: argparse.Namespace) -> int:
 
     found = available()
     if options.json:
-        write_json({"models": [dataclasses.asdict(model) for model in found]})
+        families = [{"name": each.name, "role": each.role, "verified": each.verified} for each in FAMILIES]
+        write_json({"models": [dataclasses.asdict(model) for model in found], "families": families})
         return 0
     rows = [["set", "role", "state", "size", "languages", "digest", "licence", "source"]]
     for model in found:
@@ -33,6 +35,8 @@ def available(options: argparse.Namespace) -> int:
         source, languages = printable(model.source), model.languages or "-"
         rows.append([model.set_name, model.role, model.state, size, languages, digest, model.licence, source])
     print(columns(rows))
+    print("\nWhat was verified of each family's vectors in Arrowlens's tests:\n")
+    print(columns([["family", "role", "compared"], *([each.name, each.role, each.verified] for each in FAMILIES)]))
     return 0
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         ConversionOptions,
         convert_clip_model,
         convert_model,
+        convert_siglip_model,
         convert_text_model,
         convert_whisper_model,
     )
@@ -28,6 +29,7 @@ __all__ = [
     "Verified",
     "convert_clip_model",
     "convert_model",
+    "convert_siglip_model",
     "convert_text_model",
     "convert_whisper_model",
 ]
@@ -37,6 +39,7 @@ _NAMES = {
         "ConversionOptions",
         "convert_clip_model",
         "convert_model",
+        "convert_siglip_model",
         "convert_text_model",
         "convert_whisper_model",
     ],

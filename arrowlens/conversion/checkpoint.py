@@ -28,10 +28,12 @@ class Checkpoint:
     Args:
         directory: the folder; holds ``config.json`` and one weights file, or an index and its shards.
         source: its name for people: a hub id, or the folder's name.
+        weight_names: names of the weights file; the first that is there is read.
     """
 
     directory: Path
     source: str
+    weight_names: tuple[str, ...] = (SAFETENSORS_NAME, BIN_NAME)
 
     def config(self) -> dict[str, Any]:
         """Read ``config.json``.
@@ -84,14 +86,14 @@ class Checkpoint:
         Raises:
             ConversionError: there are none, or an index names a shard that is missing or outside the folder.
         """
-        for name in (SAFETENSORS_NAME, BIN_NAME):
+        for name in self.weight_names:
             if (self.directory / name).is_file():
                 return [self.directory / name]
             index = self.read_json(name + INDEX_SUFFIX)
             if index is not None:
                 return self._shards(name + INDEX_SUFFIX, index)
         raise ConversionError(
-            f"{self.directory}: neither {SAFETENSORS_NAME} nor {BIN_NAME} in it; point to a checkpoint folder"
+            f"{self.directory}: neither {' nor '.join(self.weight_names)} in it; point to a checkpoint folder"
         )
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
@@ -131,18 +133,31 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor in a file, which each ``load`` reads again."""
+    """A tensor in a file, which each ``load`` reads again.
+
+    ``part`` is (index, count) where it is one of ``count`` tensors of equal size that are stacked along their rows.
+    """
 
     path: Path
     name: str
     value: torch.Tensor | None = None
+    part: tuple[int, int] | None = None
 
     def load(self) -> torch.Tensor:
         """Read the tensor: on the CPU, in its stored type.
 
         Raises:
-            ConversionError: the file is damaged.
+            ConversionError: the file is damaged, or the rows are not ``count`` times as many as in a part.
         """
+        whole = self._whole()
+        if self.part is None:
+            return whole
+        index, count = self.part
+        if not whole.ndim or len(whole) % count:
+            raise ConversionError(f"{self.path}: '{self.name}' of shape {tuple(whole.shape)} is not {count} in one")
+        return whole.chunk(count)[index]
+
+    def _whole(self) -> torch.Tensor:
         if self.value is not None:
             return self.value
         try:

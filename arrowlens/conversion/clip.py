@@ -16,14 +16,15 @@ from arrowlens.conversion.family import (
     TOKENIZER_NAME,
     Prepared,
     Vectors,
-    checked_activation,
-    checked_heads,
     load_config,
     load_reference,
     load_tokenizer,
     parsed_tokenizer,
     tokenizer_file,
+    tower_dimensions,
+    vision_dimensions,
 )
+from arrowlens.conversion.preprocessing import PREPROCESSOR_CONFIG, image_settings
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
 from arrowlens.conversion.samples import TEXTS, pictures
 from arrowlens.encoders.clip import CLIPEngine
@@ -65,7 +66,6 @@ TABLE = RenameTable(
 )
 
 _LEGACY_EOS = 2  # in configurations before transformers 4.31, which pool where the token id is largest
-_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
 
 def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
@@ -77,7 +77,7 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
     config = load_config(checkpoint, "clip", "CLIPConfig")
     tokenizer = tokenizer_file(checkpoint, ("vocab.json", "merges.txt"))
     dimensions = {
-        "vision": _vision_dimensions(checkpoint, config.vision_config),
+        "vision": vision_dimensions(checkpoint, config.vision_config),
         "text": _text_dimensions(checkpoint, config.text_config, tokenizer),
         "projection_dim": config.projection_dim,
     }
@@ -88,10 +88,9 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
     }
     renamed = rename(checkpoint, TABLE, counters, dtype)
     _check_projections(checkpoint, renamed.tensors, dimensions)
-    files = {
-        TOKENIZER_NAME: tokenizer,
-        PREPROCESSOR_NAME: json.dumps(_preprocessor(checkpoint, dimensions["vision"]["image_size"]), indent=2).encode(),
-    }
+    image_size = dimensions["vision"]["image_size"]
+    settings = image_settings(checkpoint, image_size, CLIP_MEAN, CLIP_STD, crops=True)
+    files = {TOKENIZER_NAME: tokenizer, PREPROCESSOR_NAME: json.dumps(settings, indent=2).encode()}
     return Prepared(renamed.tensors, dimensions, files, renamed.original_bytes)
 
 
@@ -115,24 +114,6 @@ def compare(checkpoint: Checkpoint, engine: CLIPEngine) -> Iterator[Vectors]:
     yield Vectors("texts", engine.encode_text(texts), reference.pooler_output.numpy())
 
 
-def _vision_dimensions(checkpoint: Checkpoint, config: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers'
-    if config.num_channels != 3:
-        raise ConversionError(
-            f"{checkpoint.directory}: pictures of {config.num_channels} channels; only RGB is supported"
-        )
-    image_size, patch_size = (_side(checkpoint, value) for value in (config.image_size, config.patch_size))
-    return {
-        "image_size": image_size,
-        "patch_size": patch_size,
-        "hidden_size": config.hidden_size,
-        "num_layers": config.num_hidden_layers,
-        "num_heads": checked_heads(checkpoint, config.hidden_size, config.num_attention_heads),
-        "intermediate_size": config.intermediate_size,
-        "activation": checked_activation(checkpoint, config.hidden_act),
-        "layer_norm_eps": config.layer_norm_eps,
-    }
-
-
 def _text_dimensions(checkpoint: Checkpoint, config: Any, tokenizer: bytes) -> dict[str, Any]:  # noqa: ANN401 - transformers'
     if not isinstance(config.eos_token_id, int):
         raise ConversionError(f"{checkpoint.directory}: eos_token_id {config.eos_token_id!r}; one number is needed")
@@ -146,12 +127,7 @@ def _text_dimensions(checkpoint: Checkpoint, config: Any, tokenizer: bytes) -> d
     return {
         "vocab_size": config.vocab_size,
         "context_length": config.max_position_embeddings,
-        "hidden_size": config.hidden_size,
-        "num_layers": config.num_hidden_layers,
-        "num_heads": checked_heads(checkpoint, config.hidden_size, config.num_attention_heads),
-        "intermediate_size": config.intermediate_size,
-        "activation": checked_activation(checkpoint, config.hidden_act),
-        "layer_norm_eps": config.layer_norm_eps,
+        **tower_dimensions(checkpoint, config),
         "bos_token_id": start,
         "eos_token_id": end,
         "pad_token_id": end,  # any id: the causal mask hides what follows the end
@@ -181,57 +157,11 @@ def _check_projections(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor],
             )
 
 
-def _side(checkpoint: Checkpoint, value: Any) -> int:  # noqa: ANN401 - from JSON
-    sides = {value} if isinstance(value, int) else set(value)
-    if len(sides) != 1:
-        raise ConversionError(f"{checkpoint.directory}: size {value} is not square; only square ones are supported")
-    return int(sides.pop())
-
-
-def _preprocessor(checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
-    """Build ``preprocessor.json`` from ``preprocessor_config.json``, with CLIP's values as defaults."""
-    given = checkpoint.read_json("preprocessor_config.json") or {}
-    for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
-        if given.get(step, True) is not True:
-            raise ConversionError(f"{checkpoint.directory}: preprocessor_config.json turns {step} off; not supported")
-    resample = given.get("resample", 3)
-    if resample not in _RESAMPLE:
-        raise ConversionError(
-            f"{checkpoint.directory}: resampling {resample!r} in preprocessor_config.json; not supported"
-        )
-    rescale = given.get("rescale_factor", 1 / 255)
-    shortest, crop = given.get("size", image_size), given.get("crop_size", image_size)
-    sizes = {_edge(shortest, {"shortest_edge"}), _edge(crop, {"height", "width"}), image_size}
-    if len(sizes) != 1 or abs(rescale * 255 - 1) > 1e-3:
-        raise ConversionError(
-            f"{checkpoint.directory}: preprocessor_config.json resizes to {shortest}, crops to {crop} and "
-            f"scales by {rescale}; supported is the shortest side to {image_size}, a square crop of {image_size}, 1/255"
-        )
-    return {
-        "image_size": image_size,
-        "resize": "shortest side",
-        "crop": "centre",
-        "mean": list(given.get("image_mean", CLIP_MEAN)),
-        "std": list(given.get("image_std", CLIP_STD)),
-        "resample": _RESAMPLE[resample],
-        "rescale": "1/255",
-    }
-
-
-def _edge(size: Any, keys: set[str]) -> int | None:  # noqa: ANN401 - from JSON
-    """Return the side of a size in preprocessor_config.json that has exactly these keys; None for another size."""
-    if isinstance(size, int):
-        return size
-    if not isinstance(size, dict) or set(size) != keys or len(set(size.values())) != 1:
-        return None
-    return int(next(iter(size.values())))
-
-
 def _original_processor(checkpoint: Checkpoint, image_size: int) -> Any:  # noqa: ANN401 - untyped library
     # deferred: seconds, and only conversion needs it; the Pil class, since the other wants torchvision
     from transformers import CLIPImageProcessorPil
 
-    if checkpoint.read_json("preprocessor_config.json") is not None:
+    if checkpoint.read_json(PREPROCESSOR_CONFIG) is not None:
         return CLIPImageProcessorPil.from_pretrained(checkpoint.directory, local_files_only=True)
     crop = {"height": image_size, "width": image_size}
     return CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=crop)

@@ -73,6 +73,24 @@ def convert_clip_model(
     return convert_model("clip", model_name, output_dir, options)
 
 
+def convert_siglip_model(
+    model_name: str | Path = "google/siglip2-base-patch16-224",
+    output_dir: str | Path = "./models/siglip",
+    *,
+    dtype: str = "float16",
+    format: str = "arrow",  # noqa: A002 - the command line's word for it
+    verify: bool = True,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ConversionReport:
+    """Convert a SigLIP or SigLIP 2 checkpoint with a fixed resolution to a model directory.
+
+    Args, errors: as ``convert_clip_model``.
+    """
+    options = ConversionOptions(dtype, format, verify, overwrite, on_progress or silent)
+    return convert_model("siglip", model_name, output_dir, options)
+
+
 def convert_whisper_model(
     model_name: str | Path = "openai/whisper-base",
     output_dir: str | Path = "./models/whisper",
@@ -118,7 +136,7 @@ def convert_model(
     """Convert a checkpoint of any family to a model directory.
 
     Args:
-        command: the family's word on the command line: clip, whisper, text.
+        command: the family's word on the command line: clip, siglip, whisper, text.
         model_name: as ``convert_clip_model``.
         output_dir: as ``convert_clip_model``.
         options: how to convert.

@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 
 from arrowlens.conversion.checkpoint import Checkpoint
+from arrowlens.conversion.preprocessing import square_side
 from arrowlens.encoders.transformer import ACTIVATIONS
 from arrowlens.errors import ConversionError
 
@@ -145,6 +146,36 @@ def parsed_tokenizer(checkpoint: Checkpoint, data: bytes, vocab_size: int) -> To
             f"{vocab_size}; they belong to different models"
         )
     return tokenizer
+
+
+def vision_dimensions(checkpoint: Checkpoint, config: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers'
+    """Return the dimensions of a vision tower, as ``VisionConfig`` names them.
+
+    Raises:
+        ConversionError: the pictures are not square or not RGB, or a dimension is not supported.
+    """
+    if config.num_channels != 3:
+        raise ConversionError(
+            f"{checkpoint.directory}: pictures of {config.num_channels} channels; only RGB is supported"
+        )
+    image_size, patch_size = (square_side(checkpoint, value) for value in (config.image_size, config.patch_size))
+    return {"image_size": image_size, "patch_size": patch_size, **tower_dimensions(checkpoint, config)}
+
+
+def tower_dimensions(checkpoint: Checkpoint, config: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers'
+    """Return the dimensions of a tower's Transformer.
+
+    Raises:
+        ConversionError: a dimension is not supported.
+    """
+    return {
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_hidden_layers,
+        "num_heads": checked_heads(checkpoint, config.hidden_size, config.num_attention_heads),
+        "intermediate_size": config.intermediate_size,
+        "activation": checked_activation(checkpoint, config.hidden_act),
+        "layer_norm_eps": config.layer_norm_eps,
+    }
 
 
 def checked_activation(checkpoint: Checkpoint, name: str) -> str:

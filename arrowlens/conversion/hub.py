@@ -37,6 +37,8 @@ SMALL_FILES = (
     "vocab.json",
     "merges.txt",
     "vocab.txt",
+    "spiece.model",
+    "open_clip_config.json",
     "modules.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",
@@ -44,8 +46,10 @@ SMALL_FILES = (
 WEIGHTS = (  # the first group of which a model has a file is taken
     ("model.safetensors",),
     ("model.safetensors.index.json", "model-*-of-*.safetensors"),
+    ("open_clip_model.safetensors",),
     ("pytorch_model.bin",),
     ("pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
+    ("open_clip_pytorch_model.bin",),
     ("model.bin",),  # CTranslate2's
 )
 _REVISION = re.compile(r"[0-9a-f]{40}")
@@ -79,14 +83,14 @@ class Source:
 def open_source(model_name: str | Path, on_progress: OnProgress) -> Iterator[Source]:
     """Open a local checkpoint folder, or download a hub id's files for the length of a conversion.
 
-    A folder in CTranslate2's format becomes a Hugging Face checkpoint in our cache folder for that time.
+    A folder in CTranslate2's or OpenCLIP's format becomes a Hugging Face checkpoint in our cache folder for that time.
 
     Args:
         model_name: a folder, or a hub id such as ``openai/whisper-base``.
         on_progress: called with each step of a download.
 
     Raises:
-        ConversionError: neither a folder nor a hub id; or as ``write_checkpoint``.
+        ConversionError: neither a folder nor a hub id; or as the ``write_checkpoint`` of a format.
         DownloadError: as ``downloaded``.
     """
     path = Path(model_name).expanduser()
@@ -105,9 +109,13 @@ def open_source(model_name: str | Path, on_progress: OnProgress) -> Iterator[Sou
 
 @contextmanager
 def _as_checkpoint(source: Source) -> Iterator[Source]:
-    from arrowlens.conversion.ctranslate2 import is_ctranslate2, write_checkpoint  # deferred: torch, only to convert
+    from arrowlens.conversion import ctranslate2, openclip  # deferred: torch, only to convert
 
-    if not is_ctranslate2(source.directory):
+    if ctranslate2.is_ctranslate2(source.directory):
+        write_checkpoint = ctranslate2.write_checkpoint
+    elif openclip.is_openclip(source.directory):
+        write_checkpoint = openclip.write_checkpoint
+    else:
         yield source
         return
     folder = cache_directory() / "checkpoints"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import torch
@@ -27,6 +27,8 @@ class RenameTable:
 
     Attributes:
         names: the checkpoint's names by ours; the tensors of a tuple are stacked along their rows, in order.
+        split: names of tensors in the checkpoint that are several of those in ``names``, stacked along their rows.
+        reshaped: functions from the checkpoint's tensor to ours, by our names; for example a transposition.
         spellings: regular expressions and replacements, applied in order, that turn variants of the checkpoint's names
             into those of the table.
         ignored: regular expressions of names that a checkpoint may hold and that are not needed.
@@ -34,6 +36,8 @@ class RenameTable:
     """
 
     names: Mapping[str, str | tuple[str, ...]]
+    split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reshaped: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
     spellings: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
     full_precision: frozenset[str] = frozenset()
@@ -41,11 +45,19 @@ class RenameTable:
     def expand(self, counters: Mapping[str, Iterable[object]]) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield our names, each with the checkpoint's names that it is made of."""
         for ours, theirs in self.names.items():
-            sources = (theirs,) if isinstance(theirs, str) else theirs
-            words = sorted(set(re.findall(r"{(\w+)}", ours)))
-            for values in product(*(tuple(counters[word]) for word in words)):
-                chosen = dict(zip(words, values, strict=True))
-                yield ours.format(**chosen), tuple(source.format(**chosen) for source in sources)
+            yield from _filled_in(ours, (theirs,) if isinstance(theirs, str) else theirs, counters)
+
+    def parts(self, counters: Mapping[str, Iterable[object]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the names of tensors that are several ones, each with the names of those."""
+        for whole, parts in self.split.items():
+            yield from _filled_in(whole, parts, counters)
+
+    def reshapings(
+        self, counters: Mapping[str, Iterable[object]]
+    ) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
+        """Yield the names of ours that are reshaped, each with its function."""
+        for ours, function in self.reshaped.items():
+            yield from ((name, function) for name, _ in _filled_in(ours, (), counters))
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,12 @@ def rename(
     if dtype not in _DTYPES:
         raise ConversionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
     found = _canonical(checkpoint, table)
+    for whole, names in table.parts(counters):
+        if whole in found:
+            original, tensor = found.pop(whole)
+            for index, name in enumerate(names):
+                found[name] = (original, replace(tensor, part=(index, len(names))))
+    reshapings = dict(table.reshapings(counters))
     tensors: dict[str, torch.Tensor] = {}
     n_bytes, used = 0, set[str]()
     for ours, sources in table.expand(counters):
@@ -80,9 +98,24 @@ def rename(
         used.update(sources)
         n_bytes += sum(part.nbytes for part in parts)
         target = torch.float32 if ours in table.full_precision else _DTYPES[dtype]
-        tensors[ours] = _cast(_stack(checkpoint, sources, parts), target, checkpoint, sources[0])
+        stacked = reshapings.get(ours, _as_it_is)(_stack(checkpoint, sources, parts))
+        tensors[ours] = _cast(stacked, target, checkpoint, sources[0])
     _refuse_unknown(checkpoint, table, {name: original for name, (original, _) in found.items() if name not in used})
     return Renamed(tensors, n_bytes)
+
+
+def _filled_in(
+    name: str, others: tuple[str, ...], counters: Mapping[str, Iterable[object]]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield names with all values of their words in braces."""
+    words = sorted(set(re.findall(r"{(\w+)}", name)))
+    for values in product(*(tuple(counters[word]) for word in words)):
+        chosen = dict(zip(words, values, strict=True))
+        yield name.format(**chosen), tuple(other.format(**chosen) for other in others)
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _canonical(checkpoint: Checkpoint, table: RenameTable) -> dict[str, tuple[str, LazyTensor]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from arrowlens.encoders.model_directory import ModelInfo, model_info
     from arrowlens.encoders.provider import EmbeddingProvider, MultimodalEmbeddingProvider
     from arrowlens.encoders.runtime import Runtime, choose_runtime
+    from arrowlens.encoders.siglip import SiglipEngine, SiglipTextConfig
     from arrowlens.encoders.text import TextConfig, TextEncoder
     from arrowlens.encoders.transformer import InferenceCore
     from arrowlens.encoders.validation import validate_audio_input, validate_image_input
@@ -42,6 +43,8 @@ __all__ = [
     "MultimodalEmbeddingProvider",
     "PatchEmbedding",
     "Runtime",
+    "SiglipEngine",
+    "SiglipTextConfig",
     "TextConfig",
     "TextEncoder",
     "VisionConfig",
@@ -66,6 +69,7 @@ _NAMES = {
     "model_directory": ["ModelInfo", "model_info"],
     "provider": ["EmbeddingProvider", "MultimodalEmbeddingProvider"],
     "runtime": ["Runtime", "choose_runtime"],
+    "siglip": ["SiglipEngine", "SiglipTextConfig"],
     "text": ["TextConfig", "TextEncoder"],
     "transformer": ["InferenceCore"],
     "validation": ["validate_audio_input", "validate_image_input"],

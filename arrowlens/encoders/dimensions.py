@@ -10,7 +10,7 @@ from arrowlens.encoders.model_directory import MAX_DIMENSION
 from arrowlens.encoders.transformer import ACTIVATIONS
 
 _MAX_LAYERS = 512
-_WORDS = {"activation": ACTIVATIONS, "pooling": ("argmax", "eos")}
+_WORDS = {"activation": ACTIVATIONS, "pooling": ("argmax", "eos"), "padding_side": ("left", "right")}
 _NOT_ABOVE = (  # the first must not be larger than the second
     ("max_length", "max_positions"),
     ("patch_size", "image_size"),

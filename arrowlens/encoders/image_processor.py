@@ -1,4 +1,4 @@
-"""Preprocessing for CLIP's vision tower. It needs no torch, so that decoding workers can import it."""
+"""Preprocessing for vision towers. It needs no torch, so that decoding workers can import it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ ImageLike = Image.Image | str | os.PathLike[str]
 Images = np.ndarray | ImageLike | Sequence[ImageLike]
 """Pictures as encoders take them: arrays that are prepared already, PIL images or paths."""
 
+SHORTEST_SIDE, SQUARE = "shortest side", "square"
+_RESIZE = (SHORTEST_SIDE, SQUARE)
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _MAX_SIZE = 4_096  # pixels a side; the largest models take 1,024
 _MAX_ASPECT = 16  # beyond this, only the part that the crop keeps is resized: memory stays bounded
@@ -33,19 +35,27 @@ _ROUNDING = 1e-9  # the ratio of fractions may fall just short of a whole number
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """Shortest side to ``image_size`` (bicubic, antialiased), centre crop, scale to [0, 1], normalise per channel.
+    """Resize to ``image_size`` (antialiased), scale to [0, 1], normalise per channel. Picklable and stateless.
 
-    Matches transformers' CLIPImageProcessor within 1e-5 on the same pixels. Picklable and stateless.
+    Matches transformers' CLIPImageProcessor and SiglipImageProcessor within 1e-5 on the same pixels.
+
+    Attributes:
+        image_size: of the square result, in pixels.
+        mean, std: RGB, of values in [0, 1].
+        resample: ``bicubic`` or ``bilinear``.
+        resize_mode: ``shortest side`` (the shortest side becomes ``image_size``, then the centre is cropped; CLIP) or
+            ``square`` (both sides do, whatever the ratio was, and nothing is cropped; SigLIP).
     """
 
     image_size: int = 224
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     resample: str = "bicubic"
+    resize_mode: str = SHORTEST_SIDE
 
     @classmethod
     def from_pretrained(cls, model_path: str | Path) -> ImageProcessor:
-        """Read the processor of a CLIP model directory.
+        """Read the processor of a model directory.
 
         Raises:
             ModelLoadError: the directory or its ``preprocessor.json`` is missing, damaged or unknown.
@@ -66,6 +76,7 @@ class ImageProcessor:
                 mean=_triple(settings["mean"]),
                 std=_triple(settings["std"]),
                 resample=str(settings["resample"]),
+                resize_mode=str(settings.get("resize", SHORTEST_SIDE)),
             )
             if min(processor.std) <= 0:
                 raise ValueError(f"std {processor.std}")
@@ -74,6 +85,11 @@ class ImageProcessor:
         if processor.resample not in _RESAMPLE:
             raise ModelLoadError(
                 f"{PREPROCESSOR_NAME}: resampling {processor.resample!r:.80} is unknown; know {list(_RESAMPLE)}; "
+                "convert the model again"
+            )
+        if processor.resize_mode not in _RESIZE:
+            raise ModelLoadError(
+                f"{PREPROCESSOR_NAME}: resizing {processor.resize_mode!r:.80} is unknown; know {list(_RESIZE)}; "
                 "convert the model again"
             )
         return processor
@@ -123,8 +139,13 @@ class ImageProcessor:
         return np.stack([self(_opened(image), normalize=False) for image in several])
 
     def resize(self, image: Image.Image, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-        """Resize the shortest side to ``image_size``; the other keeps the ratio, rounded down as the reference does."""
+        """Resize the shortest side to ``image_size``; the other keeps the ratio, rounded down as the reference does.
+
+        With ``resize_mode="square"`` both sides become ``image_size``.
+        """
         box = (0, 0, *image.size) if box is None else box
+        if self.resize_mode == SQUARE:
+            return image.resize((self.image_size, self.image_size), _RESAMPLE[self.resample], box=box)
         width, height = box[2] - box[0], box[3] - box[1]
         size, short = self.image_size, min(width, height)
         target = (int(size * width / short + _ROUNDING), int(size * height / short + _ROUNDING))

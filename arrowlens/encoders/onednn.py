@@ -18,7 +18,13 @@ from torch.nn import functional
 logger = logging.getLogger(__name__)
 
 # oneDNN's name and algorithm of each activation; it applies them before a result is rounded.
-_FUSED = {"none": ("none", ""), "gelu": ("gelu", "none"), "silu": ("swish", ""), "relu": ("relu", "")}
+_FUSED = {
+    "none": ("none", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "silu": ("swish", ""),
+    "relu": ("relu", ""),
+}
 _ROWS_AT_A_TIME = 64  # rows cast together
 _ROWS = 1024  # rows of input that the layout is optimised for; results are the same for any number
 
@@ -76,7 +82,13 @@ def available(dtype: torch.dtype | None) -> bool:
     except (AttributeError, RuntimeError) as error:  # another torch, or another processor
         logger.debug("weights are not packed: %s", str(error).partition("\n")[0])
         return False
-    expected = {"none": plain, "gelu": functional.gelu(plain), "silu": functional.silu(plain), "relu": plain.relu()}
+    expected = {
+        "none": plain,
+        "gelu": functional.gelu(plain),
+        "gelu_pytorch_tanh": functional.gelu(plain, approximate="tanh"),
+        "silu": functional.silu(plain),
+        "relu": plain.relu(),
+    }
     close = 1e-5 if dtype == torch.float32 else 0.05
     pairs = [(results[name], each) for name, each in expected.items()] + [(sums, plain + residual.float())]
     return all(bool(torch.allclose(found.float(), right, rtol=close, atol=close)) for found, right in pairs)

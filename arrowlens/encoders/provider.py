@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import numpy as np
 
 from arrowlens.encoders.audio import AudioEncoder
-from arrowlens.encoders.clip import CLIPEngine
 from arrowlens.encoders.image_processor import Images
+from arrowlens.encoders.image_text import ImageTextEngine
 from arrowlens.encoders.model_directory import ModelInfo, model_info
 from arrowlens.encoders.registry import ENCODER_ROLES, family_for
 from arrowlens.encoders.runtime import Runtime, choose_runtime
@@ -37,7 +37,7 @@ class MultimodalEmbeddingProvider:
         text_model_path: a BERT model directory.
         vision_model_path: a CLIP model directory, for the pooled vision vectors.
         audio_model_path: a Whisper model directory.
-        clip_model_path: a CLIP model directory, for the shared space.
+        clip_model_path: a CLIP or SigLIP model directory, for the space shared by pictures and texts.
         device: torch device; None takes CUDA when there, else the CPU.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         recipe: how a library makes vectors of recordings; ``ModelInfo.recipe`` is a new library's.
@@ -90,13 +90,13 @@ class MultimodalEmbeddingProvider:
         return choose_runtime(self.device, self.precision)
 
     @property
-    def clip_engine(self) -> CLIPEngine:
-        """The CLIP model.
+    def clip_engine(self) -> ImageTextEngine:
+        """The model of pictures and texts, CLIP or SigLIP.
 
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
         """
-        return self._load("vision", CLIPEngine)
+        return self._load("vision", ImageTextEngine)  # type: ignore[type-abstract]  # a subclass of it is loaded
 
     @property
     def audio_encoder(self) -> AudioEncoder:
@@ -171,7 +171,7 @@ class MultimodalEmbeddingProvider:
 
     @property
     def text_reaches_audio(self) -> bool:
-        """Whether CLIP's text vectors may be compared with the audio vectors."""
+        """Whether the text vectors of the vision model may be compared with the audio vectors."""
         if not (self.has("vision") and self.has("audio")):
             return False
         return self.space("vision") is not None and self.space("vision") == self.space("audio")
@@ -186,9 +186,9 @@ class MultimodalEmbeddingProvider:
         return self.text_encoder.encode(text, normalize=normalize)
 
     def encode_image(self, images: Images, normalize: bool = True) -> np.ndarray:
-        """Encode pictures with the vision tower alone where one was given, else into CLIP's shared space.
+        """Encode pictures with the vision tower alone where one was given, else into the space shared with texts.
 
-        ``images`` are arrays, PIL images or paths, as of ``CLIPEngine.encode_image``.
+        ``images`` are arrays, PIL images or paths, as of ``ImageTextEngine.encode_image``.
 
         Raises:
             ModelLoadError: there is neither.
@@ -234,10 +234,10 @@ class MultimodalEmbeddingProvider:
         return vectors
 
     def compute_cross_modal_similarity(self, text: list[str], images: Images) -> np.ndarray:
-        """Compute CLIP's logits between texts and pictures: (n_texts, n_images) float32.
+        """Compute the vision model's logits between texts and pictures: (n_texts, n_images) float32.
 
         Raises:
-            ModelLoadError: there is no CLIP model.
+            ModelLoadError: there is no vision model.
             InputError: unusable texts or pictures.
         """
         engine = self.clip_engine

@@ -26,6 +26,7 @@ class ModelFamily:
         inputs: what it encodes: image, audio, text.
         encoders: the encoder's ``module:class`` for each role that the model can take.
         converter: the module of ``arrowlens.conversion`` with the rename table (see ``conversion.family.Converter``).
+        verified: what the family's vectors were compared with in our tests, for people.
         is_read_in_the_middle: whether libraries read the output of the middle layer instead of the last one's.
     """
 
@@ -35,6 +36,7 @@ class ModelFamily:
     inputs: tuple[str, ...]
     encoders: Mapping[str, str]
     converter: str
+    verified: str
     is_read_in_the_middle: bool = False
 
     def encoder(self, role: str | None = None) -> Any:  # noqa: ANN401 - each family's own class
@@ -54,6 +56,16 @@ FAMILIES = (
             "pooled_vision": "arrowlens.encoders.vision:VisionEncoder",  # not projected, only when asked for
         },
         converter="arrowlens.conversion.clip",
+        verified="random weights against transformers' CLIPModel, also from OpenCLIP's files",
+    ),
+    ModelFamily(
+        name="siglip",
+        command="siglip",
+        role="vision",
+        inputs=("image", "text"),
+        encoders={"vision": "arrowlens.encoders.siglip:SiglipEngine"},
+        converter="arrowlens.conversion.siglip",
+        verified="random weights against transformers' SiglipModel, also from OpenCLIP's files",
     ),
     ModelFamily(
         name="whisper",
@@ -62,6 +74,7 @@ FAMILIES = (
         inputs=("audio",),
         encoders={"audio": "arrowlens.encoders.audio:AudioEncoder"},
         converter="arrowlens.conversion.whisper",
+        verified="whisper-base's own weights and random ones against transformers' WhisperModel",
         is_read_in_the_middle=True,
     ),
     ModelFamily(
@@ -71,6 +84,7 @@ FAMILIES = (
         inputs=("text",),
         encoders={"text": "arrowlens.encoders.text:TextEncoder"},
         converter="arrowlens.conversion.bert",
+        verified="random weights against transformers' BertModel",
     ),
 )
 FAMILY_NAMES = tuple(family.name for family in FAMILIES)

@@ -21,7 +21,7 @@ class Arithmetic:
 
     Attributes:
         flops: multiplications and additions of all matrix products and convolutions of the architecture.
-        n_tokens: rows of those products: patches and the class token, or positions in time.
+        n_tokens: rows of those products: patches and, for CLIP, the class token; or positions in time.
         width: columns of a layer.
         inner: columns of the wider one inside it.
     """
@@ -33,12 +33,15 @@ class Arithmetic:
 
 
 def of_a_picture(info: ModelInfo) -> Arithmetic:
-    """Return the arithmetic of encoding a picture with a CLIP model."""
+    """Return the arithmetic of encoding a picture with a CLIP or SigLIP model."""
     vision, projected = info.dimensions["vision"], info.dimensions["projection_dim"]
-    width, patch = vision["hidden_size"], vision["patch_size"]
+    width, patch, inner = vision["hidden_size"], vision["patch_size"], vision["intermediate_size"]
     n_patches = (vision["image_size"] // patch) ** 2
-    ends = 2 * n_patches * 3 * patch**2 * width + 2 * width * projected
-    return _arithmetic(vision, n_patches + 1, ends)
+    stem = 2 * n_patches * 3 * patch**2 * width
+    if info.family == "siglip":  # one query attends to all patches, and a feed-forward part follows
+        pooling = 4 * n_patches * width**2 + 4 * n_patches * width + 4 * width**2 + 4 * width * inner
+        return _arithmetic(vision, n_patches, stem + pooling)
+    return _arithmetic(vision, n_patches + 1, stem + 2 * width * projected)
 
 
 def of_a_recording(info: ModelInfo, seconds: float, layer: int | None = None) -> Arithmetic:

@@ -21,7 +21,7 @@ class Tokens:
 
     Attributes:
         ids: (n, longest) int64.
-        mask: (n, longest) bool, True where a token is real.
+        mask: (n, longest) bool, True where a token may be attended to.
         cut: for each text, whether it was cut.
     """
 
@@ -45,24 +45,38 @@ class Tokens:
 
 
 class TextTokenizer:
-    """A tokenizer that adds the model's special tokens, cuts at ``max_length`` and pads to the longest of a batch.
+    """A tokenizer that adds the model's special tokens, cuts at ``max_length`` and pads.
 
     Args:
         data: the content of ``tokenizer.json``.
         max_length: tokens, special ones included.
-        pad_id: the id of padding, which the mask hides.
+        pad_id: the id of padding.
         vocab_size: the number of ids that the model knows; None turns the check off.
+        fixed_length: False pads to the longest text of a batch, and the mask hides padding. True pads every text to
+            ``max_length``, and padding is attended to as other tokens are.
+        padding_side: ``left`` or ``right``, where padding goes.
 
     Raises:
         ModelLoadError: the data is not a tokenizer.
     """
 
-    def __init__(self, data: bytes, max_length: int, pad_id: int = 0, vocab_size: int | None = None) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        max_length: int,
+        pad_id: int = 0,
+        vocab_size: int | None = None,
+        *,
+        fixed_length: bool = False,
+        padding_side: str = "right",
+    ) -> None:
         with _readable():
             self._tokenizer = Tokenizer.from_str(data.decode())
             self._tokenizer.no_padding()
             self._tokenizer.enable_truncation(max_length)
         self._pad_id, self._vocab_size = pad_id, vocab_size
+        self._fixed_length = max_length if fixed_length else None
+        self._padding_side = padding_side
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenize a batch.
@@ -75,15 +89,16 @@ class TextTokenizer:
             raise TextValidationError(f"want a list of one or more texts, got {texts!r:.80}")
         with _readable():
             encoded = self._tokenizer.encode_batch_fast(list(texts))
-            longest = max(len(item.ids) for item in encoded)
+            longest = self._fixed_length or max(len(item.ids) for item in encoded)
             largest = max((max(item.ids, default=0) for item in encoded), default=0)
             if longest == 0 or (self._vocab_size is not None and largest >= self._vocab_size):
                 raise ValueError(f"it gives no token that the model knows: {largest} of {self._vocab_size}")
         ids = torch.full((len(encoded), longest), self._pad_id, dtype=torch.int64)
-        mask = torch.zeros((len(encoded), longest), dtype=torch.bool)
+        mask = torch.full((len(encoded), longest), self._fixed_length is not None, dtype=torch.bool)
         for row, item in enumerate(encoded):
-            ids[row, : len(item.ids)] = torch.tensor(item.ids)
-            mask[row, : len(item.ids)] = True
+            part = slice(len(item.ids)) if self._padding_side == "right" else slice(longest - len(item.ids), None)
+            ids[row, part] = torch.tensor(item.ids)
+            mask[row, part] = True
         return Tokens(ids, mask, tuple(bool(item.overflowing) for item in encoded))
 
     def part_read(self, text: str) -> str | None:

@@ -1,7 +1,7 @@
 """InferenceCore: the one Transformer stack under every tower.
 
-Pre-norm with a residual stream for CLIP (Radford et al. 2021) and Whisper (Radford et al. 2022), post-norm for BERT
-(Devlin et al. 2018). Queries, keys and values come from one packed matrix, rows in that order.
+Pre-norm with a residual stream for CLIP (Radford et al. 2021), SigLIP (Zhai et al. 2023) and Whisper (Radford et al.
+2022), post-norm for BERT (Devlin et al. 2018). Queries, keys and values come from one packed matrix, in that order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from arrowlens.encoders.onednn import added, pack, product, should_pack
 
-ACTIVATIONS = ("gelu", "quick_gelu", "relu")
+ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu", "relu")
 NORMS = ("pre", "post")
 QUICK = 1.702  # quick_gelu, of OpenAI's CLIP, is x * sigmoid(1.702 x)
 LONG = 64  # tokens; from here on attention in bfloat16 is faster as matrix products than in torch's fused kernel
@@ -22,13 +22,19 @@ BLOCK = 256  # queries multiplied with all keys at a time
 
 
 def activate_(hidden: torch.Tensor, activation: str) -> torch.Tensor:
-    """Apply an activation in place: ``none``, ``gelu`` (the exact one, with the error function), ``silu``, ``relu``."""
+    """Apply an activation in place.
+
+    Args:
+        hidden: of any shape; overwritten.
+        activation: ``none``, ``gelu`` (the exact one, with the error function), ``gelu_pytorch_tanh`` (approximated by
+            a tanh), ``silu`` or ``relu``.
+    """
     if activation == "none":
         return hidden
     if activation == "silu":
         return functional.silu(hidden, inplace=True)
-    if activation == "gelu":
-        activated: torch.Tensor = torch.ops.aten.gelu_(hidden)
+    if activation in ("gelu", "gelu_pytorch_tanh"):
+        activated: torch.Tensor = torch.ops.aten.gelu_(hidden, approximate="none" if activation == "gelu" else "tanh")
         return activated
     return functional.relu_(hidden)
 
@@ -271,7 +277,7 @@ class InferenceCore(nn.Module):
         num_heads: attention heads a layer.
         intermediate_size: width inside the feed-forward part.
         layer_norm_eps: added to the variance in each layer norm.
-        activation: ``gelu``, ``quick_gelu`` or ``relu``.
+        activation: one of ``ACTIVATIONS``.
         norm: ``pre`` (CLIP, Whisper) or ``post`` (BERT).
         causal: each token sees itself and those before it (CLIP's text tower).
 

@@ -6,6 +6,7 @@ Source: Radford et al. 2021 (CLIP), Dosovitskiy et al. 2020 (ViT); values match 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -41,25 +42,30 @@ class VisionConfig:
 
 
 class Kernel(LazyParameters):
-    """The weights of a convolution without bias."""
+    """The weights of a convolution."""
 
     weight: torch.Tensor
 
 
 class PatchEmbedding(nn.Module):
-    """Cut pictures into patches and project each: a convolution whose stride is its kernel."""
+    """Cut pictures into patches and project each: a convolution whose stride is its kernel.
 
-    def __init__(self, config: VisionConfig) -> None:
+    Args:
+        config: the vision tower's.
+        bias: whether the convolution has a bias; SigLIP's has one, CLIP's none.
+    """
+
+    def __init__(self, config: VisionConfig, *, bias: bool = False) -> None:
         super().__init__()
         self.patch_size = config.patch_size
-        self.projection = Kernel(weight=(config.hidden_size, 3, config.patch_size, config.patch_size))
+        shapes: dict[str, tuple[int, ...]] = {"weight": (config.hidden_size, 3, config.patch_size, config.patch_size)}
+        self.projection = Kernel(**shapes | ({"bias": (config.hidden_size,)} if bias else {}))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, 3, image_size, image_size) -> (batch, num_patches, hidden_size), row by row."""
-        patches = functional.conv2d(
-            images, self.projection.weight, stride=self.patch_size
-        )  # (batch, hidden, grid, grid)
-        return patches.flatten(2).transpose(1, 2)
+        bias = getattr(self.projection, "bias", None)
+        patches = functional.conv2d(images, self.projection.weight, bias, stride=self.patch_size)
+        return patches.flatten(2).transpose(1, 2)  # from (batch, hidden, grid, grid)
 
 
 class VisionTower(LazyParameters):
@@ -91,6 +97,8 @@ class VisionTower(LazyParameters):
 class VisionEncoder(Encoder):
     """Pictures to the vision tower's pooled vectors (768-d for the B models), before CLIP's projection.
 
+    A subclass runs another family's tower.
+
     Args:
         model_path: a CLIP model directory.
         device: torch device; None takes CUDA when there, else the CPU.
@@ -100,8 +108,10 @@ class VisionEncoder(Encoder):
         ModelLoadError: the directory is missing, damaged or no CLIP model, or the device is not there.
     """
 
+    family: ClassVar[str] = "clip"
+
     def __init__(self, model_path: ModelPath, device: str | None = None, precision: str = "auto") -> None:
-        loader = open_weights(model_path, "clip")
+        loader = open_weights(model_path, self.family)
         super().__init__(loader, choose_runtime(device, precision))
         self.config = loader.config(VisionConfig, "vision")
         self.image_processor = ImageProcessor.from_json(loader.read_file(PREPROCESSOR_NAME))
@@ -110,7 +120,7 @@ class VisionEncoder(Encoder):
                 f"{loader.directory / PREPROCESSOR_NAME}: image_size is {self.image_processor.image_size}, the model "
                 f"takes {self.config.image_size}; {CURE}"
             )
-        self.tower = load_module(VisionTower(self.config), loader, self.runtime, "vision.")
+        self.tower = load_module(self._new_tower(), loader, self.runtime, "vision.")
 
     @property
     def dimension(self) -> int:
@@ -120,7 +130,7 @@ class VisionEncoder(Encoder):
     @property
     def patch_embedding(self) -> PatchEmbedding:
         """The first step: (batch, 3, S, S) -> (batch, num_patches, hidden_size)."""
-        return self.tower.patch_embedding
+        return cast(PatchEmbedding, self.tower.patch_embedding)
 
     def encode(self, images: Images, normalize: bool = True) -> np.ndarray:
         """Encode pictures.
@@ -146,6 +156,10 @@ class VisionEncoder(Encoder):
         batch = pixels[None] if pixels.ndim == 3 else pixels
         with torch.inference_mode():
             return self._run(batch)
+
+    def _new_tower(self) -> nn.Module:
+        """The tower without weights."""
+        return VisionTower(self.config)
 
     def _run(self, batch: np.ndarray) -> torch.Tensor:
         pixels = to_device(

@@ -66,6 +66,8 @@ def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
                     parameter.copy_(1.4 * noise)
                 else:
                     parameter.add_((0.15 if name.endswith("bias") else 0.3) * noise)
+            elif name.endswith("probe"):
+                parameter.copy_(noise)
             elif "embed" in name and "patch" not in name:
                 # Tokens speak louder than what all inputs share: positions, and the one token type.
                 parameter.copy_((1.2 if "token_embedding" in name or "word" in name else 0.4) * noise)
@@ -116,7 +118,7 @@ def clip_checkpoint(
     if legacy_eos:
         text |= {"eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1}
     model = clip_model(vision, text, projection_dim=projection_dim, seed=seed)
-    _save(model, directory, shard_bytes, as_bin)
+    save(model, directory, shard_bytes, as_bin)
     size = model.config.vision_config.image_size
     processor = transformers.CLIPImageProcessorPil(
         size={"shortest_edge": size}, crop_size={"height": size, "width": size}
@@ -153,7 +155,7 @@ def whisper_checkpoint(
         config: overrides of the configuration (transformers' names), e.g. ``num_mel_bins=128``.
     """
     model = whisper_model(kind, seed=seed, **config)
-    _save(model, directory, shard_bytes, as_bin)
+    save(model, directory, shard_bytes, as_bin)
     transformers.WhisperFeatureExtractor(feature_size=model.config.num_mel_bins).save_pretrained(directory)
     return directory
 
@@ -164,7 +166,7 @@ def bert_checkpoint(directory: Path, *, seed: int = 0, kind: str = "BertModel", 
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *WORDS]
     sizes = {**TINY_TOWER, "vocab_size": 256, "max_position_embeddings": 64, **config}
     model = perturb(getattr(transformers, kind)(transformers.BertConfig(**sizes)), seed).eval()
-    _save(model, directory, None, as_bin=False)
+    save(model, directory, None, as_bin=False)
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
     transformers.BertTokenizer(vocabulary).save_pretrained(directory)
     (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 48, "do_lower_case": False}))
@@ -234,7 +236,7 @@ def _save_clip_tokenizer(
     (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
 
 
-def _save(model: transformers.PreTrainedModel, directory: Path, shard_bytes: int | None, as_bin: bool) -> None:
+def save(model: transformers.PreTrainedModel, directory: Path, shard_bytes: int | None, as_bin: bool) -> None:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     bars = transformers_logging.is_progress_bar_enabled()

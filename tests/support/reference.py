@@ -19,10 +19,15 @@ DISTINCT = 0.9  # inputs whose reference vectors are closer than this prove litt
 def assert_agree(ours: np.ndarray, reference: np.ndarray) -> None:
     """Float32 vectors agree: element-wise once the mean over the inputs is gone, and in direction."""
     assert ours.shape == reference.shape
-    mean = reference.mean(axis=0)
-    error = np.abs((ours - mean) - (reference - mean)).max() / (reference - mean).std()
+    error = centred_error(ours, reference)
     assert error < RELATIVE_ERROR, f"relative error {error:.2e}"
     assert cosines(ours, reference).min() > COSINE, f"cosine {cosines(ours, reference).min():.6f}"
+
+
+def centred_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    """The largest difference of any element, in units of the reference's spread around its mean over the inputs."""
+    mean = reference.mean(axis=0)
+    return float(np.abs((ours - mean) - (reference - mean)).max() / (reference - mean).std())
 
 
 def distinct_rows(vectors: np.ndarray) -> list[int]:

@@ -20,11 +20,12 @@ from arrowlens.models import ModelSet, available, resolve
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A model directory of each role; headers are all that matters here."""
     folder = tmp_path_factory.mktemp("made, with commas")
-    for family in FAMILIES:
+    families = {family.role: family for family in reversed(FAMILIES)}  # the first of each role
+    for family in families.values():
         (folder / family.role).mkdir()
         tensors, dimensions = {"weight": torch.ones(3)}, {"hidden_size": 3}
         write_model(folder / family.role, tensors, family=family.name, dimensions=dimensions, source="mine")
-    return {family.role: folder / family.role for family in FAMILIES}
+    return {role: folder / role for role in families}
 
 
 class TestDirectories:

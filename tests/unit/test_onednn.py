@@ -33,7 +33,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
 
 
-@pytest.mark.parametrize("activation", ["none", "gelu", "silu", "relu"])
+@pytest.mark.parametrize("activation", ["none", "gelu", "gelu_pytorch_tanh", "silu", "relu"])
 @pytest.mark.parametrize("rows", [1, 11, 197])
 def test_a_packed_product_is_the_plain_one(dtype: torch.dtype, activation: str, rows: int) -> None:
     linear = places(Linear(96, 64, scale=1.7, bias_scale=0.6, activation=activation), dtype)
@@ -42,7 +42,13 @@ def test_a_packed_product_is_the_plain_one(dtype: torch.dtype, activation: str, 
     weight, bias = ((torch.randn(shape, generator=generator) / 4).half().float() for shape in ((64, 96), (64,)))
     hidden, residual = torch.randn(rows, 96).to(dtype), torch.randn(rows, 64).to(dtype)
     plain = 1.7 * functional.linear(hidden.float(), weight) + 0.6 * bias
-    activated = {"none": plain, "gelu": functional.gelu(plain), "silu": functional.silu(plain), "relu": plain.relu()}
+    activated = {
+        "none": plain,
+        "gelu": functional.gelu(plain),
+        "gelu_pytorch_tanh": functional.gelu(plain, approximate="tanh"),
+        "silu": functional.silu(plain),
+        "relu": plain.relu(),
+    }
     close = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.1}
     torch.testing.assert_close(linear.into(torch.empty(0), hidden).float(), activated[activation], **close)
     torch.testing.assert_close(linear.add_to(residual.clone(), hidden).float(), plain + residual.float(), **close)

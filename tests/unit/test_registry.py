@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from arrowlens.conversion import ConversionOptions, convert_model
-from arrowlens.encoders import AudioEncoder, CLIPEngine, TextEncoder, VisionEncoder
+from arrowlens.encoders import AudioEncoder, CLIPEngine, SiglipEngine, TextEncoder, VisionEncoder
 from arrowlens.encoders.registry import ENCODER_ROLES, FAMILIES, ROLES, ModelFamily, family_for
 from arrowlens.errors import ConversionError, ModelLoadError
 
@@ -21,14 +21,20 @@ def test_roles_of_model_sets_and_of_encoders() -> None:
 
 
 def test_each_role_has_its_encoder() -> None:
-    encoders = {role: family.encoder(role) for family in FAMILIES for role in family.encoders}
+    encoders = {(role, family.encoder(role)) for family in FAMILIES for role in family.encoders}
     assert encoders == {
-        "vision": CLIPEngine,
-        "pooled_vision": VisionEncoder,
-        "audio": AudioEncoder,
-        "text": TextEncoder,
+        ("vision", CLIPEngine),
+        ("vision", SiglipEngine),
+        ("pooled_vision", VisionEncoder),
+        ("audio", AudioEncoder),
+        ("text", TextEncoder),
     }
-    assert [family.encoder() for family in FAMILIES] == [CLIPEngine, AudioEncoder, TextEncoder]
+    assert [family.encoder() for family in FAMILIES] == [CLIPEngine, SiglipEngine, AudioEncoder, TextEncoder]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_each_family_says_what_was_verified(family: ModelFamily) -> None:
+    assert "against transformers'" in family.verified
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -40,14 +46,15 @@ def test_each_family_has_its_converter(family: ModelFamily) -> None:
 
 def test_a_model_that_cannot_take_a_role_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelLoadError, match=r"holds a whisper model; vision needs one made by 'arrowlens convert clip"
+        ModelLoadError,
+        match=r"holds a whisper model; vision needs one made by 'arrowlens convert clip' or 'arrowlens convert siglip'",
     ):
         family_for("vision", "whisper", tmp_path)
 
 
 def test_an_unknown_family_is_not_converted(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="'siglip' is unknown; use one of clip, whisper, text"):
-        convert_model("siglip", tmp_path, tmp_path / "out", ConversionOptions())
+    with pytest.raises(ConversionError, match="'moon' is unknown; use one of clip, siglip, whisper, text"):
+        convert_model("moon", tmp_path, tmp_path / "out", ConversionOptions())
 
 
 def test_listing_the_families_imports_no_torch() -> None:

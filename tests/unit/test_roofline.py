@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from arrowlens.conversion import convert_clip_model, convert_whisper_model
+from arrowlens.conversion import convert_clip_model, convert_siglip_model, convert_whisper_model
 from arrowlens.encoders import choose_runtime, model_info
 from arrowlens.encoders.roofline import Arithmetic, calls_per_second, matrix_rate, of_a_picture, of_a_recording
 from tests.support.checkpoints import clip_checkpoint, clip_model, whisper_checkpoint, whisper_model
+from tests.support.siglip import siglip_checkpoint, siglip_model
 
 
 def counted(model: torch.nn.Module, inputs: torch.Tensor) -> int:
@@ -31,6 +32,20 @@ def test_arithmetic_of_a_picture(tmp_path: Path, size: int, patch: int) -> None:
     found = of_a_picture(model_info(tmp_path / "model"))
     assert (found.flops, found.n_tokens) == (reference, (size // patch) ** 2 + 1)
     assert (found.width, found.inner) == (32, 72)
+
+
+def test_arithmetic_of_a_picture_with_siglip(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"image_size": 45, "patch_size": 7, "intermediate_size": 72}
+    convert_siglip_model(siglip_checkpoint(tmp_path / "checkpoint", sizes), tmp_path / "model", verify=False)
+    model = siglip_model(sizes)
+    model.set_attn_implementation("eager")
+    # torch counts none of the products inside the head's attention.
+    patches, width, inner = torch.zeros(1, 36, 32), 32, 72
+    head = counted(model.vision_model.head, patches)
+    own = 4 * 36 * width**2 + 4 * 36 * width + 4 * width**2 + 4 * width * inner
+    reference = counted(model.vision_model, torch.zeros(1, 3, 45, 45)) - head + own
+    found = of_a_picture(model_info(tmp_path / "model"))
+    assert (found.flops, found.n_tokens) == (reference, 36)
 
 
 def test_arithmetic_of_a_recording(tmp_path: Path) -> None:
