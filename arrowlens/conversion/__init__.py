@@ -11,6 +11,7 @@ from arrowlens.encoders.registry import FAMILIES
 if TYPE_CHECKING:
     from arrowlens.conversion.convert import (
         ConversionOptions,
+        convert_clap_model,
         convert_clip_model,
         convert_model,
         convert_text_model,
@@ -26,6 +27,7 @@ __all__ = [
     "OnProgress",
     "Progress",
     "Verified",
+    "convert_clap_model",
     "convert_clip_model",
     "convert_model",
     "convert_text_model",
@@ -35,6 +37,7 @@ __all__ = [
 _NAMES = {
     "convert": [
         "ConversionOptions",
+        "convert_clap_model",
         "convert_clip_model",
         "convert_model",
         "convert_text_model",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import ModelLoadError
+from arrowlens.modalities import AUDIO_WINDOWS, SAMPLE_RATE, Windows
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class ModelFamily:
         encoders: the encoder's ``module:class`` for each role that the model can take.
         converter: the module of ``arrowlens.conversion`` with the rename table (see ``conversion.family.Converter``).
         is_read_in_the_middle: whether libraries read the output of the middle layer instead of the last one's.
+        sample_rate: of the recordings that it encodes, in Hz; None where it encodes none.
+        windows: how libraries cut recordings for it.
     """
 
     name: str
@@ -36,6 +39,13 @@ class ModelFamily:
     encoders: Mapping[str, str]
     converter: str
     is_read_in_the_middle: bool = False
+    sample_rate: int | None = None
+    windows: Windows = AUDIO_WINDOWS
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether it encodes texts, into the space of all that it encodes."""
+        return "text" in self.inputs
 
     def encoder(self, role: str | None = None) -> Any:  # noqa: ANN401 - each family's own class
         """The encoder class for a role, by default the family's own role. Imports torch."""
@@ -63,6 +73,17 @@ FAMILIES = (
         encoders={"audio": "arrowlens.encoders.audio:AudioEncoder"},
         converter="arrowlens.conversion.whisper",
         is_read_in_the_middle=True,
+        sample_rate=SAMPLE_RATE,
+    ),
+    ModelFamily(
+        name="clap",
+        command="clap",
+        role="audio",
+        inputs=("audio", "text"),
+        encoders={"audio": "arrowlens.encoders.clap:ClapEncoder"},
+        converter="arrowlens.conversion.clap",
+        sample_rate=48_000,
+        windows=Windows(10.0, 5.0, is_maximum=True),
     ),
     ModelFamily(
         name="bert",
