@@ -7,15 +7,15 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from arrowlens import media
-from arrowlens.embedding import EmbeddingPlan, embed, encode, prepare
+from arrowlens.embedding import EmbeddingPlan, embed, encode, prepare, question_encoder
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, ModelLoadError
-from arrowlens.modalities import MODALITIES, TEXT_ROLE
+from arrowlens.modalities import MODALITIES, TEXT_ROLE, Modality
 from arrowlens.models import resolve
 from arrowlens.query_engine import provider_of
 
@@ -148,7 +148,9 @@ class _Encoder:
         for batch in _batches(list(captions), BATCH_SIZE):
             pictures: dict[str, np.ndarray] = {}
             for name in batch:
-                decoded = media.decode(folder / name, thumbnail=False, min_side=plan.min_side)
+                decoded = media.decode(
+                    folder / name, thumbnail=False, min_side=plan.min_side, sample_rate=plan.recipe.sample_rate
+                )
                 if decoded.reason is not None:
                     self.skipped.append((folder / name, decoded.reason))
                 elif decoded.pixels is not None:
@@ -172,7 +174,8 @@ def _recalls(encoder: _Encoder, kind: str, captions: Mapping[str, list[str]]) ->
         return
     texts = list(dict.fromkeys(text for path in paths for text in captions[path]))
     right = np.array([[text in captions[path] for path in paths] for text in texts])
-    asked_for = encoder.provider.clip_engine.encode_text(texts)
+    role = encoder.provider.text_role(cast(Modality, kind)) or TEXT_ROLE
+    asked_for = question_encoder(role, encoder.provider).encode_text(texts)
     scores = np.stack([(asked_for @ vectors.T).max(axis=1) for vectors in encoder.vectors[kind]], axis=1)
     for question, answer, asked, truth in (("text", kind, scores, right), (kind, "text", scores.T, right.T)):
         at, chance = recall(asked, truth)

@@ -159,7 +159,8 @@ class Library:
         self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, isolate_decoding: bool = True
     ) -> None:
         self._storage = storage
-        self._isolated = Isolated(Limits().max_decode_s, large_bytes(Limits())) if isolate_decoding else None
+        max_bytes = large_bytes(Limits(), sample_rate=provider.recipe.sample_rate)
+        self._isolated = Isolated(Limits().max_decode_s, max_bytes) if isolate_decoding else None
         self._decode = self._isolated or directly
         self._engine = QueryEngine(storage, provider, self._decode)
 
@@ -235,8 +236,13 @@ class Library:
 
     @property
     def text_reaches_audio(self) -> bool:
-        """Whether ``search`` finds recordings too: the models hold texts and sounds in one space."""
+        """Whether ``search`` finds recordings too: the models hold texts and recordings in one space."""
         return self._storage.settings.text_reaches_audio
+
+    @property
+    def has_one_space(self) -> bool:
+        """Whether pictures and recordings can be compared, and lie on one map: their models share a space."""
+        return self._storage.settings.has_one_space
 
     # -- searching ------------------------------------------------------------------------------------------------
 
@@ -537,6 +543,8 @@ class Library:
         report = ingest.migrate(self._storage, provider, records, options, on_event, stop)
         if report.switched:
             self._engine.replace(provider)
+            if self._isolated is not None:
+                self._isolated.allow(large_bytes(Limits(), sample_rate=provider.recipe.sample_rate))
             self._engine.prepare_bank()
         return report
 
@@ -697,7 +705,7 @@ class Library:
         """Files as points in a plane, near what is like them; of more than 20,000 files, a sample.
 
         Args:
-            modality: "image" or "audio"; None for both, where ``text_reaches_audio``.
+            modality: "image" or "audio"; None for both, where ``has_one_space``.
 
         Raises:
             InputError: both are asked for, and have spaces of their own. StorageError: the database refused.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from arrowlens.embedding import Example, embed_example
+from arrowlens.embedding import Example, embed_example, question_encoder
 from arrowlens.errors import MediaError, ModelLoadError
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
 from arrowlens.search.relevance import Kind, ScoreCalibration, Weights, relevance
@@ -38,15 +38,6 @@ Encoded = Kind | Literal["image parts", "audio parts", "image names", "audio nam
 """What a bank holds vectors of: ordinary questions and bundled files, two parts of each file, and the files' names."""
 
 _DIGEST = re.compile("[0-9a-f]{64}")
-_ROLE_OF: dict[Encoded, str] = {
-    "text": TEXT_ROLE,
-    "image": ROLE_OF["image"],
-    "audio": ROLE_OF["audio"],
-    "image parts": ROLE_OF["image"],
-    "audio parts": ROLE_OF["audio"],
-    "image names": TEXT_ROLE,
-    "audio names": TEXT_ROLE,
-}
 _TEXTS: tuple[Encoded, ...] = ("text", "image names", "audio names")
 _PARTS_OF: dict[Modality, Encoded] = {"image": "image parts", "audio": "audio parts"}
 _NAMES_OF: dict[Modality, Encoded] = {"image": "image names", "audio": "audio names"}
@@ -110,7 +101,7 @@ class Bank:
             return self._routes[asked, found]
 
     def _measured(self, asked: Kind, found: Modality) -> Route | None:
-        roles = {_ROLE_OF[asked], _ROLE_OF[found]}
+        roles = {self._role(_NAMES_OF[found] if asked == "text" else asked), ROLE_OF[found]}
         if all(self._provider.digest(role) == FITTED_WITH.get(role) for role in roles):
             yardstick = ScoreCalibration.measured(self.vectors(asked), self.vectors(found), same=asked == found)
             return Fitted(yardstick, weights_of(asked, found))
@@ -143,15 +134,22 @@ class Bank:
             ModelError: a model cannot be loaded. MediaError: a bundled file is missing or damaged.
         """
         for kind in kinds:
-            if self._provider.has(_ROLE_OF[kind]):
+            if self._provider.has(ROLE_OF[kind]):
                 self.route(kind, kind)
-                if self._provider.has(TEXT_ROLE) and (kind == "image" or self._provider.text_reaches_audio):
+                if self._provider.text_role(kind) is not None:
                     self.route("text", kind)
+
+    def _role(self, kind: Encoded) -> str:
+        """The role of the model that encodes a kind; texts, as files of their modality are asked for with them."""
+        if kind == "text":
+            return TEXT_ROLE
+        modality = _modality_of(kind)
+        return self._provider.text_role(modality) or TEXT_ROLE if kind in _TEXTS else ROLE_OF[modality]
 
     def _kept(self, kind: Encoded) -> np.ndarray:
         contents = _contents(kind)
         stamp = zlib.crc32("\n".join(contents).encode())
-        role = _ROLE_OF[kind]
+        role = self._role(kind)
         digest = self._provider.recipe_digest(role)
         if _DIGEST.fullmatch(digest) is None:  # it names a file, and must not lead out of the folder
             raise ModelLoadError(f"{role} model: its digest is {digest!r:.80}, not 64 hex characters; convert it again")
@@ -164,7 +162,8 @@ class Bank:
 
     def _encode(self, kind: Encoded) -> np.ndarray:
         if kind in _TEXTS:
-            texts: np.ndarray = self._provider.clip_engine.encode_text(list(_contents(kind)))
+            encoder = question_encoder(self._role(kind), self._provider)
+            texts: np.ndarray = encoder.encode_text(list(_contents(kind)))
             return texts
         modality = _modality_of(kind)
         examples = [self._read(path) for path in bundled(modality)]

@@ -131,7 +131,7 @@ def show(library: Library, kind: str) -> None:
 
 library = library_or_stop()
 st.html(heading("Map", "near points are alike"))
-choices = list(KINDS) if library.text_reaches_audio else [name for name, kind in KINDS.items() if kind is not None]
+choices = list(KINDS) if library.has_one_space else [name for name, kind in KINDS.items() if kind is not None]
 chosen = st.segmented_control("Kind", choices, default="Pictures", key="map_kind") or "Pictures"
 with errors_in_a_line():
     show(library, chosen)
