@@ -24,7 +24,6 @@ from arrowlens.ingest.prepare import Preparer
 from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
-from arrowlens.modalities import SAMPLE_RATE
 from arrowlens.models import resolve
 from arrowlens.query_engine import provider_of
 from arrowlens.store import Root
@@ -150,8 +149,8 @@ class _Measuring:
         provider = self._provider
         if not provider.has("audio"):
             return
-        runtime = provider.runtime
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (BATCH_OF_A_CORE, round(SAMPLE_RATE * CLIP_SECONDS)))
+        runtime, sample_rate = provider.runtime, provider.recipe.sample_rate
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (BATCH_OF_A_CORE, round(sample_rate * CLIP_SECONDS)))
         batch = noise.astype(np.float32)
         what = f"recordings of {CLIP_SECONDS:.0f} s"
         arithmetic = of_a_recording(provider.info("audio"), CLIP_SECONDS, provider.recipe.layer)

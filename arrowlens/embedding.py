@@ -15,7 +15,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,13 +23,14 @@ from arrowlens import media
 from arrowlens.errors import AudioValidationError, InputError, MediaError
 from arrowlens.media.decoded import Decoded
 from arrowlens.media.windowing import Window, windows, without_silent_ends
-from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, SAMPLE_RATE, Modality, Recipe
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, SAMPLE_RATE, TEXT_ROLE, Modality, Recipe
 from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from arrowlens.encoders import ImageProcessor, MultimodalEmbeddingProvider
+    from arrowlens.encoders.tokenizer import TextTokenizer
 
 MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
 
@@ -62,6 +63,7 @@ class SoundEncoder(Protocol):
         normalize: bool = True,
         context: str = "padded",
         layer: int | None = None,
+        sample_rate: int | None = None,
     ) -> np.ndarray:
         """n arrays (n_samples,) -> (n, d)."""
 
@@ -70,6 +72,17 @@ class CaptionEncoder(Protocol):
     """What is needed of a text encoder."""
 
     def encode(self, texts: list[str], normalize: bool = True) -> np.ndarray:
+        """n texts -> (n, d)."""
+
+
+class QuestionEncoder(Protocol):
+    """A model of media that encodes texts into the same space."""
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """Says how much of a text the model reads."""
+
+    def encode_text(self, texts: list[str], normalize: bool = True) -> np.ndarray:
         """n texts -> (n, d)."""
 
 
@@ -107,6 +120,9 @@ class Provider(Protocol):
     def space(self, role: str) -> str | None:
         """Name of the space that the role shares with others."""
 
+    def takes_text(self, role: str) -> bool:
+        """Whether the role's model encodes texts, too."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmbeddingPlan:
@@ -140,21 +156,23 @@ class Inputs:
 
     Attributes:
         modality: whose role's model takes it.
-        content: a picture, (S, S, 3) uint8, or the samples of a recording, (n,) float32 mono at 16 kHz; None for a
-            picture that there is no model for, and once it is encoded.
+        content: a picture, (S, S, 3) uint8, or the samples of a recording, (n,) float32 mono; None for a picture that
+            there is no model for, and once it is encoded.
         windows: the segments of a recording; empty for a picture, which is one segment without times.
+        rate: of samples, in Hz.
     """
 
     modality: Modality
     content: np.ndarray | None = None
     windows: tuple[Window, ...] = ()
+    rate: int = SAMPLE_RATE
 
     @property
     def segments(self) -> tuple[np.ndarray, ...]:
         """An array for each segment: the picture, or a view of each window's samples."""
         if self.content is None:
             return ()
-        return tuple(self.content[window.slice()] for window in self.windows) or (self.content,)
+        return tuple(self.content[window.slice(self.rate)] for window in self.windows) or (self.content,)
 
 
 def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
@@ -166,9 +184,13 @@ def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
 
     Raises:
         ImageValidationError: no pixels, or an array that is not (H, W, 3) uint8.
+        AudioValidationError: samples of another rate than the plan's.
     """
     if decoded.samples is not None:
-        return Inputs("audio", decoded.samples, _audio_windows(decoded.samples, plan.recipe))
+        rate = plan.recipe.sample_rate
+        if decoded.decoded_rate != rate:
+            raise AudioValidationError(f"the recording is at {decoded.decoded_rate} Hz; decode it at {rate} Hz")
+        return Inputs("audio", decoded.samples, _audio_windows(decoded.samples, plan.recipe), rate)
     if decoded.pixels is None or plan.image_processor is None:
         return Inputs("image")
     return Inputs("image", plan.image_processor(decoded.pixels, normalize=False, box=decoded.box))
@@ -176,10 +198,11 @@ def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
 
 def _audio_windows(samples: np.ndarray, recipe: Recipe) -> tuple[Window, ...]:
     part, cut = without_silent_ends(samples) if recipe.skip_silence else slice(0, len(samples)), recipe.windows
-    before_s = part.start / SAMPLE_RATE
+    rate, n_samples = recipe.sample_rate, part.stop - part.start
+    before_s = part.start / rate
     return tuple(
         Window(before_s + window.start_s, before_s + window.end_s)
-        for window in windows(part.stop - part.start, SAMPLE_RATE, cut.length_s, cut.hop_s)
+        for window in windows(n_samples, rate, cut.length_s, cut.hop_s, is_maximum=cut.is_maximum)
     )
 
 
@@ -199,12 +222,28 @@ def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> n
     """
     if modality == "image":
         return models.clip_engine.encode_image(np.stack(segments))
-    return models.audio_encoder.encode(segments, context="own", layer=models.recipe.layer)
+    recipe = models.recipe
+    return models.audio_encoder.encode(segments, context="own", layer=recipe.layer, sample_rate=recipe.sample_rate)
 
 
 def embed(inputs: Inputs, models: Provider) -> np.ndarray:
     """Encode one medium: (n_segments, d) float32 of length one; errors as ``encode``."""
     return encode(inputs.modality, inputs.segments, models)
+
+
+def question_encoder(role: str, models: MultimodalEmbeddingProvider) -> QuestionEncoder:
+    """Return the model that encodes the texts which media of a role are searched with.
+
+    Args:
+        role: as ``MultimodalEmbeddingProvider.text_role`` names it.
+        models: with a model for it.
+
+    Raises:
+        ModelLoadError: there is none, or it cannot be loaded.
+    """
+    encoder: Any = models.clip_engine if role == TEXT_ROLE else models.audio_encoder
+    asked: QuestionEncoder = encoder
+    return asked
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +255,8 @@ class Example:
         modality: "image" or "audio".
         content_hash: of its bytes, None when they are not known.
         pixels: (H, W, 3) uint8 RGB. box: where the picture lies within them, as ``ImageProcessor`` takes it.
-        windows: (n,) float32 each, mono, 16 kHz. Without pixels, windows and vectors only stored vectors count.
+        windows: (n,) float32 each, mono. Without pixels, windows and vectors only stored vectors count.
+        rate: of the windows, in Hz: that of the models which they were cut for.
         vectors: (n, d) float32 where they are known already. digest: their ``recipe_digest``.
     """
 
@@ -226,6 +266,7 @@ class Example:
     pixels: np.ndarray | None = None
     box: tuple[float, float, float, float] | None = None
     windows: Sequence[np.ndarray] | None = None
+    rate: int = SAMPLE_RATE
     vectors: np.ndarray | None = None
     digest: str | None = None
 
@@ -242,7 +283,24 @@ def embed_example(example: Example, models: Provider) -> np.ndarray:
         return embed(prepare(decoded, EmbeddingPlan(models.clip_engine.image_processor)), models)
     if not example.windows:
         raise InputError("a recording without samples finds nothing; give at least one window")
-    return encode(example.modality, [example.windows[index] for index in evenly_spaced(len(example.windows))], models)
+    chosen = [example.windows[index] for index in evenly_spaced(len(example.windows))]
+    return encode(example.modality, windows_for(models.recipe, chosen, example.rate), models)
+
+
+def windows_for(recipe: Recipe, cut: Sequence[np.ndarray], rate: int) -> Sequence[np.ndarray]:
+    """Return windows as a recipe's model takes them, where they were cut for a model of another rate or length.
+
+    Args:
+        recipe: of the model.
+        cut: (n,) float32 each.
+        rate: of ``cut``, in Hz.
+    """
+    if rate != recipe.sample_rate:
+        from arrowlens.encoders import AudioProcessor  # deferred: only a change of models needs it
+
+        cut = [AudioProcessor.resample(samples, rate, recipe.sample_rate) for samples in cut]
+    most = round(recipe.windows.length_s * recipe.sample_rate) if recipe.windows.is_maximum else None
+    return [samples[:most] for samples in cut]
 
 
 def evenly_spaced(n: int) -> list[int]:
@@ -305,12 +363,21 @@ class ExampleReader:
         if not isinstance(samples, np.ndarray):
             cure = "numpy.asarray(samples, dtype=numpy.float32) makes one"
             raise AudioValidationError(f"search_by_audio takes a numpy array, not {type(samples).__name__}; {cure}")
-        resampled = AudioProcessor.resample(samples, rate, SAMPLE_RATE)
-        return self._recording("the recording", Decoded("audio", None, samples=resampled))
+        wanted = self._models.recipe.sample_rate
+        resampled = AudioProcessor.resample(samples, rate, wanted)
+        return self._recording("the recording", Decoded("audio", None, samples=resampled, decoded_rate=wanted))
 
     def _decoded(self, path: str | Path, data: bytes | None, name: str) -> Example:
+        plan = self._plan()
         try:
-            decoded = self._call(media.decode, path, data=data, thumbnail=False, min_side=self._plan().min_side)
+            decoded = self._call(
+                media.decode,
+                path,
+                data=data,
+                thumbnail=False,
+                min_side=plan.min_side,
+                sample_rate=plan.recipe.sample_rate,
+            )
         except MediaError as error:
             raise MediaError(f"{name}: {error}") from error
         if decoded.reason is not None:
@@ -320,7 +387,8 @@ class ExampleReader:
         return self._recording(name, decoded)
 
     def _recording(self, name: str, decoded: Decoded) -> Example:
-        return Example(name, "audio", decoded.content_hash, windows=prepare(decoded, self._plan()).segments)
+        inputs = prepare(decoded, self._plan())
+        return Example(name, "audio", decoded.content_hash, windows=inputs.segments, rate=inputs.rate)
 
     def _plan(self) -> EmbeddingPlan:
         """The library's plan, without loading a model: a file that the library holds needs none."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from arrowlens import media
 from arrowlens.conversion.hub import cache_directory
-from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, encode, prepare
+from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, encode, prepare, question_encoder
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, MediaError, ModelLoadError
 from arrowlens.media import Limits
@@ -238,7 +238,13 @@ class _Encoder:
             pictures: dict[str, np.ndarray] = {}
             for name in batch:
                 try:
-                    decoded = self._call(media.decode, folder / name, thumbnail=False, min_side=plan.min_side)
+                    decoded = self._call(
+                        media.decode,
+                        folder / name,
+                        thumbnail=False,
+                        min_side=plan.min_side,
+                        sample_rate=plan.recipe.sample_rate,
+                    )
                 except MediaError as error:
                     self.skipped.append((folder / name, str(error)))
                     continue
@@ -297,7 +303,7 @@ def _answers(
             continue
         texts = list(dict.fromkeys(text for path in paths for text in captions[path]))
         right = np.array([[text in captions[path] for path in paths] for text in texts])
-        asked = provider.clip_engine.encode_text(texts)
+        asked = question_encoder(provider.text_role(kind) or TEXT_ROLE, provider).encode_text(texts)
         scores = np.stack([(asked @ vectors.T).max(axis=1) for vectors in encoder.vectors[kind]], axis=1)
         answers.append(_Answers(kind, asked, encoder.vectors[kind], scores, right))
     if not answers:

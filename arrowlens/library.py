@@ -183,7 +183,8 @@ class Library:
         self, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, isolate_decoding: bool = True
     ) -> None:
         self._storage = storage
-        self._isolated = Isolated(Limits().max_decode_s, large_bytes(Limits())) if isolate_decoding else None
+        max_bytes = large_bytes(Limits(), sample_rate=provider.recipe.sample_rate)
+        self._isolated = Isolated(Limits().max_decode_s, max_bytes) if isolate_decoding else None
         self._decode = self._isolated or directly
         self._engine = QueryEngine(storage, provider, self._decode)
 
@@ -262,6 +263,11 @@ class Library:
     def text_reaches_audio(self) -> bool:
         """Whether ``search`` finds recordings too: the models hold texts and recordings in one space."""
         return self._storage.settings.text_reaches_audio
+
+    @property
+    def has_one_space(self) -> bool:
+        """Whether pictures and recordings can be compared, and lie on one map: their models share a space."""
+        return self._storage.settings.has_one_space
 
     # -- searching ------------------------------------------------------------------------------------------------
 
@@ -571,6 +577,8 @@ class Library:
             started = time.perf_counter()
             if report.switched:
                 self._engine.replace(provider)
+                if self._isolated is not None:
+                    self._isolated.allow(large_bytes(Limits(), sample_rate=provider.recipe.sample_rate))
                 self._engine.prepare_bank(calibrating)
         return dataclasses.replace(report, seconds=report.seconds + time.perf_counter() - started)
 
@@ -754,7 +762,7 @@ class Library:
         """Files as points in a plane, near what is like them; of more than 20,000 files, a sample.
 
         Args:
-            modality: "image" or "audio"; None for both, where ``text_reaches_audio``.
+            modality: "image" or "audio"; None for both, where ``has_one_space``.
 
         Raises:
             InputError: both are asked for, and have spaces of their own. StorageError: the database refused.

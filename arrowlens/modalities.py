@@ -23,10 +23,12 @@ class Windows:
     Attributes:
         length_s: seconds that a window lasts.
         hop_s: seconds from the start of a window to the start of the next one.
+        is_maximum: whether a model takes no more than ``length_s``. Else the last window may be a little longer.
     """
 
     length_s: float
     hop_s: float
+    is_maximum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class ModalityInfo:
 
 
 AUDIO_WINDOWS = Windows(10.0, 5.0)
-SAMPLE_RATE = 16_000  # of recordings for models, in Hz
+SAMPLE_RATE = 16_000  # Hz, of recordings for Whisper, for fingerprints and for waveforms
 MAX_WINDOW_S = 30.0  # models take no more at once
 
 
@@ -78,7 +80,10 @@ class Recipe:
         """
         if replace(self, windows=AUDIO_WINDOWS) == FIRST_RECIPE:
             return model
-        return hashlib.sha256(json.dumps({"model": model, **asdict(self)}, sort_keys=True).encode()).hexdigest()
+        values = {"model": model, **asdict(self)}
+        if not self.windows.is_maximum:
+            del values["windows"]["is_maximum"]  # earlier versions had no other windows, and so no word for it
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 FIRST_RECIPE = Recipe()

@@ -11,6 +11,7 @@ from arrowlens.encoders.registry import FAMILIES
 if TYPE_CHECKING:
     from arrowlens.conversion.convert import (
         ConversionOptions,
+        convert_clap_model,
         convert_clip_model,
         convert_model,
         convert_siglip_model,
@@ -27,6 +28,7 @@ __all__ = [
     "OnProgress",
     "Progress",
     "Verified",
+    "convert_clap_model",
     "convert_clip_model",
     "convert_model",
     "convert_siglip_model",
@@ -37,6 +39,7 @@ __all__ = [
 _NAMES = {
     "convert": [
         "ConversionOptions",
+        "convert_clap_model",
         "convert_clip_model",
         "convert_model",
         "convert_siglip_model",

@@ -109,6 +109,24 @@ def convert_whisper_model(
     return convert_model("whisper", model_name, output_dir, options)
 
 
+def convert_clap_model(
+    model_name: str | Path = "laion/clap-htsat-unfused",
+    output_dir: str | Path = "./models/clap",
+    *,
+    dtype: str = "float16",
+    format: str = "arrow",  # noqa: A002 - the command line's word for it
+    verify: bool = True,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ConversionReport:
+    """Convert a CLAP checkpoint without fusion to a model directory, with its feature extractor's mel filters.
+
+    Args, errors: as ``convert_clip_model``; verified on built-in sounds, at most 10 s of each, and texts.
+    """
+    options = ConversionOptions(dtype, format, verify, overwrite, on_progress or silent)
+    return convert_model("clap", model_name, output_dir, options)
+
+
 def convert_text_model(
     model_name: str | Path = "sentence-transformers/all-MiniLM-L6-v2",
     output_dir: str | Path = "./models/text",
@@ -136,7 +154,7 @@ def convert_model(
     """Convert a checkpoint of any family to a model directory.
 
     Args:
-        command: the family's word on the command line: clip, siglip, whisper, text.
+        command: the family's word on the command line: clip, siglip, whisper, clap, text.
         model_name: as ``convert_clip_model``.
         output_dir: as ``convert_clip_model``.
         options: how to convert.
@@ -189,6 +207,7 @@ def convert_model(
             licence=source.licence,
             verified=verified,
             seconds=time.monotonic() - started,
+            notices=prepared.notices,
         )
 
 

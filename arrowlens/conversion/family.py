@@ -21,12 +21,16 @@ TOKENIZER_NAME, PREPROCESSOR_NAME = "tokenizer.json", "preprocessor.json"
 
 @dataclass(frozen=True)
 class Prepared:
-    """The content of a model directory: tensors by our names, dimensions, and the files beside them."""
+    """The content of a model directory: tensors by our names, dimensions, and the files beside them.
+
+    ``notices`` are lines for a user.
+    """
 
     tensors: dict[str, torch.Tensor]
     dimensions: dict[str, Any]
     files: dict[str, bytes]
     original_bytes: int
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

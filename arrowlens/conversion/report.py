@@ -59,7 +59,7 @@ class ConversionReport:
 
     ``original_bytes`` is the size of the tensors in the checkpoint, ``converted_bytes`` that of the weights file.
     ``verified`` is empty when verification was turned off. ``licence`` is what the hub states, None for a local folder
-    or where it states none.
+    or where it states none. ``notices`` are lines for a user.
     """
 
     family: str
@@ -75,6 +75,7 @@ class ConversionReport:
     licence: str | None
     verified: tuple[Verified, ...]
     seconds: float
+    notices: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -106,4 +107,5 @@ class ConversionReport:
         ]
         lines += [] if self.verified else ["Not verified against the original (verification was turned off)"]
         lines += [f"Licence: {self.licence}"] if self.licence else []
+        lines += [f"Note: {notice}" for notice in self.notices]
         return [*lines, f"Digest: {self.digest}", f"Written to {self.directory} in {self.seconds:.1f} s"]

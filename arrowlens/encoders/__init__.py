@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from arrowlens.encoders.audio import AudioEncoder
     from arrowlens.encoders.audio_processor import AudioConfig, AudioProcessor, MelSpectrogramProcessor
     from arrowlens.encoders.batches import AudioBatch, BatchEncoder, ImageBatch
+    from arrowlens.encoders.clap import ClapEncoder
     from arrowlens.encoders.clip import CLIPEngine, ClipTextConfig
     from arrowlens.encoders.image_processor import ImageProcessor
     from arrowlens.encoders.loading import load_model_with_validation
@@ -33,6 +34,7 @@ __all__ = [
     "AudioProcessor",
     "BatchEncoder",
     "CLIPEngine",
+    "ClapEncoder",
     "ClipTextConfig",
     "EmbeddingProvider",
     "ImageBatch",
@@ -63,6 +65,7 @@ _NAMES = {
     "audio": ["AudioEncoder"],
     "audio_processor": ["AudioConfig", "AudioProcessor", "MelSpectrogramProcessor"],
     "batches": ["AudioBatch", "BatchEncoder", "ImageBatch"],
+    "clap": ["ClapEncoder"],
     "clip": ["CLIPEngine", "ClipTextConfig"],
     "image_processor": ["ImageProcessor"],
     "loading": ["load_model_with_validation"],

@@ -7,6 +7,7 @@ projector WhisperForAudioClassification before its classifier.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from arrowlens.encoders.audio_processor import (
 )
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
 from arrowlens.encoders.transformer import InferenceCore, LayerNorm, LazyParameters
-from arrowlens.encoders.validation import validate_audio_input
+from arrowlens.encoders.validation import MAX_SECONDS, validate_audio_input
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import AudioValidationError
 from arrowlens.modalities import SAMPLE_RATE
@@ -128,6 +129,7 @@ class AudioEncoder(Encoder):
         normalize: bool = True,
         context: str = "padded",
         layer: int | None = None,
+        sample_rate: int | None = None,
     ) -> np.ndarray:
         """Encode recordings.
 
@@ -142,12 +144,13 @@ class AudioEncoder(Encoder):
                 the layers after it are not computed. None reads the last layer after the final norm, projected where
                 the model has a projector. Libraries read the layer that the model directory names
                 (``ModelInfo.pooling_layer``).
+            sample_rate: of ``audio``, in Hz, where it is known; another than 16,000 is refused.
 
         Returns:
             (n, dimension) float32; with ``layer`` (n, hidden size).
 
         Raises:
-            AudioValidationError: wrong shape or dtype, over 30 s, NaN, a vector without direction, or an unknown
+            AudioValidationError: wrong shape, dtype or rate, over 30 s, NaN, a vector without direction, or an unknown
                 context or layer.
         """
         if context == "clip":
@@ -159,7 +162,7 @@ class AudioEncoder(Encoder):
             raise AudioValidationError(
                 f"layer {layer!r} is not there; use 1 to {self.config.num_layers}, or None for the last one's norm"
             )
-        waveforms = _as_list(audio)
+        waveforms = as_waveforms(audio, sample_rate or SAMPLE_RATE)
         with torch.inference_mode():
             pooled = self._padded(waveforms, layer) if context == "padded" else self._clips(waveforms, layer)
         return to_vectors(pooled, normalize=normalize, error=AudioValidationError)
@@ -183,16 +186,32 @@ class AudioEncoder(Encoder):
         return pooled
 
 
-def _as_list(audio: np.ndarray | Sequence[np.ndarray]) -> list[torch.Tensor]:
+def as_waveforms(
+    audio: np.ndarray | Sequence[np.ndarray],
+    sample_rate: int,
+    *,
+    model_rate: int = SAMPLE_RATE,
+    max_seconds: int = MAX_SECONDS,
+) -> list[torch.Tensor]:
+    """Check recordings, and copy each to a tensor.
+
+    Args:
+        audio: as ``AudioEncoder.encode`` takes it.
+        sample_rate, model_rate, max_seconds: as of ``validate_audio_input``.
+
+    Raises:
+        AudioValidationError: as ``validate_audio_input``; an empty list, or one with something else than (n_samples,).
+    """
+    check = partial(validate_audio_input, sample_rate=sample_rate, model_rate=model_rate, max_seconds=max_seconds)
     if isinstance(audio, np.ndarray):
-        validate_audio_input(audio)
+        check(audio)
         rows = [audio] if audio.ndim == 1 else list(audio)
     else:
         rows = list(audio)
         if not rows:
             raise AudioValidationError("no audio given (an empty list)")
         for row in rows:
-            validate_audio_input(row, SAMPLE_RATE)
+            check(row)
             if row.ndim != 1:
                 raise AudioValidationError(f"a list must hold (n_samples,) arrays, got one of shape {row.shape}")
     return [torch.from_numpy(np.array(row)) for row in rows]  # copies: torch takes no read-only memory

@@ -10,7 +10,13 @@ from arrowlens.encoders.model_directory import MAX_DIMENSION
 from arrowlens.encoders.transformer import ACTIVATIONS
 
 _MAX_LAYERS = 512
-_WORDS = {"activation": ACTIVATIONS, "pooling": ("argmax", "eos"), "padding_side": ("left", "right")}
+_MAX_STAGES = 8
+_WORDS = {
+    "activation": ACTIVATIONS,
+    "pooling": ("argmax", "eos"),
+    "padding_side": ("left", "right"),
+    "padding": ("repeatpad", "repeat", "pad"),
+}
 _NOT_ABOVE = (  # the first must not be larger than the second
     ("max_length", "max_positions"),
     ("patch_size", "image_size"),
@@ -22,7 +28,7 @@ def check_dimensions(config: Any) -> None:  # noqa: ANN401 - any of the dataclas
     """Refuse dimensions that no model has.
 
     Args:
-        config: a dataclass with the fields ``hidden_size``, ``num_heads`` and ``num_layers``.
+        config: a dataclass with the fields ``hidden_size`` and ``num_heads``.
 
     Raises:
         ValueError: a value has the wrong type or is out of its range, or two contradict each other.
@@ -46,6 +52,10 @@ def _is_right(name: str, kind: str, value: object) -> bool:
         return kind.endswith("None")
     if kind == "str":
         return value in _WORDS[name]
+    if kind == "tuple[int, ...]":  # of a Swin Transformer: the layers of each stage
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= _MAX_STAGES:
+            return False
+        return all(_is_right("num_layers", "int", each) for each in value)
     if kind == "float":
         return type(value) in (int, float) and 0 < value < 1  # type: ignore[operator]
     largest = _MAX_LAYERS if name == "num_layers" else MAX_DIMENSION

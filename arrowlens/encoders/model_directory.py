@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from arrowlens.encoders.registry import COMMANDS, FAMILY_NAMES, family_named
 from arrowlens.errors import ModelLoadError
-from arrowlens.modalities import Recipe
+from arrowlens.modalities import SAMPLE_RATE, Recipe
 
 FORMAT_VERSION = 1
 MAX_DIMENSION = 2**20  # of anything in a model; the largest today have vocabularies of 250,000
@@ -58,7 +58,9 @@ class ModelInfo:
     @property
     def recipe(self) -> Recipe:
         """How a new library makes vectors of recordings with this model."""
-        return Recipe(layer=self.pooling_layer, skip_silence=True)
+        family = family_named(self.family)
+        rate = family.sample_rate or SAMPLE_RATE
+        return Recipe(family.windows, rate, layer=self.pooling_layer, skip_silence=True)
 
 
 def model_info(model_path: str | Path) -> ModelInfo:

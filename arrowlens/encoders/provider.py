@@ -9,15 +9,16 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import numpy as np
 
 from arrowlens.encoders.audio import AudioEncoder
+from arrowlens.encoders.clap import ClapEncoder
 from arrowlens.encoders.image_processor import Images
 from arrowlens.encoders.image_text import ImageTextEngine
 from arrowlens.encoders.model_directory import ModelInfo, model_info
-from arrowlens.encoders.registry import ENCODER_ROLES, family_for
-from arrowlens.encoders.runtime import Runtime, choose_runtime
+from arrowlens.encoders.registry import ENCODER_ROLES, family_for, family_named
+from arrowlens.encoders.runtime import Encoder, Runtime, choose_runtime
 from arrowlens.encoders.text import TextEncoder
 from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.errors import InputError, ModelLoadError
-from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Recipe
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, TEXT_ROLE, Modality, Recipe
 
 _T = TypeVar("_T")
 
@@ -36,7 +37,7 @@ class MultimodalEmbeddingProvider:
     Args:
         text_model_path: a BERT model directory.
         vision_model_path: a CLIP model directory, for the pooled vision vectors.
-        audio_model_path: a Whisper model directory.
+        audio_model_path: a Whisper or a CLAP model directory.
         clip_model_path: a CLIP or SigLIP model directory, for the space shared by pictures and texts.
         device: torch device; None takes CUDA when there, else the CPU.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
@@ -99,13 +100,14 @@ class MultimodalEmbeddingProvider:
         return self._load("vision", ImageTextEngine)  # type: ignore[type-abstract]  # a subclass of it is loaded
 
     @property
-    def audio_encoder(self) -> AudioEncoder:
-        """The Whisper encoder.
+    def audio_encoder(self) -> AudioEncoder | ClapEncoder:
+        """The model of recordings.
 
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
         """
-        return self._load("audio", AudioEncoder)
+        encoder: AudioEncoder | ClapEncoder = self._load("audio", Encoder)  # type: ignore[assignment]
+        return encoder
 
     @property
     def text_encoder(self) -> TextEncoder:
@@ -169,12 +171,32 @@ class MultimodalEmbeddingProvider:
         """Return the name of the space that a role's model shares with others, None when it shares none."""
         return self.info(role).space
 
+    def takes_text(self, role: str) -> bool:
+        """Return whether a role's model encodes texts, too, into the space of its vectors."""
+        return family_named(self.info(role).family).takes_text
+
+    def text_role(self, modality: Modality) -> str | None:
+        """Return the role of the model that encodes the texts which find media of a modality.
+
+        It is the modality's own model where that encodes texts, else the vision model where both share a space. None
+        where texts do not find such media.
+        """
+        role = ROLE_OF[modality]
+        if self.has(role) and self.takes_text(role):
+            return role
+        return TEXT_ROLE if self.has_one_space else None
+
     @property
-    def text_reaches_audio(self) -> bool:
-        """Whether the text vectors of the vision model may be compared with the audio vectors."""
+    def has_one_space(self) -> bool:
+        """Whether vectors of pictures and of recordings may be compared."""
         if not (self.has("vision") and self.has("audio")):
             return False
         return self.space("vision") is not None and self.space("vision") == self.space("audio")
+
+    @property
+    def text_reaches_audio(self) -> bool:
+        """Whether texts find recordings: by the audio model's own vectors of texts, or by the vision model's."""
+        return self.text_role("audio") is not None
 
     def encode(self, text: str | list[str], normalize: bool = True) -> np.ndarray:
         """Encode texts with the text model: (n, dimension) float32.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from arrowlens.errors import ModelLoadError
+from arrowlens.modalities import AUDIO_WINDOWS, SAMPLE_RATE, Windows
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class ModelFamily:
         converter: the module of ``arrowlens.conversion`` with the rename table (see ``conversion.family.Converter``).
         verified: what the family's vectors were compared with in our tests, for people.
         is_read_in_the_middle: whether libraries read the output of the middle layer instead of the last one's.
+        sample_rate: of the recordings that it encodes, in Hz; None where it encodes none.
+        windows: how libraries cut recordings for it.
     """
 
     name: str
@@ -38,6 +41,13 @@ class ModelFamily:
     converter: str
     verified: str
     is_read_in_the_middle: bool = False
+    sample_rate: int | None = None
+    windows: Windows = AUDIO_WINDOWS
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether it encodes texts, into the space of all that it encodes."""
+        return "text" in self.inputs
 
     def encoder(self, role: str | None = None) -> Any:  # noqa: ANN401 - each family's own class
         """The encoder class for a role, by default the family's own role. Imports torch."""
@@ -76,6 +86,18 @@ FAMILIES = (
         converter="arrowlens.conversion.whisper",
         verified="whisper-base's own weights and random ones against transformers' WhisperModel",
         is_read_in_the_middle=True,
+        sample_rate=SAMPLE_RATE,
+    ),
+    ModelFamily(
+        name="clap",
+        command="clap",
+        role="audio",
+        inputs=("audio", "text"),
+        encoders={"audio": "arrowlens.encoders.clap:ClapEncoder"},
+        converter="arrowlens.conversion.clap",
+        verified="random weights against transformers' ClapModel",
+        sample_rate=48_000,
+        windows=Windows(10.0, 5.0, is_maximum=True),
     ),
     ModelFamily(
         name="bert",
@@ -84,7 +106,7 @@ FAMILIES = (
         inputs=("text",),
         encoders={"text": "arrowlens.encoders.text:TextEncoder"},
         converter="arrowlens.conversion.bert",
-        verified="random weights against transformers' BertModel",
+        verified="MiniLM's own weights and random ones against transformers' BertModel",
     ),
 )
 FAMILY_NAMES = tuple(family.name for family in FAMILIES)

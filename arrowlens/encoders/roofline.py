@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -45,12 +46,17 @@ def of_a_picture(info: ModelInfo) -> Arithmetic:
 
 
 def of_a_recording(info: ModelInfo, seconds: float, layer: int | None = None) -> Arithmetic:
-    """Return the arithmetic of encoding up to 30 seconds of a recording with a Whisper encoder, without padding.
+    """Return the arithmetic of encoding a recording: up to 30 seconds with Whisper's encoder, without padding.
+
+    CLAP's takes as much for any recording, since it fills all up to the same length.
 
     Args:
-        info: the model's. seconds: of the recording.
-        layer: whose output is read; None for the last one.
+        info: the model's.
+        seconds: of the recording.
+        layer: of Whisper, whose output is read; None for the last one.
     """
+    if info.family == "clap":
+        return _of_a_swin(info.dimensions["audio"])
     sizes = dict(info.dimensions) if layer is None else {**info.dimensions, "num_layers": layer}
     width, n_frames = sizes["hidden_size"], round(seconds * _FRAMES_PER_SECOND)
     stem = 2 * 3 * n_frames * sizes["n_mels"] * width + 2 * 3 * (n_frames // 2) * width**2
@@ -108,6 +114,20 @@ def matrix_rate(arithmetic: Arithmetic, n_inputs: int, runtime: Runtime, seconds
     """Measure the FLOP/s of ``products`` on all cores at once; encoders with packed weights may be a little faster."""
     work, flops = products(arithmetic, n_inputs, runtime)
     return flops * calls_per_second(work, str(runtime.device), seconds)
+
+
+def _of_a_swin(sizes: dict[str, Any]) -> Arithmetic:
+    """Sum up a Swin Transformer; tokens and widths are those of the stage with the most layers."""
+    n_tokens, width = (sizes["image_size"] // sizes["patch_size"]) ** 2, sizes["hidden_size"]
+    inner, seen = 2 * sizes["mlp_ratio"], sizes["window_size"] ** 2  # the inner width, twice; tokens of a window
+    flops, stages = 2 * n_tokens * sizes["patch_size"] ** 2 * width, []
+    for depth in sizes["depths"]:
+        flops += depth * (2 * n_tokens * (4 + inner) * width**2 + 4 * n_tokens * seen * width)
+        stages.append((depth, n_tokens, width))
+        flops += 4 * n_tokens * width**2 if len(stages) < len(sizes["depths"]) else 0  # patches merge
+        n_tokens, width = n_tokens // 4, 2 * width
+    _, n_tokens, width = max(stages)
+    return Arithmetic(flops, n_tokens, width, sizes["mlp_ratio"] * width)
 
 
 def _arithmetic(sizes: dict[str, int], n_tokens: int, ends: float) -> Arithmetic:

@@ -39,12 +39,20 @@ def validate_image_input(images: np.ndarray, image_size: int = 224) -> None:
         raise ImageValidationError("images hold NaN or infinite values")
 
 
-def validate_audio_input(audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
+def validate_audio_input(
+    audio: np.ndarray,
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    model_rate: int = SAMPLE_RATE,
+    max_seconds: int = MAX_SECONDS,
+) -> None:
     """Check samples.
 
     Args:
-        audio: (n_samples,) or (n, n_samples) float32, at most 30 s each.
-        sample_rate: in Hz; must be 16,000.
+        audio: (n_samples,) or (n, n_samples) float32, at most ``max_seconds`` each.
+        sample_rate: of ``audio``, in Hz; must be ``model_rate``.
+        model_rate: what the model takes, in Hz.
+        max_seconds: what the model takes at once.
 
     Raises:
         AudioValidationError: wrong number of dimensions, dtype, rate or length; none at all; NaN or infinity.
@@ -52,16 +60,18 @@ def validate_audio_input(audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> N
     if not isinstance(audio, np.ndarray) or audio.ndim not in (1, 2):
         shape = getattr(audio, "shape", type(audio).__name__)
         raise AudioValidationError(f"audio must be (n_samples,) or (n, n_samples), got {shape}")
-    if sample_rate != SAMPLE_RATE:
-        raise AudioValidationError(f"audio must be at 16000 Hz, got {sample_rate} Hz; use AudioProcessor.resample()")
+    if sample_rate != model_rate:
+        raise AudioValidationError(
+            f"audio must be at {model_rate} Hz, got {sample_rate} Hz; use AudioProcessor.resample()"
+        )
     if audio.dtype != np.float32:
         raise AudioValidationError(f"audio must be float32, got {audio.dtype}; scale to [-1, 1] and convert")
     if audio.size == 0:
         raise AudioValidationError("no audio given (0 samples)")
     n_samples = audio.shape[-1]
-    if n_samples > MAX_SECONDS * SAMPLE_RATE:
+    if n_samples > max_seconds * model_rate:
         raise AudioValidationError(
-            f"audio is too long: {n_samples / SAMPLE_RATE:.1f} s, at most {MAX_SECONDS} s; cut it"
+            f"audio is too long: {n_samples / model_rate:.1f} s, at most {max_seconds} s; cut it"
         )
     if not np.isfinite(audio).all():
         raise AudioValidationError("audio holds NaN or infinite samples")

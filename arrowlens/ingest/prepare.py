@@ -10,7 +10,7 @@ from arrowlens.errors import MediaError
 from arrowlens.ingest.source import Fetched, Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded, Limits, decode, hash_file, read_caption
-from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, SECOND_BYTES
+from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, second_bytes
 from arrowlens.media.files import hash_bytes
 
 _COPIES_OF_SOUND = 3  # while a recording is put together, checked and sent
@@ -81,10 +81,11 @@ class Preparer:
         limits = self.limits
         left = max(0, _CONCURRENT_BYTES - (file.size or 0))  # a picture's file is held beside its pixels
         pixel_bytes = EXACT_PIXEL_BYTES if self.plan.exact else PIXEL_BYTES
+        a_second = second_bytes(self.plan.recipe.sample_rate)
         lower = dataclasses.replace(
             limits,
             max_pixels=min(limits.max_pixels, int(left / pixel_bytes)),
-            max_seconds=min(limits.max_seconds, _CONCURRENT_BYTES / (_COPIES_OF_SOUND * SECOND_BYTES)),
+            max_seconds=min(limits.max_seconds, _CONCURRENT_BYTES / (_COPIES_OF_SOUND * a_second)),
         )
         prepared = self._prepare(file, lower)
         is_picture = prepared.decoded.modality == "image"
@@ -117,7 +118,14 @@ class Preparer:
             return Prepared(file, Decoded(file.modality, str(error)), unread=True)
         file = dataclasses.replace(file, file_id=fetched.file_id or file.file_id)
         name = os.fsdecode(file.path)
-        decoded = decode(fetched.path, limits, data=fetched.data, name=name, min_side=self.plan.min_side)
+        decoded = decode(
+            fetched.path,
+            limits,
+            data=fetched.data,
+            name=name,
+            min_side=self.plan.min_side,
+            sample_rate=self.plan.recipe.sample_rate,
+        )
         bare = dataclasses.replace(decoded, pixels=None, samples=None)
         if decoded.reason is not None:
             return Prepared(file, bare, unread=self._is_unread(file, decoded))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrowlens.errors import MediaError
-from arrowlens.modalities import Modality
+from arrowlens.modalities import SAMPLE_RATE, Modality
 
 if TYPE_CHECKING:
     from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
@@ -20,9 +20,8 @@ AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate|memory allocation|malloc failed", re.IGNORECASE)
-# What decoding takes: bytes for a pixel of a picture that is reduced while it is decoded, or kept in full; and for a
-# second of sound.
-PIXEL_BYTES, EXACT_PIXEL_BYTES, SECOND_BYTES = 4.5, 8.0, 64_000
+# What decoding takes: bytes for a pixel of a picture that is reduced while it is decoded, or kept in full.
+PIXEL_BYTES, EXACT_PIXEL_BYTES = 4.5, 8.0
 _BESIDE_A_LARGE_FILE = 180_000_000  # bytes: an idle process, the file itself, and working memory
 
 
@@ -47,7 +46,8 @@ class Limits:
     """How large a file may be. All of them hold before pixels or samples are allocated.
 
     Beside its file a picture takes 4.5 bytes a pixel when it is reduced, else up to 8 (Pillow's 4, the array's 3, and
-    bands of both), and a second of sound 64 kB: at the default limits 540 or 960 MB of pixels, or 460 MB of samples.
+    bands of both), and a second of sound 64 kB for models that take 16 kHz, or 256 kB for 48 kHz: at the default limits
+    540 or 960 MB of pixels, or 460 MB or 1.8 GB of samples.
     """
 
     max_pixels: int = 120_000_000
@@ -63,15 +63,25 @@ class Limits:
     """Seconds that one file may take in a decode worker; ``decode`` itself does not watch the clock."""
 
 
-def large_bytes(limits: Limits, *, exact: bool = False) -> int:
+def second_bytes(sample_rate: int) -> int:
+    """Return the bytes that decoding takes for a second of sound.
+
+    Args:
+        sample_rate: of what is decoded for a model, in Hz; at another rate than 16 kHz, fingerprints take that beside.
+    """
+    return 4 * sum({sample_rate, SAMPLE_RATE})
+
+
+def large_bytes(limits: Limits, *, exact: bool = False, sample_rate: int = SAMPLE_RATE) -> int:
     """Return the bytes that a process may hold in memory while it decodes a large file, one at a time.
 
     Args:
         limits: the largest picture and the longest recording that are allowed decide.
         exact: pictures are decoded in full.
+        sample_rate: of what is decoded for a model, in Hz.
     """
     pixels = limits.max_pixels * (EXACT_PIXEL_BYTES if exact else PIXEL_BYTES)
-    return _BESIDE_A_LARGE_FILE + int(max(pixels, limits.max_seconds * SECOND_BYTES))
+    return _BESIDE_A_LARGE_FILE + int(max(pixels, limits.max_seconds * second_bytes(sample_rate)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +110,9 @@ class Decoded:
     """Of the upright original, in pixels."""
     height: int | None = None
     samples: np.ndarray | None = field(default=None, repr=False)
-    """(n,) float32 mono at 16 kHz, finite; full scale is 1."""
+    """(n,) float32 mono at ``decoded_rate``, finite; full scale is 1."""
+    decoded_rate: int = SAMPLE_RATE
+    """Of ``samples``, in Hz."""
     duration: float | None = None
     """Seconds."""
     sample_rate: int | None = None

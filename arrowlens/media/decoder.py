@@ -21,7 +21,7 @@ from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_al
 from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.pictures import Picture, read_picture
 from arrowlens.media.recordings import Recording, read_recording
-from arrowlens.modalities import FORMAT_MODALITY, Modality, modality_of
+from arrowlens.modalities import FORMAT_MODALITY, SAMPLE_RATE, Modality, modality_of
 
 _DEFAULT_LIMITS = Limits()
 _NO_MEMORY = f"{MEMORY_REASON}; store it smaller or in another format"
@@ -45,6 +45,7 @@ def decode(
     name: str | None = None,
     thumbnail: bool = True,
     min_side: int | None = None,
+    sample_rate: int = SAMPLE_RATE,
 ) -> Decoded:
     """Decode a picture or a recording, or say why not.
 
@@ -60,6 +61,8 @@ def decode(
         thumbnail: whether to make one of a picture, and an acoustic fingerprint of a recording.
         min_side: what a picture's shorter side is needed for, in pixels: it may be reduced by a whole factor to no
             less than twice that. None keeps every pixel.
+        sample_rate: what a recording is resampled to, in Hz. Its fingerprint, and whether it is silence, do not depend
+            on it.
     """
     label = path if name is None else name
     found = _Found(modality_of(label))
@@ -72,7 +75,7 @@ def decode(
                 file = stack.enter_context(open_regular(path))
                 before = os.fstat(file.fileno())
                 found.size = before.st_size
-            contents = _decode(file, data, found, limits, thumbnail, min_side)
+            contents = _decode(file, data, found, limits, thumbnail, min_side, sample_rate)
             if data is None:
                 require_unchanged(file, before)
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
@@ -99,7 +102,13 @@ def decode_fingerprint(
 
 
 def _decode(
-    file: BinaryIO, data: bytes | None, found: _Found, limits: Limits, thumbnail: bool, min_side: int | None
+    file: BinaryIO,
+    data: bytes | None,
+    found: _Found,
+    limits: Limits,
+    thumbnail: bool,
+    min_side: int | None,
+    sample_rate: int,
 ) -> dict[str, Any]:
     if found.size == 0:
         found.content_hash = hash_bytes(b"")  # known in full, unlike that of a file that could not be read
@@ -117,7 +126,8 @@ def _decode(
         raise MediaError(f"not a picture or recording in a known format: the content is {describe_content(head)}")
     if found.modality == "image" and data is not None:
         return _contents(read_picture(data, found.format, limits, thumbnail=thumbnail, min_side=min_side))
-    return _contents(read_recording(file, found.size, found.format, limits, fingerprint=thumbnail))
+    recording = read_recording(file, found.size, found.format, limits, fingerprint=thumbnail, sample_rate=sample_rate)
+    return _contents(recording)
 
 
 def _contents(part: Picture | Recording) -> dict[str, Any]:

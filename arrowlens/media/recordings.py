@@ -1,7 +1,8 @@
-"""A recording's bytes -> mono samples at 16 kHz, as librosa.load(sr=16000, mono=True) gives them, without librosa."""
+"""A recording's bytes -> mono samples at a model's rate, as librosa.load(mono=True) gives them, without librosa."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -29,7 +30,8 @@ class Recording:
     """What a recording's file holds."""
 
     samples: np.ndarray
-    """(n,) float32 mono at 16 kHz."""
+    """(n,) float32 mono at ``decoded_rate``."""
+    decoded_rate: int
     duration: float
     sample_rate: int
     channels: int
@@ -39,16 +41,23 @@ class Recording:
 
 
 def read_recording(
-    file: BinaryIO, size: int, file_format: str, limits: Limits, *, fingerprint: bool = True
+    file: BinaryIO,
+    size: int,
+    file_format: str,
+    limits: Limits,
+    *,
+    fingerprint: bool = True,
+    sample_rate: int = SAMPLE_RATE,
 ) -> Recording:
-    """Decode a recording in blocks, down-mixed to mono and resampled to 16 kHz.
+    """Decode a recording in blocks, down-mixed to mono and resampled.
 
     Args:
         file: its bytes, seekable.
         size: how many.
         file_format: as ``formats.sniff`` gives it.
         limits: ``max_seconds`` holds for what the header promises, before anything is decoded, and for what comes.
-        fingerprint: whether to make one.
+        fingerprint: whether to make one; it is one of the sound at 16 kHz, as is the judgement that there is none.
+        sample_rate: of the samples, in Hz.
 
     Raises:
         MediaError: too long, empty, truncated, damaged, or NaN among the samples; one line for a user.
@@ -59,35 +68,33 @@ def read_recording(
         if not RATES[0] <= sound.rate <= RATES[1]:
             raise MediaError(f"a sample rate of {sound.rate:,} Hz is not between {RATES[0]:,} and {RATES[1]:,} Hz")
         _check_seconds(sound.promised or 0.0, limits)
-        mixer = _Mixer(sound.rate)
+        mixer = _Mixer(sound.rate, {sample_rate, SAMPLE_RATE})
         for block in sound.blocks():
             mixer.add(block)
             _check_seconds(mixer.seconds, limits)
         _check_complete(mixer.seconds, sound, stated)
-        samples = mixer.finish()
-        trivial = float(samples.max() - samples.min()) <= SILENCE_SPREAD
+        by_rate = mixer.finish()
+        common, samples = by_rate[SAMPLE_RATE], by_rate[sample_rate]
+        trivial = float(common.max() - common.min()) <= SILENCE_SPREAD
         return Recording(
             samples=samples,
+            decoded_rate=sample_rate,
             duration=mixer.seconds,
             sample_rate=sound.rate,
             channels=sound.channels,
             about=about_recording(sound.tags),
             trivial=trivial,
-            fingerprint=acoustic_fingerprint(samples) if fingerprint and not trivial else None,
+            fingerprint=acoustic_fingerprint(common) if fingerprint and not trivial else None,
         )
 
 
 class _Mixer:
-    """Blocks of frames -> mono at 16 kHz, in constant memory beside the result."""
+    """Blocks of frames -> mono at each of some rates, in constant memory beside the results."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, wanted: Collection[int]) -> None:
         self._rate = rate
         self._n_frames = 0
-        self._parts: list[np.ndarray] = []
-        self._n_last = _PART  # samples in the last of them, which is full
-        self._resampler = (
-            None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        )
+        self._resampled = {each: _Resampled(rate, each) for each in wanted}
 
     @property
     def seconds(self) -> float:
@@ -102,13 +109,41 @@ class _Mixer:
         if not peak <= MAX_PEAK:
             self._refuse(mono, peak)
         self._n_frames += len(mono)
+        for each in self._resampled.values():
+            each.add(mono)
+
+    def finish(self) -> dict[int, np.ndarray]:
+        """All samples by rate, (n,) float32; n is the length in seconds times the rate, rounded up."""
+        return {rate: each.finish(-(-self._n_frames * rate // self._rate)) for rate, each in self._resampled.items()}
+
+    def _refuse(self, mono: np.ndarray, peak: float) -> None:
+        bad = ~(np.abs(mono) <= MAX_PEAK)
+        at = (self._n_frames + int(bad.argmax())) / self._rate
+        if np.isnan(mono).any():
+            raise MediaError(f"samples are not finite (NaN, first at {at:.2f} s)")
+        if not np.isfinite(peak):
+            raise MediaError(f"samples are not finite (infinity, first at {at:.2f} s)")
+        raise MediaError(f"samples reach {peak:.3g} at {at:.2f} s, where full scale is 1: this is no sound")
+
+
+class _Resampled:
+    """Samples at one rate -> the same at another, in parts."""
+
+    def __init__(self, rate: int, wanted: int) -> None:
+        self._parts: list[np.ndarray] = []
+        self._n_last = _PART  # samples in the last of them, which is full
+        self._resampler = (
+            None if rate == wanted else soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+        )
+
+    def add(self, mono: np.ndarray) -> None:
+        """Take a block, (n,) float32."""
         self._keep(mono if self._resampler is None else self._resampler.resample_chunk(mono))
 
-    def finish(self) -> np.ndarray:
-        """All samples, (n,) float32; n is the length in seconds times 16,000, rounded up."""
+    def finish(self, n_samples: int) -> np.ndarray:
+        """All samples, (n_samples,) float32."""
         if self._resampler is not None:
             self._keep(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        n_samples = -(-self._n_frames * SAMPLE_RATE // self._rate)
         samples = np.zeros(n_samples, np.float32)
         start = 0
         self._parts.reverse()
@@ -128,15 +163,6 @@ class _Mixer:
             self._parts[-1][self._n_last : self._n_last + len(taken)] = taken
             self._n_last += len(taken)
             samples = samples[len(taken) :]
-
-    def _refuse(self, mono: np.ndarray, peak: float) -> None:
-        bad = ~(np.abs(mono) <= MAX_PEAK)
-        at = (self._n_frames + int(bad.argmax())) / self._rate
-        if np.isnan(mono).any():
-            raise MediaError(f"samples are not finite (NaN, first at {at:.2f} s)")
-        if not np.isfinite(peak):
-            raise MediaError(f"samples are not finite (infinity, first at {at:.2f} s)")
-        raise MediaError(f"samples reach {peak:.3g} at {at:.2f} s, where full scale is 1: this is no sound")
 
 
 def _check_seconds(seconds: float, limits: Limits) -> None:

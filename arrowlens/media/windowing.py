@@ -48,6 +48,8 @@ def windows(
     rate: int = SAMPLE_RATE,
     window_s: float = AUDIO_WINDOWS.length_s,
     hop_s: float = AUDIO_WINDOWS.hop_s,
+    *,
+    is_maximum: bool = False,
 ) -> list[Window]:
     """Cut a recording into windows; the same length always gives the same windows.
 
@@ -56,11 +58,15 @@ def windows(
     shorter than the overlap and the fifth), or up to a fifth of a hop longer, so that the tail is covered without a
     window that repeats its neighbour but for a few milliseconds. A recording no longer than that is a single window.
 
+    For models that take no more than ``window_s``, a last window that would be longer begins later instead, by as much;
+    a recording of a single window that would be longer is two windows.
+
     Args:
         n_samples: length of the recording; 0 gives no windows.
         rate: samples per second.
         window_s: length of a window in seconds.
         hop_s: distance of the windows' starts in seconds, at most ``window_s``.
+        is_maximum: whether no window may be longer than ``window_s``.
 
     Raises:
         InputError: a negative length, a rate or a hop that is not positive, or a hop longer than the window.
@@ -76,7 +82,9 @@ def windows(
     least_new = max(1, round(hop * NEW_SHARE))
     beyond = n_samples - window - least_new  # new material past the first window, beyond the least
     last = beyond // hop + 1 if beyond >= 0 else 0
-    starts = range(0, last * hop + 1, hop)
+    starts = list(range(0, last * hop + 1, hop))
+    if is_maximum and n_samples - starts[-1] > window:
+        starts = [*(starts[:-1] or [0]), n_samples - window]
     ends = [start + window for start in starts]
     ends[-1] = n_samples
     return [Window(start / rate, end / rate) for start, end in zip(starts, ends, strict=True)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from arrowlens.modalities import MODALITIES, Modality
 PLUS_WEIGHT = 1.0
 MINUS_WEIGHT = 0.5
 MAX_WEIGHT = 100.0
+_PICTURES: tuple[Modality, ...] = ("image",)
 _SMALLEST = 1e-3  # of the composed vector against its parts: below, what is left is rounding
 
 
@@ -34,7 +35,7 @@ class Part:
 
     Attributes:
         kind: a text, or the modality of an example.
-        vector: (d,) float32 of length one.
+        vector: (d,) float32 of length one; a text's is in the space of what it is compared with.
         weight: below 0 for what to keep away from.
     """
 
@@ -43,18 +44,21 @@ class Part:
     weight: float = PLUS_WEIGHT
 
 
-def composed(parts: Sequence[Part], one_space: bool) -> np.ndarray:
+def composed(parts: Sequence[Part], one_space: bool, texts: Collection[Modality] = _PICTURES) -> np.ndarray:
     """Return the question's vector, (d,) float32 of length one.
 
     Args:
         parts: at least one.
-        one_space: whether recordings share the space of texts and pictures.
+        one_space: whether pictures and recordings share a space.
+        texts: what texts find. Without one space, vectors of texts lie in the space of the recordings that they are
+            composed with, else in that of pictures.
 
     Raises:
         InputError: the parts lie in different spaces, or cancel one another out.
     """
     kinds = {part.kind for part in parts}
-    if "audio" in kinds and len(kinds) > 1 and not one_space:
+    meet = {"audio", "text"} if "audio" in texts else {"audio"}
+    if "audio" in kinds and not one_space and not kinds <= meet:
         others = " and ".join(
             sorted("texts" if kind == "text" else MODALITIES[kind].plural for kind in kinds - {"audio"})
         )
@@ -69,14 +73,27 @@ def composed(parts: Sequence[Part], one_space: bool) -> np.ndarray:
     return unit
 
 
-def reached(parts: Sequence[Part], one_space: bool, modality: Modality | None = None) -> tuple[Modality, ...]:
+def reached(
+    kinds: Collection[Literal["text", "image", "audio"]],
+    one_space: bool,
+    modality: Modality | None = None,
+    texts: Collection[Modality] = _PICTURES,
+) -> tuple[Modality, ...]:
     """Return the modalities that a question is compared with.
 
-    A text is compared with everything in its space, an example with files of its own modality. ``modality`` asks for
-    one only, which may also be another one than the example's where both share a space.
+    A text is compared with everything that texts find, an example with files of its own modality; a text with an
+    example, with everything in the example's space. ``modality`` asks for one only, which may also be another one than
+    the example's where both share a space.
+
+    Args:
+        kinds: of the question's parts.
+        one_space: whether pictures and recordings share a space.
+        modality: of the files; None for all.
+        texts: the modalities that texts find.
     """
-    asked = {part.kind for part in parts}
-    shared = {"image", "audio"} if one_space else {"audio"} if "audio" in asked else {"image"}
+    asked = set(kinds)
+    examples = asked - {"text"}
+    shared = {"image", "audio"} if one_space else {"audio"} if "audio" in examples else examples or set(texts)
     own = shared if "text" in asked else asked
     wanted = own if modality is None else shared & {modality}
     return tuple(kind for kind in MODALITIES if kind in wanted)

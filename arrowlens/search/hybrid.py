@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from arrowlens.modalities import TEXT_ROLE
+from arrowlens.embedding import question_encoder
+from arrowlens.modalities import MODALITIES
 from arrowlens.search.results import FoundBy
 from arrowlens.store import CAPTION_ROLE
 from arrowlens.store.loops import look_deeper
@@ -174,17 +175,20 @@ def encoded_together(
     Raises:
         ModelLoadError: a model cannot be loaded.
     """
-    by_role: dict[str, set[str]] = {TEXT_ROLE: set(), CAPTION_ROLE: set()}
+    by_role: dict[str, set[str]] = {}
     for query in queries:
-        if query.mode != "keyword" and provider.has(TEXT_ROLE):
-            by_role[TEXT_ROLE].update(query.texts)
+        for modality in MODALITIES if query.modality is None else (query.modality,):
+            role = provider.text_role(modality)
+            if query.mode != "keyword" and role is not None:
+                by_role.setdefault(role, set()).update(query.texts)
         if query.text is not None and _asks_captions(query, storage, provider):
-            by_role[CAPTION_ROLE].add(query.text)
+            by_role.setdefault(CAPTION_ROLE, set()).add(query.text)
     encoded: dict[tuple[str, str], np.ndarray] = {}
     for role, texts in by_role.items():
         if texts:
             ordered = sorted(texts)
-            encode = provider.clip_engine.encode_text if role == TEXT_ROLE else provider.text_encoder.encode
+            is_caption = role == CAPTION_ROLE
+            encode = provider.text_encoder.encode if is_caption else question_encoder(role, provider).encode_text
             encoded.update(zip(((role, text) for text in ordered), encode(ordered), strict=True))
     return [dataclasses.replace(query, encoded=encoded) for query in queries]
 

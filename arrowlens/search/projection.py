@@ -73,7 +73,7 @@ def draw_map(storage: MultimodalStorage, modality: Modality | None = None, most:
     Raises:
         InputError: both kinds are asked for and have spaces of their own. StorageError: the database refused.
     """
-    if modality is None and not storage.settings.text_reaches_audio:
+    if modality is None and not storage.settings.has_one_space:
         raise InputError("pictures and recordings have spaces of their own in this library; ask for one of them")
     rows = [row for row in storage.all_media(list(_COLUMNS)).to_pylist() if row["state"] == "indexed"]
     rows = [row for row in rows if modality is None or row["modality"] == modality]

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from arrowlens.embedding import MAX_QUERY_WINDOWS, Example, embed_example, encode, evenly_spaced
+from arrowlens.embedding import (
+    MAX_QUERY_WINDOWS,
+    Example,
+    embed_example,
+    encode,
+    evenly_spaced,
+    question_encoder,
+    windows_for,
+)
 from arrowlens.errors import InputError
 from arrowlens.modalities import MODALITIES, ROLE_OF, TEXT_ROLE, Modality
 from arrowlens.search.composition import (
@@ -118,10 +126,11 @@ class Searcher:
     def search(self, query: Query, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
         """Return the files nearest to a question: pictures, and recordings where they share the question's space.
 
-        Pictures and recordings share one ranking where they share one space; recordings that a text cannot reach are
-        found by their words only. A text is looked for by meaning and by its words (``Query.mode``); with further parts
-        the meaning is that of all of them, and orders the files that have the words. An example alone is looked for as
-        ``similar`` does: a recording is compared by each of its windows, not by their mean.
+        A text finds pictures, and recordings where the audio model encodes texts or shares the vision model's space;
+        recordings that a text cannot reach are found by their words only. A text is looked for by meaning and by its
+        words (``Query.mode``); with further parts the meaning is that of all of them, and orders the files that have
+        the words. An example alone is looked for as ``similar`` does: a recording is compared by each of its windows,
+        not by their mean.
 
         Raises:
             InputError: parts use different embedding spaces or cancel out, or a weight is 0.
@@ -133,17 +142,16 @@ class Searcher:
             return self._answer(self._question_of(example, self._needed_vectors(example)), view, started)
         notices: list[str] = []
         words = query.text if query.mode != "vector" else None
+        examples: list[Kind] = [example.modality for example in (*query.like, *query.unlike)]
+        asked: list[Kind] = ["text"] * len(query.texts)
+        kinds = [*asked, *examples]
         vectors: dict[Modality, np.ndarray] = {}
-        kinds: list[Kind] = []
-        is_composed = False
-        if query.mode != "keyword" and (words is None or query.is_composed or self._provider.has(TEXT_ROLE)):
-            parts, one_space = list(self._parts(query, weights, notices)), self._provider.text_reaches_audio
-            vectors = dict.fromkeys(reached(parts, one_space, query.modality), composed(parts, one_space)[None])
-            kinds = [part.kind for part in parts]
-            is_composed = len(parts) > 1 or parts[0].weight < 0
+        if query.mode != "keyword":
+            vectors = self._composed(query, weights, kinds, notices)
+        is_composed = query.mode != "keyword" and (len(kinds) > 1 or bool(query.minus or query.unlike))
         caption = caption_vector(self._storage, self._provider, query)
         question = _Question(vectors, words, query.modality, kinds, is_composed, caption=caption)
-        return self._answer(question, view, started, notices)
+        return self._answer(question, view, started, list(dict.fromkeys(notices)))
 
     def search_many(self, queries: Sequence[Query], view: View = View()) -> list[Results]:  # noqa: B008
         """Return what ``search`` gives for each; each model encodes all texts at once, which ``took_ms`` leaves out.
@@ -191,7 +199,8 @@ class Searcher:
         """
         stored = self._stored(ROLE_OF[example.modality], example.content_hash)
         if not len(stored) and example.windows:
-            return encode(example.modality, example.windows, self._provider)
+            windows = windows_for(self._provider.recipe, example.windows, example.rate)
+            return encode(example.modality, windows, self._provider)
         return stored if len(stored) else self._needed_vectors(example)
 
     def embed_text(self, text: str, modality: Modality) -> np.ndarray:
@@ -200,31 +209,48 @@ class Searcher:
         Raises:
             InputError: texts do not reach that modality with these models. ModelLoadError: a model is missing.
         """
-        if modality != "image" and not self._provider.text_reaches_audio:
+        role = self._provider.text_role(modality)
+        if role is None and modality != "image":
             raise InputError(f"texts do not find {MODALITIES[modality].plural} with these models; use others, as demo")
-        vector: np.ndarray = self._provider.clip_engine.encode_text([text])[0]
+        vector: np.ndarray = question_encoder(role or TEXT_ROLE, self._provider).encode_text([text])[0]
         return vector
 
     # -- from a question to vectors -------------------------------------------------------------------------------
 
-    def _parts(self, query: Query, weights: Mapping[str, float], notices: list[str]) -> Iterator[Part]:
+    def _composed(
+        self, query: Query, weights: Mapping[str, float], kinds: Sequence[Kind], notices: list[str]
+    ) -> dict[Modality, np.ndarray]:
+        """What each kind of file is compared with, (1, d): the question in the space of that kind."""
+        one_space = self._provider.has_one_space
+        roles = {modality: self._provider.text_role(modality) for modality in MODALITIES}
+        texts = [modality for modality, role in roles.items() if role is not None]
+        compared = reached(kinds, one_space, query.modality, texts)
+        if not compared and query.mode != "vector" and not query.is_composed:
+            return {}  # words alone find it
+        vectors: dict[str, np.ndarray] = {}
+        for role in dict.fromkeys(roles[modality] or TEXT_ROLE for modality in compared) or [TEXT_ROLE]:
+            vectors[role] = composed(list(self._parts(query, weights, notices, role)), one_space, texts)[None]
+        return {modality: vectors[roles[modality] or TEXT_ROLE] for modality in compared}
+
+    def _parts(self, query: Query, weights: Mapping[str, float], notices: list[str], role: str) -> Iterator[Part]:
+        """The parts of a question, its texts as the model of a role encodes them."""
         texts = [*([query.text] if query.text is not None else []), *query.plus]
         examples = [*((example, 1.0) for example in query.like), *((example, -1.0) for example in query.unlike)]
         for text in texts:
-            yield Part("text", self._text_vector(text, notices, query), weights.get(text, PLUS_WEIGHT))
+            yield Part("text", self._text_vector(text, notices, query, role), weights.get(text, PLUS_WEIGHT))
         for text in query.minus:
-            yield Part("text", self._text_vector(text, notices, query), -weights.get(text, MINUS_WEIGHT))
+            yield Part("text", self._text_vector(text, notices, query, role), -weights.get(text, MINUS_WEIGHT))
         for example, sign in examples:
             vectors = self._needed_vectors(example)
             weight = weights.get(as_stored(example.name), PLUS_WEIGHT if sign > 0 else MINUS_WEIGHT)
             yield Part(example.modality, mean_vector(vectors), sign * weight)
 
-    def _text_vector(self, text: str, notices: list[str], query: Query) -> np.ndarray:
-        engine = self._provider.clip_engine
+    def _text_vector(self, text: str, notices: list[str], query: Query, role: str) -> np.ndarray:
+        engine = question_encoder(role, self._provider)
         read = engine.tokenizer.part_read(text)
         if read is not None:
             notices.append(f"the text is longer than the model reads; what follows {read[-30:]!r} does not count")
-        known = query.encoded.get((TEXT_ROLE, text))
+        known = query.encoded.get((role, text))
         vector: np.ndarray = engine.encode_text([text])[0] if known is None else known
         return vector
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
-from arrowlens.modalities import FIRST_RECIPE, MAX_WINDOW_S, ROLE_OF, SAMPLE_RATE, Recipe, Windows
+from arrowlens.modalities import FIRST_RECIPE, MAX_WINDOW_S, ROLE_OF, Recipe, Windows
 from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
 from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.schema import (
@@ -44,6 +44,9 @@ class Models(Protocol):
     def space(self, role: str) -> str | None:
         """Name of the space that a role's model shares with others."""
 
+    def takes_text(self, role: str) -> bool:
+        """Whether a role's model encodes texts, too."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelRecord:
@@ -55,6 +58,8 @@ class ModelRecord:
         source: where the model came from: a set's name or a directory.
         space: name of the embedding space that it shares with other models, None when it shares none.
         recipe: how recordings become vectors; without a meaning, and not written, for other roles.
+        takes_text: whether the model encodes texts, too, into the space of its vectors. Settings of earlier versions do
+            not say; of their models of recordings none does.
     """
 
     digest: str
@@ -62,12 +67,14 @@ class ModelRecord:
     source: str = ""
     space: str | None = None
     recipe: Recipe = FIRST_RECIPE
+    takes_text: bool = False
 
     @classmethod
     def of(cls, models: Models, role: str, source: str = "") -> ModelRecord:
         """The record of a model set's model for a role."""
         recipe = models.recipe if role == ROLE_OF["audio"] else FIRST_RECIPE
-        return cls(models.digest(role), models.dimension(role), source, models.space(role), recipe)
+        space, takes_text = models.space(role), models.takes_text(role)
+        return cls(models.digest(role), models.dimension(role), source, space, recipe, takes_text)
 
     @property
     def recipe_digest(self) -> str:
@@ -145,7 +152,13 @@ class Settings:
 
     @property
     def text_reaches_audio(self) -> bool:
-        """Whether the texts of the vision model find recordings, too: the audio model shares its space."""
+        """Whether texts find recordings, too: the audio model encodes texts, or shares the vision model's space."""
+        audio = self.models.get(ROLE_OF["audio"])
+        return audio is not None and (audio.takes_text or self.has_one_space)
+
+    @property
+    def has_one_space(self) -> bool:
+        """Whether vectors of pictures and of recordings may be compared."""
         vision, audio = self.models.get("vision"), self.models.get("audio")
         return vision is not None and audio is not None and vision.space is not None and vision.space == audio.space
 
@@ -394,13 +407,17 @@ def _record(
     source: object = "",
     space: object = None,
     recipe: Mapping[str, Any] | None = None,
+    takes_text: object = False,
 ) -> ModelRecord:
+    if type(takes_text) is not bool:
+        raise ValueError(f"takes_text is {takes_text!r:.80}")
     return ModelRecord(
         _checked("digest", digest, is_digest),
         _natural("dimension", dimension),
         _checked("source", source, _is_text),
         None if space is None else _checked("space", space, _is_text),
         FIRST_RECIPE if recipe is None else _recipe(**recipe),
+        takes_text,
     )
 
 
@@ -413,12 +430,13 @@ def _recipe(
     length_s, hop_s = (_seconds(name, windows[name]) for name in ("length_s", "hop_s"))
     if not hop_s >= _LEAST_HOP_S or length_s > MAX_WINDOW_S:
         raise ValueError(f"windows are of {length_s!r:.80} s every {hop_s!r:.80} s")
-    if sample_rate != SAMPLE_RATE:
-        raise ValueError(f"sample_rate is {sample_rate!r:.80}")
+    is_maximum = windows.get("is_maximum", False)  # earlier versions wrote none
+    if type(is_maximum) is not bool:
+        raise ValueError(f"is_maximum is {is_maximum!r:.80}")
     if type(skip_silence) is not bool:
         raise ValueError(f"skip_silence is {skip_silence!r:.80}")
     depth = None if layer is None else _natural("layer", layer)
-    return Recipe(Windows(length_s, hop_s), SAMPLE_RATE, depth, skip_silence)
+    return Recipe(Windows(length_s, hop_s, is_maximum), _natural("sample_rate", sample_rate), depth, skip_silence)
 
 
 def _calibration(weights: Iterable[object], n_pairs: object, digests: Mapping[str, object]) -> RouteCalibration:

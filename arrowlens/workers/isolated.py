@@ -57,6 +57,12 @@ class Isolated:
         result: _T = pool.call(function, arguments, named)
         return result
 
+    def allow(self, max_bytes: int) -> None:
+        """Allow a process another amount of memory, in bytes, from now on; who waits for a result gets an error."""
+        if max_bytes != self._max_bytes:
+            self._max_bytes = max_bytes
+            self.close()
+
     def close(self) -> None:
         """End the processes, busy ones too: who waits for a result gets an error."""
         with self._lock:

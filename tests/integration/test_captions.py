@@ -162,7 +162,6 @@ def test_only_the_mode_auto_asks_captions_and_what_is_far_from_all_is_not_found(
     run(storage, provider, [folder], ONE)
     provider.clip_engine.encode_text = lambda texts: np.ones((1, 24))
     provider.clip_engine.tokenizer = type("Tokenizer", (), {"part_read": staticmethod(lambda text: None)})
-    provider.text_reaches_audio = False
     searcher = Searcher(storage, provider)
     hits = searcher.search(Query("old harbour brother"))
     assert {hit.path.name: hit.found_by for hit in hits if hit.found_by != "meaning"} == {

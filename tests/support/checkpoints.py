@@ -10,6 +10,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import ByteLevelBPETokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers.utils import logging as transformers_logging
 
@@ -31,6 +33,23 @@ VIT_B16 = {
     "patch_size": 16,
 }
 TEXT_B = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
+HTSAT_TINY = {  # clap-htsat-unfused's
+    "patch_embeds_hidden_size": 96,
+    "hidden_size": 768,
+    "depths": [2, 2, 6, 2],
+    "num_attention_heads": [4, 8, 16, 32],
+    "patch_size": 4,
+    "patch_stride": [4, 4],
+    "window_size": 8,
+}
+ROBERTA_BASE = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "vocab_size": 50265,
+    "max_position_embeddings": 514,
+}
 WHISPER_BASE = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
 REAL_VOCABULARY = Path(__file__).parents[3] / "shared" / "data" / "clip_bpe_simple_vocab_16e6.txt.gz"
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -50,6 +69,30 @@ WORDS = [
     "music",
     "rain",
     "bird",
+]
+
+
+TWENTY_LANGUAGES = [
+    "The sound of rain on a tin roof, far away",
+    "Das Geräusch von Regen auf einem Blechdach",
+    "Le bruit de la pluie sur un toit d’ardoise",
+    "El sonido de la lluvia sobre un tejado, ¿verdad?",
+    "O som da chuva num telhado de zinco",
+    "Il rumore della pioggia su un tetto di lamiera",
+    "Het geluid van regen op een golfplaten dak",
+    "Ljudet av regn på ett plåttak, långt borta",
+    "Dźwięk deszczu na blaszanym dachu",
+    "Zvuk deště na plechové střeše",
+    "Sac çatıya düşen yağmurun sesi",
+    "Sunetul ploii pe un acoperiș de tablă",
+    "Tiếng mưa rơi trên mái tôn",
+    "Ο ήχος της βροχής σε μια τσίγκινη στέγη",
+    "Шум дождя по железной крыше",
+    "Звук дощу на бляшаному даху",
+    "صوت المطر على سقف من الصفيح",
+    "צליל הגשם על גג פח",
+    "टिन की छत पर बारिश की आवाज़",
+    "トタン屋根に落ちる雨の音 鉄皮屋顶上的雨声 🌧️",
 ]
 
 
@@ -178,6 +221,55 @@ def bert_checkpoint(directory: Path, *, seed: int = 0, kind: str = "BertModel", 
         json.dumps({"word_embedding_dimension": sizes["hidden_size"], "pooling_mode_mean_tokens": True})
     )
     return directory
+
+
+def clap_model(
+    audio: dict[str, Any] | None = None, text: dict[str, Any] | None = None, *, projection_dim: int = 16, seed: int = 0
+) -> transformers.ClapModel:
+    """A ClapModel without fusion, with perturbed weights and statistics; tiny unless told otherwise."""
+    stages = {"depths": [2, 2], "num_attention_heads": [2, 4], "patch_embeds_hidden_size": 16, "hidden_size": 32}
+    audio_config = {**stages, "spec_size": 256, "patch_size": 16, "patch_stride": [16, 16], "window_size": 4}
+    text_config = {**TINY_TOWER, "vocab_size": 1024, "max_position_embeddings": 66}
+    config = transformers.ClapConfig(
+        audio_config={**audio_config, **(audio or {})},
+        text_config={**text_config, **(text or {})},
+        projection_dim=projection_dim,
+    )
+    model = perturb(transformers.ClapModel(config), seed)
+    norm, generator = model.audio_model.audio_encoder.batch_norm, torch.Generator().manual_seed(seed)
+    norm.running_mean.copy_(-25 + 8 * torch.randn(norm.running_mean.shape, generator=generator))
+    norm.running_var.copy_(60 + 60 * torch.rand(norm.running_var.shape, generator=generator))  # decibels
+    return model.eval()
+
+
+def clap_checkpoint(
+    directory: Path,
+    audio: dict[str, Any] | None = None,
+    text: dict[str, Any] | None = None,
+    *,
+    projection_dim: int = 16,
+    seed: int = 0,
+    as_bin: bool = False,
+) -> Path:
+    """A CLAP checkpoint folder as laion/clap-htsat-unfused: weights, config, tokenizer and preprocessor_config."""
+    model = clap_model(audio, text, projection_dim=projection_dim, seed=seed)
+    save(model, directory, None, as_bin)
+    roberta_tokenizer(min(2048, model.config.text_config.vocab_size)).save_pretrained(directory)
+    transformers.ClapFeatureExtractor(
+        truncation="rand_trunc", padding="repeatpad", frequency_min=50, frequency_max=14_000
+    ).save_pretrained(directory)
+    return directory
+
+
+@cache
+def roberta_tokenizer(vocab_size: int) -> transformers.PreTrainedTokenizerBase:
+    """A tokenizer of RoBERTa's kind, with the tokens that it learnt from texts of twenty languages."""
+    trained = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained.train_from_iterator(TWENTY_LANGUAGES * 2, vocab_size=vocab_size, min_frequency=2, special_tokens=special)
+    learnt = json.loads(trained.to_str())["model"]
+    merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in learnt["merges"]]
+    return transformers.RobertaTokenizer(learnt["vocab"], merges, model_max_length=512)
 
 
 def tiny_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -83,6 +83,31 @@ def sounds() -> list[np.ndarray]:
     return [wave.astype(np.float32) for wave in waves]
 
 
+def sounds_at_48_khz() -> list[np.ndarray]:
+    """Recordings of 0.3 to 10 s at 48 kHz: noises whose power falls, rises, peaks or comes in bursts, and a tone."""
+    rng = np.random.default_rng(1)
+    time = np.arange(48_000 * 10) / 48_000
+    noise = rng.normal(size=len(time))
+    spectrum, frequencies = np.fft.rfft(noise), np.fft.rfftfreq(len(noise), 1 / 48_000)
+    shapes = (
+        1 / (1 + (frequencies / 300) ** 2),
+        (frequencies / 8000) ** 3,
+        np.exp(-(((frequencies - 2000) / 700) ** 2)) + 1e-4,
+        1e-3 + (np.sin(frequencies / 500) > 0),
+    )
+    falling, rising, peaked, comb = (np.fft.irfft(spectrum * shape) for shape in shapes)
+    waves = [
+        0.3 * noise[: 48_000 * 4],
+        falling,
+        rising[: 48_000 * 7],
+        peaked[: 48_000 * 3],
+        comb[: 48_000 * 5],
+        noise * (np.sin(2 * np.pi * 0.4 * time) > 0.5),
+        0.5 * np.sin(2 * np.pi * 440 * time[:14_400]),
+    ]
+    return [wave.astype(np.float32) for wave in waves]
+
+
 class ClipReference:
     """transformers' CLIPModel with its own preprocessing."""
 
@@ -150,3 +175,29 @@ class WhisperReference:
     def _pool(self, hidden: torch.Tensor) -> np.ndarray:
         projected = hidden if self.projector is None else self.projector(hidden)
         return projected.mean(dim=1).numpy()
+
+
+class ClapReference:
+    """transformers' ClapModel with its own feature extractor; at most 10 s of a recording, of which it draws more."""
+
+    def __init__(self, model: transformers.ClapModel) -> None:
+        self.model = model.float().eval()
+        self.extractor = transformers.ClapFeatureExtractor(
+            truncation="rand_trunc", padding="repeatpad", frequency_min=50, frequency_max=14_000
+        )
+
+    def log_mel(self, waves: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, frames, mel bands), in decibels."""
+        features = self.extractor(list(waves), sampling_rate=48_000, return_tensors="np")["input_features"]
+        return np.stack(features)[:, 0]
+
+    @torch.inference_mode()
+    def sounds(self, waves: Sequence[np.ndarray]) -> np.ndarray:
+        """Projected and of length one: (n, dimension)."""
+        features = torch.from_numpy(self.log_mel(waves)).float()[:, None]
+        return self.model.get_audio_features(input_features=features).pooler_output.numpy()
+
+    @torch.inference_mode()
+    def texts(self, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
+        """Projected and of length one: (n, dimension)."""
+        return self.model.get_text_features(input_ids=ids, attention_mask=mask.long()).pooler_output.numpy()

@@ -43,8 +43,8 @@ class Engine:
     def encode_image(self, images, normalize=True):
         return np.stack([vector(1, int(image[0, 0, 0])) for image in images])
 
-    def encode(self, audio, normalize=True, context="padded", layer=None):
-        assert (context, layer) == ("own", None)
+    def encode(self, audio, normalize=True, context="padded", layer=None, sample_rate=None):
+        assert (context, layer, sample_rate) == ("own", None, 16_000)
         return np.stack([vector(2, int(samples[0])) for samples in audio])
 
 
@@ -56,6 +56,13 @@ class Provider:
     clip_engine: Engine = field(default_factory=Engine)
     audio_encoder: Engine = field(default_factory=Engine)
     recipe: Recipe = field(default_factory=Recipe)
+
+    @property
+    def has_one_space(self):
+        return self.text_reaches_audio and self.has("vision")
+
+    def text_role(self, modality):
+        return "vision" if self.has("vision") and (modality == "image" or self.text_reaches_audio) else None
 
     def has(self, role):
         return role in DIGESTS

@@ -53,8 +53,9 @@ class SmallAudio:
         normalize: bool = True,
         context: str = "padded",
         layer: int | None = None,
+        sample_rate: int | None = None,
     ) -> np.ndarray:
-        assert (context, layer) == ("own", None)
+        assert (context, layer, sample_rate) == ("own", None, 16_000)
         assert all(samples.ndim == 1 and samples.dtype == np.float32 for samples in audio)
         with self._lock:
             self.n_encoded += len(audio)
@@ -122,6 +123,14 @@ class SmallProvider:
 
     def space(self, role: str) -> str | None:
         return None
+
+    has_one_space = text_reaches_audio = False
+
+    def takes_text(self, role: str) -> bool:
+        return role == "vision"
+
+    def text_role(self, modality: str) -> str | None:
+        return "vision" if modality == "image" and self.has("vision") else None
 
     def records(self) -> dict[str, ModelRecord]:
         """The set as a library remembers it."""

@@ -94,8 +94,32 @@ def test_recordings_meet_texts_and_pictures_only_in_one_space():
     ],
 )
 def test_what_a_question_is_compared_with(kinds, one_space, modality, compared):
-    parts = [Part(kind, np.ones(D)) for kind in kinds.split()]
-    assert reached(parts, one_space, modality) == compared
+    assert reached(kinds.split(), one_space, modality) == compared
+
+
+@pytest.mark.parametrize(
+    ("kinds", "modality", "compared"),
+    [
+        ("text", None, ("image", "audio")),
+        ("text", "audio", ("audio",)),
+        ("text image", None, ("image",)),
+        ("text image", "audio", ()),
+        ("text audio", None, ("audio",)),
+        ("audio", None, ("audio",)),
+    ],
+)
+def test_what_a_question_is_compared_with_where_recordings_have_texts_of_their_own(kinds, modality, compared):
+    assert reached(kinds.split(), False, modality, ("image", "audio")) == compared
+
+
+def test_texts_meet_recordings_in_the_recordings_own_space():
+    one = unit(np.ones(D))
+    parts = {kind: Part(kind, one) for kind in ("text", "image", "audio")}
+    for kinds in ("text audio", "text image"):
+        assert composed([parts[kind] for kind in kinds.split()], False, ("image", "audio")) @ one == pytest.approx(1)
+    for kinds in ("image audio", "text image audio"):
+        with pytest.raises(InputError, match="use different embedding spaces"):
+            composed([parts[kind] for kind in kinds.split()], False, ("image", "audio"))
 
 
 def test_a_recording_counts_by_the_mean_of_its_windows():

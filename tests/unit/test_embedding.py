@@ -19,12 +19,14 @@ from arrowlens.embedding import (
     encode,
     evenly_spaced,
     prepare,
+    windows_for,
 )
 from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.errors import AudioValidationError
 from arrowlens.media import decode
-from arrowlens.modalities import Recipe
+from arrowlens.modalities import Recipe, Windows
 from arrowlens.models import resolve
-from tests.support.media_factory import image_bytes
+from tests.support.media_factory import image_bytes, wav_bytes
 from tests.support.silence import assert_silence_changes_nothing, silent_around, sound
 from tests.support.small_models import SmallProvider
 
@@ -56,6 +58,28 @@ def test_samples_and_their_windows_have_equal_vectors(models, reader):
     example = reader.samples(samples, 16_000)
     assert [len(window) for window in example.windows] == [160_000, 160_000, 160_000, 128_000]
     np.testing.assert_array_equal(embed_example(example, models), encode("audio", example.windows, models))
+
+
+def test_a_recording_at_another_rate_than_the_plan_s_is_refused():
+    data = wav_bytes(bytes(32_000))
+    plan = EmbeddingPlan(None, Recipe(sample_rate=48_000))
+    with pytest.raises(AudioValidationError, match="the recording is at 16000 Hz; decode it at 48000 Hz"):
+        prepare(decode("x.wav", data=data), plan)
+    inputs = prepare(decode("x.wav", data=data, sample_rate=48_000), plan)
+    assert [len(segment) for segment in inputs.segments] == [48_000]
+
+
+def test_a_model_is_told_the_rate_of_its_recipe(models):
+    other = MultimodalEmbeddingProvider(audio_model_path=models.path("audio"), recipe=Recipe(sample_rate=48_000))
+    with pytest.raises(AudioValidationError, match="audio must be at 16000 Hz, got 48000 Hz"):
+        encode("audio", [np.ones(48_000, np.float32)], other)
+
+
+def test_windows_of_other_models_are_resampled_and_cut():
+    cut = [np.ones(11 * 16_000, np.float32), np.ones(8_000, np.float32)]
+    assert [len(part) for part in windows_for(Recipe(), cut, 16_000)] == [176_000, 8_000]
+    recipe = Recipe(Windows(10.0, 5.0, is_maximum=True), 48_000)
+    assert [len(part) for part in windows_for(recipe, cut, 16_000)] == [480_000, 24_000]
 
 
 def test_the_layer_that_the_provider_names_is_read(models):

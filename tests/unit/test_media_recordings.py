@@ -73,6 +73,17 @@ def test_many_blocks_join_without_a_seam(file_format: str) -> None:
     assert_as_librosa(sound_bytes(file_format, 5, 14.0, 48_000, 2))
 
 
+def test_at_another_rate_it_is_what_librosa_loads_and_its_fingerprint_stays() -> None:
+    data = sound_bytes("wav", 3)
+    common, finer = good(data), decode("upload", data=data, sample_rate=48_000)
+    assert (common.decoded_rate, finer.decoded_rate) == (16_000, 48_000)
+    expected, _ = librosa.load(io.BytesIO(data), sr=48_000, mono=True)
+    assert finer.samples.shape == expected.shape
+    np.testing.assert_allclose(finer.samples, expected, atol=1e-4)
+    assert finer.fingerprint.parts == common.fingerprint.parts
+    assert (finer.trivial, finer.duration, finer.sample_rate) == (common.trivial, common.duration, common.sample_rate)
+
+
 def test_six_channels_are_mixed_with_equal_weights() -> None:
     assert_as_librosa(sound_bytes("flac", 5, 4.0, 44_100, 6))
 

@@ -26,6 +26,22 @@ def test_known_lengths(seconds: float, expected: list[tuple[float, float]]) -> N
     assert windows(round(seconds * 16_000)) == [Window(*pair) for pair in expected]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (9.9, [(0, 9.9)]),
+        (10, [(0, 10)]),
+        (10.5, [(0, 10), (0.5, 10.5)]),
+        (11, [(0, 10), (5, 11)]),
+        (15.9, [(0, 10), (5.9, 15.9)]),
+        (20.5, [(0, 10), (5, 15), (10.5, 20.5)]),
+        (30, [(0, 10), (5, 15), (10, 20), (15, 25), (20, 30)]),
+    ],
+)
+def test_known_lengths_of_windows_that_may_not_be_longer(seconds: float, expected: list[tuple[float, float]]) -> None:
+    assert windows(round(seconds * 48_000), 48_000, is_maximum=True) == [Window(*pair) for pair in expected]
+
+
 def test_nothing_has_no_windows() -> None:
     assert windows(0) == []
 

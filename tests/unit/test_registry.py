@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from arrowlens.conversion import ConversionOptions, convert_model
-from arrowlens.encoders import AudioEncoder, CLIPEngine, SiglipEngine, TextEncoder, VisionEncoder
+from arrowlens.encoders import AudioEncoder, ClapEncoder, CLIPEngine, SiglipEngine, TextEncoder, VisionEncoder
 from arrowlens.encoders.registry import ENCODER_ROLES, FAMILIES, ROLES, ModelFamily, family_for
 from arrowlens.errors import ConversionError, ModelLoadError
 
@@ -21,20 +21,36 @@ def test_roles_of_model_sets_and_of_encoders() -> None:
 
 
 def test_each_role_has_its_encoder() -> None:
-    encoders = {(role, family.encoder(role)) for family in FAMILIES for role in family.encoders}
+    encoders = {(family.name, role): family.encoder(role) for family in FAMILIES for role in family.encoders}
     assert encoders == {
-        ("vision", CLIPEngine),
-        ("vision", SiglipEngine),
-        ("pooled_vision", VisionEncoder),
-        ("audio", AudioEncoder),
-        ("text", TextEncoder),
+        ("clip", "vision"): CLIPEngine,
+        ("clip", "pooled_vision"): VisionEncoder,
+        ("siglip", "vision"): SiglipEngine,
+        ("whisper", "audio"): AudioEncoder,
+        ("clap", "audio"): ClapEncoder,
+        ("bert", "text"): TextEncoder,
     }
-    assert [family.encoder() for family in FAMILIES] == [CLIPEngine, SiglipEngine, AudioEncoder, TextEncoder]
+    assert [family.encoder() for family in FAMILIES] == [
+        CLIPEngine,
+        SiglipEngine,
+        AudioEncoder,
+        ClapEncoder,
+        TextEncoder,
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_each_family_says_what_was_verified(family: ModelFamily) -> None:
     assert "against transformers'" in family.verified
+
+
+def test_sample_rates_and_what_takes_texts() -> None:
+    assert {family.name: family.sample_rate for family in FAMILIES if "audio" in family.inputs} == {
+        "whisper": 16_000,
+        "clap": 48_000,
+    }
+    assert all(family.sample_rate is None for family in FAMILIES if "audio" not in family.inputs)
+    assert [family.name for family in FAMILIES if family.takes_text] == ["clip", "siglip", "clap", "bert"]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -53,7 +69,7 @@ def test_a_model_that_cannot_take_a_role_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_family_is_not_converted(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="'moon' is unknown; use one of clip, siglip, whisper, text"):
+    with pytest.raises(ConversionError, match="'moon' is unknown; use one of clip, siglip, whisper, clap, text"):
         convert_model("moon", tmp_path, tmp_path / "out", ConversionOptions())
 
 

@@ -9,10 +9,22 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from arrowlens.conversion import convert_clip_model, convert_siglip_model, convert_whisper_model
+from arrowlens.conversion import (
+    convert_clap_model,
+    convert_clip_model,
+    convert_siglip_model,
+    convert_whisper_model,
+)
 from arrowlens.encoders import choose_runtime, model_info
 from arrowlens.encoders.roofline import Arithmetic, calls_per_second, matrix_rate, of_a_picture, of_a_recording
-from tests.support.checkpoints import clip_checkpoint, clip_model, whisper_checkpoint, whisper_model
+from tests.support.checkpoints import (
+    clap_checkpoint,
+    clap_model,
+    clip_checkpoint,
+    clip_model,
+    whisper_checkpoint,
+    whisper_model,
+)
 from tests.support.siglip import siglip_checkpoint, siglip_model
 
 
@@ -58,6 +70,13 @@ def test_arithmetic_of_a_recording(tmp_path: Path) -> None:
     model.encoder.layers = model.encoder.layers[: n_layers // 2]
     half = of_a_recording(model_info(tmp_path / "model"), 5.0, n_layers // 2)
     assert half.flops == counted(model.encoder, torch.zeros(1, 80, 500)) < found.flops
+
+
+def test_arithmetic_of_a_recording_by_clap(tmp_path: Path) -> None:
+    convert_clap_model(clap_checkpoint(tmp_path / "checkpoint"), tmp_path / "model", verify=False)
+    found = of_a_recording(model_info(tmp_path / "model"), 5.0)
+    reference = counted(clap_model().audio_model, torch.zeros(1, 1, 1001, 64))
+    assert (found.flops, found.n_tokens, found.width, found.inner) == (reference, 256, 16, 64)
 
 
 def test_every_core_repeats_a_work() -> None:

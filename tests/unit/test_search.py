@@ -110,9 +110,9 @@ def test_a_long_query_asks_with_32_of_its_windows(filled, n):
     encoded = []
 
     class Counting(Engine):
-        def encode(self, audio, normalize=True, context="padded", layer=None):
+        def encode(self, audio, normalize=True, context="padded", layer=None, sample_rate=None):
             encoded.extend(int(samples[0]) for samples in audio)
-            return super().encode(audio, normalize, context, layer)
+            return super().encode(audio, normalize, context, layer, sample_rate)
 
     results = Searcher(storage, Provider(audio_encoder=Counting())).similar(
         Example("x", "audio", windows=windows), View(10)

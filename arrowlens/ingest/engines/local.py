@@ -39,7 +39,7 @@ class LocalEngine:
         """Yield the outcomes of files, as of ``Engine``; a list for each file."""
         progress, limits = self._progress, spec.limits
         progress.n_decoding = min(self._n_workers, n_cores())
-        max_bytes = large_bytes(limits, exact=spec.exact)
+        max_bytes = large_bytes(limits, exact=spec.exact, sample_rate=spec.models.recipe.sample_rate)
         workers = Workers(spec.preparer(concurrent=True), limits.max_decode_s, progress.decoding, max_bytes)
         ahead = ReadAhead[ScannedFile, Prepared](
             workers.open, files, self._n_workers, lambda prepared: prepared.n_bytes, stop

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from arrowlens.embedding import EmbeddingPlan, Example, encode, prepare
+from arrowlens.embedding import EmbeddingPlan, Example, encode, prepare, question_encoder
 from arrowlens.errors import MediaError, ModelLoadError
 from arrowlens.media import Decoded
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
@@ -47,15 +47,6 @@ Encoded = Kind | Literal["image parts", "audio parts", "image names", "audio nam
 
 _T = TypeVar("_T")
 _DIGEST = re.compile("[0-9a-f]{64}")
-_ROLE_OF: dict[Encoded, str] = {
-    "text": TEXT_ROLE,
-    "image": ROLE_OF["image"],
-    "audio": ROLE_OF["audio"],
-    "image parts": ROLE_OF["image"],
-    "audio parts": ROLE_OF["audio"],
-    "image names": TEXT_ROLE,
-    "audio names": TEXT_ROLE,
-}
 _TEXTS: tuple[Encoded, ...] = ("text", "image names", "audio names")
 _PARTS_OF: dict[Modality, Encoded] = {"image": "image parts", "audio": "audio parts"}
 _NAMES_OF: dict[Modality, Encoded] = {"image": "image names", "audio": "audio names"}
@@ -160,15 +151,19 @@ class Bank:
 
     def digests(self, asked: Kind, found: Modality) -> dict[str, str]:
         """The models that a route's scores are of: ``recipe_digest`` by role."""
-        return {role: self._provider.recipe_digest(role) for role in (_ROLE_OF[asked], _ROLE_OF[found])}
+        return {role: self._provider.recipe_digest(role) for role in self._roles(asked, found)}
 
     def mean(self, found: Modality) -> np.ndarray:
         """The mean of the bundled files' vectors, (d,) float64."""
         mean: np.ndarray = self.vectors(found).mean(axis=0, dtype=np.float64)
         return mean
 
+    def _roles(self, asked: Kind, found: Modality) -> set[str]:
+        """Of the models that a route's scores are of."""
+        return {self._role(_NAMES_OF[found] if asked == "text" else asked), ROLE_OF[found]}
+
     def _is_fitted(self, asked: Kind, found: Modality) -> bool:
-        roles = {_ROLE_OF[asked], _ROLE_OF[found]}
+        roles = self._roles(asked, found)
         return all(self._provider.digest(role) == FITTED_WITH.get(role) for role in roles)
 
     def _needed(self, asked: Kind, found: Modality) -> tuple[Encoded, ...]:
@@ -220,9 +215,9 @@ class Bank:
         """
         routes: list[tuple[Kind, Modality]] = []
         for kind in kinds:
-            if self._provider.has(_ROLE_OF[kind]):
+            if self._provider.has(ROLE_OF[kind]):
                 routes.append((kind, kind))
-                if self._provider.has(TEXT_ROLE) and (kind == "image" or self._provider.text_reaches_audio):
+                if self._provider.text_role(kind) is not None:
                     routes.append(("text", kind))
         needed = dict.fromkeys(encoded for route in routes for encoded in self._needed(*route))
         missing = [encoded for encoded in needed if not self._is_kept(encoded)]
@@ -255,7 +250,7 @@ class Bank:
         with self._lock:
             if kind in self._vectors:
                 return True
-            shape = (len(_contents(kind)), self._provider.dimension(_ROLE_OF[kind]))
+            shape = (len(_contents(kind)), self._provider.dimension(self._role(kind)))
             vectors = _load(self._path(kind), shape)
             if vectors is not None:
                 self._vectors[kind] = vectors
@@ -266,9 +261,16 @@ class Bank:
         with self._lock:
             self._vectors[kind] = vectors
 
+    def _role(self, kind: Encoded) -> str:
+        """The role of the model that encodes a kind; texts, as files of their modality are asked for with them."""
+        if kind == "text":
+            return TEXT_ROLE
+        modality = _modality_of(kind)
+        return self._provider.text_role(modality) or TEXT_ROLE if kind in _TEXTS else ROLE_OF[modality]
+
     def _path(self, kind: Encoded) -> Path:
         stamp = zlib.crc32("\n".join(_contents(kind)).encode())
-        role = _ROLE_OF[kind]
+        role = self._role(kind)
         digest = self._provider.recipe_digest(role)
         if _DIGEST.fullmatch(digest) is None:  # it names a file, and must not lead out of the folder
             raise ModelLoadError(f"{role} model: its digest is {digest!r:.80}, not 64 hex characters; convert it again")
@@ -277,8 +279,9 @@ class Bank:
     def _batches(self, kind: Encoded) -> Iterator[np.ndarray]:
         """The vectors in the order of ``vectors``, (n, d) at a time."""
         if kind in _TEXTS:
+            encoder = question_encoder(self._role(kind), self._provider)
             for texts in _in_batches(_contents(kind)):
-                yield self._provider.clip_engine.encode_text(texts)
+                yield encoder.encode_text(texts)
             return
         modality = _modality_of(kind)
         for number in (0, 1) if kind == _PARTS_OF[modality] else (None,):

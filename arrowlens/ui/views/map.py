@@ -136,7 +136,7 @@ def show(library: Library, choice: str) -> None:
 
 library = library_or_stop()
 st.html(heading("Map", "near points are alike"))
-choices = [name for name, modality in CHOICES.items() if modality is not None or library.text_reaches_audio]
+choices = [name for name, modality in CHOICES.items() if modality is not None or library.has_one_space]
 chosen = st.segmented_control("Show", choices, default=choices[0], key="map_modality") or choices[0]
 with errors_shown():
     show(library, chosen)

@@ -1,0 +1,133 @@
+"""A library whose audio model is a CLAP: texts find recordings in the recordings' own space, at their own rate."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from arrowlens import Library
+from arrowlens.conversion import convert_clap_model
+from arrowlens.encoders import ClapEncoder
+from arrowlens.errors import InputError
+from arrowlens.models import DEMO
+from tests.support.checkpoints import clap_checkpoint
+
+SAMPLES = DEMO.parent / "samples"
+LONG_S, LONG_RATE = 15.5, 44_100
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clap")
+    convert_clap_model(clap_checkpoint(folder / "checkpoint"), folder / "model", verify=False)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures, and four recordings of which one is longer than a window."""
+    folder = tmp_path_factory.mktemp("media")
+    pictures, sounds = (sorted((SAMPLES / name).rglob("*.*")) for name in ("pictures", "sounds"))
+    for path in (pictures[0], pictures[-1], sounds[0], sounds[len(sounds) // 2], sounds[-1]):
+        shutil.copy(path, folder)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, round(LONG_S * LONG_RATE)).astype(np.float32)
+    soundfile.write(folder / "long.wav", noise, LONG_RATE, subtype="FLOAT")
+    return folder
+
+
+@pytest.fixture
+def library(tmp_path: Path, model: Path, media: Path):
+    with Library.open(tmp_path / "a.lens", models=f"vision={DEMO / 'clip'},audio={model}") as library:
+        report = library.ingest(media)
+        assert (report.indexed, report.skipped) == (6, 0)
+        yield library
+
+
+def test_a_library_with_clap(library: Library, model: Path, media: Path) -> None:
+    encoder = ClapEncoder(model)
+    assert library.text_reaches_audio
+    assert not library.has_one_space
+    recipe = library.status().models["audio"].recipe
+    assert (recipe.sample_rate, recipe.windows.is_maximum) == (48_000, True)
+
+    # By text, in the audio model's own space.
+    recordings = library.search("a dog barks", modality="audio", mode="vector")
+    asked = encoder.encode_text(["a dog barks"])[0]
+    assert len(recordings) == 4
+    for hit in recordings:
+        assert hit.score == pytest.approx(float((library.embed(hit.path) @ asked).max()), abs=2e-3)
+    np.testing.assert_allclose(library.embed_text("a dog barks", "audio"), asked, atol=1e-6)
+    pictures = library.search("a dog barks", modality="image", mode="vector")
+    assert {hit.modality for hit in pictures} == {"image"}
+    picture = library.embed_text("a dog barks", "image")
+    for hit in pictures:
+        assert hit.score == pytest.approx(float((library.embed(hit.path) @ picture).max()), abs=2e-3)
+    both = library.search("a dog barks", mode="vector")
+    assert {hit.path for hit in both} == {hit.path for hit in (*recordings, *pictures)}
+    (many,) = library.search_many(["a dog barks"], mode="vector")
+    assert [hit.path for hit in many] == [hit.path for hit in both]
+
+    # By example, at the model's rate: windows of ten seconds, the last of which ends with the recording.
+    samples, rate = soundfile.read(media / "long.wav", dtype="float32")
+    at_48_khz = soxr.resample(samples, rate, 48_000, quality="HQ").astype(np.float32)
+    parts = [at_48_khz[start : start + 480_000] for start in (0, len(at_48_khz) - 480_000)]
+    assert cosines(library.embed(media / "long.wav"), encoder.encode(parts)).min() > 0.9999
+    for example in (media / "long.wav", (samples, rate), (at_48_khz, 48_000)):
+        (hit,) = library.similar(example, k=1)
+        assert Path(hit.path).name == "long.wav"
+        assert hit.score > 0.999
+
+    # Composed: within a space, and not across two.
+    near = library.search("a dog barks", like=[media / "long.wav"], mode="vector")
+    assert {hit.modality for hit in near} == {"audio"}
+    mean = library.embed(media / "long.wav").mean(axis=0)
+    question = asked + mean / np.linalg.norm(mean)
+    expected = float((library.embed(near[0].path) @ question).max() / np.linalg.norm(question))
+    assert near[0].score == pytest.approx(expected, abs=2e-3)
+    less = library.search("a dog barks", minus=["rain"], modality="audio", mode="vector")
+    assert len(less) == 4
+    with pytest.raises(InputError, match="use different embedding spaces"):
+        library.search("a dog barks", like=[media / "long.wav", pictures[0].path])
+    with pytest.raises(InputError, match="spaces of their own"):
+        library.map()
+    assert len(library.map("audio").points) == 4
+
+
+def test_a_migration_to_whisper_and_back_encodes_recordings_only(library: Library, model: Path, media: Path) -> None:
+    with_clap = library.search("a bell", modality="audio", mode="vector")
+    samples, rate = soundfile.read(media / "long.wav", dtype="float32", stop=11 * LONG_RATE)
+    beginning = io.BytesIO()
+    soundfile.write(beginning, samples, rate, format="WAV")
+    example = library.example(beginning.getvalue(), "its beginning")
+    report = library.migrate("demo")
+    assert (report.encoded, report.unchanged, report.lost, report.switched) == (4, 2, 0, True)
+    assert library.has_one_space
+    assert library.status().models["audio"].recipe.sample_rate == 16_000
+    (hit,) = library.similar(example, k=1)  # was cut for CLAP, and is encoded by the demo model
+    assert (hit.path.name, hit.score > 0.9) == ("long.wav", True)
+    report = library.migrate(f"vision={DEMO / 'clip'},audio={model}")
+    assert (report.encoded, report.unchanged, report.lost, report.switched) == (4, 2, 0, True)
+    again = library.search("a bell", modality="audio", mode="vector")
+    assert [(hit.path, hit.score) for hit in again] == [
+        (hit.path, pytest.approx(hit.score, abs=1e-3)) for hit in with_clap
+    ]
+
+
+def test_it_opens_again_without_naming_its_models(library: Library, media: Path) -> None:
+    expected = [hit.path for hit in library.search("a bell", modality="audio", mode="vector")]
+    library.close()
+    with Library.open(library.path) as reopened:
+        assert reopened.text_reaches_audio
+        assert [hit.path for hit in reopened.search("a bell", modality="audio", mode="vector")] == expected
+        assert reopened.ingest(media).unchanged == 6
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    assert one.shape == other.shape
+    return (one * other).sum(axis=1)
