@@ -12,6 +12,7 @@ from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED
 from arrowlens.cli.signals import stop_on_interrupt
+from arrowlens.errors import ModelLoadError
 from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
@@ -33,6 +34,26 @@ def available(options: argparse.Namespace) -> int:
         source, languages = printable(model.source), model.languages or "-"
         rows.append([model.set_name, model.role, model.state, size, languages, digest, model.licence, source])
     print(columns(rows))
+    return 0
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Write the folded weights of models that lack them."""
+    from arrowlens.encoders.folding import fold_model  # deferred: torch
+    from arrowlens.models import available  # deferred, as above
+
+    cached = [model.path for model in available() if model.state == "cached" and model.path is not None]
+    for directory in options.directories or dict.fromkeys(cached):
+        try:
+            is_new = fold_model(directory)
+        except OSError as error:
+            detail = error.strerror or error
+            raise ModelLoadError(
+                f"{directory} cannot be written ({detail}); free some space or check permissions"
+            ) from error
+        print(f"{printable(str(directory))}: {'prepared' if is_new else 'nothing to do'}")
+    if not (options.directories or cached):
+        print("no model was downloaded; name a model directory")
     return 0
 
 
