@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,8 @@ import numpy as np
 
 from arrowlens.embedding import EmbeddingPlan, embed
 from arrowlens.encoders import WeightLoader
+from arrowlens.encoders.folding import lacks_folded_weights
+from arrowlens.encoders.model_directory import weights_file
 from arrowlens.errors import MediaError, ModelLoadError, StorageError
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.source import FolderSource
@@ -37,6 +40,7 @@ SAME = 0.9999  # cosine from which on two vectors are the same
 # Files were ingested under whatever limits; one that has changed since is not decoded.
 _ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62, max_seconds=math.inf)
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
+_QUICKLY_CAST = 50_000_000  # bytes of weights, in some hundredths of a second
 _DOCTOR = "`arrowlens doctor"
 _REPAIR = "`arrowlens doctor --repair` makes them anew; thumbnails of files that are unchanged"
 _OPTIMIZE = "`arrowlens optimize`"
@@ -99,6 +103,8 @@ class Doctor:
             finding = self._model(role)
             damaged |= {role} if finding.level == "problem" else set()
             yield finding
+            if finding.level == "ok":
+                yield from self._loading(role)
         yield from self._change()
         if lookup.level == "problem":  # files are looked up by their ids
             yield Finding("files encoded again", "notice", 0, f"{_DOCTOR} --repair` first, then {_DOCTOR}` again")
@@ -212,6 +218,13 @@ class Doctor:
             cure = f"open the library with the model {recorded.digest[:8]} that it was made with"
             return Finding(what, "problem", loader.info.digest, cure)
         return Finding(what, "ok", recorded.digest)
+
+    def _loading(self, role: str) -> Iterator[Finding]:
+        path = self._provider.path(role)
+        n_bytes = weights_file(path).stat().st_size
+        if n_bytes > _QUICKLY_CAST and lacks_folded_weights(path):
+            cure = f"`arrowlens models prepare {shlex.quote(str(path))}` makes the file that needs no cast"
+            yield Finding(f"{role} model, cast whenever it is loaded", "notice", f"{n_bytes / 1e6:.0f} MB", cure)
 
     def _change(self) -> Iterator[Finding]:
         """Of a change to other models that was begun: both sets of vectors are on disk until it is over."""

@@ -13,6 +13,7 @@ from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.conversion import FAMILIES
+from arrowlens.errors import ModelLoadError
 from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
@@ -37,6 +38,26 @@ def available(options: argparse.Namespace) -> int:
     print(columns(rows))
     print("\nWhat was verified of each family's vectors in Arrowlens's tests:\n")
     print(columns([["family", "role", "compared"], *([each.name, each.role, each.verified] for each in FAMILIES)]))
+    return 0
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Write the folded weights of models that lack them."""
+    from arrowlens.encoders.folding import fold_model  # deferred: torch
+    from arrowlens.models import available  # deferred, as above
+
+    cached = [model.path for model in available() if model.state == "cached" and model.path is not None]
+    for directory in options.directories or dict.fromkeys(cached):
+        try:
+            is_new = fold_model(directory)
+        except OSError as error:
+            detail = error.strerror or error
+            raise ModelLoadError(
+                f"{directory} cannot be written ({detail}); free some space or check permissions"
+            ) from error
+        print(f"{printable(str(directory))}: {'prepared' if is_new else 'nothing to do'}")
+    if not (options.directories or cached):
+        print("no model was downloaded; name a model directory")
     return 0
 
 

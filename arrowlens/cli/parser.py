@@ -59,6 +59,7 @@ _EXAMPLES = {
     "convert": ("arrowlens convert clip openai/clip-vit-base-patch16 --output clip-b16",),
     "models": ("arrowlens models", "arrowlens models use base"),
     "use": ("arrowlens models use base",),
+    "prepare": ("arrowlens models prepare", "arrowlens models prepare models/clip"),
     "eval": (
         "arrowlens eval ~/Pictures pairs.csv --models base",
         "arrowlens eval ~/Pictures pairs.csv --save-calibration",
@@ -251,8 +252,22 @@ def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
         adder, "models", models.available, "list the model sets that are bundled, cached, or can be downloaded"
     )
     _json_option(command)
+    commands_of_models = command.add_subparsers(title="commands", metavar="COMMAND")
+    prepare = _command(
+        commands_of_models,
+        "prepare",
+        models.prepare,
+        "write the weights of models once more, in the type that this processor computes in, so that they load faster",
+    )
+    prepare.add_argument(
+        "directories",
+        metavar="DIR",
+        nargs="*",
+        type=Path,
+        help="a model directory (default: each that was downloaded); those of `arrowlens convert` are prepared already",
+    )
     use = _command(
-        command.add_subparsers(title="commands", metavar="COMMAND"),
+        commands_of_models,
         "use",
         models.use,
         "encode a library again with other models; searches use the old ones until it is done",

@@ -21,6 +21,7 @@ from arrowlens.conversion.family import Converter, Vectors
 from arrowlens.conversion.hub import open_source
 from arrowlens.conversion.renaming import DTYPES
 from arrowlens.conversion.report import ConversionReport, OnProgress, Progress, Verified, silent
+from arrowlens.encoders.folding import fold_model
 from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME
 from arrowlens.encoders.registry import COMMANDS, FAMILIES, ModelFamily
 from arrowlens.encoders.verification import validate_embedding_precision
@@ -193,6 +194,9 @@ def convert_model(
         options.on_progress(Progress("convert", detail, 1))
         encoder = _load(family, checkpoint, directory, options)
         verified = _verify(converter.compare(checkpoint, encoder), checkpoint, options) if options.verify else ()
+        if options.format == "arrow":
+            with _disk_errors(output):
+                fold_model(directory)
         return ConversionReport(
             family=info.family,
             source=info.source,

@@ -106,10 +106,10 @@ def weights_file(path: Path) -> Path:
     )
 
 
-def unreadable(path: Path, error: Exception) -> ModelLoadError:
-    """Return the error for a file that Arrow cannot read."""
+def unreadable(path: Path, error: Exception, cure: str = CURE) -> ModelLoadError:
+    """Return the error for a file that Arrow cannot read, with its cure."""
     detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ModelLoadError(f"{path}: truncated, damaged or not a weights file of Arrowlens ({detail}); {CURE}")
+    return ModelLoadError(f"{path}: truncated, damaged or not a weights file of Arrowlens ({detail}); {cure}")
 
 
 def read_checked(path: Path, expected: str | None) -> bytes:

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from arrowlens.encoders.onednn import added, pack, product, should_pack
+from arrowlens.encoders.onednn import added, fold, pack, packs_alike, product, should_fold
 
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu", "relu")
 NORMS = ("pre", "post")
 QUICK = 1.702  # quick_gelu, of OpenAI's CLIP, is x * sigmoid(1.702 x)
 LONG = 64  # tokens; from here on attention in bfloat16 is faster as matrix products than in torch's fused kernel
+PACKED_AFTER = 32  # products; packing a weight costs what some ten of them save
 BLOCK = 256  # queries multiplied with all keys at a time
 
 
@@ -62,9 +63,16 @@ class LazyParameters(nn.Module):
         placed = tensor.to(device=device, dtype=dtype)
         self.register_parameter(name, nn.Parameter(placed, requires_grad=False))
 
+    def place_folded(self, name: str, tensor: torch.Tensor) -> None:
+        """Set a parameter to what ``place`` would make of it on this processor; it may lie in a mapping."""
+        LazyParameters.place(self, name, tensor, None, None)
+
 
 class Linear(LazyParameters):
     """A linear layer with scales and an activation: activation(s x W^T + t b).
+
+    Weights that must be cast for the processor are folded: they hold s W and t b, and scales and activation are part of
+    oneDNN's product (see ``onednn``). After some calls they are packed as well, where that changes no bit.
 
     Args:
         in_features: columns of x.
@@ -88,30 +96,56 @@ class Linear(LazyParameters):
     ) -> None:
         super().__init__(weight=(out_features, in_features), bias=(out_features,))
         self.scale, self.bias_scale, self.activation = scale, bias_scale, activation
-        self.packed: torch.Tensor | None = None  # holds s W; the bias is then t b
+        self.is_folded = False
+        self.packed: torch.Tensor | None = None  # in place of the weight
+        self._n_calls = 0
 
     def place(self, name: str, tensor: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> None:
-        """As ``LazyParameters``; a weight that is cast for the processor is packed too."""
-        if name == "weight":
-            self.packed = pack(tensor, self.scale, dtype) if should_pack(tensor, device, dtype) else None
-        if self.packed is None:
+        """As ``LazyParameters``; what is cast for the processor is folded, too."""
+        self.is_folded = should_fold(tensor.dtype, device, dtype)
+        if not self.is_folded:
             super().place(name, tensor, device, dtype)
-        elif name == "bias":
-            super().place(name, tensor.float() * self.bias_scale, device, dtype)
+            return
+        self.place_folded(name, fold(tensor, self.scale if name == "weight" else self.bias_scale, dtype))
+        if name == "weight" and not packs_alike(self.weight.dtype):
+            self.pack()
+
+    def place_folded(self, name: str, tensor: torch.Tensor) -> None:
+        """As ``LazyParameters``; scales are part of the tensor."""
+        super().place_folded(name, tensor)
+        self.is_folded = True
+
+    def pack(self) -> None:
+        """Give a folded weight the layout of ``packed``; the folded one goes."""
+        weight = self._parameters.get("weight")
+        if weight is not None:  # else another thread was first
+            self.packed = pack(weight)
+            self._parameters.pop("weight", None)
 
     def into(self, scratch: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """Apply the layer: (rows, in_features) -> (rows, out_features), in ``scratch`` or in new memory."""
-        if self.packed is not None:
-            return product(hidden, self.packed, self.bias, self.activation)
+        if self.is_folded:
+            return product(hidden, self._multiplied(), self.bias, self.activation)
         out = take(scratch, len(hidden), len(self.bias))
         torch.addmm(self.bias, hidden, self.weight.t(), beta=self.bias_scale, alpha=self.scale, out=out)
         return activate_(out, self.activation)
 
     def add_to(self, residual: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """Add s x W^T + t b to ``residual``, which may be overwritten: (rows, in_features) -> (rows, out_features)."""
-        if self.packed is not None:
-            return added(residual, hidden, self.packed, self.bias)
+        if self.is_folded:
+            return added(residual, hidden, self._multiplied(), self.bias)
         return residual.add_(self.bias, alpha=self.bias_scale).addmm_(hidden, self.weight.t(), alpha=self.scale)
+
+    def _multiplied(self) -> torch.Tensor:
+        """Return the weight as it is held; the call that makes packing worth its time packs it."""
+        weight = self._parameters.get("weight")  # first: another thread may pack it after this line
+        if self.packed is not None:
+            return self.packed
+        assert weight is not None, "a weight is folded or packed"
+        self._n_calls += 1
+        if self._n_calls == PACKED_AFTER:
+            self.pack()
+        return weight
 
 
 class LayerNorm(LazyParameters):

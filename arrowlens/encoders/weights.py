@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import mmap
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
@@ -36,10 +37,15 @@ from arrowlens.encoders.model_directory import (
     unreadable,
     weights_file,
 )
+from arrowlens.encoders.onednn import packs_alike
 from arrowlens.encoders.registry import FAMILY_NAMES, family_named
 from arrowlens.errors import ModelLoadError
 
 ALIGNMENT = 64  # bytes
+FOLDED_NAME = "weights.bfloat16.arrow"
+_FOLDING = 1  # counts up when modules fold their parameters in another way, or have others
+_FOLDED_FROM, _FOLDED_HASH = METADATA_PREFIX + "folded_from", METADATA_PREFIX + "sha256"
+_REMOVE = "remove the file; 'arrowlens models prepare' makes it again"
 _FILLER = ""  # the name of the first row, which no tensor can have
 _Config = TypeVar("_Config")
 ModelPath: TypeAlias = "str | Path | WeightLoader"
@@ -68,6 +74,8 @@ class WeightLoader:
         self.directory = self.path.parent
         self._tensors, metadata = _read_parquet(self.path) if self.path.suffix == ".parquet" else _map_arrow(self.path)
         self.info = parse_metadata(metadata, self.path)
+        self.folded_path = self.directory / FOLDED_NAME
+        self._modules: list[tuple[str, torch.nn.Module]] = []
 
     def load_weights(self) -> dict[str, torch.Tensor]:
         """Return all tensors by name, in their stored type. They are views of the mapping: copy one to change it."""
@@ -93,10 +101,15 @@ class WeightLoader:
         Raises:
             ModelLoadError: a tensor is missing or has another shape than the module's; the message names it.
         """
+        folded = self.folded_tensors(device, dtype)
         for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
             for name, shape in getattr(part, "shapes", {}).items():
                 full_name = f"{path}.{name}" if path else name
-                part.place(name, self.tensor(full_name, shape), device, dtype)
+                if folded is None:
+                    part.place(name, self.tensor(full_name, shape), device, dtype)
+                else:
+                    part.place_folded(name, _find(folded, full_name, shape, self.folded_path))
+        self._modules.append((prefix, module))
 
     def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
         """Return one tensor by name; with ``shape``, only of that shape.
@@ -104,15 +117,55 @@ class WeightLoader:
         Raises:
             ModelLoadError: there is none of that name, or it has another shape.
         """
-        if name not in self._tensors:
-            raise ModelLoadError(f"{self.path}: tensor '{name}' is missing; {CURE}")
-        tensor = self._tensors[name]
-        if shape is not None and tensor.shape != shape:
-            raise ModelLoadError(
-                f"{self.path}: tensor '{name}' has shape {tuple(tensor.shape)}, "
-                f"but the dimensions ask for {shape}; {CURE}"
-            )
-        return tensor
+        return _find(self._tensors, name, shape, self.path)
+
+    def folded_tensors(
+        self, device: torch.device | None, dtype: torch.dtype | None
+    ) -> Mapping[str, torch.Tensor] | None:
+        """Map the folded parameters of this model, where computing on a device in a type needs them and they are there.
+
+        Returns:
+            By module name, as ``LazyParameters.place_folded`` takes them; None where there are none, those of another
+            model or of another version of Arrowlens, or none that this processor can multiply with.
+
+        Raises:
+            ModelLoadError: the file is damaged.
+        """
+        on_cpu = device is None or device.type == "cpu"
+        if dtype is None or not on_cpu or not self.must_be_cast(dtype) or not packs_alike(dtype):
+            return None
+        if not self.folded_path.is_file():
+            return None
+        tensors, metadata = _map_arrow(self.folded_path, _REMOVE)
+        return tensors if metadata.get(_FOLDED_FROM.encode()) == self._folded_from.encode() else None
+
+    def must_be_cast(self, dtype: torch.dtype) -> bool:
+        """Return whether a matrix is stored in another type."""
+        return any(tensor.dtype != dtype for tensor in self._tensors.values() if tensor.ndim > 1)
+
+    def write_folded(self) -> None:
+        """Write what modules were loaded with, as a file that ``folded_tensors`` maps.
+
+        The modules were loaded for bfloat16 on the CPU, and have not encoded yet.
+
+        Raises:
+            OSError: the disk refused; nothing half-written is left.
+        """
+        tensors = {
+            prefix + name: parameter.detach().contiguous()
+            for prefix, module in self._modules
+            for name, parameter in module.named_parameters()
+        }
+        partial = self.folded_path.with_name(f".{FOLDED_NAME}.{os.getpid()}.tmp")
+        try:
+            _write_arrow(partial, tensors, {_FOLDED_FROM: self._folded_from, _FOLDED_HASH: _hash(tensors)})
+            partial.replace(self.folded_path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @property
+    def _folded_from(self) -> str:
+        return f"{_FOLDING} {self.info.digest}"
 
     def config(self, kind: type[_Config], part: str | None = None) -> _Config:
         """Return the dimensions of the model, or of a part of it, as a dataclass.
@@ -152,6 +205,10 @@ class WeightLoader:
                 f"{self.path}: the content's SHA-256 is {measured[:12]}..., "
                 f"the header says {self.info.digest[:12]}...: the file is damaged; {CURE}"
             )
+        if self.folded_path.is_file():
+            tensors, metadata = _map_arrow(self.folded_path, _REMOVE)
+            if metadata.get(_FOLDED_HASH.encode()) != _hash(tensors).encode():
+                raise ModelLoadError(f"{self.folded_path}: the file is damaged; {_REMOVE}")
 
 
 def write_model(
@@ -215,6 +272,17 @@ def write_model(
     return info
 
 
+def _find(tensors: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ...] | None, path: Path) -> torch.Tensor:
+    if name not in tensors:
+        raise ModelLoadError(f"{path}: tensor '{name}' is missing; {CURE}")
+    tensor = tensors[name]
+    if shape is not None and tensor.shape != shape:
+        raise ModelLoadError(
+            f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}, but the dimensions ask for {shape}; {CURE}"
+        )
+    return tensor
+
+
 def open_weights(model_path: ModelPath, family: str) -> WeightLoader:
     """Open the weights of a model of one family; a ``WeightLoader`` is only checked.
 
@@ -255,13 +323,23 @@ def _digest(
     files: Mapping[str, bytes],
 ) -> str:
     digest = hashlib.sha256(json.dumps([family, dimensions, space], sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(json.dumps([name, _NAMES[tensor.dtype], list(tensor.shape)]).encode())
-        digest.update(_bytes_of(tensor))
+    _add_tensors(digest, tensors)
     for name, data in sorted(files.items()):
         digest.update(json.dumps([name, len(data)]).encode())
         digest.update(data)
     return digest.hexdigest()
+
+
+def _hash(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    _add_tensors(digest, tensors)
+    return digest.hexdigest()
+
+
+def _add_tensors(digest: hashlib._Hash, tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, _NAMES[tensor.dtype], list(tensor.shape)]).encode())
+        digest.update(_bytes_of(tensor))
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
@@ -300,7 +378,7 @@ def _write_ipc(sink: Any, tensors: Mapping[str, torch.Tensor], metadata: dict[st
         writer.write_batch(batch)
 
 
-def _map_arrow(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, bytes]]:
+def _map_arrow(path: Path, cure: str = CURE) -> tuple[dict[str, torch.Tensor], Mapping[bytes, bytes]]:
     try:
         with path.open("rb") as file:
             # Copy-on-write, since torch refuses read-only memory; nothing writes, so processes share the pages.
@@ -316,7 +394,7 @@ def _map_arrow(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[bytes, byte
         if any(column.null_count for column in (*batch.columns, batch.column("shape").flatten())):
             raise ValueError("a value is missing")
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable(path, error, cure) from error
     data = batch.column("data")
     _, offsets, values = data.buffers()
     starts = np.frombuffer(offsets, np.int64, len(data) + 1)

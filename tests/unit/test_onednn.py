@@ -1,7 +1,8 @@
-"""Packed weights give what plain ones give, and only weights that are cast are packed."""
+"""Folded and packed weights give what plain ones give, and only weights that are cast are folded."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from arrowlens.conversion import convert_clip_model
 from arrowlens.encoders import CLIPEngine, onednn
-from arrowlens.encoders.transformer import Linear
+from arrowlens.encoders.transformer import PACKED_AFTER, Linear
 from tests.support.checkpoints import clip_checkpoint
 from tests.support.reference import cosines, pictures
 
@@ -37,6 +38,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 @pytest.mark.parametrize("rows", [1, 11, 197])
 def test_a_packed_product_is_the_plain_one(dtype: torch.dtype, activation: str, rows: int) -> None:
     linear = places(Linear(96, 64, scale=1.7, bias_scale=0.6, activation=activation), dtype)
+    linear.pack()
     assert linear.packed is not None
     generator = torch.Generator().manual_seed(0)
     weight, bias = ((torch.randn(shape, generator=generator) / 4).half().float() for shape in ((64, 96), (64,)))
@@ -74,7 +76,36 @@ def test_a_weight_of_the_file_s_own_type_stays_in_the_mapping() -> None:
 
 def test_a_packed_weight_is_held_once(dtype: torch.dtype) -> None:
     linear = places(Linear(96, 64), dtype)
+    linear.pack()
     assert [name for name, _ in linear.named_parameters()] == ["bias"]
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu", "silu"])
+@pytest.mark.parametrize(("width", "n_out"), [(96, 64), (512, 1536), (3072, 768)])
+def test_packing_waits_for_enough_work_and_changes_no_bit(width: int, n_out: int, activation: str) -> None:
+    if not onednn.packs_alike(torch.bfloat16):
+        pytest.skip("packed weights give other bits on this processor: they are packed at once")
+    linear = places(Linear(width, n_out, scale=1.7, activation=activation), torch.bfloat16)
+    many = [torch.randn(rows, width).bfloat16() for rows in (1, 7, 50, 77, 197, 400)]
+    before = [linear.into(torch.empty(0), hidden) for hidden in many]
+    sums = [linear.add_to(torch.ones(len(hidden), n_out).bfloat16(), hidden) for hidden in many]
+    assert linear.packed is None
+    while linear.packed is None:
+        linear.into(torch.empty(0), many[0])
+    for hidden, expected, added in zip(many, before, sums, strict=True):
+        assert torch.equal(linear.into(torch.empty(0), hidden), expected)
+        assert torch.equal(linear.add_to(torch.ones(len(hidden), n_out).bfloat16(), hidden), added)
+
+
+def test_threads_that_pack_at_once_compute_the_same() -> None:
+    if not onednn.packs_alike(torch.bfloat16):
+        pytest.skip("weights are packed when they are loaded on this processor")
+    linear, hidden = places(Linear(96, 64), torch.bfloat16), torch.randn(9, 96).bfloat16()
+    expected = linear.into(torch.empty(0), hidden)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: linear.into(torch.empty(0), hidden), range(4 * PACKED_AFTER)))
+    assert linear.packed is not None
+    assert all(torch.equal(each, expected) for each in found)
 
 
 def test_without_the_operators_the_public_ones_do_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
