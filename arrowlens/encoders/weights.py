@@ -103,12 +103,14 @@ class WeightLoader:
         """
         folded = self.folded_tensors(device, dtype)
         for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
-            for name, shape in getattr(part, "shapes", {}).items():
-                full_name = f"{path}.{name}" if path else name
-                if folded is None:
-                    part.place(name, self.tensor(full_name, shape), device, dtype)
-                else:
-                    part.place_folded(name, _find(folded, full_name, shape, self.folded_path))
+            if folded is None:
+                for name, shape in getattr(part, "shapes", {}).items():
+                    part.place(name, self.tensor(f"{path}.{name}" if path else name, shape), device, dtype)
+            elif hasattr(part, "shapes"):
+                if path not in folded:
+                    raise ModelLoadError(f"{self.folded_path}: the parameters of '{path}' are missing; {_REMOVE}")
+                for name, tensor in folded[path].items():
+                    part.place_folded(name, tensor)
         self._modules.append((prefix, module))
 
     def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
@@ -117,16 +119,24 @@ class WeightLoader:
         Raises:
             ModelLoadError: there is none of that name, or it has another shape.
         """
-        return _find(self._tensors, name, shape, self.path)
+        if name not in self._tensors:
+            raise ModelLoadError(f"{self.path}: tensor '{name}' is missing; {CURE}")
+        tensor = self._tensors[name]
+        if shape is not None and tensor.shape != shape:
+            raise ModelLoadError(
+                f"{self.path}: tensor '{name}' has shape {tuple(tensor.shape)}, "
+                f"but the dimensions ask for {shape}; {CURE}"
+            )
+        return tensor
 
     def folded_tensors(
         self, device: torch.device | None, dtype: torch.dtype | None
-    ) -> Mapping[str, torch.Tensor] | None:
+    ) -> Mapping[str, Mapping[str, torch.Tensor]] | None:
         """Map the folded parameters of this model, where computing on a device in a type needs them and they are there.
 
         Returns:
-            By module name, as ``LazyParameters.place_folded`` takes them; None where there are none, those of another
-            model or of another version of Arrowlens, or none that this processor can multiply with.
+            By module and name, as ``LazyParameters.place_folded`` takes them; None where there are none, those of
+            another model or of another version of Arrowlens, or none that this processor can multiply with.
 
         Raises:
             ModelLoadError: the file is damaged.
@@ -137,7 +147,13 @@ class WeightLoader:
         if not self.folded_path.is_file():
             return None
         tensors, metadata = _map_arrow(self.folded_path, _REMOVE)
-        return tensors if metadata.get(_FOLDED_FROM.encode()) == self._folded_from.encode() else None
+        if metadata.get(_FOLDED_FROM.encode()) != self._folded_from.encode():
+            return None
+        folded: dict[str, dict[str, torch.Tensor]] = {}
+        for full_name, tensor in tensors.items():
+            path, _, name = full_name.rpartition(".")
+            folded.setdefault(path, {})[name] = tensor
+        return folded
 
     def must_be_cast(self, dtype: torch.dtype) -> bool:
         """Return whether a matrix is stored in another type."""
@@ -270,17 +286,6 @@ def write_model(
     }
     (directory / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return info
-
-
-def _find(tensors: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ...] | None, path: Path) -> torch.Tensor:
-    if name not in tensors:
-        raise ModelLoadError(f"{path}: tensor '{name}' is missing; {CURE}")
-    tensor = tensors[name]
-    if shape is not None and tensor.shape != shape:
-        raise ModelLoadError(
-            f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}, but the dimensions ask for {shape}; {CURE}"
-        )
-    return tensor
 
 
 def open_weights(model_path: ModelPath, family: str) -> WeightLoader:

@@ -10,15 +10,24 @@ import pytest
 import torch
 
 from arrowlens.cli import main
-from arrowlens.conversion import convert_clip_model
-from arrowlens.encoders import AudioEncoder, CLIPEngine, WeightLoader, model_info, onednn
+from arrowlens.conversion import convert_clap_model, convert_clip_model, convert_siglip_model
+from arrowlens.encoders import (
+    AudioEncoder,
+    ClapEncoder,
+    CLIPEngine,
+    SiglipEngine,
+    WeightLoader,
+    model_info,
+    onednn,
+)
 from arrowlens.encoders.folding import fold_model, lacks_folded_weights
 from arrowlens.encoders.runtime import choose_runtime
 from arrowlens.encoders.weights import FOLDED_NAME
 from arrowlens.errors import ModelLoadError
 from arrowlens.models import DEMO
-from tests.support.checkpoints import clip_checkpoint
+from tests.support.checkpoints import clap_checkpoint, clip_checkpoint
 from tests.support.reference import pictures
+from tests.support.siglip import siglip_checkpoint
 
 TEXTS = ["the cat", "a dog on the sea"]
 
@@ -61,6 +70,30 @@ def test_a_model_of_recordings_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(AudioEncoder(model, "cpu").encode(wave, context="own"), before)
 
 
+@pytest.mark.parametrize("family", ["siglip", "clap"])
+def test_every_family_is_folded(tmp_path: Path, family: str) -> None:
+    wave = np.random.default_rng(0).uniform(-1, 1, 100_000).astype(np.float32)
+    if family == "siglip":
+        convert_siglip_model(siglip_checkpoint(tmp_path / "checkpoint"), tmp_path / "model", verify=False)
+        engine = SiglipEngine(tmp_path / "model", "cpu")
+        images = pictures(engine.image_processor.image_size)[:3]
+    else:
+        convert_clap_model(clap_checkpoint(tmp_path / "checkpoint"), tmp_path / "model", verify=False)
+
+    def encoded() -> np.ndarray:
+        if family == "siglip":
+            engine = SiglipEngine(tmp_path / "model", "cpu")
+            return np.concatenate([engine.encode_text(TEXTS), engine.encode_image(images)])
+        encoder = ClapEncoder(tmp_path / "model", "cpu")
+        return np.concatenate([encoder.encode_text(TEXTS), encoder.encode(wave)])
+
+    found = encoded()
+    (tmp_path / "model" / FOLDED_NAME).unlink()
+    np.testing.assert_array_equal(encoded(), found)
+    assert fold_model(tmp_path / "model")
+    np.testing.assert_array_equal(encoded(), found)
+
+
 def test_nothing_is_copied(model: Path) -> None:
     fold_model(model)
     loader = WeightLoader(model)
@@ -70,8 +103,8 @@ def test_nothing_is_copied(model: Path) -> None:
     weight = engine.text_tower.transformer.layers[0].mlp.fc1.weight
     assert weight.dtype == torch.bfloat16
     # Two mappings of a file lie apart; the distance between two of its tensors is the same in both.
-    names = ("text.transformer.layers.0.mlp.fc1.weight", "text.final_layernorm.weight")
-    start, end = (folded[name].data_ptr() for name in names)
+    names = ("text.transformer.layers.0.mlp.fc1", "text.final_layernorm")
+    start, end = (folded[name]["weight"].data_ptr() for name in names)
     assert engine.text_tower.final_layernorm.weight.data_ptr() - weight.data_ptr() == end - start
 
 
