@@ -101,7 +101,7 @@ def _turns(*rankings: Sequence[Match]) -> Iterator[Match]:
 
 # -- a ranking that knows only "the best n", read as deep as it takes -------------------------------------------------
 
-_GROWTH = 8
+DEEPER = 8  # times as deep as before, where a part of a ranking is not enough
 _Item = TypeVar("_Item")
 _T = TypeVar("_T")
 
@@ -134,7 +134,7 @@ def read_ranking(
         seen.update((key(item), item) for item in new)
         return list(seen.values()), len(deepest) < depth
 
-    return look_deeper(fetch, read, first, _GROWTH)
+    return look_deeper(fetch, read, first, DEEPER)
 
 
 def page(items: Sequence[_Item], is_whole: bool, k: int, offset: int = 0) -> Sequence[_Item] | None:
