@@ -156,17 +156,17 @@ class Doctor:
 
     def _agreement(self, role: str) -> Iterator[Finding]:
         try:
-            found = self._storage.health.check_agreement(role)
+            agreement = self._storage.health.check_agreement(role)
         except StorageError as error:
             cure = "restore the library from a backup, or index into a new one"
             yield Finding(f"files and {role} vectors compared", "problem", str(error), cure)
             return
-        if found.n_without_vectors:
+        if agreement.n_without_vectors:
             cure = "`arrowlens ingest` on their folders encodes them"
-            yield Finding(f"files without {role} vectors", "problem", found.n_without_vectors, cure)
-        if found.n_without_file:
+            yield Finding(f"files without {role} vectors", "problem", agreement.n_without_vectors, cure)
+        if agreement.n_without_file:
             cure = "the next `arrowlens ingest` deletes what a run that was cut off left behind"
-            yield Finding(f"{role} vectors without a file", "notice", found.n_without_file, cure)
+            yield Finding(f"{role} vectors without a file", "notice", agreement.n_without_file, cure)
 
     def _words(self, n: int) -> Finding:
         return _of_index("the word index", lambda: self._storage.health.check_words(n))
@@ -177,13 +177,18 @@ class Doctor:
     def _thumbnails(self) -> Iterator[Finding]:
         what = "pictures without a thumbnail"
         try:
-            found = self._storage.health.check_thumbnails()
+            thumbnails = self._storage.health.check_thumbnails()
         except StorageError as error:
             yield Finding(what, "problem", "the thumbnails cannot be read", str(error))
             return
-        yield Finding(what, "problem" if found.missing else "ok", len(found.missing), _REPAIR if found.missing else "")
-        if found.n_unused:
-            yield Finding("thumbnails without a file", "notice", found.n_unused, _REPAIR)
+        yield Finding(
+            what,
+            "problem" if thumbnails.missing else "ok",
+            len(thumbnails.missing),
+            _REPAIR if thumbnails.missing else "",
+        )
+        if thumbnails.n_unused:
+            yield Finding("thumbnails without a file", "notice", thumbnails.n_unused, _REPAIR)
 
     def repair(self) -> None:
         """Build the indexes anew from the tables, and missing thumbnails from files that have not changed.

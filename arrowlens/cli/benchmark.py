@@ -20,23 +20,25 @@ def benchmark(options: argparse.Namespace) -> int:
     from arrowlens import benchmark as room  # deferred: torch
 
     with ModelProgress() as progress:
-        found = room.benchmark(options.models, options.device, options.precision, options.seconds, on_progress=progress)
+        result = room.benchmark(
+            options.models, options.device, options.precision, options.seconds, on_progress=progress
+        )
     if options.json:
-        write_json(dataclasses.asdict(found))
+        write_json(dataclasses.asdict(result))
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(result)))
     return 0
 
 
-def _lines(found: Benchmark) -> Iterator[str]:
-    cores = f"{found.n_cores} core{'' if found.n_cores == 1 else 's'}"
-    yield printable(f"{found.device}, {cores}, {found.precision}: {found.reason}")
+def _lines(result: Benchmark) -> Iterator[str]:
+    cores = f"{result.n_cores} core{'' if result.n_cores == 1 else 's'}"
+    yield printable(f"{result.device}, {cores}, {result.precision}: {result.reason}")
     yield ""
-    yield columns([_row(measure) for measure in found.measures])
+    yield columns([_row(measure) for measure in result.measures])
     yield ""
-    if found.outlook is not None:
-        yield _outlook(found.outlook)
-    for measure in found.measures:
+    if result.outlook is not None:
+        yield _outlook(result.outlook)
+    for measure in result.measures:
         if measure.share is not None:
             yield f"{measure.what}: bound by {_bound(measure.share)}"
 

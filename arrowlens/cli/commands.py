@@ -84,13 +84,13 @@ def _dry_run(options: argparse.Namespace) -> int:
     from arrowlens.ingest import plan  # deferred: pyarrow and numpy
 
     folders = [folder.expanduser() for folder in options.folders]
-    found = plan(options.library, folders, prune=options.prune, retry=options.retry)
-    _note_unread(found.unread_folders)
+    planned = plan(options.library, folders, prune=options.prune, retry=options.retry)
+    _note_unread(planned.unread_folders)
     if options.json:
-        write_json({**found.to_dict(), "library": str(options.library.expanduser().absolute())})
+        write_json({**planned.to_dict(), "library": str(options.library.expanduser().absolute())})
     else:
-        print(plan_text(found))
-    return _held_back(found.held_back)
+        print(plan_text(planned))
+    return _held_back(planned.held_back)
 
 
 def _note_unread(folders: Mapping[str, str]) -> None:
@@ -148,11 +148,11 @@ def evaluate(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """What the library holds, with which models."""
     with open_library(options) as library:
-        found = library.status()
+        status = library.status()
     if options.json:
-        write_json(dataclasses.asdict(found))
+        write_json(dataclasses.asdict(status))
     else:
-        print(status_text(found))
+        print(status_text(status))
     return 0
 
 

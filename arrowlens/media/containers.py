@@ -34,14 +34,14 @@ def check_boxes(file: BinaryIO, size: int, needed: bytes | None = None) -> None:
     Raises:
         MediaError: truncated or damaged; one line for a user.
     """
-    found = set()
+    kinds = set()
     n_samples = 0
     for kind, body, end in _boxes(file, size):
-        found.add(kind)
+        kinds.add(kind)
         if kind in _BOXES_OF_BOXES:
             n_samples += _check_tables(file, body, end, size)
             _check_number(n_samples, min(size, _MOST_SAMPLES))
-    if needed is not None and needed not in found:
+    if needed is not None and needed not in kinds:
         raise MediaError(f"truncated or damaged: the table of contents ({needed.decode()}) is missing")
 
 

@@ -78,10 +78,10 @@ def read_day(text: str) -> datetime | None:
     if match is None:
         return None
     try:
-        found = datetime(*(int(part) for part in match.groups() if part is not None))  # type: ignore[arg-type]
+        day = datetime(*(int(part) for part in match.groups() if part is not None))  # type: ignore[arg-type]
     except ValueError:
         return None
-    return found if found.year >= _FIRST_YEAR else None
+    return day if day.year >= _FIRST_YEAR else None
 
 
 def _iso_place(text: str) -> tuple[float, float] | tuple[None, None]:

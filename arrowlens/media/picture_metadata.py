@@ -131,7 +131,7 @@ def _wide(body: bytes) -> str:
 
 def _directory(exif: Image.Exif, inner: IFD | None = None) -> _Tags:
     try:
-        found: _Tags = dict(exif if inner is None else exif.get_ifd(inner))
+        tags: _Tags = dict(exif if inner is None else exif.get_ifd(inner))
     except Exception:  # as in read_exif
         return {}
-    return found
+    return tags

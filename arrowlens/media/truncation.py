@@ -50,10 +50,10 @@ def say_length(seconds: float) -> str:
 
 
 def _check_wav(file: BinaryIO, size: int) -> bool:
-    found = _wav_data(file, size)
-    if found is None:
+    data = _wav_data(file, size)
+    if data is None:
         return True
-    promised, there, bytes_per_second = found
+    promised, there, bytes_per_second = data
     if promised in _UNKNOWN_SIZES or bytes_per_second == 0:
         return False
     if promised - there > TRUNCATION_TOLERANCE * bytes_per_second:

@@ -70,8 +70,8 @@ def spectrogram(path: AnyPath, seconds: float, n_columns: int = 600, limits: Lim
     if loudest <= 0:
         return np.full((N_BANDS, n_columns), -RANGE_DB, np.float32)
     decibels = 10 * np.log10(np.maximum(columns / loudest, 10 ** (-RANGE_DB / 10)))
-    found: np.ndarray = decibels.astype(np.float32)
-    return found
+    values: np.ndarray = decibels.astype(np.float32)
+    return values
 
 
 def _n_samples(seconds: float) -> int:
@@ -125,11 +125,11 @@ def _format_of(file: BinaryIO, limits: Limits) -> str:
     if size > limits.max_file_bytes:
         raise MediaError(f"{size:,} bytes is over the limit of {limits.max_file_bytes:,} bytes")
     head = file.read(SNIFF_BYTES)
-    found = sniff(head)
-    if found is None or FORMAT_MODALITY[found] != "audio":
-        raise MediaError(f"not a recording: the content is {found or describe_content(head)}")
+    media_format = sniff(head)
+    if media_format is None or FORMAT_MODALITY[media_format] != "audio":
+        raise MediaError(f"not a recording: the content is {media_format or describe_content(head)}")
     file.seek(0)
-    return found
+    return media_format
 
 
 def _resampled(file: BinaryIO, file_format: str, limits: Limits) -> Iterator[np.ndarray]:

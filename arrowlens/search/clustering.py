@@ -55,8 +55,8 @@ def by_parts(
     """``measure`` of pairs, (m,), asked for some thousands at a time: what it unpacks stays small."""
     starts = range(0, max(len(left), 1), _PAIRS_AT_ONCE)
     parts = [measure(left[at : at + _PAIRS_AT_ONCE], right[at : at + _PAIRS_AT_ONCE]) for at in starts]
-    found: np.ndarray = np.concatenate(parts)
-    return found
+    pairs: np.ndarray = np.concatenate(parts)
+    return pairs
 
 
 def _free(items: np.ndarray, leader: np.ndarray) -> np.ndarray:
@@ -78,8 +78,8 @@ def _lead(items: np.ndarray, leader: np.ndarray, close: Close) -> np.ndarray:
 
 def _runs(keys: np.ndarray, values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each of rising keys with its values."""
-    found, starts = np.unique(keys, return_index=True)
-    for key, start, stop in zip(found.tolist(), starts, [*starts[1:], len(keys)], strict=False):
+    unique, starts = np.unique(keys, return_index=True)
+    for key, start, stop in zip(unique.tolist(), starts, [*starts[1:], len(keys)], strict=False):
         yield key, values[start:stop]
 
 

@@ -96,8 +96,8 @@ def ordinary_distance(vectors: np.ndarray) -> float:
     else:
         left, right = np.random.default_rng(0).integers(0, n, (2, _SAMPLED_PAIRS))
         left, right = left[left != right], right[left != right]
-    found = by_parts(lambda a, b: _distances(vectors, a, b), left, right)
-    return max(LEAST_ORDINARY, float(np.quantile(found, _ORDINARY_QUANTILE)))
+    distances = by_parts(lambda a, b: _distances(vectors, a, b), left, right)
+    return max(LEAST_ORDINARY, float(np.quantile(distances, _ORDINARY_QUANTILE)))
 
 
 def _candidates(vectors: np.ndarray, rows: np.ndarray, columns: np.ndarray, most: float) -> Pairs:
@@ -122,5 +122,5 @@ def _kept(
 
 def _similarities(values: np.ndarray) -> list[float]:
     """At most 1, and 1 for the first of the group."""
-    found: list[float] = np.minimum(values.astype(np.float64), 1.0).tolist()
-    return [1.0, *found[1:]]
+    cosines: list[float] = np.minimum(values.astype(np.float64), 1.0).tolist()
+    return [1.0, *cosines[1:]]

@@ -236,16 +236,16 @@ class _Reader:
         self._at = 0
 
     def conditions(self) -> list[Condition]:
-        found = [self._condition()]
+        conditions = [self._condition()]
         while self._next is not _END:
             if not self._next.is_word("and"):
                 raise InputError(
-                    f"{_short(self._next.text)} after {_short(str(found[-1]))} is not understood; join conditions with "
-                    "'and', and put values with blanks in quotes"
+                    f"{_short(self._next.text)} after {_short(str(conditions[-1]))} is not understood; join conditions "
+                    "with 'and', and put values with blanks in quotes"
                 )
             self._take()
-            found.append(self._condition())
-        return found
+            conditions.append(self._condition())
+        return conditions
 
     @property
     def _next(self) -> _Token:

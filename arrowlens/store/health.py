@@ -95,12 +95,12 @@ class Health:
         recalls = []
         hashes, vectors = sample["content_hash"].to_pylist(), embedding_matrix(sample["embedding"])
         for row in usable:
-            found = {}
+            answers = {}
             for exact in (False, True):
                 started = time.perf_counter()
-                found[exact] = self._queries.search(role, record.recipe_digest, vectors[row], K + 1, exact=exact)
+                answers[exact] = self._queries.search(role, record.recipe_digest, vectors[row], K + 1, exact=exact)
                 times[exact].append(1e3 * (time.perf_counter() - started))
-            recalls.append(_recall(found[False], found[True], hashes[row]))
+            recalls.append(_recall(answers[False], answers[True], hashes[row]))
         used = self._tables.read(name, lambda table: is_index_used(table, vectors[0]), False)
         return SearchCheck(
             n_sampled=len(sample),
@@ -133,8 +133,8 @@ class Health:
             if words is None:
                 continue
             n_asked += 1
-            found = self._queries.find_words(words, _MANY_FILES)
-            n_found += row["content_hash"] in found["content_hash"].to_pylist() or len(found) >= _MANY_FILES
+            files = self._queries.find_words(words, _MANY_FILES)
+            n_found += row["content_hash"] in files["content_hash"].to_pylist() or len(files) >= _MANY_FILES
         return n_asked, n_found
 
     def check_lookup(self, n: int) -> tuple[int, int]:
@@ -172,12 +172,12 @@ def _is_unit(vector: np.ndarray) -> bool:
     return bool(np.isfinite(vector).all() and abs(float(np.linalg.norm(vector)) - 1) < 0.01)
 
 
-def _recall(found: pa.Table, exact: pa.Table, own: str) -> float:
+def _recall(approximate: pa.Table, exact: pa.Table, own: str) -> float:
     """Share of the best ``K`` other contents that was found; any content that scores as the last of them counts."""
     right = [score for score, content in _others(exact, own)][:K]
     if not right:
         return 1.0
-    good = sum(score >= right[-1] - _EQUAL for score, _ in _others(found, own)[:K])
+    good = sum(score >= right[-1] - _EQUAL for score, _ in _others(approximate, own)[:K])
     return min(1.0, good / len(right))
 
 
