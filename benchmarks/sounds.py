@@ -2,7 +2,8 @@
 
 python -m benchmarks.sounds [--every N]
 
-Prints a table and exits with 1 where a figure is below its bar. Each part takes the models and gives its figures.
+Prints a table and exits with 1 where a figure is below its bar. Each part takes the models and gives its figures. It
+needs espeak-ng and the recordings of spoken digits.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from arrowlens import Library
 from arrowlens.conversion import convert_whisper_model
+from arrowlens.models import resolve
+from arrowlens.query_engine import provider_of
 from arrowlens.search import KINDS, DuplicateGroup
 from benchmarks.measure import header
 from tests.support.duplicate_recordings import EDITED, NEAR, RECODED, Sound, copies, sources, takes
-from tests.support.real_weights import whisper_base_folder
+from tests.support.measures import EVERYDAY, claimed
+from tests.support.real_weights import DATA, whisper_base_folder
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))  # a folder of scripts, which make the noises
+import evaluate_relevance
 
 COPY_PRECISION, COPY_RECALL, NEAR_PRECISION = 0.98, 0.9, 0.95
 
@@ -64,6 +73,12 @@ def main() -> int:
             found = list(duplicates(work / f"{title}.lens", models, work / "files", cases))
             print(f"duplicates, {title}, {len(cases):,} files:", *found, sep="\n", flush=True)
             figures += found
+            found = list(relevance(models))
+            print(f"relevance of recordings, {title}:", *found, sep="\n", flush=True)
+            figures += found
+        words = everyday_words(work / "words.lens")
+        print("texts and recordings, demo model:", words, sep="\n", flush=True)
+        figures.append(words)
     below = sum(not figure.holds for figure in figures)
     print(f"{below} of {len(figures)} figures below their bars")
     return 1 if below else 0
@@ -114,6 +129,27 @@ def duplicates(library: Path, models: str, folder: Path, cases: dict[str, Sound]
     for taken in ("rain take", "digit"):
         wrong = [a for a, b in alike["copy"] if _source(a) != _source(b) and a.name.startswith(taken)]
         yield Figure(f"pairs of different takes ({taken}) that are copies", len(wrong), most=0)
+
+
+def relevance(models: str) -> Iterator[Figure]:
+    """How true it is what is said of the best hit of a recording."""
+    torch.set_num_threads(1)  # recordings of half a second: beside other work, threads mostly wait for each other
+    found = evaluate_relevance.figures(provider_of(resolve(models), None, "auto", {}), DATA / "digits")
+    bars = evaluate_relevance
+    yield Figure(f"right answers called no match, of {found.n_right}", found.missed, most=bars.MOST_MISSED)
+    yield Figure("another world: area under the ROC curve", found.other_world, bars.OTHER_WORLD)
+    yield Figure("a kind left out, against held: area", found.kind_left_out, bars.KIND_LEFT_OUT)
+    yield Figure("a digit left out, claimed to match", found.claimed_digits)
+    yield Figure("a kind of noise left out, claimed to match", found.claimed_noises)
+    yield Figure("copies in MP3 and Vorbis with a relevance above 0.9", found.sure_copies, bars.SURE_COPIES)
+
+
+def everyday_words(library: Path) -> Figure:
+    """How many of forty words that nobody says claim to be found among spoken digits."""
+    with Library.open(library, models="demo") as opened:
+        opened.ingest(DATA / "digits")
+        wrong = claimed(opened, EVERYDAY)
+    return Figure(f"everyday words, of {len(EVERYDAY)}, that claim a spoken digit", len(wrong), most=1)
 
 
 def _source(case: Sound) -> str:

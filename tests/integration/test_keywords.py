@@ -454,6 +454,8 @@ class Rated:
 
 
 class Constant:
+    familiarity = None
+
     def __init__(self, value):
         self.value = value
 

@@ -22,7 +22,7 @@ from arrowlens.encoders import AudioEncoder, MultimodalEmbeddingProvider, model_
 from arrowlens.search.relevance import MATCHING
 from arrowlens.search.relevance.background import Bank, bundled
 from tests.support.measures import area
-from tests.support.real_weights import SPEECH, spoken_digits, whisper_base_folder
+from tests.support.real_weights import SPEECH, spoken_digits, spoken_sentence, whisper_base_folder
 from tests.support.reference import HALF_COSINE, WhisperReference, assert_agree, cosines, distinct_rows
 from tests.support.silence import assert_silence_changes_nothing, sound
 
@@ -216,6 +216,24 @@ def test_relevance_tells_another_world(bank: Bank, digits: Digits) -> None:
     assert area(inside, speech_in_noises) >= 0.95
     assert area(inside, noises_in_speech) >= 0.95
     assert (np.concatenate([speech_in_noises, noises_in_speech]) >= MATCHING).mean() <= 0.05
+
+
+SENTENCES = ("The train leaves at nine.", "We had soup for lunch.", "It will rain tomorrow.", "Where is the library?")
+
+
+def test_voices_of_a_synthesizer_match_each_other_and_no_noises(
+    bank: Bank, models: MultimodalEmbeddingProvider
+) -> None:
+    plan = EmbeddingPlan.of(models)
+    held, asked = (
+        np.concatenate([embed(prepare(sound(spoken_sentence(text, voice)), plan), models) for text in SENTENCES])
+        for voice in ("en+m2", "de+f3")
+    )
+    noises = bank.vectors("audio")[["speech" not in path.name for path in bundled("audio")]]
+    in_noises = best_relevance(bank, asked, [noises] * len(asked))
+    in_speech = best_relevance(bank, asked, [np.concatenate([held, noises])] * len(asked))
+    assert (in_noises < MATCHING).all()
+    assert (in_speech > in_noises).all()
 
 
 def test_a_copy_in_another_format_is_surely_a_match(

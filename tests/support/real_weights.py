@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import NoReturn
 
 import librosa
 import numpy as np
 import pytest
+import soundfile
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SPEECH = DATA / "jfk.flac"
@@ -44,6 +47,21 @@ def spoken_digits() -> dict[str, np.ndarray]:
     if not paths:
         _unavailable(f"the recordings of spoken digits are not at {DATA / 'digits'}")
     return {path.name: librosa.load(path, sr=16_000)[0] for path in paths}
+
+
+def spoken_sentence(text: str, voice: str) -> np.ndarray:
+    """A text read by a voice of espeak-ng, float32 (n,) at 16 kHz.
+
+    Without espeak-ng the test is skipped, and fails in CI.
+
+    Args:
+        text: in the voice's language. voice: such as "en+f3".
+    """
+    if shutil.which("espeak-ng") is None:
+        _unavailable("espeak-ng is not installed; `apt-get install espeak-ng` does")
+    done = subprocess.run(["espeak-ng", "-v", voice, "--stdout", text], capture_output=True, check=True)
+    samples, rate = soundfile.read(io.BytesIO(done.stdout), dtype="float32")
+    return np.asarray(librosa.resample(samples, orig_sr=rate, target_sr=16_000))
 
 
 def _package(name: str) -> Path:
