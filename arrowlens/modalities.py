@@ -52,6 +52,7 @@ class ModalityInfo:
 
 AUDIO_WINDOWS = Windows(10.0, 5.0)
 SAMPLE_RATE = 16_000  # Hz, of recordings for Whisper, for fingerprints and for waveforms
+SAMPLE_RATES = (SAMPLE_RATE, 48_000)  # Hz, of all that models take; encoders/registry.py says which takes which
 MAX_WINDOW_S = 30.0  # models take no more at once
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
-from arrowlens.modalities import FIRST_RECIPE, MAX_WINDOW_S, ROLE_OF, Recipe, Windows
+from arrowlens.modalities import FIRST_RECIPE, MAX_WINDOW_S, ROLE_OF, SAMPLE_RATES, Recipe, Windows
 from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
 from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.schema import (
@@ -433,6 +433,8 @@ def _recipe(
     is_maximum = windows.get("is_maximum", False)  # earlier versions wrote none
     if type(is_maximum) is not bool:
         raise ValueError(f"is_maximum is {is_maximum!r:.80}")
+    if sample_rate not in SAMPLE_RATES:
+        raise ValueError(f"sample_rate is {sample_rate!r:.80}")
     if type(skip_silence) is not bool:
         raise ValueError(f"skip_silence is {skip_silence!r:.80}")
     depth = None if layer is None else _natural("layer", layer)

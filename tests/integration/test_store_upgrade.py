@@ -19,7 +19,7 @@ from PIL import Image
 
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
 from arrowlens.ingest import run
-from arrowlens.modalities import FIRST_RECIPE, Recipe, Windows
+from arrowlens.modalities import FIRST_RECIPE, SAMPLE_RATES, Recipe, Windows
 from arrowlens.store import MEDIA_LAYOUT, SCHEMA_VERSION, ModelRecord, MultimodalStorage, media_schema
 from arrowlens.store.state import restored
 from tests.support.folders import write_folder, write_sound
@@ -54,7 +54,8 @@ MEDIA_1 = pa.schema(
 SECONDS = st.floats(0.5, 30.0, allow_nan=False)
 RECIPES = st.builds(
     Recipe,
-    windows=st.builds(Windows, SECONDS, SECONDS),
+    windows=st.builds(Windows, SECONDS, SECONDS, st.booleans()),
+    sample_rate=st.sampled_from(SAMPLE_RATES),
     layer=st.none() | st.integers(1, 32),
     skip_silence=st.booleans(),
 )
@@ -64,9 +65,9 @@ NEW_COLUMNS = set(media_schema().names) - set(MEDIA_1.names)
 
 def as_version_1(path):
     """Write settings back as version 1 had them, in which the roles had other names and models no recipes."""
-    settings = json.loads(path.read_text())
+    settings, new = json.loads(path.read_text()), ("recipe", "takes_text")
     models = {
-        {"vision": "clip", "audio": "audio"}[role]: {key: value for key, value in record.items() if key != "recipe"}
+        {"vision": "clip", "audio": "audio"}[role]: {key: value for key, value in record.items() if key not in new}
         for role, record in settings["models"].items()
     }
     path.write_text(json.dumps({**settings, **WINDOWS_OF_ALL, "models": models, "schema_version": 1}))
@@ -307,6 +308,8 @@ def test_settings_restored_from_a_copy_of_an_earlier_layout_are_upgraded_by_the_
         {"windows": {"length_s": 10.0, "hop_s": 1e-5}},
         {"windows": {"length_s": 31.0, "hop_s": 5.0}},
         {"windows": {"length_s": 10.0, "hop_s": 5.0}, "sample_rate": 8_000},
+        {"windows": {"length_s": 10.0, "hop_s": 5.0}, "sample_rate": [48_000]},
+        {"windows": {"length_s": 10.0, "hop_s": 5.0, "is_maximum": 1}},
         {"windows": {"length_s": 10.0, "hop_s": 5.0}, "layer": 0},
         {"windows": {"length_s": 10.0, "hop_s": 5.0}, "skip_silence": 1},
     ],

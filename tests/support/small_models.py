@@ -55,7 +55,7 @@ class SmallAudio:
         layer: int | None = None,
         sample_rate: int | None = None,
     ) -> np.ndarray:
-        assert (context, layer, sample_rate) == ("own", None, 16_000)
+        assert (context, layer, sample_rate or 16_000) == ("own", None, 16_000)
         assert all(samples.ndim == 1 and samples.dtype == np.float32 for samples in audio)
         with self._lock:
             self.n_encoded += len(audio)

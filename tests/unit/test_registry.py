@@ -13,6 +13,7 @@ from arrowlens.conversion import ConversionOptions, convert_model
 from arrowlens.encoders import AudioEncoder, ClapEncoder, CLIPEngine, SiglipEngine, TextEncoder, VisionEncoder
 from arrowlens.encoders.registry import ENCODER_ROLES, FAMILIES, ROLES, ModelFamily, family_for
 from arrowlens.errors import ConversionError, ModelLoadError
+from arrowlens.modalities import SAMPLE_RATES
 
 
 def test_roles_of_model_sets_and_of_encoders() -> None:
@@ -49,6 +50,7 @@ def test_sample_rates_and_what_takes_texts() -> None:
         "whisper": 16_000,
         "clap": 48_000,
     }
+    assert {family.sample_rate for family in FAMILIES} <= {None, *SAMPLE_RATES}
     assert all(family.sample_rate is None for family in FAMILIES if "audio" not in family.inputs)
     assert [family.name for family in FAMILIES if family.takes_text] == ["clip", "siglip", "clap", "bert"]
 
