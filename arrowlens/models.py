@@ -6,7 +6,9 @@ each. When two processes need the same model at once, one installs it and the ot
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from arrowlens.errors import ModelLoadError
 DEMO = Path(__file__).parent / "demo" / "models"
 _DEMO_MODELS = {"vision": DEMO / "clip", "audio": DEMO / "audio"}
 _EARLIER_ROLES = {"clip": "vision"}
+_SPEEDS = "speeds.json"
 _ROLE = "|".join([*ROLES, *_EARLIER_ROLES])
 _ITEM = re.compile(rf"({_ROLE})=(.*)", re.DOTALL)
 
@@ -85,7 +88,21 @@ _MINILM = Pretrained(
 )
 BASE = (_CLIP, _WHISPER, _MINILM)
 
-PRETRAINED_SETS: Mapping[str, tuple[Pretrained, ...]] = {"base": BASE}
+# Sizes on the hub and the list of languages of these could not be looked up when they were added.
+_SIGLIP = Pretrained(family_named("siglip"), "google/siglip2-base-patch16-224", "Apache-2.0", "many, unverified")
+_SIGLIP_FAST = Pretrained(family_named("siglip"), "google/siglip2-base-patch32-256", "Apache-2.0", "many, unverified")
+_SIGLIP_BEST = Pretrained(family_named("siglip"), "google/siglip2-so400m-patch14-384", "Apache-2.0", "many, unverified")
+_CLAP = Pretrained(family_named("clap"), "laion/clap-htsat-unfused", "Apache-2.0", "English")
+
+PRETRAINED_SETS: Mapping[str, tuple[Pretrained, ...]] = {
+    "base": BASE,
+    "standard": (_SIGLIP, _CLAP, _MINILM),
+    "fast": (_SIGLIP_FAST, _CLAP, _MINILM),
+    "best": (_SIGLIP_BEST, _CLAP, _MINILM),
+    "speech": (_SIGLIP, _WHISPER),
+}
+"""The published models of each named set."""
+
 SET_ROLES: Mapping[str, tuple[str, ...]] = {
     "demo": tuple(_DEMO_MODELS),
     **{name: tuple(model.role for model in models) for name, models in PRETRAINED_SETS.items()},
@@ -112,6 +129,8 @@ class AvailableModel:
         n_bytes: its size on disk; of a downloadable one, the size of the download, None where it is not known.
         path: the model directory; None for a downloadable one.
         digest: its identity, 64 hex digits; None for a downloadable one.
+        ms_per_item: milliseconds of this machine for a picture, or a recording of 5 s, as ``arrowlens benchmark``
+            measured them last; None where it has not.
     """
 
     set_name: str
@@ -123,6 +142,7 @@ class AvailableModel:
     n_bytes: int | None
     path: Path | None
     digest: str | None
+    ms_per_item: float | None = None
 
 
 def resolve(spec: str, on_progress: OnProgress | None = None, others: str | None = None) -> ModelSet:
@@ -161,6 +181,28 @@ def available() -> list[AvailableModel]:
     """
     published = [_pretrained(name, model) for name, models in PRETRAINED_SETS.items() for model in models]
     return [*_bundled(), *published]
+
+
+def keep_speeds(ms_per_item: Mapping[str, float]) -> None:
+    """Keep what a benchmark measured, by the model's digest, for ``available``; earlier figures of other models stay.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+    """
+    path = cache_directory() / _SPEEDS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="ascii") as file:
+        json.dump({**_speeds(), **ms_per_item}, file)
+    Path(file.name).replace(path)
+
+
+def _speeds() -> dict[str, float]:
+    """What was kept; nothing where the file is missing or of another form."""
+    try:
+        kept = json.loads((cache_directory() / _SPEEDS).read_bytes())
+        return {str(digest): float(ms) for digest, ms in kept.items() if 0 < float(ms) < float("inf")}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _sources(spec: str, others: str | None) -> dict[str, str]:
@@ -248,4 +290,5 @@ def _pretrained(set_name: str, model: Pretrained) -> AvailableModel:
 def _here(set_name: str, role: str, path: Path, state: str, licence: str, languages: str) -> AvailableModel:
     info = _check_family(role, path)
     n_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    return AvailableModel(set_name, role, info.source, state, licence, languages, n_bytes, path, info.digest)
+    speed = _speeds().get(info.digest)
+    return AvailableModel(set_name, role, info.source, state, licence, languages, n_bytes, path, info.digest, speed)

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from arrowlens.cli.output import columns, write_json
+from arrowlens.cli.output import columns, note, write_json
 from arrowlens.cli.progress import ModelProgress
 from arrowlens.search import printable
 
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 def benchmark(options: argparse.Namespace) -> int:
     """How fast models are on this machine, and what bounds them."""
     from arrowlens import benchmark as room  # deferred: torch
+    from arrowlens.models import keep_speeds  # deferred: conversion's imports
 
     with ModelProgress() as progress:
         result = room.benchmark(
             options.models, options.device, options.precision, options.seconds, on_progress=progress
         )
+    try:
+        keep_speeds(result.ms_per_item)
+    except OSError as error:
+        note(f"arrowlens: `arrowlens models` will not show these figures: {error.filename}: {error.strerror}")
     if options.json:
         write_json(dataclasses.asdict(result))
     else:

@@ -29,13 +29,16 @@ def available(options: argparse.Namespace) -> int:
         families = [{"name": each.name, "role": each.role, "verified": each.verified} for each in FAMILIES]
         write_json({"models": [dataclasses.asdict(model) for model in found], "families": families})
         return 0
-    rows = [["set", "role", "state", "size", "languages", "digest", "licence", "source"]]
+    rows = [["set", "role", "state", "size", "ms an item", "languages", "digest", "licence", "source"]]
     for model in found:
+        speed = "-" if model.ms_per_item is None else f"{model.ms_per_item:.1f}"
         digest = model.digest[:8] if model.digest else "-"
         size = "unverified" if model.n_bytes is None else byte_size(model.n_bytes)
         source, languages = printable(model.source), model.languages or "-"
-        rows.append([model.set_name, model.role, model.state, size, languages, digest, model.licence, source])
+        rows.append([model.set_name, model.role, model.state, size, speed, languages, digest, model.licence, source])
     print(columns(rows))
+    if all(model.ms_per_item is None for model in found):
+        print("\n`arrowlens benchmark --models SET` measures the milliseconds that an item takes on this machine.")
     print("\nWhat was verified of each family's vectors in Arrowlens's tests:\n")
     print(columns([["family", "role", "compared"], *([each.name, each.role, each.verified] for each in FAMILIES)]))
     return 0

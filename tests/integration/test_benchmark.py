@@ -13,9 +13,15 @@ from arrowlens.cli import main
 from arrowlens.conversion import convert_whisper_model
 from arrowlens.encoders import AudioEncoder, model_info
 from arrowlens.errors import InputError
+from arrowlens.models import available
 from tests.support.checkpoints import whisper_checkpoint
 
 MODELS = Path(arrowlens.__file__).parent / "demo" / "models"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
 
 
 def test_what_is_measured_and_what_follows(capsys):
@@ -32,6 +38,19 @@ def test_what_is_measured_and_what_follows(capsys):
     assert outlook["encoding"] == pytest.approx(found["n_cores"] / rate)
     assert outlook["rate"] == pytest.approx(found["n_cores"] / (outlook["decoding"] + outlook["encoding"]))
     assert outlook["bound"] == max(("decoding", "encoding"), key=lambda name: outlook[name])
+    speeds = {model.role: model.ms_per_item for model in available() if model.set_name == "demo"}
+    assert speeds == {
+        "vision": pytest.approx(1000 / rate),
+        "audio": pytest.approx(1000 / measures["recordings of 5 s in bulk, spectrum included"]["value"]),
+    }
+
+
+def test_figures_that_cannot_be_kept_are_printed_all_the_same(capsys, tmp_path):
+    (tmp_path / "cache").write_bytes(b"a file, where a folder is needed")
+    assert main(["benchmark", "--seconds", "0.05", "--models", f"audio={MODELS / 'audio'}"]) == 0
+    printed = capsys.readouterr()
+    assert "recordings/s" in printed.out
+    assert "`arrowlens models` will not show these figures" in printed.err
 
 
 def test_in_words(capsys):

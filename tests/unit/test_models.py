@@ -171,6 +171,30 @@ class TestNamedSets:
             "audio": ("bundled", models.DEMO / "audio"),
         }
 
+    def test_sets_by_need(self) -> None:
+        published = {name: [model.model_id for model in listed] for name, listed in models.PRETRAINED_SETS.items()}
+        minilm = "sentence-transformers/all-MiniLM-L6-v2"
+        assert published == {
+            "base": ["openai/clip-vit-base-patch16", "openai/whisper-base", minilm],
+            "standard": ["google/siglip2-base-patch16-224", "laion/clap-htsat-unfused", minilm],
+            "fast": ["google/siglip2-base-patch32-256", "laion/clap-htsat-unfused", minilm],
+            "best": ["google/siglip2-so400m-patch14-384", "laion/clap-htsat-unfused", minilm],
+            "speech": ["google/siglip2-base-patch16-224", "openai/whisper-base"],
+        }
+
+    def test_what_a_benchmark_measured_is_shown(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path))
+        digest = next(model.digest for model in available() if model.set_name == "demo" and model.role == "vision")
+        assert digest is not None
+        assert all(model.ms_per_item is None for model in available())
+        models.keep_speeds({digest: 12.5})
+        models.keep_speeds({"f" * 64: 1.0})
+        shown = {model.role: model.ms_per_item for model in available() if model.set_name == "demo"}
+        assert shown == {"vision": 12.5, "audio": None}
+        for damaged in (b"", b"[1]", b'{"a": "x"}', b'{"a": -1}', b"\xff"):
+            (tmp_path / "speeds.json").write_bytes(damaged)
+            assert all(model.ms_per_item is None for model in available())
+
     def test_listing_imports_no_torch(self) -> None:
         code = (
             "import sys; from arrowlens import models; models.available()\n"
