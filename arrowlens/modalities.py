@@ -135,7 +135,7 @@ ROLE_OF: Mapping[str, str] = {name: info.role for name, info in MODALITIES.items
 """The role of the model that encodes a modality."""
 
 TEXT_ROLE = ROLE_OF["image"]
-"""The role whose model also encodes the texts that media are searched with."""
+"""The role whose model also encodes the texts that pictures, and whatever shares their space, are searched with."""
 
 FORMAT_MODALITY: Mapping[str, Modality] = {
     media_format: name for name, info in MODALITIES.items() for media_format in info.suffixes

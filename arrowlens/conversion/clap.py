@@ -72,13 +72,13 @@ TABLE = RenameTable(
         r"text\.embeddings\.(position_ids|token_type_ids)",
         r"logit_scale_[at]",
     ),
-    # Variances of decibels exceed float16, and all of them are as small as they are exact.
+    # Variances of decibels may exceed float16, and these tensors are small.
     full_precision=frozenset(f"mel_norm.{name}" for name in ("weight", "bias", "mean", "variance")),
 )
 
 _RATE, _SECONDS = 48_000, 10  # what the family takes
 _BATCH_NORM_EPS = 1e-5  # fixed in the architecture
-_BASE_WIDTH = 128  # of HTSAT-base; the one that transformers' reference values were checked with has 96
+_BASE_WIDTH = 128  # of HTSAT-base; clap-htsat-unfused's is 96
 _CURE = "take laion/clap-htsat-unfused"
 _COLLAPSED = "larger_clap_music"  # and larger_clap_music_and_speech
 
@@ -112,7 +112,7 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
     }
     notices: tuple[str, ...] = ()
     if audio.patch_embeds_hidden_size == _BASE_WIDTH:
-        notices = ("an HTSAT-base model: words find recordings less well than with laion/clap-htsat-unfused",)
+        notices = ("an HTSAT-base model: by published figures words find less than with laion/clap-htsat-unfused",)
     return Prepared(tensors, dimensions, {TOKENIZER_NAME: tokenizer}, renamed.original_bytes, notices)
 
 

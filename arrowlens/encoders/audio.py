@@ -162,7 +162,7 @@ class AudioEncoder(Encoder):
             raise AudioValidationError(
                 f"layer {layer!r} is not there; use 1 to {self.config.num_layers}, or None for the last one's norm"
             )
-        waveforms = as_waveforms(audio, sample_rate or SAMPLE_RATE)
+        waveforms = as_waveforms(audio, SAMPLE_RATE if sample_rate is None else sample_rate)
         with torch.inference_mode():
             pooled = self._padded(waveforms, layer) if context == "padded" else self._clips(waveforms, layer)
         return to_vectors(pooled, normalize=normalize, error=AudioValidationError)

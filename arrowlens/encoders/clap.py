@@ -288,7 +288,8 @@ class ClapEncoder(Encoder):
         if layer is not None:
             raise AudioValidationError(f"layer {layer!r} is not there; CLAP's vectors come from the last one: use None")
         rate, most = self.config.sample_rate, self.config.max_audio_length
-        waveforms = as_waveforms(audio, sample_rate or rate, model_rate=rate, max_seconds=most)
+        given = rate if sample_rate is None else sample_rate
+        waveforms = as_waveforms(audio, given, model_rate=rate, max_seconds=most)
         with torch.inference_mode():
             filled = [self.mel_processor.filled(waveform) for waveform in waveforms]
             chunks = (torch.stack(filled[start : start + _CHUNK]) for start in range(0, len(filled), _CHUNK))

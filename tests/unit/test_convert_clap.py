@@ -229,7 +229,7 @@ class TestDirectory:
         audio = {"patch_embeds_hidden_size": 128, "hidden_size": 256, "depths": [1, 1], "num_attention_heads": [4, 8]}
         report = convert_clap_model(clap_checkpoint(tmp_path / "c", audio), tmp_path / "out", verify=False)
         assert report.notices == (
-            "an HTSAT-base model: words find recordings less well than with laion/clap-htsat-unfused",
+            "an HTSAT-base model: by published figures words find less than with laion/clap-htsat-unfused",
         )
         assert f"Note: {report.notices[0]}" in report.lines()
 
@@ -239,6 +239,7 @@ class TestInputs:
         ("audio", "options", "says"),
         [
             (SECOND, {"sample_rate": 16_000}, "audio must be at 48000 Hz, got 16000 Hz; use AudioProcessor.resample()"),
+            (SECOND, {"sample_rate": 0}, "audio must be at 48000 Hz, got 0 Hz; use AudioProcessor.resample()"),
             (np.zeros(480_001, np.float32), {}, "audio is too long: 10.0 s, at most 10 s; cut it"),
             (SECOND, {"layer": 2}, "layer 2 is not there; CLAP's vectors come from the last one: use None"),
             (SECOND, {"context": "whole"}, "context 'whole' is unknown; use one of padded, own"),
