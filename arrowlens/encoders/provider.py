@@ -175,6 +175,10 @@ class MultimodalEmbeddingProvider:
         """Return whether a role's model encodes texts, too, into the space of its vectors."""
         return family_named(self.info(role).family).takes_text
 
+    def language(self, role: str) -> str | None:
+        """Return the only language that a role's model knows texts in, as far as its family says."""
+        return family_named(self.info(role).family).language
+
     def text_role(self, modality: Modality) -> str | None:
         """Return the role of the model that encodes the texts which find media of a modality.
 

@@ -31,6 +31,7 @@ class ModelFamily:
         is_read_in_the_middle: whether libraries read the output of the middle layer instead of the last one's.
         sample_rate: of the recordings that it encodes, in Hz; None where it encodes none.
         windows: how libraries cut recordings for it.
+        language: the only one that texts for its published models are in; None for several, and where it takes none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ModelFamily:
     is_read_in_the_middle: bool = False
     sample_rate: int | None = None
     windows: Windows = AUDIO_WINDOWS
+    language: str | None = None
 
     @property
     def takes_text(self) -> bool:
@@ -67,6 +69,7 @@ FAMILIES = (
         },
         converter="arrowlens.conversion.clip",
         verified="random weights against transformers' CLIPModel, also from OpenCLIP's files",
+        language="English",
     ),
     ModelFamily(
         name="siglip",
@@ -96,6 +99,7 @@ FAMILIES = (
         encoders={"audio": "arrowlens.encoders.clap:ClapEncoder"},
         converter="arrowlens.conversion.clap",
         verified="random weights against transformers' ClapModel",
+        language="English",
         sample_rate=48_000,
         windows=Windows(10.0, 5.0, is_maximum=True),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -250,6 +251,12 @@ class Searcher:
         read = engine.tokenizer.part_read(text)
         if read is not None:
             notices.append(f"the text is longer than the model reads; what follows {read[-30:]!r} does not count")
+        language = self._provider.language(role)
+        if language is not None and not _is_latin(text):
+            notices.append(
+                f"the model knows {language}: {text[:30]!r} means little to it, though files that have these words are "
+                "found; `arrowlens models` lists sets that know more languages"
+            )
         known = query.encoded.get((role, text))
         vector: np.ndarray = engine.encode_text([text])[0] if known is None else known
         return vector
@@ -522,3 +529,10 @@ def _order(match: Match) -> tuple[int, float, float, str]:
     """Return the sort key: by match, by relevance (within a modality the order of cosines), by cosine, by id."""
     rank = 0 if match.matches else 1 if match.matches is None else 2
     return rank, -(match.relevance or 0.0), -(match.score or 0.0), match.media_id
+
+
+def _is_latin(text: str) -> bool:
+    """Whether half of the letters or more are Latin ones, as in all languages that are written as English is."""
+    letters = [character for character in text if character.isalpha()]
+    n_latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    return 2 * n_latin >= len(letters)

@@ -71,3 +71,15 @@ def test_a_serving_library_follows_a_change_of_one_role(library_path, tmp_path, 
         assert serving.search("a lion", modality="image")[0].score != score
         use(library_path, "vision=demo", capsys)
         assert serving.search("a lion", modality="image")[0].score == score
+
+
+def test_a_question_in_a_script_that_the_model_does_not_know_is_told_so_in_a_line(library_path, capsys):
+    with Library.open(library_path) as library:
+        for text in ("a lion", "Löwe", "un vélo rouge", "12:30 !", "a lion (ライオン)"):
+            assert library.search(text).notices == (), text
+        for text in ("赤い自転車", "красный велосипед", "دراجة"):
+            (notice,) = library.search(text).notices
+            assert notice.startswith("the model knows English: "), text
+            assert "\n" not in notice
+    assert main(["search", "自転車", "--library", str(library_path)]) in (0, 1)
+    assert "knows English" in capsys.readouterr().err

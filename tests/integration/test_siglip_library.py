@@ -62,6 +62,7 @@ def test_a_picture_finds_itself_first(library: Library) -> None:
 def test_a_text_that_is_too_long_is_said(library: Library) -> None:
     notices = library.search("a lion on the grass " * 40, k=1, mode="vector").notices
     assert any("the text is longer than the model reads" in notice for notice in notices)
+    assert library.search("ライオン", k=1, mode="vector").notices == (), "SigLIP knows many languages"
 
 
 def test_a_large_photograph_reduced_while_decoding_has_nearly_the_vector_of_the_whole(

@@ -61,6 +61,9 @@ class Provider:
     def has_one_space(self):
         return self.text_reaches_audio and self.has("vision")
 
+    def language(self, role):
+        return None
+
     def text_role(self, modality):
         return "vision" if self.has("vision") and (modality == "image" or self.text_reaches_audio) else None
 

@@ -129,6 +129,9 @@ class SmallProvider:
     def takes_text(self, role: str) -> bool:
         return role == "vision"
 
+    def language(self, role: str) -> str | None:
+        return None
+
     def text_role(self, modality: str) -> str | None:
         return "vision" if modality == "image" and self.has("vision") else None
 
