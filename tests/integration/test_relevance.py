@@ -22,6 +22,7 @@ from arrowlens.cli.progress import IngestProgress
 from arrowlens.embedding import ExampleReader, embed_example
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.ingest import IngestEvent
+from arrowlens.modalities import Modality
 from arrowlens.models import resolve
 from arrowlens.search.relevance import MATCHING
 from arrowlens.search.relevance.background import BATCH_SIZE, Bank, bundled
@@ -226,6 +227,9 @@ class Disguised:
 
     def encode_image(self, images: np.ndarray) -> np.ndarray:
         return self._transform(self._models.clip_engine.encode_image(images), "image")
+
+    def text_role(self, modality: Modality) -> str | None:
+        return self._models.text_role(modality)
 
     def digest(self, role: str) -> str:
         return "e" * 64
