@@ -22,7 +22,7 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, MediaError, ModelLoadError
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes
-from arrowlens.modalities import MODALITIES, TEXT_ROLE, Modality
+from arrowlens.modalities import MODALITIES, ROLE_OF, TEXT_ROLE, Modality
 from arrowlens.models import resolve
 from arrowlens.query_engine import QueryEngine, provider_of
 from arrowlens.search.relevance.background import Bank
@@ -95,12 +95,15 @@ class Evaluation:
         skipped: files that could not take part, with reasons.
         reliability: for each kind of file of which the models' relevance is known.
         calibrated: routes, such as "text to image", that a library was calibrated for -> number of pairs.
+        not_calibrated: "pictures" or "recordings", of which there are enough pairs, but of which the models do not tell
+            right ones from wrong ones.
     """
 
     recalls: tuple[Recall, ...]
     skipped: tuple[tuple[Path, str], ...]
     reliability: tuple[Reliability, ...] = ()
     calibrated: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    not_calibrated: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -128,6 +131,7 @@ def evaluate(
         InputError: the CSV is missing, lacks a column, or none of its files can be used.
         ModelError: the models cannot be had.
     """
+    read_pairs(Path(pairs).expanduser())  # before models are downloaded
     provider = provider_of(resolve(models, on_progress), device, precision, {})  # as a new library has them
     bank = Bank(provider, ExampleReader(provider).file, cache_directory() / "relevance")
     answers, skipped = _answers(folder, pairs, provider)
@@ -142,7 +146,8 @@ def calibrate(
 ) -> Evaluation:
     """Measure a library's models as ``evaluate`` does, and have it make relevance by these pairs from now on.
 
-    A kind of file of which there are too few pairs keeps its calibration.
+    A kind of file keeps its calibration where there are too few pairs, or the models do not tell right ones from wrong
+    ones.
 
     Args:
         storage: the library. engine: its models.
@@ -153,8 +158,10 @@ def calibrate(
         What relevance was like before.
 
     Raises:
-        InputError: as ``evaluate``; there are too few pairs of every kind, or the models do not tell right ones from
-            wrong ones. ModelError: the models cannot be had. LibraryBusyError, StorageError: another process writes.
+        InputError: as ``evaluate``; there are too few pairs of every kind, or of none do the models tell right ones
+            from wrong ones.
+        ModelError: the models cannot be had.
+        LibraryBusyError, StorageError: another process writes.
     """
     answers, skipped = _answers(folder, pairs, engine.provider)
     evaluation = _evaluation(answers, skipped, engine.bank)
@@ -165,19 +172,22 @@ def calibrate(
             f"{pairs} has {n_pairs} pairs of one kind that can be used, too few to calibrate by; "
             f"give {LEAST_PAIRS} or more different captions of as many different files"
         )
-    calibrations = {}
+    calibrations, not_told = {}, []
     for of_kind in enough:
         found = Calibration.of_scores(
             engine.bank.mean(of_kind.kind), of_kind.asked, of_kind.scores, of_kind.right, ~of_kind.right
         )
         if found is None:
-            noun = MODALITIES[of_kind.kind].plural
-            raise InputError(f"the models do not tell right {noun} from wrong ones in {pairs}; check its captions")
+            not_told.append(MODALITIES[of_kind.kind].plural)
+            continue
         digests = engine.bank.digests("text", of_kind.kind)
         calibrations[f"text to {of_kind.kind}"] = RouteCalibration(found.weights, of_kind.n_pairs, digests)
+    if not calibrations:
+        nouns = " and ".join(not_told)
+        raise InputError(f"the models do not tell right {nouns} from wrong ones in {pairs}; check its captions")
     storage.save_calibrations(calibrations)
     by_route = {route: each.n_pairs for route, each in calibrations.items()}
-    return dataclasses.replace(evaluation, calibrated=by_route)
+    return dataclasses.replace(evaluation, calibrated=by_route, not_calibrated=tuple(not_told))
 
 
 def read_pairs(path: Path) -> dict[str, list[str]]:
@@ -250,6 +260,8 @@ class _Encoder:
                     continue
                 if decoded.reason is not None:
                     self.skipped.append((folder / name, decoded.reason))
+                elif decoded.pixels is not None and not self.provider.has(ROLE_OF["image"]):
+                    self.skipped.append((folder / name, "these models have none for pictures"))
                 elif decoded.pixels is not None:
                     pictures[name] = prepare(decoded, plan).segments[0]
                 elif self.provider.text_reaches_audio:
@@ -291,10 +303,11 @@ def _answers(
 ) -> tuple[list[_Answers], list[tuple[Path, str]]]:
     """By kind of file, those of which there are any; and what had to be left out, with reasons."""
     captions = read_pairs(Path(pairs).expanduser())
-    if not provider.has(TEXT_ROLE):
-        raise ModelLoadError("the models have none for texts; name one with vision=DIR")
+    if not (provider.has(TEXT_ROLE) or provider.text_reaches_audio):
+        raise ModelLoadError("the models take no texts; name one that does with vision=DIR or audio=DIR")
     limits = Limits()
-    with closing(Isolated(limits.max_decode_s, large_bytes(limits))) as call:  # a file can crash or hang its decoder
+    max_bytes = large_bytes(limits, sample_rate=provider.recipe.sample_rate)
+    with closing(Isolated(limits.max_decode_s, max_bytes)) as call:  # a file can crash or hang its decoder
         encoder = _Encoder(provider, call)
         encoder.run(Path(folder).expanduser(), captions)
     answers = []

@@ -23,7 +23,7 @@ from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.decoded import large_bytes
 from arrowlens.media.files import ExactFile, open_regular, read_regular
-from arrowlens.modalities import Modality
+from arrowlens.modalities import MODALITIES, Modality
 from arrowlens.models import resolve
 from arrowlens.query_engine import (
     ExampleLike,
@@ -129,6 +129,12 @@ class LibraryStatus:
     hop_s: float
     next_models: Mapping[str, ModelRecord]
     calibrations: Mapping[str, int]
+
+    @property
+    def text_finds(self) -> str:
+        """The kinds of files that texts find, in words."""
+        reached: dict[Modality, bool] = {"image": "vision" in self.models, "audio": self.text_reaches_audio}
+        return " and ".join(MODALITIES[kind].plural for kind, is_reached in reached.items() if is_reached) or "nothing"
 
     @classmethod
     def of(cls, path: Path, settings: Settings, statistics: Statistics, runtime: Runtime) -> Self:
@@ -311,7 +317,7 @@ class Library:
         Raises:
             InputError: ``k``, the text, a condition or a weight is unusable, or parts use different embedding spaces.
             MediaError: a file cannot be decoded.
-            ModelLoadError: the library has no vision model.
+            ModelLoadError: a model that the question needs is missing.
         """
         near, far = (
             tuple(map(self._engine.example, as_tuple(examples, name)))
@@ -530,8 +536,8 @@ class Library:
                 lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop)
             )
             started = time.perf_counter()
-            if report.indexed and not (stop is not None and stop.is_set()):
-                self._engine.prepare_bank(calibrating, stop.is_set if stop is not None else lambda: False)
+            if stop is None or not stop.is_set():  # also without new files: an earlier run may have been stopped here
+                self._engine.prepare_bank(calibrating, stop)
         seconds = time.perf_counter() - started
         timings = {**report.timings, "calibrating": seconds}
         return dataclasses.replace(report, seconds=report.seconds + seconds, timings=timings)
@@ -577,9 +583,7 @@ class Library:
             started = time.perf_counter()
             if report.switched:
                 self._engine.replace(provider)
-                if self._isolated is not None:
-                    self._isolated.allow(large_bytes(Limits(), sample_rate=provider.recipe.sample_rate))
-                self._engine.prepare_bank(calibrating)
+                self._engine.prepare_bank(calibrating, stop)
         return dataclasses.replace(report, seconds=report.seconds + time.perf_counter() - started)
 
     def plan(self, *folders: StrPath, prune: bool | None = None, retry: bool = False) -> IngestPlan:

@@ -189,6 +189,8 @@ def keep_speeds(ms_per_item: Mapping[str, float]) -> None:
     Raises:
         OSError: the cache folder cannot be written.
     """
+    if not ms_per_item:
+        return
     path = cache_directory() / _SPEEDS
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="ascii") as file:
@@ -201,7 +203,7 @@ def _speeds() -> dict[str, float]:
     try:
         kept = json.loads((cache_directory() / _SPEEDS).read_bytes())
         return {str(digest): float(ms) for digest, ms in kept.items() if 0 < float(ms) < float("inf")}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
 

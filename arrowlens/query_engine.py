@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from threading import Event as StopEvent
 from typing import TypeVar
 
 import numpy as np
@@ -16,12 +17,14 @@ from arrowlens.embedding import Example, ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import model_info
 from arrowlens.errors import ArrowlensError, InputError, ModelMismatchError
+from arrowlens.media import Limits
+from arrowlens.media.decoded import large_bytes
 from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Modality
 from arrowlens.models import SET_ROLES, ModelSet, resolve
 from arrowlens.search import Hit, Searcher
 from arrowlens.search.relevance.background import Bank
 from arrowlens.store import ModelRecord, MultimodalStorage, Settings
-from arrowlens.workers.isolated import Call, directly
+from arrowlens.workers.isolated import Call, Isolated, directly
 
 StrPath = str | os.PathLike[str]
 ExampleLike = StrPath | bytes | Image.Image | tuple[np.ndarray, int] | Hit | Example
@@ -48,6 +51,8 @@ class QueryEngine:
 
     def _use(self, provider: MultimodalEmbeddingProvider) -> None:
         self.provider = provider
+        if isinstance(self._call, Isolated):  # recordings at another rate take other memory
+            self._call.allow(large_bytes(Limits(), sample_rate=provider.recipe.sample_rate))
         self.examples = ExampleReader(provider, self._call)
         self.bank = Bank(
             provider,
@@ -119,17 +124,19 @@ class QueryEngine:
     def prepare_bank(
         self,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
-        stop: Callable[[], bool] = lambda: False,
+        stop: StopEvent | None = None,
     ) -> None:
         """Make what relevance is measured by while the models are warm, so that no search has to.
 
         Args:
-            on_progress, stop: as ``Bank.prepare`` takes them.
+            on_progress: as ``Bank.prepare`` takes it.
+            stop: set to end early; the next call goes on.
         """
         status = self._storage.statistics()
         held: dict[Modality, int] = {"image": status.images, "audio": status.audio}
+        is_stopped = stop.is_set if stop is not None else lambda: False
         with suppress(ArrowlensError):  # the search that needs it makes it, or says why it cannot
-            self.bank.prepare([kind for kind, n_files in held.items() if n_files], on_progress, stop)
+            self.bank.prepare([kind for kind, n_files in held.items() if n_files], on_progress, is_stopped)
 
     def _follow(self) -> None:
         with self._lock:

@@ -24,8 +24,9 @@ def benchmark(options: argparse.Namespace) -> int:
         result = room.benchmark(
             options.models, options.device, options.precision, options.seconds, on_progress=progress
         )
+    is_usual = (options.device, options.precision) == (None, "auto")  # what `arrowlens models` shows
     try:
-        keep_speeds(result.ms_per_item)
+        keep_speeds(result.ms_per_item if is_usual else {})
     except OSError as error:
         note(f"arrowlens: `arrowlens models` will not show these figures: {error.filename}: {error.strerror}")
     if options.json:

@@ -7,7 +7,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import arrowlens
 from arrowlens.cli.output import (
@@ -29,6 +29,7 @@ from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
+from arrowlens.modalities import MODALITIES, Modality
 from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
@@ -112,18 +113,22 @@ def convert(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Recall of a model set over the user's own captioned files, and how true its relevance is of them."""
     from arrowlens import evaluation  # deferred: torch
+    from arrowlens.library import DEFAULT_MODELS  # deferred, as above
 
     if options.save_calibration:
         if options.models is not None:
             options.wrong_usage("--save-calibration measures the models of the library; leave --models out")
+        options.library = options.library or options.usual_library
         with open_library(options) as library:
             found = library.calibrate(options.folder, options.pairs)
     else:
+        if options.library is not None:
+            options.wrong_usage("--library goes with --save-calibration; --models names the models to measure")
         with ModelProgress() as progress:
             found = evaluation.evaluate(
                 options.folder,
                 options.pairs,
-                options.models or arrowlens.library.DEFAULT_MODELS,
+                options.models or DEFAULT_MODELS,
                 options.device,
                 options.precision,
                 on_progress=progress,
@@ -135,13 +140,18 @@ def evaluate(options: argparse.Namespace) -> int:
         skipped = [{"path": str(path), "reason": reason} for path, reason in found.skipped]
         reliability = [dataclasses.asdict(each) for each in found.reliability]
         calibrated = dict(found.calibrated)
-        write_json({"recalls": recalls, "skipped": skipped, "reliability": reliability, "calibrated": calibrated})
+        result = {"recalls": recalls, "skipped": skipped, "reliability": reliability, "calibrated": calibrated}
+        write_json({**result, "not_calibrated": found.not_calibrated})
         return 0
     print(recall_table(found.recalls))
     for each in found.reliability:
+        print(f"\nHow true relevance is of {MODALITIES[each.answer].plural} found by a text:")
         print(reliability_table(each))
     for route, n_pairs in found.calibrated.items():
-        print(f"relevance of {route} is made by {amount(n_pairs, 'pair')} of yours from now on")
+        noun = MODALITIES[cast("Modality", route.split()[-1])].plural
+        print(f"from now on the relevance of {noun} found by a text is calibrated with your {amount(n_pairs, 'pair')}")
+    for noun in found.not_calibrated:
+        note(f"arrowlens: {noun} keep their relevance, for the models do not tell right ones from wrong ones")
     return 0
 
 

@@ -76,7 +76,7 @@ def recall_table(recalls: Sequence[Recall]) -> str:
 
 def reliability_table(reliability: Reliability) -> str:
     """By tenths of relevance: what was claimed, and what is so."""
-    rows = [["relevance", "pairs", "claimed", f"true (texts, {MODALITIES[reliability.answer].plural})"]]
+    rows = [["relevance", "pairs", "claimed", "true"]]
     for tenth in reliability.tenths:
         span = f"{tenth.least:.0%} to {tenth.least + 0.1:.0%}"
         rows.append([span, f"{tenth.n_pairs:,}", f"{tenth.claimed:.0%}", f"{tenth.true:.0%}"])
@@ -127,7 +127,7 @@ def status_text(status: LibraryStatus) -> str:
         *(("folder", shown_path(folder)) for folder in status.folders),
         *((f"{role} model", _model_text(record)) for role, record in status.models.items()),
         *((f"next {role}", f"{_model_text(record)}, not complete yet") for role, record in status.next_models.items()),
-        ("text finds", "pictures and recordings" if status.text_reaches_audio else "pictures"),
+        ("text finds", status.text_finds),
         *(("calibrated", f"{route}, by {amount(n, 'pair')} of yours") for route, n in status.calibrations.items()),
         ("runs on", f"{status.device} in {status.precision}: {status.precision_reason}"),
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),

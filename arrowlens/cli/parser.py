@@ -116,7 +116,9 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
 
 def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
     search = _command(adder, "search", searching.search, "find pictures, and recordings if the models can, by a text")
-    search.add_argument("text", metavar="TEXT", nargs="*", type=_text, help="what to look for, in English")
+    search.add_argument(
+        "text", metavar="TEXT", nargs="*", type=_text, help="what to look for, in a language that the models know"
+    )
     _composition_options(search)
     similar = _command(adder, "similar", searching.similar, "find what looks or sounds like a file")
     similar.add_argument("file", metavar="FILE", type=Path, help="a picture or a recording, in the library or not")
@@ -298,8 +300,8 @@ def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="measure the models of the library (--library), and make its relevance by these files from now on",
     )
-    command.set_defaults(wrong_usage=command.error)
     _library_options(command)
+    command.set_defaults(wrong_usage=command.error, usual_library=command.get_default("library"), library=None)
     _json_option(command)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from arrowlens.embedding import question_encoder
-from arrowlens.modalities import MODALITIES
+from arrowlens.modalities import MODALITIES, ROLE_OF
 from arrowlens.search.results import FoundBy
 from arrowlens.store import CAPTION_ROLE
 from arrowlens.store.loops import look_deeper
@@ -179,7 +179,7 @@ def encoded_together(
     for query in queries:
         for modality in MODALITIES if query.modality is None else (query.modality,):
             role = provider.text_role(modality)
-            if query.mode != "keyword" and role is not None:
+            if query.mode != "keyword" and role is not None and storage.has_vectors(ROLE_OF[modality]):
                 by_role.setdefault(role, set()).update(query.texts)
         if query.text is not None and _asks_captions(query, storage, provider):
             by_role.setdefault(CAPTION_ROLE, set()).add(query.text)

@@ -7,6 +7,7 @@ import functools
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -228,38 +229,56 @@ class Searcher:
         compared = reached(kinds, one_space, query.modality, texts)
         if not compared and query.mode != "vector" and not query.is_composed:
             return {}  # words alone find it
+        # A model is not loaded for files that the library does not hold; one is, to refuse what cannot be asked.
+        compared = tuple(kind for kind in compared if self._storage.has_vectors(ROLE_OF[kind])) or compared[:1]
+        asked: dict[str, list[Modality]] = {}
+        for modality in compared:
+            asked.setdefault(roles[modality] or TEXT_ROLE, []).append(modality)
         vectors: dict[str, np.ndarray] = {}
-        for role in dict.fromkeys(roles[modality] or TEXT_ROLE for modality in compared) or [TEXT_ROLE]:
-            vectors[role] = composed(list(self._parts(query, weights, notices, role)), one_space, texts)[None]
-        return {modality: vectors[roles[modality] or TEXT_ROLE] for modality in compared}
+        for role in asked or [TEXT_ROLE]:
+            vectors[role] = composed(list(self._parts(query, weights, role)), one_space, texts)[None]
+            if query.texts:
+                notices += self._notices(query, role, asked.get(role, []), is_one_of_several=len(asked) > 1)
+        return {modality: vectors[role] for role, modalities in asked.items() for modality in modalities}
 
-    def _parts(self, query: Query, weights: Mapping[str, float], notices: list[str], role: str) -> Iterator[Part]:
+    def _parts(self, query: Query, weights: Mapping[str, float], role: str) -> Iterator[Part]:
         """The parts of a question, its texts as the model of a role encodes them."""
         texts = [*([query.text] if query.text is not None else []), *query.plus]
         examples = [*((example, 1.0) for example in query.like), *((example, -1.0) for example in query.unlike)]
         for text in texts:
-            yield Part("text", self._text_vector(text, notices, query, role), weights.get(text, PLUS_WEIGHT))
+            yield Part("text", self._text_vector(text, query, role), weights.get(text, PLUS_WEIGHT))
         for text in query.minus:
-            yield Part("text", self._text_vector(text, notices, query, role), -weights.get(text, MINUS_WEIGHT))
+            yield Part("text", self._text_vector(text, query, role), -weights.get(text, MINUS_WEIGHT))
         for example, sign in examples:
             vectors = self._needed_vectors(example)
             weight = weights.get(as_stored(example.name), PLUS_WEIGHT if sign > 0 else MINUS_WEIGHT)
             yield Part(example.modality, mean_vector(vectors), sign * weight)
 
-    def _text_vector(self, text: str, notices: list[str], query: Query, role: str) -> np.ndarray:
-        engine = question_encoder(role, self._provider)
-        read = engine.tokenizer.part_read(text)
-        if read is not None:
-            notices.append(f"the text is longer than the model reads; what follows {read[-30:]!r} does not count")
-        language = self._provider.language(role)
-        if language is not None and not _is_latin(text):
-            notices.append(
-                f"the model knows {language}: {text[:30]!r} means little to it, though files that have these words are "
-                "found; `arrowlens models` lists sets that know more languages"
-            )
+    def _text_vector(self, text: str, query: Query, role: str) -> np.ndarray:
         known = query.encoded.get((role, text))
-        vector: np.ndarray = engine.encode_text([text])[0] if known is None else known
+        if known is not None:
+            return known
+        vector: np.ndarray = question_encoder(role, self._provider).encode_text([text])[0]
         return vector
+
+    def _notices(
+        self, query: Query, role: str, modalities: Sequence[Modality], *, is_one_of_several: bool
+    ) -> Iterator[str]:
+        """What a model does not read of a question's texts."""
+        nouns = " and ".join(MODALITIES[modality].plural for modality in modalities) or "pictures"
+        finding = f", to find {nouns}" if is_one_of_several else ""
+        language, tokenizer = self._provider.language(role), question_encoder(role, self._provider).tokenizer
+        for text in query.texts:
+            read = tokenizer.part_read(text)
+            if read is not None:
+                yield (f"the text is longer than the model reads{finding}; what follows {read[-30:]!r} does not count")
+            if language is not None and not _is_latin(text):
+                by_words = text == query.text and query.mode == "auto" and not query.is_composed
+                but = ", though files that have these words are found" if by_words else ""
+                yield (
+                    f"the model that finds {nouns} knows {language}: {text[:30]!r} means little to it{but}; "
+                    "`arrowlens models` lists sets that know more languages"
+                )
 
     def _vectors(self, example: Example) -> np.ndarray:
         """(n, d) of the picture, or of the recording's windows; n is 0 where there are none."""
@@ -362,8 +381,8 @@ class Searcher:
         by_typos = functools.cache(lambda n: self._by_words(question, n, selection, "typo"))
 
         def best(n: int) -> list[Match]:
-            by_meaning = [match for kind in question.vectors for match in self._nearest(kind, question, n, selection)]
-            by_meaning = sorted(by_meaning, key=_order)[:n]
+            rankings = [self._nearest(kind, question, n, selection) for kind in question.vectors]
+            by_meaning = _joined(rankings, one_space=self._provider.has_one_space)[:n]
             if question.words is None:
                 return by_meaning
             depth = max(n, MAX_COUNTED + 1)
@@ -523,6 +542,24 @@ def _newest_first(hits: Sequence[Hit]) -> list[Hit]:
     """Return matches by date, then what may match by date, then what does not match in its order."""
     groups = [[hit for hit in hits if hit.matches is known] for known in (True, None, False)]
     return [*by_date(groups[0]), *by_date(groups[1]), *groups[2]]
+
+
+def _joined(rankings: Sequence[Sequence[Match]], *, one_space: bool) -> list[Match]:
+    """Return files of all modalities in one order; where cosines of two cannot be compared, they take turns."""
+    together = sorted(chain.from_iterable(rankings), key=_order)
+    if one_space or len(rankings) < 2:
+        return together
+    turn = {
+        match.media_id: n * len(rankings) + number
+        for number, ranking in enumerate(rankings)
+        for n, match in enumerate(sorted(ranking, key=_order))
+    }
+
+    def in_turns(match: Match) -> tuple[int, float, float, str]:
+        rank, relevance, score, media_id = _order(match)
+        return rank, relevance, score if match.relevance is not None else turn[match.media_id], media_id
+
+    return sorted(together, key=in_turns)
 
 
 def _order(match: Match) -> tuple[int, float, float, str]:

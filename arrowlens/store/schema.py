@@ -12,7 +12,7 @@ import re
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4  # raised with each change of settings or tables; the next writer upgrades a library of an older one
+SCHEMA_VERSION = 5  # raised with each change of settings or tables; the next writer upgrades a library of an older one
 MEDIA_LAYOUT = 3  # raised with each new column of ``media``; files with a row of an older one are read again
 
 MEDIA_TABLE = "media"

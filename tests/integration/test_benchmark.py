@@ -59,6 +59,7 @@ def test_in_words(capsys):
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("float32: float32 was asked for")
+    assert all(model.ms_per_item is None for model in available()), "what users get is measured without options"
     assert any(line.startswith("pictures in bulk") and line.endswith("% of the matrix products") for line in lines)
     assert any(line.startswith("an ingest of such JPEGs: at most ") for line in lines)
     assert not any("recordings" in line for line in lines), "there is no model for them"

@@ -15,6 +15,7 @@ from arrowlens import Library
 from arrowlens.conversion import convert_clap_model
 from arrowlens.encoders import ClapEncoder
 from arrowlens.errors import InputError
+from arrowlens.evaluation import evaluate
 from arrowlens.models import DEMO
 from tests.support.checkpoints import clap_checkpoint
 
@@ -131,3 +132,52 @@ def test_it_opens_again_without_naming_its_models(library: Library, media: Path)
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     assert one.shape == other.shape
     return (one * other).sum(axis=1)
+
+
+def test_a_set_with_clap_alone_is_measured(model: Path, media: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in media.iterdir())
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("path,caption\n" + "".join(f"{name},{name[:-4]}\n" for name in names), encoding="utf-8")
+    found = evaluate(media, pairs, f"audio={model}")
+    assert {(recall.question, recall.answer) for recall in found.recalls} == {("text", "audio"), ("audio", "text")}
+    assert [reason for _, reason in found.skipped] == ["these models have none for pictures"] * 2
+    with Library.open(tmp_path / "a.lens", models=f"audio={model}") as library:
+        assert library.status().text_finds == "recordings"
+
+
+def test_a_library_without_recordings_does_not_load_their_model(library: Library, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    shutil.copy(next((SAMPLES / "pictures").rglob("*.png")), tmp_path / "pictures")
+    with Library.open(tmp_path / "b.lens", models=f"vision={DEMO / 'clip'},audio={model}") as pictures:
+        pictures.ingest(tmp_path / "pictures")
+        shutil.copytree(model, tmp_path / "kept")
+    with Library.open(tmp_path / "b.lens") as pictures:
+        for path in model.glob("weights*"):
+            path.rename(path.with_suffix(".away"))
+        try:
+            assert len(pictures.search("a lion", mode="vector")) == 1
+            (many,) = pictures.search_many(["a lion"], mode="vector")
+            assert len(many) == 1
+        finally:
+            for path in model.glob("weights*.away"):
+                path.rename(path.with_suffix(".arrow"))
+
+
+def test_notices_name_what_is_affected(library: Library) -> None:
+    notices = library.search("собака лает", mode="vector").notices
+    assert len(notices) == 2
+    assert notices[0].startswith("the model that finds pictures knows English")
+    assert notices[1].startswith("the model that finds recordings knows English")
+    (notice,) = library.search("собака лает", mode="vector", modality="audio").notices
+    assert notice.startswith("the model that finds recordings knows English")
+
+
+def test_without_relevance_pictures_and_recordings_take_turns(library: Library, monkeypatch) -> None:
+    """Cosines of two spaces cannot be compared: neither kind may fill the first places."""
+    monkeypatch.setattr(library._engine.bank, "route", lambda asked, found: None)
+    hits = library.search("a dog barks", mode="vector", k=6)
+    assert [hit.modality for hit in hits] == ["image", "audio", "image", "audio", "audio", "audio"]
+    for modality in ("image", "audio"):
+        scores = [hit.score for hit in hits if hit.modality == modality]
+        assert scores == sorted(scores, reverse=True)
+    assert [hit.path for hit in library.search("a dog barks", mode="vector", k=3)] == [hit.path for hit in hits[:3]]

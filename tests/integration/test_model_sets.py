@@ -79,7 +79,12 @@ def test_a_question_in_a_script_that_the_model_does_not_know_is_told_so_in_a_lin
             assert library.search(text).notices == (), text
         for text in ("赤い自転車", "красный велосипед", "دراجة"):
             (notice,) = library.search(text).notices
-            assert notice.startswith("the model knows English: "), text
+            assert notice.startswith("the model that finds pictures and recordings knows English: "), text
+            assert "files that have these words are found" in notice
             assert "\n" not in notice
+        (notice,) = library.search("自転車", mode="vector").notices
+        assert "these words" not in notice, "they are not looked for"
+        (notice,) = library.search("a lion", plus=["自転車"]).notices
+        assert "these words" not in notice
     assert main(["search", "自転車", "--library", str(library_path)]) in (0, 1)
     assert "knows English" in capsys.readouterr().err

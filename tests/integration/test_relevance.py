@@ -28,6 +28,7 @@ from arrowlens.search.relevance import MATCHING
 from arrowlens.search.relevance.background import BATCH_SIZE, Bank, bundled
 from arrowlens.search.relevance.calibration import Calibration
 from tests.support.measures import EVERYDAY, area, claimed
+from tests.support.other_models import write_other_models
 from tests.support.real_weights import DATA, spoken_digits
 
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
@@ -164,7 +165,29 @@ def test_a_run_that_is_stopped_while_it_learns_ends_and_goes_on_the_next_time(tm
         assert library.ingest(tmp_path / "media", on_event=heard, stop=stop).indexed == 1
         assert [event.phase for event in events].count("calibrate") == 1
         assert events[-1].phase == "done"
+        stop.clear()
+        del events[:]
+        again = library.ingest(tmp_path / "media", on_event=lambda event: events.append(event), stop=stop)
+        assert (again.indexed, again.unchanged) == (0, 1)
+        assert [event.done for event in events if event.phase == "calibrate"][-1] > 0, "it goes on, without a new file"
         assert library.search("a lion", mode="vector").has_match
+
+
+def test_a_change_of_models_that_is_stopped_while_it_learns_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "media").mkdir()
+    shutil.copy(SAMPLES / "pictures/nature/lion-01.png", tmp_path / "media")
+    other, stop, events = write_other_models(tmp_path / "other"), threading.Event(), list[IngestEvent]()
+
+    def heard(event):
+        events.append(event)
+        if event.phase == "calibrate":
+            stop.set()
+
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        library.ingest(tmp_path / "media")
+        assert library.migrate(other, on_event=heard, stop=stop).switched
+        assert [event.phase for event in events].count("calibrate") == 1
 
 
 def test_the_command_shows_a_line_while_it_learns(monkeypatch):

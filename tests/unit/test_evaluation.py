@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,6 +173,41 @@ def test_pairs_that_say_nothing_are_refused(library: Library, pairs: Path, tmp_p
         library.calibrate(SAMPLES, wrong)
 
 
+def test_recordings_that_say_nothing_do_not_cost_the_pictures_theirs(
+    library: Library, pairs: Path, tmp_path: Path
+) -> None:
+    listed = [(path, caption) for path, (caption,) in read_pairs(pairs).items() if path.startswith("pictures")]
+    sounds = sorted((SAMPLES / "sounds").iterdir())[:40]
+    names = [path.stem[:-3] for path in sounds]
+    wrong = [f"{name} {number}" for number, name in enumerate(names[17:] + names[:17])]
+    listed += [(str(path.relative_to(SAMPLES)), caption) for path, caption in zip(sounds, wrong, strict=True)]
+    found = library.calibrate(SAMPLES, write_pairs(tmp_path / "p.csv", listed))
+    assert list(found.calibrated) == ["text to image"]
+    assert found.not_calibrated == ("recordings",)
+    assert list(library.status().calibrations) == ["text to image"]
+
+
+def test_the_command_measures_base_where_nothing_is_named(tmp_path: Path) -> None:
+    """In a process of its own, which has loaded nothing but the command."""
+    code = "import sys; from arrowlens.cli import main; sys.exit(main())"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "eval", str(tmp_path), str(tmp_path / "nothing.csv")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "No such file" in run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
+
+
+def test_a_library_is_named_for_its_calibration_only(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["eval", str(SAMPLES), str(pairs), "--library", "photos.lens"])
+    assert "--library goes with --save-calibration" in capsys.readouterr().err
+
+
 def test_the_command_saves_a_calibration(library: Library, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["eval", str(SAMPLES), str(pairs), "--save-calibration", "--library", str(library.path)]
     assert main([*command, "--json"]) == 0
@@ -180,7 +217,7 @@ def test_the_command_saves_a_calibration(library: Library, pairs: Path, capsys: 
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert "claimed" in shown
-    assert f"relevance of text to image is made by {n_pairs} pairs of yours from now on" in shown
+    assert f"the relevance of pictures found by a text is calibrated with your {n_pairs} pairs" in shown
     assert main(["status", "--library", str(library.path)]) == 0
     assert f"text to image, by {n_pairs} pairs of yours" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):

@@ -191,7 +191,7 @@ class TestNamedSets:
         models.keep_speeds({"f" * 64: 1.0})
         shown = {model.role: model.ms_per_item for model in available() if model.set_name == "demo"}
         assert shown == {"vision": 12.5, "audio": None}
-        for damaged in (b"", b"[1]", b'{"a": "x"}', b'{"a": -1}', b"\xff"):
+        for damaged in (b"", b"[1]", b'{"a": "x"}', b'{"a": -1}', b"\xff", b'{"a": 1' + b"0" * 400 + b"}", b"[" * 5000):
             (tmp_path / "speeds.json").write_bytes(damaged)
             assert all(model.ms_per_item is None for model in available())
 

@@ -168,9 +168,8 @@ def show_facts(overview: Overview) -> None:
     with right:
         st.subheader("Models", anchor=False)
         st.html(rows(model_rows(status), ("role", "model", "digest", "dimensions", "vectors", "index")))
-        reach = "pictures and recordings" if status.text_reaches_audio else "pictures"
         runs_on = f"{status.device} in {status.precision}: {status.precision_reason}"
-        st.html(rows([("text finds", reach), ("runs on", runs_on), ("library", str(status.path))]))
+        st.html(rows([("text finds", status.text_finds), ("runs on", runs_on), ("library", str(status.path))]))
 
 
 def model_rows(status: LibraryStatus) -> list[tuple[str, ...]]:
