@@ -80,7 +80,7 @@ def kill_and_compare(scenario: Scenario, tmp_path: Path) -> int:
     duration = time.monotonic() - started
     wanted, size = read(undisturbed), n_bytes(undisturbed)
     assert_whole(wanted, settled=True)
-    first = read(scenario.before) if scenario.before is not None else State([], {}, {}, {})
+    first = read(scenario.before) if scenario.before is not None else State([], {}, {}, {}, {})
     dice, n_kills, n_partial, n_lives = np.random.default_rng(scenario.seed), 0, 0, 0
     while n_kills < scenario.n_kills:
         n_lives += 1
