@@ -43,7 +43,7 @@ from arrowlens.errors import ModelLoadError
 
 ALIGNMENT = 64  # bytes
 FOLDED_NAME = "weights.bfloat16.arrow"
-_FOLDING = 1  # counts up when modules fold their parameters in another way, or have others
+_FOLDING = 2  # counts up when modules fold their parameters in another way, or have others
 _FOLDED_FROM, _FOLDED_HASH = METADATA_PREFIX + "folded_from", METADATA_PREFIX + "sha256"
 _REMOVE = "remove the file; 'arrowlens models prepare' makes it again"
 _FILLER = ""  # the name of the first row, which no tensor can have
@@ -110,7 +110,8 @@ class WeightLoader:
                 if path not in folded:
                     raise ModelLoadError(f"{self.folded_path}: the parameters of '{path}' are missing; {_REMOVE}")
                 for name, tensor in folded[path].items():
-                    part.place_folded(name, tensor)
+                    original = self._tensors.get(f"{path}.{name}" if path else name, tensor)
+                    part.place_folded(name, tensor, original.dtype)
         self._modules.append((prefix, module))
 
     def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
@@ -142,9 +143,7 @@ class WeightLoader:
             ModelLoadError: the file is damaged.
         """
         on_cpu = device is None or device.type == "cpu"
-        if dtype is None or not on_cpu or not self.must_be_cast(dtype) or not packs_alike(dtype):
-            return None
-        if not self.folded_path.is_file():
+        if dtype is None or not on_cpu or not self.folded_path.is_file() or not packs_alike(dtype):
             return None
         tensors, metadata = _map_arrow(self.folded_path, _REMOVE)
         if metadata.get(_FOLDED_FROM.encode()) != self._folded_from.encode():
@@ -154,10 +153,6 @@ class WeightLoader:
             path, _, name = full_name.rpartition(".")
             folded.setdefault(path, {})[name] = tensor
         return folded
-
-    def must_be_cast(self, dtype: torch.dtype) -> bool:
-        """Return whether a matrix is stored in another type."""
-        return any(tensor.dtype != dtype for tensor in self._tensors.values() if tensor.ndim > 1)
 
     def write_folded(self) -> None:
         """Write what modules were loaded with, as a file that ``folded_tensors`` maps.
