@@ -23,7 +23,12 @@ from arrowlens.conversion.family import (
     tower_dimensions,
     vision_dimensions,
 )
-from arrowlens.conversion.preprocessing import PREPROCESSOR_CONFIG, image_settings
+from arrowlens.conversion.preprocessing import (
+    PREPROCESSOR_CONFIG,
+    PROCESSOR_CONFIG,
+    image_settings,
+    preprocessing_config,
+)
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
 from arrowlens.conversion.samples import TEXTS, pictures
 from arrowlens.conversion.sentencepiece import MODEL_NAME, siglip_tokenizer
@@ -118,6 +123,11 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
         "logit_scale": scale,
         "logit_bias": bias,
     }
+    if preprocessing_config(checkpoint).values is None:  # not a guess: checkpoints differ in the filter
+        raise ConversionError(
+            f"{checkpoint.directory}: neither {PREPROCESSOR_CONFIG} nor {PROCESSOR_CONFIG} with an image_processor in "
+            "it; save the image processor there too: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER)"
+        )
     settings = image_settings(checkpoint, dimensions["vision"]["image_size"], MEAN, STD, crops=False)
     files = {TOKENIZER_NAME: tokenizer, PREPROCESSOR_NAME: json.dumps(settings, indent=2).encode()}
     return Prepared(renamed.tensors, dimensions, files, renamed.original_bytes)
@@ -129,7 +139,7 @@ def compare(checkpoint: Checkpoint, engine: SiglipEngine) -> Iterator[Vectors]:
     images, texts = pictures(), list(TEXTS)
     ours = engine.encode_image(np.stack([engine.image_processor(image) for image in images]))
     with torch.inference_mode():
-        processor = _original_processor(checkpoint, engine.image_processor.image_size)
+        processor = _original_processor(checkpoint)
         pixels = torch.from_numpy(np.stack(processor(images=images)["pixel_values"]))
         yield Vectors("pictures", ours, model.get_image_features(pixel_values=pixels).pooler_output.numpy())
         tokens = load_tokenizer(checkpoint)(
@@ -191,10 +201,8 @@ def _number(checkpoint: Checkpoint, tensor: torch.Tensor, name: str) -> float:
     return value
 
 
-def _original_processor(checkpoint: Checkpoint, image_size: int) -> Any:  # noqa: ANN401 - untyped library
+def _original_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - untyped library
     # deferred: seconds, and only conversion needs it; the Pil class, since the other wants torchvision
     from transformers import SiglipImageProcessorPil
 
-    if checkpoint.read_json(PREPROCESSOR_CONFIG) is not None:
-        return SiglipImageProcessorPil.from_pretrained(checkpoint.directory, local_files_only=True)
-    return SiglipImageProcessorPil(size={"height": image_size, "width": image_size})
+    return SiglipImageProcessorPil.from_pretrained(checkpoint.directory, local_files_only=True)

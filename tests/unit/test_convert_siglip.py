@@ -232,7 +232,7 @@ class TestRefused:
             ({"do_center_crop": True, "crop_size": 32}, "resizes to"),
             ({"size": {"shortest_edge": 32}}, "without a crop, supported is a square of 32"),
             ({"size": {"height": 32, "width": 16}}, "supported is a square of 32"),
-            ({"resample": 1}, "resampling 1"),
+            ({"resample": 1}, "resamples with 1"),
             ({"do_rescale": False}, "turns do_rescale off"),
         ],
         ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
