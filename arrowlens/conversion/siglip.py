@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import normalizers
 
 from arrowlens.conversion.checkpoint import Checkpoint
+from arrowlens.conversion.cleaning import clean_before
 from arrowlens.conversion.family import (
     PREPROCESSOR_NAME,
     TOKENIZER_NAME,
@@ -142,8 +144,9 @@ def compare(checkpoint: Checkpoint, engine: SiglipEngine) -> Iterator[Vectors]:
         processor = _original_processor(checkpoint)
         pixels = torch.from_numpy(np.stack(processor(images=images)["pixel_values"]))
         yield Vectors("pictures", ours, model.get_image_features(pixel_values=pixels).pooler_output.numpy())
-        tokens = load_tokenizer(checkpoint)(
-            texts,
+        tokenizer = load_tokenizer(checkpoint)
+        tokens = tokenizer(
+            [text.lower() for text in texts] if _must_lower_case(checkpoint, tokenizer) else texts,
             padding="max_length",
             truncation=True,
             max_length=model.config.text_config.max_position_embeddings,
@@ -155,7 +158,7 @@ def compare(checkpoint: Checkpoint, engine: SiglipEngine) -> Iterator[Vectors]:
 
 
 def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> tuple[bytes, dict[str, Any]]:
-    """Return the ``tokenizer.json``, which cleans texts as transformers' class does, and how texts are padded."""
+    """Return the ``tokenizer.json``, which cleans texts as the model was trained, and how texts are padded."""
     settings = checkpoint.read_json("tokenizer_config.json") or {}
     if str(settings.get("tokenizer_class", "")).removesuffix("Fast") == "SiglipTokenizer":
         data, pad_token = _from_sentencepiece(checkpoint, settings)
@@ -164,6 +167,8 @@ def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> tuple[bytes, dict[str
         if checkpoint.read_bytes(TOKENIZER_NAME) is None:
             raise ConversionError(f"{checkpoint.directory}: no {TOKENIZER_NAME} in it; save the tokenizer there too")
         original = load_tokenizer(checkpoint)
+        if _must_lower_case(checkpoint, original):
+            clean_before(original.backend_tokenizer, [normalizers.Lowercase()])
         data = original.backend_tokenizer.to_str().encode()
         pad_token, padding_side = original.pad_token, original.padding_side
     pad_id = parsed_tokenizer(checkpoint, data, vocab_size).token_to_id(str(pad_token))
@@ -173,6 +178,19 @@ def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> tuple[bytes, dict[str
             "which its tokenizer cannot; download the tokenizer again"
         )
     return data, {"pad_token_id": pad_id, "padding_side": padding_side}
+
+
+def _must_lower_case(checkpoint: Checkpoint, tokenizer: Any) -> bool:  # noqa: ANN401 - transformers'
+    """Return whether texts must be lower-cased before the original tokenizer sees them.
+
+    SigLIP 2 was trained on lower-cased texts, but its checkpoints of fixed resolution name Gemma's tokenizer, which
+    keeps capitals; transformers' ``Siglip2Tokenizer`` is the same one with lower-casing.
+    """
+    name = type(tokenizer).__name__.removesuffix("Fast")
+    if name == "SiglipTokenizer":  # cleans texts itself
+        return False
+    settings = checkpoint.read_json("tokenizer_config.json") or {}
+    return name == "GemmaTokenizer" or settings.get("do_lower_case") is True
 
 
 def _from_sentencepiece(checkpoint: Checkpoint, settings: dict[str, Any]) -> tuple[bytes, str]:
