@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -162,17 +163,49 @@ def test_weights_of_another_model_are_passed_over(model: Path, tmp_path: Path) -
     np.testing.assert_array_equal(vectors(tmp_path / "other"), before)
 
 
-def test_damaged_ones_are_named_with_the_cure(model: Path) -> None:
+def test_damaged_ones_are_named_with_the_cure(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = vectors(model)
     fold_model(model)
     path = model / FOLDED_NAME
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
+    np.testing.assert_array_equal(vectors(model), before)
+    (warning,) = caplog.messages
+    assert re.search(rf"{FOLDED_NAME}: truncated.*; remove the file.*cast from weights\.arrow$", warning)
     with pytest.raises(ModelLoadError, match=rf"{FOLDED_NAME}: truncated.*; remove the file"):
-        vectors(model)
+        WeightLoader(model).verify()
+    assert fold_model(model), "it is made again"
+    assert path.read_bytes() == whole
     at = len(whole) // 2  # a weight's byte: only its hash tells
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
     with pytest.raises(ModelLoadError, match=rf"{FOLDED_NAME}: the file is damaged; remove the file"):
         WeightLoader(model).verify()
+
+
+def test_ones_without_a_module_are_passed_over(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = vectors(model)
+    fold_model(model)
+    read = WeightLoader.folded_tensors
+
+    def without_one(self: WeightLoader, *args: Any) -> Any:
+        folded = dict(read(self, *args) or {})
+        folded.pop("text.final_layernorm", None)
+        return folded or None
+
+    monkeypatch.setattr(WeightLoader, "folded_tensors", without_one)
+    np.testing.assert_array_equal(vectors(model), before)
+    assert "the parameters of 'text.final_layernorm' are missing; remove the file" in caplog.text
+
+
+def test_ones_that_are_removed_meanwhile_are_not_missed(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, is_file = vectors(model), Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: path.name == FOLDED_NAME or is_file(path))
+    np.testing.assert_array_equal(vectors(model), before)
+    assert not caplog.messages
 
 
 def test_conversion_brings_them_and_a_disk_that_is_full_leaves_none(
