@@ -238,9 +238,12 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("audio", "options", "says"),
         [
-            (SECOND, {"sample_rate": 16_000}, "audio must be at 48000 Hz, got 16000 Hz; use AudioProcessor.resample()"),
-            (SECOND, {"sample_rate": 0}, "audio must be at 48000 Hz, got 0 Hz; use AudioProcessor.resample()"),
-            (np.zeros(480_001, np.float32), {}, "audio is too long: 10.0 s, at most 10 s; cut it"),
+            (
+                SECOND,
+                {"sample_rate": 16_000},
+                "audio must be at 48000 Hz, got 16000 Hz; use AudioProcessor.resample(audio, 16000, 48000)",
+            ),
+            (np.zeros(480_001, np.float32), {}, "audio is too long: 10.00002 s, at most 10 s; cut it"),
             (SECOND, {"layer": 2}, "layer 2 is not there; CLAP's vectors come from the last one: use None"),
             (SECOND, {"context": "whole"}, "context 'whole' is unknown; use one of padded, own"),
             ([], {}, "no audio given (an empty list)"),
