@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from arrowlens.conversion import convert_clap_model
-from arrowlens.encoders import AudioEncoder, ClapEncoder, TextEncoder, WeightLoader, model_info, swin
+from arrowlens.encoders import AudioEncoder, ClapEncoder, TextEncoder, WeightLoader, model_info, swin, write_model
 from arrowlens.encoders import clap as encoder_module
 from arrowlens.errors import AudioValidationError, ConversionError, ModelLoadError, TextValidationError
 from arrowlens.modalities import Windows
@@ -232,6 +232,29 @@ class TestDirectory:
             "an HTSAT-base model: by published figures words find less than with laion/clap-htsat-unfused",
         )
         assert f"Note: {report.notices[0]}" in report.lines()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"window_size": 7}, "window_size 7"),
+        ({"image_size": 250}, "image_size 250 is no multiple of n_mels"),
+        ({"patch_size": 3}, "patch_size 3 give a grid of"),
+    ],
+    ids=str,
+)
+def test_a_header_that_does_not_fit_is_refused(
+    encoder: ClapEncoder, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    loader = encoder._loader
+    files = {name: loader.read_file(name) for name in loader.info.files}
+    dimensions = loader.info.dimensions | {"audio": loader.info.dimensions["audio"] | changes}
+    write_model(tmp_path, loader.load_weights(), family="clap", dimensions=dimensions, source="x", files=files)
+    with pytest.raises(
+        ModelLoadError, match=rf"weights\.arrow: the header's dimensions do not fit \(.*{says}.*; "
+    ) as caught:
+        ClapEncoder(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 class TestInputs:
