@@ -137,6 +137,13 @@ def test_a_layer_goes_by_its_weight_not_by_its_bias(model: Path, tmp_path: Path,
     np.testing.assert_array_equal(vectors(tmp_path / "mixed"), before)
 
 
+def test_the_batch_changes_vectors_by_rounding_only(model: Path) -> None:
+    engine = CLIPEngine(model, "cpu")
+    images = pictures(engine.image_processor.image_size)
+    apart = np.concatenate([engine.encode_image(image[None]) for image in images])
+    assert (engine.encode_image(images) * apart).sum(axis=1).min() > 0.9999
+
+
 def test_nothing_is_copied(model: Path) -> None:
     fold_model(model)
     loader = WeightLoader(model)
