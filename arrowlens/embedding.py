@@ -6,7 +6,8 @@ There are two steps, so that the first can run in a process without models:
     vectors = embed(inputs, models)    # (n_segments, d)
 
 Ingest, questions by example, the doctor and the evaluation all take these steps, so that the same bytes give the same
-vectors everywhere. ``encode`` takes the inputs of many media at once; the vectors do not depend on the batch.
+vectors everywhere. ``encode`` takes the inputs of many media at once. The batch changes vectors by no more than
+rounding does: in half precision their cosine to those encoded alone is above 0.9999.
 """
 
 from __future__ import annotations

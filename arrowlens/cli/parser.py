@@ -266,7 +266,8 @@ def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         nargs="*",
         type=Path,
-        help="a model directory (default: each that was downloaded); those of `arrowlens convert` are prepared already",
+        help="a model directory (default: each that was downloaded); `arrowlens convert` prepares what it converts, "
+        "but not with `--format parquet`, and earlier versions did not",
     )
     use = _command(
         commands_of_models,

@@ -22,6 +22,7 @@ from arrowlens.conversion.family import (
     quiet_transformers,
     tokenizer_file,
 )
+from arrowlens.conversion.preprocessing import PREPROCESSOR_CONFIG, PROCESSOR_CONFIG, preprocessing_config
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
 from arrowlens.conversion.samples import TEXTS, sounds
 from arrowlens.encoders.audio_processor import AudioProcessor
@@ -239,8 +240,12 @@ def _original_extractor(checkpoint: Checkpoint, config: Any) -> Any:  # noqa: AN
     import transformers  # deferred: seconds, and only conversion needs it
 
     where = checkpoint.directory
-    if checkpoint.read_json("preprocessor_config.json") is None:
-        raise ConversionError(f"{where}: no preprocessor_config.json in it; save the feature extractor there too")
+    file, values = preprocessing_config(checkpoint)
+    if values is None:
+        raise ConversionError(
+            f"{where}: neither {PREPROCESSOR_CONFIG} nor {PROCESSOR_CONFIG} with a feature_extractor in it; save the "
+            "feature extractor there too"
+        )
     with quiet_transformers():
         extractor: Any = transformers.ClapFeatureExtractor.from_pretrained(where, local_files_only=True)
     frames = 1 + _RATE * _SECONDS // extractor.hop_length
@@ -257,5 +262,5 @@ def _original_extractor(checkpoint: Checkpoint, config: Any) -> Any:  # noqa: AN
     for key, value in needed.items():
         given = getattr(extractor, key)
         if given != value:
-            raise ConversionError(f"{where}: {key} {given!r} in preprocessor_config.json; it must be {value!r}")
+            raise ConversionError(f"{where}: {key} {given!r} in {file}; it must be {value!r}")
     return extractor

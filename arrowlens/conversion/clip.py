@@ -24,7 +24,7 @@ from arrowlens.conversion.family import (
     tower_dimensions,
     vision_dimensions,
 )
-from arrowlens.conversion.preprocessing import PREPROCESSOR_CONFIG, image_settings
+from arrowlens.conversion.preprocessing import image_settings, preprocessing_config
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
 from arrowlens.conversion.samples import TEXTS, pictures
 from arrowlens.encoders.clip import CLIPEngine
@@ -161,7 +161,7 @@ def _original_processor(checkpoint: Checkpoint, image_size: int) -> Any:  # noqa
     # deferred: seconds, and only conversion needs it; the Pil class, since the other wants torchvision
     from transformers import CLIPImageProcessorPil
 
-    if checkpoint.read_json(PREPROCESSOR_CONFIG) is not None:
+    if preprocessing_config(checkpoint).values is not None:
         return CLIPImageProcessorPil.from_pretrained(checkpoint.directory, local_files_only=True)
     crop = {"height": image_size, "width": image_size}
     return CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=crop)

@@ -101,7 +101,7 @@ def write_checkpoint(directory: Path, target: Path) -> None:
             config = _config(model)
             save_file(dict(_tensors(model, config)), target / SAFETENSORS_NAME, {"format": "pt"})
         (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        for name in ("tokenizer.json", "preprocessor_config.json"):
+        for name in ("tokenizer.json", "preprocessor_config.json", "processor_config.json"):
             if (directory / name).is_file():
                 shutil.copyfile(directory / name, target / name)
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: an empty file cannot be mapped

@@ -30,6 +30,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 SMALL_FILES = (
     "config.json",
     "preprocessor_config.json",
+    "processor_config.json",  # of transformers 5
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -219,6 +219,8 @@ def write_checkpoint(directory: Path, target: Path) -> None:
     model = _part(directory, given, "model_cfg")
     vision, text = _part(directory, model, "vision_cfg"), _part(directory, model, "text_cfg")
     _check_settings(directory, "model_cfg", model, _MODEL)
+    if "image_size" in vision:
+        vision["image_size"] = _side(directory, vision["image_size"])
     is_siglip = _is_siglip(directory, vision, text)
     write_tokenizer: Callable[[Path, Path, dict[str, Any]], None]
     try:
@@ -255,6 +257,17 @@ def _part(directory: Path, settings: dict[str, Any], name: str) -> dict[str, Any
             f"{directory / CONFIG_NAME}: no {name} in it, which CLIP and SigLIP have; take one of them"
         )
     return part
+
+
+def _side(directory: Path, size: Any) -> int:  # noqa: ANN401 - from JSON
+    """Return the side of a square picture, which OpenCLIP gives as one number or as two equal ones."""
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or sides[0] != sides[1] or type(sides[0]) is not int:
+        raise ConversionError(
+            f"{directory / CONFIG_NAME}: vision_cfg sets image_size to {size!r:.80}; only square pictures are "
+            "supported, so take a model with one number"
+        )
+    return sides[0]
 
 
 def _is_siglip(directory: Path, vision: dict[str, Any], text: dict[str, Any]) -> bool:

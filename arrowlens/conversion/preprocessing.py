@@ -1,16 +1,45 @@
-"""How a checkpoint prepares pictures: ``preprocessor_config.json`` becomes ``preprocessor.json``."""
+"""How a checkpoint prepares its inputs; for pictures it becomes ``preprocessor.json``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.encoders.image_processor import SHORTEST_SIDE, SQUARE
 from arrowlens.errors import ConversionError
 
-PREPROCESSOR_CONFIG = "preprocessor_config.json"
+PREPROCESSOR_CONFIG, PROCESSOR_CONFIG = "preprocessor_config.json", "processor_config.json"
+_PARTS = ("image_processor", "feature_extractor")  # of processor_config.json
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
 _BICUBIC = 3
+
+
+class PreprocessingConfig(NamedTuple):
+    """What a checkpoint says of its preprocessing.
+
+    Attributes:
+        file: the name of the file that says it.
+        values: its settings; None where no file says any.
+    """
+
+    file: str
+    values: dict[str, Any] | None
+
+
+def preprocessing_config(checkpoint: Checkpoint) -> PreprocessingConfig:
+    """Read the settings of a checkpoint's image processor or feature extractor.
+
+    transformers 5 nests them in ``processor_config.json`` when it saves a whole processor. Where both files are there,
+    those count that transformers reads: the nested ones.
+
+    Raises:
+        ConversionError: a file is not a JSON object.
+    """
+    whole = checkpoint.read_json(PROCESSOR_CONFIG) or {}
+    for part in _PARTS:
+        if isinstance(whole.get(part), dict):
+            return PreprocessingConfig(PROCESSOR_CONFIG, whole[part])
+    return PreprocessingConfig(PREPROCESSOR_CONFIG, checkpoint.read_json(PREPROCESSOR_CONFIG))
 
 
 def image_settings(
@@ -19,7 +48,7 @@ def image_settings(
     """Return the content of ``preprocessor.json``.
 
     Args:
-        checkpoint: the folder; may have no ``preprocessor_config.json``.
+        checkpoint: the folder; may say nothing of its preprocessing.
         image_size: of the vision tower.
         mean: where the file names none.
         std: as ``mean``.
@@ -28,21 +57,20 @@ def image_settings(
     Raises:
         ConversionError: the file leaves out a step, or resizes in another way than ``ImageProcessor`` does.
     """
-    given = checkpoint.read_json(PREPROCESSOR_CONFIG) or {}
+    file, values = preprocessing_config(checkpoint)
+    where, given = f"{checkpoint.directory}: {file}", values or {}
     for step in ("do_resize", "do_rescale", "do_normalize"):
         if given.get(step, True) is not True:
-            raise ConversionError(f"{checkpoint.directory}: {PREPROCESSOR_CONFIG} turns {step} off; not supported")
+            raise ConversionError(f"{where} turns {step} off; not supported")
     resample = given.get("resample", _BICUBIC)
     if resample not in _RESAMPLE:
-        raise ConversionError(
-            f"{checkpoint.directory}: resampling {resample!r} in {PREPROCESSOR_CONFIG}; not supported"
-        )
+        raise ConversionError(f"{where} resamples with {resample!r}; not supported")
     rescale = given.get("rescale_factor", 1 / 255)
     if given.get("do_center_crop", crops):
-        _check_crop(checkpoint, given, image_size, rescale)
+        _check_crop(where, given, image_size, rescale)
         geometry = {"resize": SHORTEST_SIDE, "crop": "centre"}
     else:
-        _check_square(checkpoint, given, image_size, rescale)
+        _check_square(where, given, image_size, rescale)
         geometry = {"resize": SQUARE}
     return {
         "image_size": image_size,
@@ -66,27 +94,26 @@ def square_side(checkpoint: Checkpoint, value: Any) -> int:  # noqa: ANN401 - fr
     return int(sides.pop())
 
 
-def _check_crop(checkpoint: Checkpoint, given: dict[str, Any], image_size: int, rescale: float) -> None:
+def _check_crop(where: str, given: dict[str, Any], image_size: int, rescale: float) -> None:
     shortest, crop = given.get("size", image_size), given.get("crop_size", image_size)
     sizes = {_edge(shortest, {"shortest_edge"}), _edge(crop, {"height", "width"}), image_size}
     if len(sizes) != 1 or _differs(rescale):
         raise ConversionError(
-            f"{checkpoint.directory}: {PREPROCESSOR_CONFIG} resizes to {shortest}, crops to {crop} and "
+            f"{where} resizes to {shortest}, crops to {crop} and "
             f"scales by {rescale}; supported is the shortest side to {image_size}, a square crop of {image_size}, 1/255"
         )
 
 
-def _check_square(checkpoint: Checkpoint, given: dict[str, Any], image_size: int, rescale: float) -> None:
+def _check_square(where: str, given: dict[str, Any], image_size: int, rescale: float) -> None:
     size = given.get("size", {"height": image_size, "width": image_size})
     if not isinstance(size, dict) or set(size) == {"shortest_edge"}:
         raise ConversionError(
-            f"{checkpoint.directory}: {PREPROCESSOR_CONFIG} turns do_center_crop off and resizes to {size}; "
+            f"{where} turns do_center_crop off and resizes to {size}; "
             f"without a crop, supported is a square of {image_size}"
         )
     if _edge(size, {"height", "width"}) != image_size or _differs(rescale):
         raise ConversionError(
-            f"{checkpoint.directory}: {PREPROCESSOR_CONFIG} resizes to {size} and scales by {rescale}; "
-            f"supported is a square of {image_size}, 1/255"
+            f"{where} resizes to {size} and scales by {rescale}; supported is a square of {image_size}, 1/255"
         )
 
 
@@ -95,7 +122,7 @@ def _differs(rescale: float) -> bool:
 
 
 def _edge(size: Any, keys: set[str]) -> int | None:  # noqa: ANN401 - from JSON
-    """Return the side of a size in preprocessor_config.json that has exactly these keys; None for another size."""
+    """Return the side of a size in a checkpoint that has exactly these keys; None for another size."""
     if isinstance(size, int):
         return size
     if not isinstance(size, dict) or set(size) != keys or len(set(size.values())) != 1:

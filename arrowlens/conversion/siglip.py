@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import normalizers
 
 from arrowlens.conversion.checkpoint import Checkpoint
+from arrowlens.conversion.cleaning import clean_before
 from arrowlens.conversion.family import (
     PREPROCESSOR_NAME,
     TOKENIZER_NAME,
@@ -23,7 +25,12 @@ from arrowlens.conversion.family import (
     tower_dimensions,
     vision_dimensions,
 )
-from arrowlens.conversion.preprocessing import PREPROCESSOR_CONFIG, image_settings
+from arrowlens.conversion.preprocessing import (
+    PREPROCESSOR_CONFIG,
+    PROCESSOR_CONFIG,
+    image_settings,
+    preprocessing_config,
+)
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
 from arrowlens.conversion.samples import TEXTS, pictures
 from arrowlens.conversion.sentencepiece import MODEL_NAME, siglip_tokenizer
@@ -118,6 +125,11 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
         "logit_scale": scale,
         "logit_bias": bias,
     }
+    if preprocessing_config(checkpoint).values is None:  # not a guess: checkpoints differ in the filter
+        raise ConversionError(
+            f"{checkpoint.directory}: neither {PREPROCESSOR_CONFIG} nor {PROCESSOR_CONFIG} with an image_processor in "
+            "it; save the image processor there too: AutoImageProcessor.from_pretrained(NAME).save_pretrained(FOLDER)"
+        )
     settings = image_settings(checkpoint, dimensions["vision"]["image_size"], MEAN, STD, crops=False)
     files = {TOKENIZER_NAME: tokenizer, PREPROCESSOR_NAME: json.dumps(settings, indent=2).encode()}
     return Prepared(renamed.tensors, dimensions, files, renamed.original_bytes)
@@ -129,11 +141,12 @@ def compare(checkpoint: Checkpoint, engine: SiglipEngine) -> Iterator[Vectors]:
     images, texts = pictures(), list(TEXTS)
     ours = engine.encode_image(np.stack([engine.image_processor(image) for image in images]))
     with torch.inference_mode():
-        processor = _original_processor(checkpoint, engine.image_processor.image_size)
+        processor = _original_processor(checkpoint)
         pixels = torch.from_numpy(np.stack(processor(images=images)["pixel_values"]))
         yield Vectors("pictures", ours, model.get_image_features(pixel_values=pixels).pooler_output.numpy())
-        tokens = load_tokenizer(checkpoint)(
-            texts,
+        tokenizer = load_tokenizer(checkpoint)
+        tokens = tokenizer(
+            [text.lower() for text in texts] if _must_lower_case(checkpoint, tokenizer) else texts,
             padding="max_length",
             truncation=True,
             max_length=model.config.text_config.max_position_embeddings,
@@ -145,7 +158,7 @@ def compare(checkpoint: Checkpoint, engine: SiglipEngine) -> Iterator[Vectors]:
 
 
 def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> tuple[bytes, dict[str, Any]]:
-    """Return the ``tokenizer.json``, which cleans texts as transformers' class does, and how texts are padded."""
+    """Return the ``tokenizer.json``, which cleans texts as the model was trained, and how texts are padded."""
     settings = checkpoint.read_json("tokenizer_config.json") or {}
     if str(settings.get("tokenizer_class", "")).removesuffix("Fast") == "SiglipTokenizer":
         data, pad_token = _from_sentencepiece(checkpoint, settings)
@@ -154,6 +167,8 @@ def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> tuple[bytes, dict[str
         if checkpoint.read_bytes(TOKENIZER_NAME) is None:
             raise ConversionError(f"{checkpoint.directory}: no {TOKENIZER_NAME} in it; save the tokenizer there too")
         original = load_tokenizer(checkpoint)
+        if _must_lower_case(checkpoint, original):
+            clean_before(original.backend_tokenizer, [normalizers.Lowercase()])
         data = original.backend_tokenizer.to_str().encode()
         pad_token, padding_side = original.pad_token, original.padding_side
     pad_id = parsed_tokenizer(checkpoint, data, vocab_size).token_to_id(str(pad_token))
@@ -163,6 +178,19 @@ def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> tuple[bytes, dict[str
             "which its tokenizer cannot; download the tokenizer again"
         )
     return data, {"pad_token_id": pad_id, "padding_side": padding_side}
+
+
+def _must_lower_case(checkpoint: Checkpoint, tokenizer: Any) -> bool:  # noqa: ANN401 - transformers'
+    """Return whether texts must be lower-cased before the original tokenizer sees them.
+
+    SigLIP 2 was trained on lower-cased texts, but its checkpoints of fixed resolution name Gemma's tokenizer, which
+    keeps capitals; transformers' ``Siglip2Tokenizer`` is the same one with lower-casing.
+    """
+    name = type(tokenizer).__name__.removesuffix("Fast")
+    if name == "SiglipTokenizer":  # cleans texts itself
+        return False
+    settings = checkpoint.read_json("tokenizer_config.json") or {}
+    return name == "GemmaTokenizer" or settings.get("do_lower_case") is True
 
 
 def _from_sentencepiece(checkpoint: Checkpoint, settings: dict[str, Any]) -> tuple[bytes, str]:
@@ -191,10 +219,8 @@ def _number(checkpoint: Checkpoint, tensor: torch.Tensor, name: str) -> float:
     return value
 
 
-def _original_processor(checkpoint: Checkpoint, image_size: int) -> Any:  # noqa: ANN401 - untyped library
+def _original_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - untyped library
     # deferred: seconds, and only conversion needs it; the Pil class, since the other wants torchvision
     from transformers import SiglipImageProcessorPil
 
-    if checkpoint.read_json(PREPROCESSOR_CONFIG) is not None:
-        return SiglipImageProcessorPil.from_pretrained(checkpoint.directory, local_files_only=True)
-    return SiglipImageProcessorPil(size={"height": image_size, "width": image_size})
+    return SiglipImageProcessorPil.from_pretrained(checkpoint.directory, local_files_only=True)

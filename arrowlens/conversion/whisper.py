@@ -22,6 +22,7 @@ from arrowlens.conversion.family import (
     load_reference,
     quiet_transformers,
 )
+from arrowlens.conversion.preprocessing import preprocessing_config
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, ZEROS, RenameTable, rename
 from arrowlens.conversion.samples import sounds
 from arrowlens.encoders.audio import AudioEncoder
@@ -122,10 +123,11 @@ def _check(checkpoint: Checkpoint, config: Any) -> None:  # noqa: ANN401 - trans
         raise ConversionError(
             f"{where}: max_source_positions {config.max_source_positions} in config.json; only {_POSITIONS} (30 s)"
         )
-    given = {"feature_size": config.num_mel_bins} | (checkpoint.read_json("preprocessor_config.json") or {})
+    file, values = preprocessing_config(checkpoint)
+    given = {"feature_size": config.num_mel_bins} | (values or {})
     for key, value in {**_FIXED, "feature_size": config.num_mel_bins}.items():
         if given.get(key, value) != value:
-            raise ConversionError(f"{where}: {key} {given[key]} in preprocessor_config.json; it must be {value}")
+            raise ConversionError(f"{where}: {key} {given[key]} in {file}; it must be {value}")
 
 
 def _original_extractor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - untyped library
@@ -134,6 +136,6 @@ def _original_extractor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - untype
     extractor: Any = transformers.WhisperFeatureExtractor
 
     with quiet_transformers():
-        if checkpoint.read_json("preprocessor_config.json") is not None:
+        if preprocessing_config(checkpoint).values is not None:
             return extractor.from_pretrained(checkpoint.directory, local_files_only=True)
         return extractor(feature_size=checkpoint.config().get("num_mel_bins", 80))

@@ -123,7 +123,10 @@ class AudioBatch:
 
 
 class BatchedEncoder(Protocol):
-    """The interface that ``BatchEncoder`` needs; VisionEncoder, AudioEncoder, CLIPEngine and TextEncoder have it."""
+    """The interface that ``BatchEncoder`` needs.
+
+    VisionEncoder, CLIPEngine, SiglipEngine, AudioEncoder, ClapEncoder and TextEncoder have it.
+    """
 
     @property
     def dimension(self) -> int:

@@ -42,9 +42,23 @@ def check_dimensions(config: Any) -> None:  # noqa: ANN401 - any of the dataclas
     for small, large in _NOT_ABOVE:
         if values.get(small, 0) > values.get(large, math.inf):
             raise ValueError(f"{small} {values[small]} is larger than {large} {values[large]}")
+    if "window_size" in values:
+        _check_windows(config)
     for name in values:
         if name.endswith("_id") and values[name] >= config.vocab_size:
             raise ValueError(f"{name} {values[name]} is not below vocab_size {config.vocab_size}")
+
+
+def _check_windows(config: Any) -> None:  # noqa: ANN401 - ClapAudioConfig
+    """Check that a spectrogram fills the picture, and that windows fill the grid of patches of every stage."""
+    if config.image_size % config.n_mels:
+        raise ValueError(f"image_size {config.image_size} is no multiple of n_mels {config.n_mels}")
+    grid, stages = config.image_size // config.patch_size, len(config.depths)
+    if grid % (config.window_size << (stages - 1)):
+        raise ValueError(
+            f"image_size {config.image_size} and patch_size {config.patch_size} give a grid of {grid} patches, which "
+            f"has no {stages} stages in windows of window_size {config.window_size}"
+        )
 
 
 def _is_right(name: str, kind: str, value: object) -> bool:

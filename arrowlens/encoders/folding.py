@@ -12,14 +12,37 @@ from pathlib import Path
 
 import torch
 
-from arrowlens.encoders.onednn import packs_alike
+from arrowlens.encoders.onednn import packs_alike, should_fold
 from arrowlens.encoders.registry import family_named
 from arrowlens.encoders.runtime import choose_runtime
+from arrowlens.encoders.transformer import Linear
 from arrowlens.encoders.weights import WeightLoader
 
 
+class _FoldedLinears(WeightLoader):
+    """Counts the linear layers of a model that are folded on loading, and places no parameter.
+
+    Attributes:
+        count: of the modules that were loaded so far.
+    """
+
+    count = 0
+
+    def load_into(
+        self,
+        module: torch.nn.Module,
+        prefix: str = "",
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Add the folded linear layers of a module; arguments as of ``WeightLoader.load_into``."""
+        for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
+            if isinstance(part, Linear):
+                self.count += should_fold(self.tensor(f"{path}.weight").dtype, device, dtype)
+
+
 def lacks_folded_weights(model_path: str | Path) -> bool:
-    """Return whether a model is cast on loading here, for want of a file that ``fold_model`` makes.
+    """Return whether linear layers of a model are cast on loading here, for want of a file that ``fold_model`` makes.
 
     Raises:
         ModelLoadError: as ``WeightLoader``.
@@ -27,8 +50,11 @@ def lacks_folded_weights(model_path: str | Path) -> bool:
     runtime = choose_runtime("cpu")
     if runtime.dtype != torch.bfloat16 or not packs_alike(runtime.dtype):
         return False
-    loader = WeightLoader(model_path)
-    return loader.must_be_cast(runtime.dtype) and loader.folded_tensors(runtime.device, runtime.dtype) is None
+    loader = _FoldedLinears(model_path)
+    if loader.folded_tensors(runtime.device, runtime.dtype) is not None:
+        return False
+    family_named(loader.info.family).encoder()(loader, device="cpu")
+    return loader.count > 0
 
 
 def fold_model(model_path: str | Path) -> bool:

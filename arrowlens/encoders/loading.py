@@ -19,8 +19,8 @@ def load_model_with_validation(model_path: str | Path, model_type: str) -> dict[
 
     Args:
         model_path: a model directory.
-        model_type: ``vision`` (a CLIP model), ``clip`` (a CLIP or SigLIP model), ``audio`` (a Whisper encoder),
-            ``text`` (a BERT encoder).
+        model_type: ``vision`` (a CLIP model), ``clip`` (a CLIP or SigLIP model), ``audio`` (a Whisper
+            encoder or a CLAP model), ``text`` (a BERT encoder).
 
     Returns:
         Tensors by name, in their stored type; views of the mapping.

@@ -2,7 +2,7 @@
 
 A *folded* weight is s W, in the type that is computed in. oneDNN brings it into its own layout at every product, unless
 it was *packed* once; in bfloat16 both give the same numbers to the last bit. A packed weight cannot be mapped from a
-file, a folded one can (``encoders.derived``).
+file, a folded one can (``encoders.folding``).
 
 torch has no public operators for this; these are the ones that its compiler puts into frozen models. They are tried
 once, and where they fail, ``transformer.Linear`` uses the public ones.

@@ -225,15 +225,29 @@ class MultimodalEmbeddingProvider:
         return self.clip_engine.encode_image(images, normalize=normalize)
 
     def encode_audio(
-        self, audio: np.ndarray, normalize: bool = True, context: str = "padded", layer: int | None = None
+        self,
+        audio: np.ndarray,
+        normalize: bool = True,
+        context: str = "padded",
+        layer: int | None = None,
+        sample_rate: int | None = None,
     ) -> np.ndarray:
-        """Encode recordings: (n, dimension) float32. ``context`` and ``layer`` are those of ``AudioEncoder.encode``.
+        """Encode recordings: (n, dimension) float32.
+
+        Args:
+            audio: at the audio model's rate; as of its ``encode``.
+            normalize: scale vectors to length one.
+            context: as of ``AudioEncoder.encode``.
+            layer: as of ``AudioEncoder.encode``.
+            sample_rate: of ``audio``, in Hz, where it is known; another than the model's is refused.
 
         Raises:
             ModelLoadError: there is no audio model.
-            AudioValidationError: unusable recordings.
+            AudioValidationError: unusable recordings, or another rate.
         """
-        return self.audio_encoder.encode(audio, normalize=normalize, context=context, layer=layer)
+        return self.audio_encoder.encode(
+            audio, normalize=normalize, context=context, layer=layer, sample_rate=sample_rate
+        )
 
     def encode_multimodal(
         self,
@@ -241,8 +255,16 @@ class MultimodalEmbeddingProvider:
         images: Images | None = None,
         audio: np.ndarray | None = None,
         normalize: bool = True,
+        sample_rate: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Encode several modalities at once; the result has the keys ``text``, ``image`` and ``audio`` that were given.
+
+        Args:
+            text: as of ``encode``.
+            images: as of ``encode_image``.
+            audio: as of ``encode_audio``.
+            normalize: scale vectors to length one.
+            sample_rate: of ``audio``, in Hz, where it is known; another than the audio model's is refused.
 
         Raises:
             InputError: nothing was given, or something unusable.
@@ -256,7 +278,7 @@ class MultimodalEmbeddingProvider:
         if images is not None:
             vectors["image"] = self.encode_image(images, normalize=normalize)
         if audio is not None:
-            vectors["audio"] = self.encode_audio(audio, normalize=normalize)
+            vectors["audio"] = self.encode_audio(audio, normalize=normalize, sample_rate=sample_rate)
         return vectors
 
     def compute_cross_modal_similarity(self, text: list[str], images: Images) -> np.ndarray:

@@ -63,8 +63,14 @@ class LazyParameters(nn.Module):
         placed = tensor.to(device=device, dtype=dtype)
         self.register_parameter(name, nn.Parameter(placed, requires_grad=False))
 
-    def place_folded(self, name: str, tensor: torch.Tensor) -> None:
-        """Set a parameter to what ``place`` would make of it on this processor; it may lie in a mapping."""
+    def place_folded(self, name: str, tensor: torch.Tensor, stored: torch.dtype) -> None:
+        """Set a parameter to what ``place`` would make of it on this processor.
+
+        Args:
+            name: of the parameter.
+            tensor: its values; may lie in a mapping.
+            stored: type of what ``place`` would be given.
+        """
         LazyParameters.place(self, name, tensor, None, None)
 
 
@@ -101,19 +107,23 @@ class Linear(LazyParameters):
         self._n_calls = 0
 
     def place(self, name: str, tensor: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> None:
-        """As ``LazyParameters``; what is cast for the processor is folded, too."""
-        self.is_folded = should_fold(tensor.dtype, device, dtype)
+        """As ``LazyParameters``; what is cast for the processor is folded, too. The weight comes first."""
+        if name == "weight":
+            self.is_folded = should_fold(tensor.dtype, device, dtype)
         if not self.is_folded:
             super().place(name, tensor, device, dtype)
             return
-        self.place_folded(name, fold(tensor, self.scale if name == "weight" else self.bias_scale, dtype))
+        self.place_folded(
+            name, fold(tensor, self.scale if name == "weight" else self.bias_scale, dtype), stored=tensor.dtype
+        )
         if name == "weight" and not packs_alike(self.weight.dtype):
             self.pack()
 
-    def place_folded(self, name: str, tensor: torch.Tensor) -> None:
-        """As ``LazyParameters``; scales are part of the tensor."""
-        super().place_folded(name, tensor)
-        self.is_folded = True
+    def place_folded(self, name: str, tensor: torch.Tensor, stored: torch.dtype) -> None:
+        """As ``LazyParameters``; where the weight had to be cast, scales are part of both parameters."""
+        super().place_folded(name, tensor, stored)
+        if name == "weight":  # a bias may be stored in another type: it follows the weight
+            self.is_folded = should_fold(stored, None, tensor.dtype)
 
     def pack(self) -> None:
         """Give a folded weight the layout of ``packed``; the folded one goes."""

@@ -62,7 +62,8 @@ def validate_audio_input(
         raise AudioValidationError(f"audio must be (n_samples,) or (n, n_samples), got {shape}")
     if sample_rate != model_rate:
         raise AudioValidationError(
-            f"audio must be at {model_rate} Hz, got {sample_rate} Hz; use AudioProcessor.resample()"
+            f"audio must be at {model_rate} Hz, got {sample_rate} Hz; "
+            f"use AudioProcessor.resample(audio, {sample_rate}, {model_rate})"
         )
     if audio.dtype != np.float32:
         raise AudioValidationError(f"audio must be float32, got {audio.dtype}; scale to [-1, 1] and convert")
@@ -71,7 +72,15 @@ def validate_audio_input(
     n_samples = audio.shape[-1]
     if n_samples > max_seconds * model_rate:
         raise AudioValidationError(
-            f"audio is too long: {n_samples / model_rate:.1f} s, at most {max_seconds} s; cut it"
+            f"audio is too long: {_above(n_samples / model_rate, max_seconds)} s, at most {max_seconds} s; cut it"
         )
     if not np.isfinite(audio).all():
         raise AudioValidationError("audio holds NaN or infinite samples")
+
+
+def _above(value: float, limit: float) -> str:
+    """Return a number above a limit with as many decimals as it takes to read as above it, at least one."""
+    decimals = 1
+    while float(f"{value:.{decimals}f}") <= limit:
+        decimals += 1
+    return f"{value:.{decimals}f}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import mmap
 import os
@@ -41,9 +42,11 @@ from arrowlens.encoders.onednn import packs_alike
 from arrowlens.encoders.registry import FAMILY_NAMES, family_named
 from arrowlens.errors import ModelLoadError
 
+logger = logging.getLogger(__name__)
+
 ALIGNMENT = 64  # bytes
 FOLDED_NAME = "weights.bfloat16.arrow"
-_FOLDING = 1  # counts up when modules fold their parameters in another way, or have others
+_FOLDING = 2  # counts up when modules fold their parameters in another way, or have others
 _FOLDED_FROM, _FOLDED_HASH = METADATA_PREFIX + "folded_from", METADATA_PREFIX + "sha256"
 _REMOVE = "remove the file; 'arrowlens models prepare' makes it again"
 _FILLER = ""  # the name of the first row, which no tensor can have
@@ -76,6 +79,7 @@ class WeightLoader:
         self.info = parse_metadata(metadata, self.path)
         self.folded_path = self.directory / FOLDED_NAME
         self._modules: list[tuple[str, torch.nn.Module]] = []
+        self._can_read_folded = True
 
     def load_weights(self) -> dict[str, torch.Tensor]:
         """Return all tensors by name, in their stored type. They are views of the mapping: copy one to change it."""
@@ -102,15 +106,19 @@ class WeightLoader:
             ModelLoadError: a tensor is missing or has another shape than the module's; the message names it.
         """
         folded = self.folded_tensors(device, dtype)
-        for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
+        parts = [each for each in module.named_modules(prefix=prefix.removesuffix(".")) if hasattr(each[1], "shapes")]
+        missing = [path for path, _ in parts if folded is not None and path not in folded]
+        if missing:
+            self._pass_over_folded(f"{self.folded_path}: the parameters of '{missing[0]}' are missing; {_REMOVE}")
+            folded = None
+        for path, part in parts:
             if folded is None:
-                for name, shape in getattr(part, "shapes", {}).items():
+                for name, shape in cast(dict[str, tuple[int, ...]], part.shapes).items():
                     part.place(name, self.tensor(f"{path}.{name}" if path else name, shape), device, dtype)
-            elif hasattr(part, "shapes"):
-                if path not in folded:
-                    raise ModelLoadError(f"{self.folded_path}: the parameters of '{path}' are missing; {_REMOVE}")
+            else:
                 for name, tensor in folded[path].items():
-                    part.place_folded(name, tensor)
+                    original = self._tensors.get(f"{path}.{name}" if path else name, tensor)
+                    part.place_folded(name, tensor, original.dtype)
         self._modules.append((prefix, module))
 
     def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
@@ -136,17 +144,20 @@ class WeightLoader:
 
         Returns:
             By module and name, as ``LazyParameters.place_folded`` takes them; None where there are none, those of
-            another model or of another version of Arrowlens, or none that this processor can multiply with.
-
-        Raises:
-            ModelLoadError: the file is damaged.
+            another model or of another version of Arrowlens, or none that this processor can multiply with. Those of a
+            damaged file are passed over with a warning, since the original is intact.
         """
         on_cpu = device is None or device.type == "cpu"
-        if dtype is None or not on_cpu or not self.must_be_cast(dtype) or not packs_alike(dtype):
+        if dtype is None or not on_cpu or not self._can_read_folded:
             return None
-        if not self.folded_path.is_file():
+        if not self.folded_path.is_file() or not packs_alike(dtype):
             return None
-        tensors, metadata = _map_arrow(self.folded_path, _REMOVE)
+        try:
+            tensors, metadata = _map_arrow(self.folded_path, _REMOVE)
+        except ModelLoadError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):  # else it was removed just now
+                self._pass_over_folded(str(error))
+            return None
         if metadata.get(_FOLDED_FROM.encode()) != self._folded_from.encode():
             return None
         folded: dict[str, dict[str, torch.Tensor]] = {}
@@ -155,9 +166,9 @@ class WeightLoader:
             folded.setdefault(path, {})[name] = tensor
         return folded
 
-    def must_be_cast(self, dtype: torch.dtype) -> bool:
-        """Return whether a matrix is stored in another type."""
-        return any(tensor.dtype != dtype for tensor in self._tensors.values() if tensor.ndim > 1)
+    def _pass_over_folded(self, cause: str) -> None:
+        self._can_read_folded = False
+        logger.warning("%s. The model is cast from %s", cause, self.path.name)
 
     def write_folded(self) -> None:
         """Write what modules were loaded with, as a file that ``folded_tensors`` maps.
@@ -406,7 +417,7 @@ def _map_arrow(path: Path, cure: str = CURE) -> tuple[dict[str, torch.Tensor], M
     base = values.address - buffer.address
     rows = zip(*(batch.column(i).to_pylist() for i in range(3)), starts[:-1], starts[1:], strict=True)
     tensors = {
-        name: _view(mapping, _Span(path, name, tuple(shape), dtype, base + int(start), int(end - start)))
+        name: _view(mapping, _Span(path, name, tuple(shape), dtype, base + int(start), int(end - start)), cure)
         for name, shape, dtype, start, end in rows
         if name != _FILLER
     }
@@ -424,16 +435,16 @@ class _Span(NamedTuple):
     length: int
 
 
-def _view(mapping: mmap.mmap, span: _Span) -> torch.Tensor:
+def _view(mapping: mmap.mmap, span: _Span, cure: str) -> torch.Tensor:
     dtype = _DTYPES.get(span.dtype)
     if dtype is None or any(n < 0 for n in span.shape):
-        raise ModelLoadError(f"{span.path}: tensor '{span.name}' has type {span.dtype}, shape {span.shape}; {CURE}")
+        raise ModelLoadError(f"{span.path}: tensor '{span.name}' has type {span.dtype}, shape {span.shape}; {cure}")
     count = math.prod(span.shape)
     need = count * dtype.itemsize
     if span.length < need or span.offset + need > len(mapping) or span.offset % ALIGNMENT:
         raise ModelLoadError(
             f"{span.path}: tensor '{span.name}' of shape {span.shape} needs {need} bytes, "
-            f"the file holds {span.length} at offset {span.offset}; {CURE}"
+            f"the file holds {span.length} at offset {span.offset}; {cure}"
         )
     if count == 0:
         return torch.empty(span.shape, dtype=dtype)

@@ -59,7 +59,8 @@ def windows(
     window that repeats its neighbour but for a few milliseconds. A recording no longer than that is a single window.
 
     For models that take no more than ``window_s``, a last window that would be longer begins later instead, by as much;
-    a recording of a single window that would be longer is two windows.
+    a recording of a single window that would be longer is two windows. Where that would leave audio between the last
+    two windows, the regular last one stays, and one that ends where the recording ends is added.
 
     Args:
         n_samples: length of the recording; 0 gives no windows.
@@ -84,7 +85,10 @@ def windows(
     last = beyond // hop + 1 if beyond >= 0 else 0
     starts = list(range(0, last * hop + 1, hop))
     if is_maximum and n_samples - starts[-1] > window:
-        starts = [*(starts[:-1] or [0]), n_samples - window]
+        last_start = n_samples - window
+        # Without its regular start the last window would begin after the end of the one before it.
+        leaves_gap = len(starts) == 1 or last_start > starts[-2] + window
+        starts = [*(starts if leaves_gap else starts[:-1]), last_start]
     ends = [start + window for start in starts]
     ends[-1] = n_samples
     return [Window(start / rate, end / rate) for start, end in zip(starts, ends, strict=True)]

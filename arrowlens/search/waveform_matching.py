@@ -108,7 +108,7 @@ def compare(first: Waveform | None, second: Waveform | None) -> tuple[Likeness |
     # First where both begin and end together: a steady tone correlates with itself at many shifts.
     shorter, longer = sorted((first.n_samples, second.n_samples))
     # Of a long recording only the ends are compared sample by sample: what lies between must be as loud, part by part.
-    as_long = shorter >= (1 - COPY_LENGTH_SHARE) * longer and (whole or _same_course(first.course, second.course))
+    as_long = shorter >= (1 - COPY_LENGTH_SHARE) * longer and (whole or _same_course(first, second))
     together = float(correlations[unmatched <= COPY_UNMATCHED].max(initial=0.0)) if as_long else 0.0
     if together >= LEAST_CORRELATION:
         return "copy", together
@@ -116,12 +116,15 @@ def compare(first: Waveform | None, second: Waveform | None) -> tuple[Likeness |
     return "near" if correlation >= LEAST_CORRELATION else None, correlation
 
 
-def _same_course(first: np.ndarray, second: np.ndarray) -> bool:
+def _same_course(first: Waveform, second: Waveform) -> bool:
     """Whether two recordings get louder and quieter together; a tone that stays the same has no course to compare."""
-    spreads = first.std(), second.std()
+    if first.is_whole or second.is_whole:
+        # It has no course, and is no longer than its two ends. So the other one must be nothing but its ends, nearly.
+        return max(first.n_samples, second.n_samples) * (1 - COPY_UNMATCHED) <= 2 * EXCERPT
+    spreads = first.course.std(), second.course.std()
     if max(spreads) < _STEADY:
         return True
-    return min(spreads) > 0 and float(np.corrcoef(first, second)[0, 1]) >= LEAST_COURSE
+    return min(spreads) > 0 and float(np.corrcoef(first.course, second.course)[0, 1]) >= LEAST_COURSE
 
 
 def _at_shifts(first: Waveform, second: Waveform) -> tuple[np.ndarray, np.ndarray]:

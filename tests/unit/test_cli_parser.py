@@ -172,6 +172,11 @@ def parsers(parser, name="arrowlens"):
                 yield from parsers(its, f"{name} {command}")
 
 
+def test_the_help_of_prepare_says_which_models_need_it():
+    text = " ".join(dict(parsers(build_parser()))["arrowlens models prepare"].format_help().split())
+    assert "`arrowlens convert` prepares what it converts, but not with `--format parquet`, and earlier" in text
+
+
 @pytest.mark.parametrize(("name", "command"), list(parsers(build_parser())))
 def test_every_option_has_a_help_text_and_every_command_an_example(name, command):
     without = [action for action in command._actions if not action.help and action.metavar != "COMMAND"]

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from arrowlens.conversion import convert_clap_model
-from arrowlens.encoders import AudioEncoder, ClapEncoder, TextEncoder, WeightLoader, model_info, swin
+from arrowlens.encoders import AudioEncoder, ClapEncoder, TextEncoder, WeightLoader, model_info, swin, write_model
 from arrowlens.encoders import clap as encoder_module
 from arrowlens.errors import AudioValidationError, ConversionError, ModelLoadError, TextValidationError
 from arrowlens.modalities import Windows
@@ -234,13 +234,39 @@ class TestDirectory:
         assert f"Note: {report.notices[0]}" in report.lines()
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"window_size": 7}, "window_size 7"),
+        ({"image_size": 250}, "image_size 250 is no multiple of n_mels"),
+        ({"patch_size": 3}, "patch_size 3 give a grid of"),
+    ],
+    ids=str,
+)
+def test_a_header_that_does_not_fit_is_refused(
+    encoder: ClapEncoder, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    loader = encoder._loader
+    files = {name: loader.read_file(name) for name in loader.info.files}
+    dimensions = loader.info.dimensions | {"audio": loader.info.dimensions["audio"] | changes}
+    write_model(tmp_path, loader.load_weights(), family="clap", dimensions=dimensions, source="x", files=files)
+    with pytest.raises(
+        ModelLoadError, match=rf"weights\.arrow: the header's dimensions do not fit \(.*{says}.*; "
+    ) as caught:
+        ClapEncoder(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 class TestInputs:
     @pytest.mark.parametrize(
         ("audio", "options", "says"),
         [
-            (SECOND, {"sample_rate": 16_000}, "audio must be at 48000 Hz, got 16000 Hz; use AudioProcessor.resample()"),
-            (SECOND, {"sample_rate": 0}, "audio must be at 48000 Hz, got 0 Hz; use AudioProcessor.resample()"),
-            (np.zeros(480_001, np.float32), {}, "audio is too long: 10.0 s, at most 10 s; cut it"),
+            (
+                SECOND,
+                {"sample_rate": 16_000},
+                "audio must be at 48000 Hz, got 16000 Hz; use AudioProcessor.resample(audio, 16000, 48000)",
+            ),
+            (np.zeros(480_001, np.float32), {}, "audio is too long: 10.00002 s, at most 10 s; cut it"),
             (SECOND, {"layer": 2}, "layer 2 is not there; CLAP's vectors come from the last one: use None"),
             (SECOND, {"context": "whole"}, "context 'whole' is unknown; use one of padded, own"),
             ([], {}, "no audio given (an empty list)"),

@@ -282,7 +282,7 @@ class TestRefused:
         ("changes", "says"),
         [
             ({"do_center_crop": False}, "turns do_center_crop off"),
-            ({"resample": 1}, "resampling 1"),
+            ({"resample": 1}, "resamples with 1"),
             ({"rescale_factor": 1.0}, "scales by 1.0"),
             ({"size": {"height": 32, "width": 32}}, "resizes to"),  # squeezes the picture instead of cropping it
             ({"size": {"shortest_edge": 40}}, "resizes to"),

@@ -102,6 +102,25 @@ def test_siglip_computes_what_the_original_does(timm_name: str, activation: str,
     assert engine.logit_bias == pytest.approx(float(model.logit_bias.detach()))
 
 
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_a_square_size_may_be_a_pair_and_another_is_refused(family: str, tmp_path: Path) -> None:
+    convert = convert_clip_model if family == "clip" else convert_siglip_model
+    folder = (clip_folder if family == "clip" else siglip_folder)(tmp_path / "openclip")
+    plain = convert(folder, tmp_path / "plain", verify=False)
+    path = folder / "open_clip_config.json"
+    configuration = json.loads(path.read_text())
+    side = configuration["model_cfg"]["vision_cfg"]["image_size"]
+    configuration["model_cfg"]["vision_cfg"]["image_size"] = [side, side]
+    path.write_text(json.dumps(configuration))
+    assert convert(folder, tmp_path / "pair", verify=False).digest == plain.digest
+    for size in ([side, 2 * side], [side], "large", None):
+        configuration["model_cfg"]["vision_cfg"]["image_size"] = size
+        path.write_text(json.dumps(configuration))
+        with pytest.raises(ConversionError, match=r"vision_cfg sets image_size to .*; only square") as caught:
+            convert(folder, tmp_path / "out", verify=False)
+        assert "\n" not in str(caught.value)
+
+
 def test_timm_s_exact_gelu_is_not_the_approximation(tmp_path: Path) -> None:
     folder = siglip_folder(tmp_path / "openclip", timm_name="vit_base_patch32_siglip_256")
     convert_siglip_model(folder, tmp_path / "out", dtype="float32", verify=False)

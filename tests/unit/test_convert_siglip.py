@@ -78,11 +78,15 @@ def test_computes_what_the_original_does(options: dict[str, Any], tmp_path: Path
 @pytest.mark.parametrize(
     ("tokenizer", "padding_side"), [*((tokenizer, "right") for tokenizer in TOKENIZERS), ("SiglipTokenizer", "left")]
 )
-def test_tokens_of_twenty_languages_are_those_of_each_class(tokenizer: str, padding_side: str, tmp_path: Path) -> None:
+def test_tokens_of_twenty_languages_are_those_of_the_class_of_each_model(
+    tokenizer: str, padding_side: str, tmp_path: Path
+) -> None:
     checkpoint = siglip_checkpoint(tmp_path / "checkpoint", tokenizer=tokenizer, padding_side=padding_side)
     convert_siglip_model(checkpoint, tmp_path / "out", verify=False)
     reference, ours = SiglipReference(checkpoint), SiglipEngine(tmp_path / "out").tokenizer
     assert type(reference.tokenizer).__name__ == tokenizer
+    if tokenizer == "GemmaTokenizer":  # SigLIP 2 was trained on lower-cased texts, whatever its checkpoint names
+        reference.tokenizer = gemma_tokenizer("Siglip2Tokenizer", padding_side)
     for text in [*TEXTS, *ODD]:
         assert ours([text]).ids.tolist() == reference.ids([text]).tolist(), text
 
@@ -97,7 +101,31 @@ def test_texts_are_cleaned_before_they_are_read(tmp_path: Path) -> None:
     assert lower == capitals == question
     lower, capitals, question = tokens("Siglip2Tokenizer", "a black cat", "A Black CAT", "a black cat?")
     assert lower == capitals != question
-    lower, capitals = tokens("GemmaTokenizer", "a black cat", "A Black CAT")
+    lower, capitals, question = tokens("GemmaTokenizer", "a black cat", "A Black CAT", "a black cat?")
+    assert lower == capitals != question
+
+
+@pytest.mark.parametrize(
+    ("tokenizer_class", "settings"),
+    [("GemmaTokenizer", {}), ("GemmaTokenizerFast", {}), ("PreTrainedTokenizerFast", {"do_lower_case": True})],
+)
+def test_capitals_change_no_vector(tokenizer_class: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = siglip_checkpoint(tmp_path / "checkpoint", tokenizer="GemmaTokenizer")
+    path = checkpoint / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": tokenizer_class} | settings))
+    report = convert_siglip_model(checkpoint, tmp_path / "out", dtype="float32")
+    assert report.minimum is not None
+    assert report.minimum > 0.9999, "the original sees the same texts"
+    lower, capitals = SiglipEngine(tmp_path / "out", "cpu").encode_text(["a dog", "A Dog"])
+    np.testing.assert_array_equal(lower, capitals)
+
+
+def test_capitals_of_another_tokenizer_stay(tmp_path: Path) -> None:
+    checkpoint = siglip_checkpoint(tmp_path / "checkpoint", tokenizer="GemmaTokenizer")
+    path = checkpoint / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}))
+    convert_siglip_model(checkpoint, tmp_path / "out", verify=False)
+    lower, capitals = SiglipEngine(tmp_path / "out").tokenizer(["a dog", "A Dog"]).ids.tolist()
     assert lower != capitals
 
 
@@ -232,7 +260,7 @@ class TestRefused:
             ({"do_center_crop": True, "crop_size": 32}, "resizes to"),
             ({"size": {"shortest_edge": 32}}, "without a crop, supported is a square of 32"),
             ({"size": {"height": 32, "width": 16}}, "supported is a square of 32"),
-            ({"resample": 1}, "resampling 1"),
+            ({"resample": 1}, "resamples with 1"),
             ({"do_rescale": False}, "turns do_rescale off"),
         ],
         ids=lambda value: "" if isinstance(value, str) else next(iter(value)),

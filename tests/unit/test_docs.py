@@ -73,3 +73,10 @@ def test_the_table_of_rooms_names_every_module_of_the_package_once():
         path.stem for path in (ROOT / "arrowlens").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     ]
     assert sorted(rooms) == sorted(set(package) - {"__init__"})
+
+
+def test_modules_that_comments_and_docstrings_name_are_there() -> None:
+    package = ROOT / "arrowlens"
+    for source in package.rglob("*.py"):
+        for name in re.findall(r"``encoders\.(\w+)", source.read_text(encoding="utf-8")):
+            assert (package / "encoders" / f"{name}.py").is_file(), f"{source} names encoders.{name}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,22 @@ def test_known_lengths(seconds: float, expected: list[tuple[float, float]]) -> N
 )
 def test_known_lengths_of_windows_that_may_not_be_longer(seconds: float, expected: list[tuple[float, float]]) -> None:
     assert windows(round(seconds * 48_000), 48_000, is_maximum=True) == [Window(*pair) for pair in expected]
+
+
+@pytest.mark.parametrize("hop_s", [0.1, 5, 7.9, 8, 8.1, 9, 10])
+def test_windows_that_may_not_be_longer_leave_nothing_out(hop_s: float) -> None:
+    for n_samples in range(1, 4_000, 3):
+        cut = windows(n_samples, 100, 10, hop_s, is_maximum=True)
+        assert cut[0].start_s == 0
+        assert cut[-1].end_s == n_samples / 100
+        for one, following in itertools.pairwise(cut):
+            assert one.start_s < following.start_s <= one.end_s
+        assert max(each.end_s - each.start_s for each in cut) <= 10 + 1e-9
+
+
+def test_a_regular_last_window_stays_where_a_gap_would_open() -> None:
+    cut = windows(21_955, 1_000, 10, 10, is_maximum=True)
+    assert cut == [Window(0, 10), Window(10, 20), Window(11.955, 21.955)]
 
 
 def test_nothing_has_no_windows() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from arrowlens.conversion import convert_clip_model, convert_text_model, convert_whisper_model
 from arrowlens.encoders import EmbeddingProvider, MultimodalEmbeddingProvider
-from arrowlens.errors import InputError, ModelLoadError
+from arrowlens.errors import AudioValidationError, InputError, ModelLoadError
 from tests.support.checkpoints import bert_checkpoint, clip_checkpoint, edit_config, whisper_checkpoint
 from tests.support.reference import cosines, pictures, sounds
 
@@ -47,6 +48,14 @@ def test_every_modality_has_its_vectors(provider: MultimodalEmbeddingProvider) -
     assert provider.compute_cross_modal_similarity(["rain", "the cat"], pictures(32)).shape == (2, 8)
     with pytest.raises(InputError, match="nothing to encode"):
         provider.encode_multimodal()
+
+
+def test_another_sample_rate_than_the_audio_model_s_is_refused(provider: MultimodalEmbeddingProvider) -> None:
+    audio = sounds()[0]
+    for encode in (provider.encode_audio, partial(provider.encode_multimodal, None, None)):
+        with pytest.raises(AudioValidationError, match=r"use AudioProcessor\.resample\(audio, 48000, 16000\)"):
+            encode(audio, sample_rate=48_000)
+    np.testing.assert_array_equal(provider.encode_audio(audio, sample_rate=16_000), provider.encode_audio(audio))
 
 
 def test_headers_tell_what_models_are_without_loading_them(provider: MultimodalEmbeddingProvider) -> None:

@@ -59,7 +59,7 @@ def test_unusable_pictures(images: np.ndarray, message: str) -> None:
         (SECOND, 44_100, "16000 Hz, got 44100"),
         (SECOND.astype(np.int16), 16_000, "float32, got int16"),
         (SECOND[:0], 16_000, "0 samples"),
-        (np.zeros(30 * 16_000 + 1, np.float32), 16_000, "30.0 s, at most 30"),
+        (np.zeros(30 * 16_000 + 1, np.float32), 16_000, "30.0001 s, at most 30 s"),
         (SECOND + np.nan, 16_000, "NaN"),
         (SECOND + np.inf, 16_000, "NaN or infinite"),
     ],

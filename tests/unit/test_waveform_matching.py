@@ -96,6 +96,25 @@ def test_the_same_take_is_a_copy_however_loud_late_and_silent_around(seconds):
     assert likeness(take, take + 0.01 * noise(4, seconds)) == "copy"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("shorter", "longer", "expected"),
+    [
+        (0.3, 10.05, None),
+        (0.3, 30, None),
+        (9.95, 10.05, "near"),  # a fiftieth of the last five seconds is cut off
+        (10, 10.05, "copy"),
+        (10, 10.5, "near"),  # nothing is known of what lies between its first and its last five seconds
+        (10, 30, None),
+    ],
+)
+def test_a_recording_of_up_to_ten_seconds_beside_a_longer_one(shorter, longer, expected):
+    take = noise(20, longer)
+    assert likeness(take, take[: round(shorter * SAMPLE_RATE)]) == expected
+    assert likeness(take, noise(21, shorter)) is None
+    assert likeness(take, tone(440, shorter)) is None
+
+
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 4, 14])
 def test_other_takes_are_nothing(seconds):
     assert likeness(noise(5, seconds), noise(6, seconds)) is None
