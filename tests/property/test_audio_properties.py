@@ -97,7 +97,8 @@ def test_any_clip_agrees_with_the_reference_cut_to_its_frames(
 @pytest.mark.parametrize(
     ("kind", "config"),
     [
-        pytest.param("WhisperModel", WHISPER_BASE, id="whisper-base"),
+        # make test compares whisper-base with its real weights (test_real_whisper).
+        pytest.param("WhisperModel", WHISPER_BASE, id="whisper-base", marks=pytest.mark.soak),
         pytest.param("WhisperForConditionalGeneration", LARGE_V3, id="two layers of large-v3", marks=pytest.mark.soak),
         pytest.param("WhisperForAudioClassification", {"classifier_proj_size": 48}, id="with a projector"),
     ],
