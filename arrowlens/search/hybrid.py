@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from arrowlens.embedding import question_encoder
-from arrowlens.modalities import MODALITIES, ROLE_OF
+from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
 from arrowlens.search.results import FoundBy
 from arrowlens.store import CAPTION_ROLE
 from arrowlens.store.loops import look_deeper
@@ -179,7 +179,7 @@ def encoded_together(
     for query in queries:
         for modality in MODALITIES if query.modality is None else (query.modality,):
             role = provider.text_role(modality)
-            if query.mode != "keyword" and role is not None and storage.has_vectors(ROLE_OF[modality]):
+            if query.mode != "keyword" and role is not None and may_hold(modality, storage, provider):
                 by_role.setdefault(role, set()).update(query.texts)
         if query.text is not None and _asks_captions(query, storage, provider):
             by_role.setdefault(CAPTION_ROLE, set()).add(query.text)
@@ -191,6 +191,14 @@ def encoded_together(
             encode = provider.text_encoder.encode if is_caption else question_encoder(role, provider).encode_text
             encoded.update(zip(((role, text) for text in ordered), encode(ordered), strict=True))
     return [dataclasses.replace(query, encoded=encoded) for query in queries]
+
+
+def may_hold(modality: Modality, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> bool:
+    """Return whether a library may have vectors of a modality; where its model is another one, the search says so."""
+    role = ROLE_OF[modality]
+    record = storage.settings.models.get(role)
+    is_its_own = record is not None and provider.has(role) and provider.recipe_digest(role) == record.recipe_digest
+    return not is_its_own or storage.has_vectors(role)
 
 
 def _asks_captions(query: Query, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> bool:

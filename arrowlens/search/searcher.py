@@ -40,6 +40,7 @@ from arrowlens.search.hybrid import (
     Match,
     caption_vector,
     encoded_together,
+    may_hold,
     merged,
     page,
     read_ranking,
@@ -230,7 +231,8 @@ class Searcher:
         if not compared and query.mode != "vector" and not query.is_composed:
             return {}  # words alone find it
         # A model is not loaded for files that the library does not hold; one is, to refuse what cannot be asked.
-        compared = tuple(kind for kind in compared if self._storage.has_vectors(ROLE_OF[kind])) or compared[:1]
+        held = [kind for kind in compared if may_hold(kind, self._storage, self._provider)]
+        compared = tuple(held) or compared[:1]
         asked: dict[str, list[Modality]] = {}
         for modality in compared:
             asked.setdefault(roles[modality] or TEXT_ROLE, []).append(modality)
