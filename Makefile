@@ -35,7 +35,7 @@ TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
-# The long form of every promise: some thirty kills, 50,000 pictures, models of full size; half an hour on two cores.
+# The long form of every promise: some thirty kills, 50,000 pictures, models of full size; about an hour on two cores.
 soak: $(VENV)/installed-dev
 	$(BIN)/pytest -m soak --capture=no --timeout 3600 tests
 

@@ -88,7 +88,8 @@ def _show(
         if results.has_match is False:
             note("nothing here really matches; " + ("these are the nearest there are" if shown else _HOW_ALL))
         elif len(shown) < len(results):
-            note(f"no more matches; {_HOW_ALL}")
+            what = "no other file matches" if results.n_matches == 0 else "no more matches"
+            note(f"{what}; {_HOW_ALL}")
     else:
         note(_why_nothing(library, options))
 

@@ -164,14 +164,7 @@ def convert_model(
         ConversionError: an unknown word, or as ``convert_clip_model``.
         QualityError, DownloadError: as ``convert_clip_model``.
     """
-    if command not in COMMANDS:
-        raise ConversionError(f"model family {command!r} is unknown; use one of {', '.join(COMMANDS)}")
-    family = FAMILIES[COMMANDS.index(command)]
-    started = time.monotonic()
-    if options.dtype not in DTYPES or options.format not in FORMATS:
-        raise ConversionError(
-            f"dtype {options.dtype!r} must be one of {', '.join(DTYPES)}, format {options.format!r} arrow or parquet"
-        )
+    family, started = _family_of(command, options), time.monotonic()
     output = Path(os.path.abspath(Path(output_dir).expanduser()))  # noqa: PTH100 - resolve() would follow links
     _check_output(output, overwrite=options.overwrite)
     with open_source(model_name, options.on_progress) as source, _written_whole(output) as directory:
@@ -213,6 +206,17 @@ def convert_model(
             seconds=time.monotonic() - started,
             notices=prepared.notices,
         )
+
+
+def _family_of(command: str, options: ConversionOptions) -> ModelFamily:
+    """The family of a command, where the options are ones that there are."""
+    if command not in COMMANDS:
+        raise ConversionError(f"model family {command!r} is unknown; use one of {', '.join(COMMANDS)}")
+    if options.dtype not in DTYPES or options.format not in FORMATS:
+        raise ConversionError(
+            f"dtype {options.dtype!r} must be one of {', '.join(DTYPES)}, format {options.format!r} arrow or parquet"
+        )
+    return FAMILIES[COMMANDS.index(command)]
 
 
 def _load(family: ModelFamily, checkpoint: Checkpoint, directory: Path, options: ConversionOptions) -> Any:  # noqa: ANN401 - the family's encoder

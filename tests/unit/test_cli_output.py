@@ -205,4 +205,6 @@ def test_matches_are_counted_and_the_rest_is_folded_unless_it_is_asked_for(tmp_p
     none = Results(hits[2:], 5.0, has_match=False, n_matches=0)
     told = "no matches in 5 ms\nnothing here really matches; --all shows the nearest anyway\n"
     assert said(none) == (0, told)
+    only_itself = Results(hits, 5.0, has_match=True, n_matches=0)  # of ``similar``, whose file does not count
+    assert said(only_itself) == (3, "no matches in 5 ms\nno other file matches; --all shows the nearest anyway\n")
     assert said(some, "--json")[0] == 1
