@@ -102,9 +102,6 @@ class LibraryStatus:
         n_bytes: of everything in the library's folder.
         models: by role; each with digest, dimension, source and space.
         text_reaches_audio: whether texts find recordings.
-        device: where models run.
-        precision: the type of numbers that they compute in.
-        precision_reason: why in that type.
         indexes: by role; how the vectors are stored, and whether an index (``kind``) or an exact scan (None) answers.
         folders: the folders that were ingested.
         window_s: seconds of the windows in which recordings are compared.
@@ -120,9 +117,6 @@ class LibraryStatus:
     n_bytes: int
     models: Mapping[str, ModelRecord]
     text_reaches_audio: bool
-    device: str
-    precision: str
-    precision_reason: str
     indexes: Mapping[str, IndexState]
     folders: tuple[Path, ...]
     window_s: float
@@ -137,8 +131,8 @@ class LibraryStatus:
         return " and ".join(MODALITIES[kind].plural for kind, is_reached in reached.items() if is_reached) or "nothing"
 
     @classmethod
-    def of(cls, path: Path, settings: Settings, statistics: Statistics, runtime: Runtime) -> Self:
-        """Return the status that the store and the encoders give."""
+    def of(cls, path: Path, settings: Settings, statistics: Statistics) -> Self:
+        """Return the status that the store gives."""
         return cls(
             path=path,
             images=statistics.images,
@@ -147,9 +141,6 @@ class LibraryStatus:
             n_bytes=statistics.n_bytes,
             models=settings.models,
             text_reaches_audio=settings.text_reaches_audio,
-            device=str(runtime.device),
-            precision=runtime.precision,
-            precision_reason=runtime.reason,
             indexes=statistics.indexes,
             folders=tuple(Path(root.path) for root in settings.roots),
             window_s=settings.recipe.windows.length_s,
@@ -596,9 +587,12 @@ class Library:
 
     def status(self) -> LibraryStatus:
         """What the library holds and how it works; loads no model."""
-        return LibraryStatus.of(
-            self.path, self._storage.settings, self._storage.statistics(), self._engine.provider.runtime
-        )
+        return LibraryStatus.of(self.path, self._storage.settings, self._storage.statistics())
+
+    @property
+    def runtime(self) -> Runtime:
+        """The device and the number format that the models run in, and why. Imports torch; loads no model."""
+        return self._engine.provider.runtime
 
     def calibrate(self, folder: StrPath, pairs: StrPath) -> Evaluation:
         """Measure how true relevance is of your own captioned files, and make it by them from now on.

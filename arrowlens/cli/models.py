@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
 def available(options: argparse.Namespace) -> int:
     """What is bundled, cached, and can be downloaded."""
+    from arrowlens.encoders import choose_runtime  # deferred: torch
     from arrowlens.models import available  # deferred: conversion's imports
 
-    found = available()
+    found, runtime = available(), choose_runtime()
     if options.json:
         families = [{"name": each.name, "role": each.role, "verified": each.verified} for each in FAMILIES]
-        write_json({"models": [dataclasses.asdict(model) for model in found], "families": families})
+        runs_on = {"device": str(runtime.device), "precision": runtime.precision, "reason": runtime.reason}
+        models = [dataclasses.asdict(model) for model in found]
+        write_json({"models": models, "families": families, "runtime": runs_on})
         return 0
     rows = [["set", "role", "state", "size", "ms an item", "languages", "digest", "licence", "source"]]
     for model in found:
@@ -37,6 +40,7 @@ def available(options: argparse.Namespace) -> int:
         source, languages = printable(model.source), model.languages or "-"
         rows.append([model.set_name, model.role, model.state, size, speed, languages, digest, model.licence, source])
     print(columns(rows))
+    print(f"\n{printable(f'Models run on {runtime.summary}.')}")
     if all(model.ms_per_item is None for model in found):
         print("\n`arrowlens benchmark --models SET` measures the milliseconds that an item takes on this machine.")
     print("\nWhat was verified of each family's vectors in Arrowlens's tests:\n")

@@ -129,7 +129,6 @@ def status_text(status: LibraryStatus) -> str:
         *((f"next {role}", f"{_model_text(record)}, not complete yet") for role, record in status.next_models.items()),
         ("text finds", status.text_finds),
         *(("calibrated", f"{route}, by {amount(n, 'pair')} of yours") for route, n in status.calibrations.items()),
-        ("runs on", f"{status.device} in {status.precision}: {status.precision_reason}"),
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),
     ]
     return columns([[label, value] for label, value in facts])

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from arrowlens.encoders.audio import AudioEncoder
-from arrowlens.encoders.clap import ClapEncoder
-from arrowlens.encoders.image_processor import Images
-from arrowlens.encoders.image_text import ImageTextEngine
 from arrowlens.encoders.model_directory import ModelInfo, model_info
 from arrowlens.encoders.registry import ENCODER_ROLES, family_for, family_named
-from arrowlens.encoders.runtime import Encoder, Runtime, choose_runtime
-from arrowlens.encoders.text import TextEncoder
-from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.errors import InputError, ModelLoadError
 from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, TEXT_ROLE, Modality, Recipe
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:  # torch takes a second to import, which only those pay who run a model
+    from arrowlens.encoders.audio import AudioEncoder
+    from arrowlens.encoders.clap import ClapEncoder
+    from arrowlens.encoders.image_processor import Images
+    from arrowlens.encoders.image_text import ImageTextEngine
+    from arrowlens.encoders.runtime import Runtime
+    from arrowlens.encoders.text import TextEncoder
+    from arrowlens.encoders.vision import VisionEncoder
 
 
 @runtime_checkable
@@ -88,6 +88,8 @@ class MultimodalEmbeddingProvider:
     @property
     def runtime(self) -> Runtime:
         """The device and the number format that models run in, and why."""
+        from arrowlens.encoders.runtime import choose_runtime
+
         return choose_runtime(self.device, self.precision)
 
     @property
@@ -97,7 +99,8 @@ class MultimodalEmbeddingProvider:
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
         """
-        return self._load("vision", ImageTextEngine)  # type: ignore[type-abstract]  # a subclass of it is loaded
+        engine: ImageTextEngine = self._load("vision")
+        return engine
 
     @property
     def audio_encoder(self) -> AudioEncoder | ClapEncoder:
@@ -106,7 +109,7 @@ class MultimodalEmbeddingProvider:
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
         """
-        encoder: AudioEncoder | ClapEncoder = self._load("audio", Encoder)  # type: ignore[assignment]
+        encoder: AudioEncoder | ClapEncoder = self._load("audio")
         return encoder
 
     @property
@@ -116,7 +119,8 @@ class MultimodalEmbeddingProvider:
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
         """
-        return self._load("text", TextEncoder)
+        encoder: TextEncoder = self._load("text")
+        return encoder
 
     @property
     def vision_encoder(self) -> VisionEncoder:
@@ -125,7 +129,8 @@ class MultimodalEmbeddingProvider:
         Raises:
             ModelLoadError: there is none in this set, or it cannot be loaded.
         """
-        return self._load("pooled_vision", VisionEncoder)
+        encoder: VisionEncoder = self._load("pooled_vision")
+        return encoder
 
     def has(self, role: str) -> bool:
         """Return whether there is a model for a role: vision, audio, text or pooled_vision."""
@@ -291,10 +296,10 @@ class MultimodalEmbeddingProvider:
         engine = self.clip_engine
         return engine.compute_similarity(engine.encode_text(text), engine.encode_image(images))
 
-    def _load(self, role: str, kind: type[_T]) -> _T:
+    def _load(self, role: str) -> Any:  # noqa: ANN401 - each family's own class
         path = self.path(role)
         with self._lock:
             if role not in self._loaded:
                 encoder = family_for(role, self._infos[role].family, path).encoder(role)
                 self._loaded[role] = encoder(path, self.device, self.precision)
-            return cast(_T, self._loaded[role])
+            return self._loaded[role]

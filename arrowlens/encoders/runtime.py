@@ -40,6 +40,11 @@ class Runtime:
         """float32, bfloat16 or float16."""
         return str(self.dtype).removeprefix("torch.")
 
+    @property
+    def summary(self) -> str:
+        """All three, for people."""
+        return f"{self.device} in {self.precision}: {self.reason}"
+
 
 def choose_runtime(device: str | None = None, precision: str = "auto") -> Runtime:
     """Choose the device and the number format.

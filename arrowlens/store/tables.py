@@ -18,6 +18,7 @@ import pyarrow as pa
 from arrowlens.errors import StorageError
 from arrowlens.store.filters import is_among
 from arrowlens.store.fulltext import WORDS, keep_words
+from arrowlens.store.importing import import_lancedb
 from arrowlens.store.location import Location
 
 if TYPE_CHECKING:
@@ -276,8 +277,7 @@ class Tables:
         if self._database is None:
             for variable, value in _ENVIRONMENT.items():
                 os.environ.setdefault(variable, value)
-            import lancedb
-
+            lancedb = import_lancedb()
             self._database = lancedb.connect(self.location.uri, read_consistency_interval=dt.timedelta(0))
         return self._database
 

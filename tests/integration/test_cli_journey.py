@@ -193,11 +193,10 @@ def test_similar_finds_the_file_itself_first_and_its_own_kind(journey, name, mod
 
 def test_status_counts_what_is_there(journey):
     base, good, broken, _ = journey
-    status = succeed("status", "--library", base / "a.lens", "--precision", "float32")
+    status = succeed("status", "--library", base / "a.lens")
     assert (status["images"] + status["audio"], status["skipped"]) == (len(good), len(broken))
     assert status["audio"] == 3
     assert {len(model["digest"]) for model in status["models"].values()} == {64}
-    assert (status["precision"], status["precision_reason"]) == ("float32", "float32 was asked for")
     assert status["n_bytes"] > 10_000
     assert status["indexes"]["vision"]["kind"] is None  # so few are scanned
     assert "pictures" in run("status", "--library", base / "a.lens").stdout

@@ -53,3 +53,26 @@ def test_a_search_imports_nothing_that_it_does_not_use(library):
     modules = set(done.stderr.splitlines()[-1].split())
     assert {"torch", "lancedb", "arrowlens.search.searcher"} <= modules
     assert sorted(NOT_WANTED & modules) == []
+
+
+@pytest.mark.parametrize("asked", [["status"], ["skipped"], ["search", "bicycle", "--mode", "keyword"]], ids="-".join)
+def test_a_command_that_runs_no_model_imports_no_torch(library, asked):
+    command = [sys.executable, "-c", PROGRAM, *asked, "--library", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = set(done.stderr.splitlines()[-1].split())
+    assert "lancedb" in modules
+    assert sorted({*NOT_WANTED, "torch", "lance_namespace_urllib3_client.api"} & modules) == []
+
+
+def test_what_was_left_out_of_an_import_is_there_when_it_is_asked_for():
+    program = """
+from arrowlens.store.importing import import_lancedb
+import sys
+lancedb = import_lancedb()
+import lance_namespace_urllib3_client as client
+assert not hasattr(client, "__wrapped__")
+assert "lance_namespace_urllib3_client.api" not in sys.modules
+print(client.Configuration.__name__, client.api.__name__, hasattr(client, "nothing"), lancedb.connect.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["Configuration", "lance_namespace_urllib3_client.api", "False", "connect"]

@@ -26,12 +26,13 @@ class Overview:
     status: LibraryStatus
     formats: dict[str, int]
     skipped: list[SkippedFile]
+    runs_on: str
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def overview_of(_library: Library, path: str, version: str) -> Overview:
     """Return the overview, read once for each revision of a library."""
-    return Overview(_library.status(), dict(_library.facets().formats), _library.skipped())
+    return Overview(_library.status(), dict(_library.facets().formats), _library.skipped(), _library.runtime.summary)
 
 
 def show_run(runs: IngestRuns) -> None:
@@ -168,8 +169,7 @@ def show_facts(overview: Overview) -> None:
     with right:
         st.subheader("Models", anchor=False)
         st.html(rows(model_rows(status), ("role", "model", "digest", "dimensions", "vectors", "index")))
-        runs_on = f"{status.device} in {status.precision}: {status.precision_reason}"
-        st.html(rows([("text finds", status.text_finds), ("runs on", runs_on), ("library", str(status.path))]))
+        st.html(rows([("text finds", status.text_finds), ("runs on", overview.runs_on), ("library", str(status.path))]))
 
 
 def model_rows(status: LibraryStatus) -> list[tuple[str, ...]]:
