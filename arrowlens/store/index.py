@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 VECTORS = "embedding"  # the column
+KEYS = ("media_id", "content_hash")  # columns of many values that rows are looked up by
+CLASSES = ("state", "modality")  # columns of few values that rows are filtered by
 # Below 12,000 rows an exact scan is faster than an index; up to here it is fast enough, and it misses nothing.
 MIN_ROWS = 20_000
 ROWS_A_PARTITION = 8_192
@@ -120,17 +122,20 @@ def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, rebuild: bool = F
     return due is not None or rebuild
 
 
-def keep_lookup(table: LanceTable, key: str, min_rows: int = MIN_ROWS) -> bool:
-    """Index the ids of a large table, by which results are looked up; return whether that was needed.
+def keep_lookups(table: LanceTable, min_rows: int = MIN_ROWS) -> bool:
+    """Index the columns of a large table that rows are looked up by; return whether that was needed.
 
-    Compaction extends the index.
+    Compaction extends the indexes.
     """
-    if table.count_rows() < min_rows or any(key in index.columns for index in table.list_indices()):
+    if table.count_rows() < min_rows:
         return False
-    from lancedb.index import BTree
+    from lancedb.index import Bitmap, BTree
 
-    table.create_index(key, config=BTree())
-    return True
+    indexed = {column for index in table.list_indices() for column in index.columns}
+    missing = [column for column in (*KEYS, *CLASSES) if column in table.schema.names and column not in indexed]
+    for column in missing:
+        table.create_index(column, config=BTree() if column in KEYS else Bitmap())
+    return bool(missing)
 
 
 def _build(table: LanceTable) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from arrowlens.store.filters import equals
 from arrowlens.store.fulltext import WORDS, keep_words
-from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookup
+from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookups
 from arrowlens.store.location import Location
 from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables, translated
@@ -229,8 +229,7 @@ class _TableMaintenance:
         names, has_changed = self.table.schema.names, False
         if VECTORS in names:
             has_changed = keep_index(self.table, self.index_from, rebuild=rebuild, during_run=during_run)
-        if WORDS in names:  # of media, whose rows every result is looked up in
-            has_changed = keep_lookup(self.table, names[0], self.index_from)
+        has_changed = keep_lookups(self.table, self.index_from) or has_changed
         if has_changed:
             self.tables.location.sync(self.name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from arrowlens.store.fulltext import FOUND, Matching, find
 from arrowlens.store.index import nearest
 from arrowlens.store.loops import read_unchanged
 from arrowlens.store.model_tables import ModelTables
-from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, is_live
+from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, first_limit, is_live
 from arrowlens.store.records import CAPTION_COLUMNS, Caption, media_schema
 from arrowlens.store.schema import (
     FINGERPRINT_TABLE,
@@ -34,7 +34,8 @@ from arrowlens.store.schema import (
     vector_table_name,
 )
 from arrowlens.store.selection import KEYS, NOTHING, FetchPlan, Selection, select
-from arrowlens.store.settings import relative_path, relative_to
+from arrowlens.store.settings import ModelRecord, relative_path, relative_to
+from arrowlens.store.snapshots import MediaRows, Snapshots, Vectors
 from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import checked_query
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lancedb.expr import Expr
     from lancedb.table import LanceTable
 
+Fetch = Callable[[int], pa.Table]  # a limit -> the nearest rows, as ``best_files`` takes them
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
 
 
@@ -52,8 +54,15 @@ class Queries:
     Each method raises StorageError when the database refuses.
     """
 
-    def __init__(self, tables: Tables, state: LibraryState, vectors: ModelTables) -> None:
+    def __init__(self, tables: Tables, state: LibraryState, vectors: ModelTables, index_from: int) -> None:
         self._tables, self._state, self._vectors = tables, state, vectors
+        self._media = MediaRows(tables, index_from)
+        self._small = Snapshots(tables, index_from, Vectors.read)
+
+    def close(self) -> None:
+        """Let go of the tables that are held in memory."""
+        self._media.clear()
+        self._small.clear()
 
     def search(
         self,
@@ -94,14 +103,53 @@ class Queries:
         if record is None or (among is not None and not among):
             return RESULT_SCHEMA.empty_table()  # of no row, so that nobody reads its vectors
         query = checked_query(query, record.dimension)
-        name, source = self._vectors.name(role, record), source_column(role)
-        columns = [source, "content_hash", "modality", "start", "end", "embedding"]
-        plan = FetchPlan.at(source, k, among)
+        plan = FetchPlan.at(source_column(role), k, among)
+        alive = self._alive if among is None else among.holds
+
+        def search() -> pa.Table:
+            held = self._small.of(self._vectors.name(role, record))
+            if held is not None:
+                fetch, limit = self._fetch_from_memory(held, role, query, modality, among), first_limit(k)
+            else:
+                fetch, limit = (
+                    self._fetch_from_disk(record, role, query, modality, plan, exact or plan.exact),
+                    plan.limit,
+                )
+            return best_files(
+                fetch,
+                lambda: self.n_vectors(role, digest),
+                alive,
+                query,
+                k,
+                limit,
+                few_alive=among is not None,
+                with_vectors=with_vectors,
+            )
+
+        # Vectors are read first, media second: a commit in between could hide a file. Then both are read again.
+        best = read_unchanged(search, self.media_version) if among is None else search()
+        self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
+        return best
+
+    def _fetch_from_memory(
+        self, held: Vectors, role: str, query: np.ndarray, modality: str | None, among: Selection | None
+    ) -> Fetch:
+        source, columns = source_column(role), _columns(role)
+        kept = np.ones(len(held.rows), dtype=bool)
+        if modality is not None:
+            kept &= pc.equal(held.rows["modality"], modality).to_numpy()
+        if among is not None:
+            kept &= among.holds(held.rows.rename_columns({source: "media_id"}))
+        return lambda limit: held.nearest(query, limit, kept, columns).rename_columns({source: "media_id"})
+
+    def _fetch_from_disk(
+        self, record: ModelRecord, role: str, query: np.ndarray, modality: str | None, plan: FetchPlan, past_index: bool
+    ) -> Fetch:
+        name, source, columns = self._vectors.name(role, record), source_column(role), _columns(role)
         empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
         empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
         def nearest_rows(limit: int, where: Expr | None) -> pa.Table:
-            past_index = exact or plan.exact
             rows = self._tables.read(
                 name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
             )
@@ -114,21 +162,7 @@ class Queries:
                 return rows
             return nearest_rows(limit, plan.kept_to(modality).where)
 
-        def n_rows() -> int:
-            return self.n_vectors(role, digest)
-
-        if among is None:
-            # Vectors are read first, media second: a commit in between could hide a file. Then both are read again.
-            best = read_unchanged(
-                lambda: best_files(fetch, n_rows, self._alive, query, k, plan.limit, with_vectors=with_vectors),
-                self.media_version,
-            )
-        else:
-            best = best_files(
-                fetch, n_rows, among.holds, query, k, plan.limit, few_alive=True, with_vectors=with_vectors
-            )
-        self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
-        return best
+        return fetch
 
     def n_vectors(self, role: str, digest: str) -> int:
         """Return the number of vectors of a role's model."""
@@ -176,23 +210,21 @@ class Queries:
     @property
     def version(self) -> str:
         """A text that differs after every change of the settings or of any table."""
-        tables = (f"{name}={self._tables.version(name)}" for name in self._tables.names())
+        tables = (f"{name}={self._tables.state(name)}" for name in self._tables.names())
         return hashlib.sha256(repr((self._state.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
-    def media_version(self) -> int:
-        """Return a number that grows with every change of ``media``."""
-        return self._tables.version(MEDIA_TABLE)
+    def media_version(self) -> Hashable:
+        """Return what differs after every change of ``media``."""
+        return self._tables.state(MEDIA_TABLE)
 
     def places(self, content_hashes: Sequence[str]) -> dict[str, int]:
         """Return the number of searchable places of contents, by content hash."""
-        hashes, schema = sorted(set(content_hashes)), media_schema()
-        rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", hashes, ["content_hash", "state"], schema)
+        rows = self._media.having("content_hash", sorted(set(content_hashes)), ["content_hash", "state"])
         return Counter(rows.filter(pc.equal(rows["state"], INDEXED))["content_hash"].to_pylist())
 
     def media(self, media_ids: Sequence[str]) -> pa.Table:
         """Return rows of ``media`` by id, ordered by id, with ``absolute_path`` (bytes for ``os.fsdecode``)."""
-        schema = media_schema()
-        return self._placed(self._tables.rows_with(MEDIA_TABLE, "media_id", media_ids, schema.names, schema))
+        return self._placed(self._media.having("media_id", media_ids, media_schema().names))
 
     def media_by_path(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
         """Return the row of one file by its absolute path, as ``media`` does; None for an unknown file."""
@@ -207,15 +239,14 @@ class Queries:
     def media_under(self, path: str | os.PathLike[str]) -> pa.Table:
         """Return rows of a file, or of everything below a folder, by absolute path; as ``media`` does."""
         text = os.fsdecode(path)
-        rows = self._placed(self._tables.rows(MEDIA_TABLE, media_schema().names, media_schema()))
+        rows = self._placed(self._media.all(media_schema().names))
         inside = [relative_to(text, os.fsdecode(place)) is not None for place in rows["absolute_path"].to_pylist()]
         return rows.filter(pa.array(inside, pa.bool_()))
 
     def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return every row of ``media``, ordered by id; some columns or all."""
-        schema = media_schema()
-        wanted = list(columns or schema.names)
-        rows = self._tables.rows(MEDIA_TABLE, list(dict.fromkeys(["media_id", *wanted])), schema)
+        wanted = list(columns or media_schema().names)
+        rows = self._media.all(list(dict.fromkeys(["media_id", *wanted])))
         return rows.sort_by("media_id").select(wanted)
 
     def skipped(self) -> pa.Table:
@@ -242,7 +273,7 @@ class Queries:
     def captions(self) -> Iterator[Caption]:
         """Return the captions of searchable files that have one."""
         columns = ["media_id", "content_hash", "modality", "state", *CAPTION_COLUMNS]
-        rows = self._tables.rows(MEDIA_TABLE, columns, media_schema())
+        rows = self._media.all(columns)
         for row in rows.filter(pc.equal(rows["state"], INDEXED)).to_pylist():
             if (caption := Caption.of(row)) is not None:
                 yield caption
@@ -275,8 +306,7 @@ class Queries:
 
     def media_of(self, content_hash: str) -> pa.Table:
         """Return rows of the searchable places of a content, as ``media`` does."""
-        schema = media_schema()
-        rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", [content_hash], schema.names, schema)
+        rows = self._media.having("content_hash", [content_hash], media_schema().names)
         return self._placed(rows.filter(pc.equal(rows["state"], INDEXED)))
 
     def sample_media(self, n: int) -> list[dict[str, Any]]:
@@ -294,11 +324,11 @@ class Queries:
 
     def indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
         """Return ``media_id, content_hash`` of searchable media, of all or of those with some ids."""
-        columns, schema = ["media_id", "content_hash", "state"], media_schema()
+        columns = ["media_id", "content_hash", "state"]
         if media_ids is None or len(media_ids) > _MANY:
-            rows = self._tables.rows(MEDIA_TABLE, columns, schema)
+            rows = self._media.all(columns)
         else:
-            rows = self._tables.rows_with(MEDIA_TABLE, "media_id", media_ids, columns, schema)
+            rows = self._media.having("media_id", media_ids, columns)
         return rows.filter(pc.equal(rows["state"], INDEXED))
 
     def _alive(self, rows: pa.Table) -> np.ndarray:
@@ -315,6 +345,11 @@ class Queries:
             for root_id, path in zip(media["root_id"].to_pylist(), media["path_bytes"].to_pylist(), strict=True)
         ]
         return media.append_column("absolute_path", pa.array(places, pa.binary()))
+
+
+def _columns(role: str) -> list[str]:
+    """Return the columns of a vector table that ``best_files`` reads."""
+    return [source_column(role), "content_hash", "modality", "start", "end", "embedding"]
 
 
 def evenly_spaced(n_there: int, n: int) -> list[int]:

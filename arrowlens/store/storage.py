@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
@@ -62,7 +62,7 @@ class MultimodalStorage:
 
     def _use_models(self, models_of: Callable[[Settings], Mapping[str, ModelRecord]]) -> None:
         self._vectors = ModelTables(self._tables, self._state, models_of)
-        self._queries = Queries(self._tables, self._state, self._vectors)
+        self._queries = Queries(self._tables, self._state, self._vectors, self.index_from)
         self._writer = Writer(self._tables, self._state, self._queries, self._maintenance)
         self.health = Health(self._tables, self._queries, self._vectors)
 
@@ -86,6 +86,7 @@ class MultimodalStorage:
     def close(self) -> None:
         """Let go of the tables; using the storage again opens them again."""
         self._tables.close()
+        self._queries.close()
 
     # -- settings: LibraryState -----------------------------------------------------------------------------------
 
@@ -201,8 +202,8 @@ class MultimodalStorage:
         """Return the files of these pairs, for ``search(among=...)``."""
         return self._queries.selection(media_id, content_hash)
 
-    def media_version(self) -> int:
-        """Return a number that grows with every change of ``media``."""
+    def media_version(self) -> Hashable:
+        """Return what differs after every change of ``media``."""
         return self._queries.media_version()
 
     def find_words(

@@ -9,7 +9,7 @@ import datetime as dt
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -194,6 +194,15 @@ class Tables:
         newest = self.manifest(name)
         if newest is not None:
             self.location.keep_copy(newest)
+
+    def state(self, name: str) -> Hashable:
+        """Return what changes with every change of a table, None for a missing one; lancedb is not asked.
+
+        It differs, too, where a table was dropped and one of its name was made again.
+        """
+        with translated(f"{self.location.uri}: reading {name}"):
+            manifests = self.location.manifests(name)
+            return (*manifests, self.location.tag(manifests[0])) if manifests else None
 
     def manifest(self, name: str) -> str | None:
         """Return the name of the manifest of a table's newest version, None for a missing table."""

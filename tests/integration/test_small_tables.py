@@ -1,0 +1,111 @@
+"""Small tables are read once for each version, and answer as LanceDB does."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from arrowlens.store import MultimodalStorage
+from arrowlens.store.schema import MEDIA_TABLE, vector_table_name
+from tests.support.small_library import DIGESTS, filled_storage, vector
+
+
+@pytest.fixture
+def library(tmp_path):
+    """58 pictures of different content and 40 recordings."""
+    for storage, _ in filled_storage(tmp_path):
+        yield storage
+
+
+def from_disk(storage):
+    """The same library, all of whose tables count as large."""
+    return MultimodalStorage(storage.path, create=False, index_from=1)
+
+
+def answer(storage, role, query, k, modality=None, among=None):
+    return storage.search(role, DIGESTS[role], query, k, modality, among).to_pylist()
+
+
+@pytest.mark.parametrize("role", ["vision", "audio"])
+def test_a_search_in_memory_gives_what_one_on_disk_gives(library, role):
+    modality = {"vision": "image", "audio": "audio"}[role]
+    few = library.select([("size", ">=", 120)])
+    for number in range(5):
+        query = vector(9, number)
+        for k in (1, 7, 200):
+            for among in (None, few):
+                here = answer(library, role, query, k, modality, among)
+                assert here == answer(from_disk(library), role, query, k, modality, among)
+                assert here
+    assert answer(library, role, vector(9, 0), 5, {"vision": "audio", "audio": "image"}[role]) == []
+
+
+def test_rows_are_the_same_from_memory_and_from_disk(library):
+    ids = library.all_media(["media_id"])["media_id"].to_pylist()
+    large = from_disk(library)
+    assert library.all_media().equals(large.all_media())
+    for some in (ids[:3], ids[::2], ids, [], ["missing"], [ids[0], "missing"]):
+        assert library.media(some).equals(large.media(some))
+        assert library.media(some).equals(large.media(some))  # of a large table, from what it remembers
+    assert library.version == large.version
+
+
+def test_a_change_is_seen_at_once_by_those_who_hold_the_table(library):
+    reader, large = MultimodalStorage(library.path, create=False), from_disk(library)
+    for number in range(5):
+        gone = answer(reader, "vision", vector(9, number), 1, "image")[0]["media_id"]
+        assert gone in large.media([gone])["media_id"].to_pylist()
+        library.delete_media([gone])
+        for storage in (reader, large):
+            assert gone not in [hit["media_id"] for hit in answer(storage, "vision", vector(9, number), 60, "image")]
+            assert len(storage.media([gone])) == 0
+
+
+def test_a_table_that_was_dropped_and_made_again_is_read_again(library):
+    name = vector_table_name("vision", DIGESTS["vision"])
+    query, reader = vector(9, 1), MultimodalStorage(library.path, create=False)
+    first = answer(reader, "vision", query, 60, "image")
+    n_versions = library._tables.version(name)
+    contents = [hit["content_hash"] for hit in first[:10]]
+    rows = [row for each in library._vectors.rows("vision", contents).values() for row in each]
+    library._tables.drop(name)
+    for _ in range(n_versions - 1):  # as many versions as it had
+        library.upsert_vectors("vision", rows)
+    assert [hit["media_id"] for hit in answer(reader, "vision", query, 60, "image")] == [
+        hit["media_id"] for hit in first[:10]
+    ]
+
+
+def test_threads_that_search_during_writes_see_whole_answers(library):
+    stop, wrong = threading.Event(), []
+
+    def search(number):
+        storage = MultimodalStorage(library.path, create=False)
+        while not stop.is_set():
+            hits = answer(storage, "vision", vector(9, number), 20, "image")
+            scores = [hit["score"] for hit in hits]
+            if len(hits) != 20 or scores != sorted(scores, reverse=True):
+                wrong.append(hits)
+
+    threads = [threading.Thread(target=search, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for media_id in [row["media_id"] for row in library.all_media().to_pylist() if row["modality"] == "image"][:10]:
+        library.delete_media([media_id])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_memory_is_let_go_of(library):
+    assert answer(library, "vision", vector(9, 1), 3)
+    held = library._queries._small
+    assert held._held
+    library.close()
+    assert not held._held
+    assert not library._queries._media._whole._held
+    assert np.isfinite(answer(library, "vision", vector(9, 1), 3)[0]["score"])
+    assert MEDIA_TABLE in library._queries._media._whole._held
