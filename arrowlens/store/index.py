@@ -18,12 +18,14 @@ CLASSES = ("state", "modality")  # columns of few values that rows are filtered 
 # Below 12,000 rows an exact scan is faster than an index; up to here it is fast enough, and it misses nothing.
 MIN_ROWS = 20_000
 ROWS_A_PARTITION = 8_192
-REFINE = 10  # candidates for each result, compared by their full vectors: distances of IVF_RQ are coarse
+# Candidates for each result, compared by their full vectors, since distances of IVF_RQ are coarse. An index is named by
+# its kind; those of earlier versions, whose codes have half the bits, have the name that LanceDB gives.
+INDEX_NAME, REFINE, REFINE_OTHERS = "embedding_rq_1024", 4, 10
 MIN_PROBES = 20  # partitions; the neighbours of a text are spread over more of them than those of a picture
 MAX_PARTS = 4  # each extension adds one, and every query visits them all
 _UNINDEXED_MEANWHILE = 0.04  # of the rows, during a run: an index over a million takes a minute to build
-_MIN_CODE = 512  # bits of a quantised vector; with few dimensions, one bit for each is too coarse
-_MAX_BITS = 8  # for each dimension
+_MIN_CODE = 1024  # bits of a quantised vector
+_BITS = (2, 4, 8)  # for each dimension; with one bit, ten candidates had to be read for each result
 # Of k-means, which otherwise takes most of the time.
 _TRAINING_ROUNDS = 10
 _TRAINING_ROWS = 128  # a partition
@@ -145,16 +147,20 @@ def _build(table: LanceTable) -> None:
     config = IvfRq(
         distance_type="cosine",
         num_partitions=max(1, table.count_rows() // ROWS_A_PARTITION),
-        num_bits=next(bits for bits in (1, 2, 4, 8) if bits * n_dimensions >= _MIN_CODE or bits == _MAX_BITS),
+        num_bits=next(bits for bits in _BITS if bits * n_dimensions >= _MIN_CODE or bits == _BITS[-1]),
         max_iterations=_TRAINING_ROUNDS,
         sample_rate=_TRAINING_ROWS,
     )
-    table.create_index(VECTORS, config=config, replace=True)
+    table.create_index(VECTORS, config=config, replace=True, name=INDEX_NAME)
+    for index in table.list_indices():  # afterwards: so that there is always one
+        if VECTORS in index.columns and index.name != INDEX_NAME:
+            table.drop_index(index.name)
 
 
 def _search(table: LanceTable, query: np.ndarray) -> Any:  # noqa: ANN401 - lancedb is not typed
     # With another distance type than the index's, LanceDB would scan; without refining, distances are quantised.
-    search = table.search(query, vector_column_name=VECTORS).distance_type("cosine").refine_factor(REFINE)
+    search = table.search(query, vector_column_name=VECTORS).distance_type("cosine")
+    search = search.refine_factor(REFINE if _index_name(table) == INDEX_NAME else REFINE_OTHERS)
     return search.minimum_nprobes(MIN_PROBES).maximum_nprobes(0)  # 0: as many as it takes to fill the limit
 
 

@@ -77,7 +77,7 @@ def table_stats(table: LanceTable, location: Location, name: str) -> TableStats:
     """How the table of this name lies at a location."""
     stats: Any = table.stats()  # a dict, whatever lancedb's annotation says
     fragments = stats["fragment_stats"]
-    needed = stats["total_bytes"]
+    needed = stats["total_bytes"] - sum(index.size_bytes or 0 for index in table.list_indices())
     parts = [location.sizes(f"{location.folder(name)}/{part}") for part in ("data", "_versions", "_transactions")]
     deletions = _deletions(location, name)
     on_disk = sum(sum(sizes.values()) for sizes in (*parts, deletions))
