@@ -378,9 +378,9 @@ class Library:
 
         The example need not be in the library; where its content is, it comes first with a score of 1 within float16's
         precision, and ``n_matches`` and ``has_match`` are of the others. A copy of it in another file matches whatever
-        the models say (``Hit.found_by`` is "copy"), as one of the 16 nearest. Recordings longer than a window are compared
-        window by window (at most 32 of the example, evenly spaced); the best pair counts. A hit is compared by its
-        stored vectors, without reading the file.
+        the models say (``Hit.found_by`` is "copy"), as one of the 16 nearest. Recordings longer than a window are
+        compared window by window (at most 32 of the example, evenly spaced); the best pair counts. A hit is compared by
+        its stored vectors, without reading the file.
 
         Args:
             example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 (n,) mono samples and a rate
