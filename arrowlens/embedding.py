@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
 
 MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
+MOST_TEMPLATE_WORDS = 3  # without an article; templates were published for names of things, not for sentences
+_ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
 
 
 class ImageEncoder(Protocol):
@@ -246,6 +249,41 @@ def question_encoder(role: str, models: MultimodalEmbeddingProvider) -> Question
     encoder: Any = models.clip_engine if role == TEXT_ROLE else models.audio_encoder
     asked: QuestionEncoder = encoder
     return asked
+
+
+def embed_questions(texts: Sequence[str], role: str, models: MultimodalEmbeddingProvider) -> np.ndarray:
+    """Encode texts as media of a role are searched with them; ``question_encoder`` says which model does.
+
+    The name of a thing, a text of at most three words, is asked for in each of the model's templates: its vector is
+    the mean of theirs. Any other text is encoded as it is.
+
+    Args:
+        texts: at least one.
+        role: as ``MultimodalEmbeddingProvider.text_role`` names it.
+        models: with a model for it.
+
+    Returns:
+        (n, d) float32 of length one.
+
+    Raises:
+        ModelLoadError: there is none, or it cannot be loaded. TextValidationError: unusable texts.
+    """
+    templates = models.templates(role)
+    prompts = [_prompts(text, templates) for text in texts]
+    vectors = question_encoder(role, models).encode_text([prompt for each in prompts for prompt in each])
+    if len(vectors) == len(texts):
+        return vectors
+    starts = np.cumsum([0, *map(len, prompts[:-1])])
+    sums: np.ndarray = np.add.reduceat(vectors, starts, axis=0)
+    sums /= np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums
+
+
+def _prompts(text: str, templates: Sequence[str]) -> list[str]:
+    name = _ARTICLE.sub("", text.strip(), count=1)
+    if not 1 <= len(name.split()) <= MOST_TEMPLATE_WORDS:
+        return [text]
+    return [template.replace("{}", name) for template in templates] or [text]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,10 @@ _HOW_ALL = "--all shows the nearest anyway"
 
 def open_library(options: argparse.Namespace) -> arrowlens.Library:
     """The library that a command names."""
-    return arrowlens.Library.open(options.library, device=options.device, precision=options.precision)
+    use_templates = getattr(options, "templates", True)  # only commands that ask texts have the option
+    return arrowlens.Library.open(
+        options.library, device=options.device, precision=options.precision, use_templates=use_templates
+    )
 
 
 def search(options: argparse.Namespace) -> int:

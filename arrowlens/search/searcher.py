@@ -17,6 +17,7 @@ from arrowlens.embedding import (
     MAX_QUERY_WINDOWS,
     Example,
     embed_example,
+    embed_questions,
     encode,
     evenly_spaced,
     question_encoder,
@@ -219,7 +220,7 @@ class Searcher:
         role = self._provider.text_role(modality)
         if role is None and modality != "image":
             raise InputError(f"texts do not find {MODALITIES[modality].plural} with these models; use others, as demo")
-        vector: np.ndarray = question_encoder(role or TEXT_ROLE, self._provider).encode_text([text])[0]
+        vector: np.ndarray = embed_questions([text], role or TEXT_ROLE, self._provider)[0]
         return vector
 
     # -- from a question to vectors -------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ class Searcher:
         known = query.encoded.get((role, text))
         if known is not None:
             return known
-        vector: np.ndarray = question_encoder(role, self._provider).encode_text([text])[0]
+        vector: np.ndarray = embed_questions([text], role, self._provider)[0]
         return vector
 
     def _notices(

@@ -275,6 +275,9 @@ class Disguised:
     def encode_image(self, images: np.ndarray) -> np.ndarray:
         return self._transform(self._models.clip_engine.encode_image(images), "image")
 
+    def templates(self, role: str) -> tuple[str, ...]:
+        return ()
+
     def text_role(self, modality: Modality) -> str | None:
         return self._models.text_role(modality)
 
