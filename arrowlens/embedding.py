@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
     from arrowlens.encoders import ImageProcessor, MultimodalEmbeddingProvider
     from arrowlens.encoders.tokenizer import TextTokenizer
+    from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
 
 MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
+MOST_TEMPLATE_WORDS = 3  # without an article; templates were published for names of things, not for sentences
+_ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
 
 
 class ImageEncoder(Protocol):
@@ -247,6 +251,41 @@ def question_encoder(role: str, models: MultimodalEmbeddingProvider) -> Question
     return asked
 
 
+def embed_questions(texts: Sequence[str], role: str, models: MultimodalEmbeddingProvider) -> np.ndarray:
+    """Encode texts as media of a role are searched with them; ``question_encoder`` says which model does.
+
+    The name of a thing, a text of at most three words, is asked for in each of the model's templates: its vector is
+    the mean of theirs. Any other text is encoded as it is.
+
+    Args:
+        texts: at least one.
+        role: as ``MultimodalEmbeddingProvider.text_role`` names it.
+        models: with a model for it.
+
+    Returns:
+        (n, d) float32 of length one.
+
+    Raises:
+        ModelLoadError: there is none, or it cannot be loaded. TextValidationError: unusable texts.
+    """
+    templates = models.templates(role)
+    prompts = [_prompts(text, templates) for text in texts]
+    vectors = question_encoder(role, models).encode_text([prompt for each in prompts for prompt in each])
+    if len(vectors) == len(texts):
+        return vectors
+    starts = np.cumsum([0, *map(len, prompts[:-1])])
+    sums: np.ndarray = np.add.reduceat(vectors, starts, axis=0)
+    sums /= np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums
+
+
+def _prompts(text: str, templates: Sequence[str]) -> list[str]:
+    name = _ARTICLE.sub("", text.strip(), count=1)
+    if not 1 <= len(name.split()) <= MOST_TEMPLATE_WORDS:
+        return [text]
+    return [template.replace("{}", name) for template in templates] or [text]
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Example:
     """A picture or a recording to compare with; by its stored vectors where the library holds its content.
@@ -259,6 +298,7 @@ class Example:
         windows: (n,) float32 each, mono. Without pixels, windows and vectors only stored vectors count.
         rate: of the windows, in Hz: that of the models which they were cut for.
         vectors: (n, d) float32 where they are known already. digest: their ``recipe_digest``.
+        thumbnail: of a picture, as a library stores it. fingerprint: of a recording. By these a copy is known.
     """
 
     name: str
@@ -270,6 +310,8 @@ class Example:
     rate: int = SAMPLE_RATE
     vectors: np.ndarray | None = None
     digest: str | None = None
+    thumbnail: bytes | None = None
+    fingerprint: AcousticFingerprint | None = None
 
 
 def embed_example(example: Example, models: Provider) -> np.ndarray:
@@ -347,11 +389,14 @@ class ExampleReader:
         from PIL import Image, ImageOps  # deferred: a text needs no pictures
 
         from arrowlens.media.colours import to_rgb  # deferred: decoders, which a text needs none of
+        from arrowlens.media.downscale import THUMBNAIL_SIDE, make_thumbnail  # deferred, as above
 
         if not isinstance(image, Image.Image):
             raise InputError(f"search_by_image takes a PIL image, not {type(image).__name__}; similar() takes a path")
         upright, _ = to_rgb(ImageOps.exif_transpose(image))
-        return Example("the picture", "image", pixels=np.asarray(upright))
+        small = upright.reduce(max(1, max(upright.size) // (2 * THUMBNAIL_SIDE)))
+        thumbnail = make_thumbnail(np.asarray(small))
+        return Example("the picture", "image", pixels=np.asarray(upright), thumbnail=thumbnail)
 
     def samples(self, samples: np.ndarray, rate: int) -> Example:
         """A recording in memory: float32 (n,) mono, at ``rate`` Hz.
@@ -360,13 +405,16 @@ class ExampleReader:
             AudioValidationError: unusable samples or rate.
         """
         from arrowlens.encoders import AudioProcessor  # deferred, as above
+        from arrowlens.media.acoustic_fingerprint import acoustic_fingerprint  # deferred, as above
 
         if not isinstance(samples, np.ndarray):
             cure = "numpy.asarray(samples, dtype=numpy.float32) makes one"
             raise AudioValidationError(f"search_by_audio takes a numpy array, not {type(samples).__name__}; {cure}")
         wanted = self._models.recipe.sample_rate
         resampled = AudioProcessor.resample(samples, rate, wanted)
-        return self._recording("the recording", Decoded("audio", None, samples=resampled, decoded_rate=wanted))
+        fingerprint = acoustic_fingerprint(AudioProcessor.resample(samples, rate, SAMPLE_RATE))
+        decoded = Decoded("audio", None, samples=resampled, decoded_rate=wanted, fingerprint=fingerprint)
+        return self._recording("the recording", decoded)
 
     def _decoded(self, path: str | Path, data: bytes | None, name: str) -> Example:
         plan = self._plan()
@@ -375,7 +423,6 @@ class ExampleReader:
                 media.decode,
                 path,
                 data=data,
-                thumbnail=False,
                 min_side=plan.min_side,
                 sample_rate=plan.recipe.sample_rate,
             )
@@ -384,12 +431,20 @@ class ExampleReader:
         if decoded.reason is not None:
             raise MediaError(f"{name}: {decoded.reason}")
         if decoded.pixels is not None:
-            return Example(name, "image", decoded.content_hash, pixels=decoded.pixels, box=decoded.box)
+            pixels, box, thumbnail = decoded.pixels, decoded.box, decoded.thumbnail
+            return Example(name, "image", decoded.content_hash, pixels=pixels, box=box, thumbnail=thumbnail)
         return self._recording(name, decoded)
 
     def _recording(self, name: str, decoded: Decoded) -> Example:
         inputs = prepare(decoded, self._plan())
-        return Example(name, "audio", decoded.content_hash, windows=inputs.segments, rate=inputs.rate)
+        return Example(
+            name,
+            "audio",
+            decoded.content_hash,
+            windows=inputs.segments,
+            rate=inputs.rate,
+            fingerprint=decoded.fingerprint,
+        )
 
     def _plan(self) -> EmbeddingPlan:
         """The library's plan, without loading a model: a file that the library holds needs none."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from arrowlens import media
 from arrowlens.conversion.hub import cache_directory
-from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, encode, prepare, question_encoder
+from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, embed_questions, encode, prepare
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, MediaError, ModelLoadError
 from arrowlens.media import Limits
@@ -95,6 +95,7 @@ class Evaluation:
         skipped: files that could not take part, with reasons.
         reliability: for each kind of file of which the models' relevance is known.
         calibrated: routes, such as "text to image", that a library was calibrated for -> number of pairs.
+        templates: what names of things were asked for in, by kind of file; kinds without are left out.
         not_calibrated: "pictures" or "recordings", of which there are enough pairs, but of which the models do not tell
             right ones from wrong ones.
     """
@@ -104,6 +105,7 @@ class Evaluation:
     reliability: tuple[Reliability, ...] = ()
     calibrated: Mapping[str, int] = dataclasses.field(default_factory=dict)
     not_calibrated: tuple[str, ...] = ()
+    templates: Mapping[Modality, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def evaluate(
@@ -113,6 +115,7 @@ def evaluate(
     device: str | None = None,
     precision: str = "auto",
     *,
+    use_templates: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Measure text→file and file→text recall of a model set on captioned files.
@@ -125,14 +128,15 @@ def evaluate(
         folder: paths in ``pairs`` are relative to it.
         pairs: a CSV file with the columns ``path`` and ``caption``, UTF-8.
         models: as for an ingest.
-        device, precision: as for a library.
+        device, precision, use_templates: as for a library.
 
     Raises:
         InputError: the CSV is missing, lacks a column, or none of its files can be used.
         ModelError: the models cannot be had.
     """
     read_pairs(Path(pairs).expanduser())  # before models are downloaded
-    provider = provider_of(resolve(models, on_progress), device, precision, {})  # as a new library has them
+    # As a new library has them.
+    provider = provider_of(resolve(models, on_progress), device, precision, {}, use_templates=use_templates)
     bank = Bank(provider, ExampleReader(provider).file, cache_directory() / "relevance")
     answers, skipped = _answers(folder, pairs, provider)
     return _evaluation(answers, skipped, bank)
@@ -284,6 +288,7 @@ class _Answers:
     Attributes:
         asked: (n_texts, d). vectors: (n_windows, d) of each file.
         scores: (n_texts, n_files), of the best windows. right: the same shape, boolean.
+        templates: what names of things were asked for in.
     """
 
     kind: Modality
@@ -291,6 +296,7 @@ class _Answers:
     vectors: list[np.ndarray]
     scores: np.ndarray
     right: np.ndarray
+    templates: tuple[str, ...]
 
     @property
     def n_pairs(self) -> int:
@@ -316,9 +322,10 @@ def _answers(
             continue
         texts = list(dict.fromkeys(text for path in paths for text in captions[path]))
         right = np.array([[text in captions[path] for path in paths] for text in texts])
-        asked = question_encoder(provider.text_role(kind) or TEXT_ROLE, provider).encode_text(texts)
+        role = provider.text_role(kind) or TEXT_ROLE
+        asked = embed_questions(texts, role, provider)
         scores = np.stack([(asked @ vectors.T).max(axis=1) for vectors in encoder.vectors[kind]], axis=1)
-        answers.append(_Answers(kind, asked, encoder.vectors[kind], scores, right))
+        answers.append(_Answers(kind, asked, encoder.vectors[kind], scores, right, provider.templates(role)))
     if not answers:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in encoder.skipped[:1])
         raise InputError(f"none of the {len(captions)} files in {pairs} can be used ({reasons or 'the list is empty'})")
@@ -328,7 +335,9 @@ def _answers(
 def _evaluation(answers: Sequence[_Answers], skipped: Sequence[tuple[Path, str]], bank: Bank) -> Evaluation:
     recalls = [each for of_kind in answers for each in _recalls(of_kind)]
     reliabilities = [_reliability(of_kind, bank) for of_kind in answers]
-    return Evaluation(tuple(recalls), tuple(skipped), tuple(each for each in reliabilities if each is not None))
+    templates = {of_kind.kind: of_kind.templates for of_kind in answers if of_kind.templates}
+    known = tuple(each for each in reliabilities if each is not None)
+    return Evaluation(tuple(recalls), tuple(skipped), known, templates=templates)
 
 
 def _recalls(answers: _Answers) -> Iterator[Recall]:

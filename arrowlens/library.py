@@ -195,6 +195,7 @@ class Library:
         precision: str = "auto",
         *,
         isolate_decoding: bool = True,
+        use_templates: bool = True,
         guarded: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> Self:
@@ -211,6 +212,8 @@ class Library:
             isolate_decoding: decode examples, waveforms and spectrograms as ``ingest`` decodes files, in processes of
                 their own with limits of time and memory. They start with the first such file and end with ``close``.
                 False decodes in this process, which a damaged file can then end.
+            use_templates: ask CLIP and CLAP for the name of a thing ("a red bicycle") in the sentences that their
+                makers recommend, such as "This is a sound of {}."; any other text is encoded as it is.
             guarded: deprecated; the old name of ``isolate_decoding``.
             on_progress: called with each step of downloading and converting ``base`` models.
 
@@ -232,7 +235,7 @@ class Library:
         # Models come first: when they cannot be had, no library is left behind.
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)
         known = storage.settings.models if storage is not None else {}
-        provider = provider_of(model_set, device, precision, known)
+        provider = provider_of(model_set, device, precision, known, use_templates=use_templates)
         storage = storage or MultimodalStorage(path, create=True)
         bind(storage, model_records(model_set, provider), named=models is not None)
         return cls(storage, provider, isolate_decoding)
@@ -368,9 +371,10 @@ class Library:
         """Return the ``k`` files of the same modality that look or sound most like an example.
 
         The example need not be in the library; where its content is, it comes first with a score of 1 within float16's
-        precision, and ``n_matches`` counts the others. Recordings longer than a window are compared window by window
-        (at most 32 of the example, evenly spaced); the best pair counts. A hit is compared by its stored vectors,
-        without reading the file.
+        precision, and ``n_matches`` and ``has_match`` are of the others. A copy of it in another file matches whatever
+        the models say (``Hit.found_by`` is "copy"), as one of the 16 nearest. Recordings longer than a window are
+        compared window by window (at most 32 of the example, evenly spaced); the best pair counts. A hit is compared by
+        its stored vectors, without reading the file.
 
         Args:
             example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 (n,) mono samples and a rate

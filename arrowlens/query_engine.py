@@ -114,12 +114,19 @@ class QueryEngine:
         Raises:
             ModelLoadError: a directory has no readable header.
         """
-        settings, device, precision = self._storage.settings, self.provider.device, self.provider.precision
+        settings, serving_now = self._storage.settings, self.provider
         wanted = {role: model_info(path).digest for role, path in model_set.directories().items()}
         serving = {role: record.digest for role, record in settings.models.items()}
         begun = {role: record.digest for role, record in settings.next_models.items()}
         changes_recipe = wanted == serving and begun in ({}, wanted)
-        return provider_of(model_set, device, precision, {} if changes_recipe else settings.models)
+        known = {} if changes_recipe else settings.models
+        return provider_of(
+            model_set,
+            serving_now.device,
+            serving_now.precision,
+            known,
+            use_templates=serving_now.use_templates,
+        )
 
     def prepare_bank(
         self,
@@ -147,17 +154,24 @@ class QueryEngine:
                 provider.has(role) and provider.recipe_digest(role) == record.recipe_digest for role, record in roles
             )
             if remembered and not same:
-                self._use(provider_of(resolve(remembered), provider.device, provider.precision, settings.models))
+                models, known = resolve(remembered), settings.models
+                device, precision, use_templates = provider.device, provider.precision, provider.use_templates
+                self._use(provider_of(models, device, precision, known, use_templates=use_templates))
 
 
 def provider_of(
-    model_set: ModelSet, device: str | None, precision: str, known: Mapping[str, ModelRecord]
+    model_set: ModelSet,
+    device: str | None,
+    precision: str,
+    known: Mapping[str, ModelRecord],
+    *,
+    use_templates: bool = True,
 ) -> MultimodalEmbeddingProvider:
     """The encoders of a set; none is loaded yet.
 
     Args:
         model_set: the models.
-        device, precision: as ``MultimodalEmbeddingProvider``.
+        device, precision, use_templates: as ``MultimodalEmbeddingProvider``.
         known: what a library remembers of its models. With the same audio model its recordings keep their recipe.
 
     Raises:
@@ -174,6 +188,7 @@ def provider_of(
         device=device,
         precision=precision,
         recipe=recipe,
+        use_templates=use_templates,
     )
 
 

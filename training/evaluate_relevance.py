@@ -64,7 +64,8 @@ class Figures:
         other_world: digits and espeak-ng asked of noises, and noises of digits, against questions with an answer.
         kind_left_out: the kind left out of the library, against held in it.
         claimed_digits, claimed_noises: the kind left out, called a match.
-        sure_copies: the share of MP3 and Vorbis files of held noises whose original has a relevance above 0.9.
+        sure_copies: the share of MP3 and Vorbis files of held noises whose original has a relevance above 0.9 by the
+            model alone; a library knows copies by their waveforms, too.
     """
 
     n_right: int
@@ -80,6 +81,18 @@ def noises() -> tuple[list[NDArray[np.float32]], Names]:
     """Of each kind those that a library holds, then those that it is asked with."""
     made = [(kind, SEED + 1000 * n + i) for n, kind in enumerate(sounds()) for i in range(HELD + ASKING)]
     return [clip(kind, seed, unseen=True) for kind, seed in made], np.array([kind for kind, _ in made])
+
+
+def in_library(kinds: Names) -> NDArray[np.bool_]:
+    """Which noises a library holds, (n,): the first ``HELD`` of half of the kinds."""
+    half = np.random.default_rng(0).permutation(np.unique(kinds))[: len(sounds()) // 2]
+    mask: NDArray[np.bool_] = np.isin(kinds, half) & _is_held(kinds)
+    return mask
+
+
+def _is_held(kinds: Names) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = np.arange(len(kinds)) % (HELD + ASKING) < HELD
+    return mask
 
 
 def copies(wave: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -113,8 +126,8 @@ def figures(models: MultimodalEmbeddingProvider, digits: Path) -> Figures:
     if route is None:
         raise SystemExit("the model cannot be calibrated: it does not tell halves of sounds from other sounds")
     waves, kinds = noises()
-    noise, is_held = encoded(waves), np.arange(len(kinds)) % (HELD + ASKING) < HELD
-    is_in = np.isin(kinds, np.random.default_rng(0).permutation(np.unique(kinds))[: len(sounds()) // 2])
+    noise, is_held = encoded(waves), _is_held(kinds)
+    is_in = np.isin(kinds, kinds[in_library(kinds)])
     paths = sorted(digits.glob("*.wav"))
     digit = encoded([librosa.load(path, sr=SAMPLE_RATE)[0] for path in paths])
     said, speakers = np.array([path.stem.split("_")[:2] for path in paths]).T

@@ -131,6 +131,7 @@ def evaluate(options: argparse.Namespace) -> int:
                 options.models or DEFAULT_MODELS,
                 options.device,
                 options.precision,
+                use_templates=options.templates,
                 on_progress=progress,
             )
     for path, reason in found.skipped:
@@ -141,9 +142,12 @@ def evaluate(options: argparse.Namespace) -> int:
         reliability = [dataclasses.asdict(each) for each in found.reliability]
         calibrated = dict(found.calibrated)
         result = {"recalls": recalls, "skipped": skipped, "reliability": reliability, "calibrated": calibrated}
-        write_json({**result, "not_calibrated": found.not_calibrated})
+        write_json({**result, "not_calibrated": found.not_calibrated, "templates": dict(found.templates)})
         return 0
     print(recall_table(found.recalls))
+    for kind, templates in found.templates.items():
+        asked = f"names of things are asked for in {amount(len(templates), 'template')}, as {templates[0]!r}"
+        note(f"for {MODALITIES[kind].plural}, {asked}; --no-templates asks for them as they are")
     for each in found.reliability:
         print(f"\nHow true relevance is of {MODALITIES[each.answer].plural} found by a text:")
         print(reliability_table(each))

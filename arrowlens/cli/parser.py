@@ -120,12 +120,22 @@ def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
         "text", metavar="TEXT", nargs="*", type=_text, help="what to look for, in a language that the models know"
     )
     _composition_options(search)
+    _templates_option(search)
     similar = _command(adder, "similar", searching.similar, "find what looks or sounds like a file")
     similar.add_argument("file", metavar="FILE", type=Path, help="a picture or a recording, in the library or not")
     for command in (search, similar):
         _library_options(command)
         _view_options(command)
         _json_option(command)
+
+
+def _templates_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-templates",
+        dest="templates",
+        action="store_false",
+        help="ask for the names of things as they are, not in the sentences that the makers of CLIP and CLAP recommend",
+    )
 
 
 def _composition_options(command: argparse.ArgumentParser) -> None:
@@ -301,6 +311,7 @@ def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="measure the models of the library (--library), and make its relevance by these files from now on",
     )
+    _templates_option(command)
     _library_options(command)
     command.set_defaults(wrong_usage=command.error, usual_library=command.get_default("library"), library=None)
     _json_option(command)

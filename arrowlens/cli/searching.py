@@ -15,7 +15,10 @@ _HOW_ALL = "--all shows the nearest anyway"
 
 def open_library(options: argparse.Namespace) -> arrowlens.Library:
     """The library that a command names."""
-    return arrowlens.Library.open(options.library, device=options.device, precision=options.precision)
+    use_templates = getattr(options, "templates", True)  # only commands that ask texts have the option
+    return arrowlens.Library.open(
+        options.library, device=options.device, precision=options.precision, use_templates=use_templates
+    )
 
 
 def search(options: argparse.Namespace) -> int:
@@ -85,7 +88,7 @@ def _show(
         if shown:
             print(_grouped_tables(groups) if options.group else results_table(shown))
         note(f"{_counted(results, shown, options)} in {results.took_ms:.0f} ms")
-        if results.has_match is False:
+        if results.has_match is False and not results[0].matches:  # a file that is asked with matches itself
             note("nothing here really matches; " + ("these are the nearest there are" if shown else _HOW_ALL))
         elif len(shown) < len(results):
             what = "no other file matches" if results.n_matches == 0 else "no more matches"

@@ -42,9 +42,10 @@ class MultimodalEmbeddingProvider:
         device: torch device; None takes CUDA when there, else the CPU.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         recipe: how a library makes vectors of recordings; ``ModelInfo.recipe`` is a new library's.
+        use_templates: whether names of things are asked for in the families' templates (``templates``).
 
     Attributes:
-        device, precision, recipe: as given.
+        device, precision, recipe, use_templates: as given.
 
     Raises:
         ModelLoadError: a given directory has no readable header.
@@ -59,6 +60,7 @@ class MultimodalEmbeddingProvider:
         device: str | None = None,
         precision: str = "auto",
         recipe: Recipe = FIRST_RECIPE,
+        use_templates: bool = True,
     ) -> None:
         given = {
             "vision": clip_model_path,
@@ -68,7 +70,7 @@ class MultimodalEmbeddingProvider:
         }
         self._paths = {role: Path(path).expanduser() for role, path in given.items() if path is not None}
         self._infos = {role: model_info(path) for role, path in self._paths.items()}
-        self.device, self.precision, self.recipe = device, precision, recipe
+        self.device, self.precision, self.recipe, self.use_templates = device, precision, recipe, use_templates
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -183,6 +185,14 @@ class MultimodalEmbeddingProvider:
     def language(self, role: str) -> str | None:
         """Return the only language that a role's model knows texts in, as far as its family says."""
         return family_named(self.info(role).family).language
+
+    def templates(self, role: str) -> tuple[str, ...]:
+        """Return what names of things are put into when a role's model is asked for them; none for most models.
+
+        A model that shares its space with others has none: its texts ask for pictures and for recordings.
+        """
+        info = self.info(role)
+        return family_named(info.family).templates if self.use_templates and info.space is None else ()
 
     def text_role(self, modality: Modality) -> str | None:
         """Return the role of the model that encodes the texts which find media of a modality.

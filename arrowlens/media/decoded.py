@@ -45,9 +45,9 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 class Limits:
     """How large a file may be. All of them hold before pixels or samples are allocated.
 
-    Beside its file a picture takes 4.5 bytes a pixel when it is reduced, else up to 8 (Pillow's 4, the array's 3, and
-    bands of both), and a second of sound 64 kB for models that take 16 kHz, or 256 kB for 48 kHz: at the default limits
-    540 or 960 MB of pixels, or 460 MB or 1.8 GB of samples.
+    A picture takes 4.5 bytes a pixel when it is reduced, else up to 8 (Pillow's 4, the array's 3, and bands of both),
+    beside its file unless that is a BMP, a PNM or an uncompressed TIFF; a second of sound takes 64 kB for models of
+    16 kHz, or 256 kB for 48 kHz: at the default limits 540 or 960 MB of pixels, or 460 MB or 1.8 GB of samples.
     """
 
     max_pixels: int = 120_000_000
@@ -56,7 +56,7 @@ class Limits:
     max_file_bytes: int = 2 * 1024**3
     """Size of any file; recordings are streamed."""
     max_image_bytes: int = 512 * 1024**2
-    """Size of a picture's file, which is read into memory whole."""
+    """Size of a picture's file, which is read into memory whole unless it is a BMP, a PNM or a plain TIFF."""
     max_seconds: float = 7200.0
     """Length of a recording."""
     max_decode_s: float = 120.0

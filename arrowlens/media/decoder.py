@@ -19,7 +19,7 @@ from arrowlens.media.decoded import (
 )
 from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
 from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
-from arrowlens.media.pictures import Picture, read_picture
+from arrowlens.media.pictures import STREAMED_FORMATS, Picture, read_picture
 from arrowlens.media.recordings import Recording, read_recording
 from arrowlens.modalities import FORMAT_MODALITY, SAMPLE_RATE, Modality, modality_of
 
@@ -75,7 +75,7 @@ def decode(
                 file = stack.enter_context(open_regular(path))
                 before = os.fstat(file.fileno())
                 found.size = before.st_size
-            contents = _decode(file, data, found, limits, thumbnail, min_side, sample_rate)
+            contents = _decode(file, found, limits, thumbnail, min_side, sample_rate)
             if data is None:
                 require_unchanged(file, before)
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
@@ -103,7 +103,6 @@ def decode_fingerprint(
 
 def _decode(
     file: BinaryIO,
-    data: bytes | None,
     found: _Found,
     limits: Limits,
     thumbnail: bool,
@@ -120,12 +119,13 @@ def _decode(
         found.modality = FORMAT_MODALITY[found.format]
     if found.modality == "image":
         _check_bytes(found.size, limits.max_image_bytes)
-        data = read_all(file, found.size) if data is None else data
-    found.content_hash = hash_stream(file, found.size) if data is None else hash_bytes(data)
+        if found.format not in STREAMED_FORMATS:
+            file = io.BytesIO(read_all(file, found.size))  # what is decoded is what was hashed, to the byte
+    found.content_hash = hash_stream(file, found.size)
     if found.format is None:
         raise MediaError(f"not a picture or recording in a known format: the content is {describe_content(head)}")
-    if found.modality == "image" and data is not None:
-        return _contents(read_picture(data, found.format, limits, thumbnail=thumbnail, min_side=min_side))
+    if found.modality == "image":
+        return _contents(read_picture(file, found.format, limits, thumbnail=thumbnail, min_side=min_side))
     recording = read_recording(file, found.size, found.format, limits, fingerprint=thumbnail, sample_rate=sample_rate)
     return _contents(recording)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pillow_heif
 from PIL import Image
@@ -26,7 +25,7 @@ class HeifPicture:
         info: exif and icc_profile, where the file has them.
     """
 
-    def __init__(self, stream: io.BytesIO) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         file = pillow_heif.open_heif(stream)
         if not len(file):
             raise SyntaxError("there is no picture in it")

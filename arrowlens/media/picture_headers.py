@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from arrowlens.errors import MediaError
 from arrowlens.media.containers import check_boxes
@@ -27,14 +29,30 @@ _FRAMES = (0xC0, 0xC1, 0xC2)
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INNER_DIRECTORIES = (0x8769, 0x8825, 0xA005)  # of the camera, of the place, of interoperability
 _MOST_SHARED = 1 << 25  # bytes: what damaged directories claim twice is less
+_ENTRIES_AT_ONCE = 65_536
+_IMPLAUSIBLE = "damaged: its metadata claims more than the file holds"
 
 
-def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
+def check_picture_header(file: BinaryIO, file_format: str, limits: Limits) -> None:
     """Refuse a picture by its header alone.
 
     Raises:
         MediaError: too large, truncated, or claims more than it could hold; one line for a user.
     """
+    if file_format == "tiff":
+        if not is_plausible_tiff(file):
+            raise MediaError(_IMPLAUSIBLE)
+    elif file_format not in ("bmp", "pnm"):  # whose decoders read the size first, and allocate nothing before
+        _check_in_memory(read_whole(file), file_format, limits)
+
+
+def read_whole(file: BinaryIO) -> bytes:
+    """Read a file from its start; what lies in memory is not copied."""
+    file.seek(0)
+    return file.read()
+
+
+def _check_in_memory(data: bytes, file_format: str, limits: Limits) -> None:
     check_size(_stated_size(data, file_format), limits, file_format)
     if file_format == "webp":
         promised = int.from_bytes(data[4:8], "little") + 8
@@ -47,7 +65,7 @@ def check_picture_header(data: bytes, file_format: str, limits: Limits) -> None:
     if file_format == "jpeg":
         _check_scans(data)
     if not _metadata_is_plausible(data, file_format):
-        raise MediaError("damaged: its metadata claims more than the file holds")
+        raise MediaError(_IMPLAUSIBLE)
 
 
 def check_size(size: tuple[int, int], limits: Limits, file_format: str = "") -> None:
@@ -101,18 +119,16 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 def _metadata_is_plausible(data: bytes, file_format: str) -> bool:
     """Whether the directories that Pillow reads on opening are; others are looked at when they are read."""
-    if file_format == "tiff":
-        return is_plausible_tiff(data)
     if file_format == "jpeg":
         exif = b"".join(
             body[6:] for marker, body in _jpeg_segments(data) if marker == _EXIF_MARKER and body[:6] == b"Exif\0\0"
         )  # as Pillow joins them
-        return len(exif) <= _MOST_EXIF and is_plausible_tiff(exif)
+        return len(exif) <= _MOST_EXIF and is_plausible_tiff(io.BytesIO(exif))
     if file_format == "avif":  # anywhere in it
         starts = [
             match.start() for _, match in zip(range(_MAX_TIFF_HEADERS), _TIFF_HEADER.finditer(data), strict=False)
         ]
-        return len(starts) < _MAX_TIFF_HEADERS and all(is_plausible_tiff(data[start:]) for start in starts)
+        return len(starts) < _MAX_TIFF_HEADERS and all(is_plausible_tiff(io.BytesIO(data[start:])) for start in starts)
     return True
 
 
@@ -156,37 +172,42 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         position += 2 + length
 
 
-def is_plausible_tiff(data: bytes) -> bool:
+def is_plausible_tiff(file: BinaryIO) -> bool:
     """Return whether a TIFF, which EXIF is too, could hold what its directories claim, before a reader copies it all.
 
     Each of 65,535 entries may point at the same bytes, so that a small file asks its reader for gigabytes.
     """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None:
         return True  # no directory, so nothing is read from it
     try:
-        long_form = struct.unpack_from(order + "H", data, 2)[0] == 43  # BigTIFF
-        (start,) = struct.unpack_from(order + ("Q" if long_form else "I"), data, 8 if long_form else 4)
-        claimed, inner = _read_directory(data, order, long_form, start)
-        for place in inner:
-            claimed += _read_directory(data, order, long_form, place)[0]
+        long_form = struct.unpack_from(order + "H", head, 2)[0] == 43  # BigTIFF
+        (start,) = struct.unpack_from(order + ("Q" if long_form else "I"), head, 8 if long_form else 4)
     except struct.error:
         return True  # cut off: a reader finds so too
-    return claimed <= len(data) + _MOST_SHARED
+    claimed, inner = _read_directory(file, size, order, long_form, start)
+    for place in inner:
+        claimed += _read_directory(file, size, order, long_form, place)[0]
+    return claimed <= size + _MOST_SHARED
 
 
-def _read_directory(data: bytes, order: str, long_form: bool, start: int) -> tuple[int, list[int]]:
+def _read_directory(file: BinaryIO, size: int, order: str, long_form: bool, start: int) -> tuple[int, list[int]]:
     """Return the bytes that a directory claims and that are there, and where the directories within it begin."""
-    count_form, entry_form = ("Q", "HHQQ") if long_form else ("H", "HHII")
-    (n_entries,) = struct.unpack_from(order + count_form, data, start)
-    start += struct.calcsize(count_form)
-    step = struct.calcsize("=" + entry_form)
+    count, entry = (struct.Struct(order + form) for form in (("Q", "HHQQ") if long_form else ("H", "HHII")))
+    if start + count.size > size:
+        return 0, []
+    file.seek(start)
+    n_entries = min(count.unpack(file.read(count.size))[0], (size - start - count.size) // entry.size)
     claimed, inner = 0, []
-    for number in range(min(n_entries, (len(data) - start) // step)):
-        tag, kind, count, value = struct.unpack_from(order + entry_form, data, start + number * step)
-        size = count * _TIFF_SIZES.get(kind, 0)
-        if size > (8 if long_form else 4):
-            claimed += min(size, max(0, len(data) - value))
-        if tag in _INNER_DIRECTORIES:
-            inner.append(value)
+    for first in range(0, n_entries, _ENTRIES_AT_ONCE):
+        entries = file.read(min(_ENTRIES_AT_ONCE, n_entries - first) * entry.size)
+        for tag, kind, n_values, value in entry.iter_unpack(entries):
+            n_bytes = n_values * _TIFF_SIZES.get(kind, 0)
+            if n_bytes > (8 if long_form else 4):
+                claimed += min(n_bytes, max(0, size - value))
+            if tag in _INNER_DIRECTORIES:
+                inner.append(value)
     return claimed, inner

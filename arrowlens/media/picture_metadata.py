@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ _Tags = Mapping[int, object]
 def read_exif(image: Image.Image | HeifPicture | ScaledPnm) -> Image.Exif:
     """A picture's EXIF; an empty one where it is damaged, or claims more than it could hold."""
     raw = image.info.get("exif")
-    if isinstance(raw, bytes) and not is_plausible_tiff(raw.removeprefix(b"Exif\0\0")):
+    if isinstance(raw, bytes) and not is_plausible_tiff(io.BytesIO(raw.removeprefix(b"Exif\0\0"))):
         return Image.Exif()
     try:
         return image.getexif()

@@ -1,4 +1,4 @@
-"""A picture's bytes -> upright RGB pixels, a thumbnail and what the camera wrote.
+"""A picture's file -> upright RGB pixels, a thumbnail and what the camera wrote.
 
 Pillow's plugins are called directly rather than through ``Image.open``: the format is known, and the size limit is
 ours, held for each call, where ``Image.open`` consults a process-wide one and warns through process-wide filters.
@@ -10,6 +10,7 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -29,7 +30,7 @@ from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.downscale import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_for, make_thumbnail, unpack
 from arrowlens.media.heif import HeifPicture
 from arrowlens.media.metadata import About
-from arrowlens.media.picture_headers import check_picture_header, check_size, say_megapixels
+from arrowlens.media.picture_headers import check_picture_header, check_size, read_whole, say_megapixels
 from arrowlens.media.picture_metadata import about_picture, orientation, read_exif
 from arrowlens.media.png import without_damaged_chunks, without_texts
 from arrowlens.media.pnm import ScaledPnm, open_pnm
@@ -39,14 +40,29 @@ _TRUNCATED = ("truncated", "unexpected end", "not enough image data")  # in Pill
 _UNSUPPORTED = ("unsupported", "not implemented")
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 
+
+def _open_tiff(file: BinaryIO) -> TiffImageFile:
+    """Open a TIFF; a compressed one in memory.
+
+    libtiff maps a file that it has a descriptor of, and a mapped file that gets shorter meanwhile ends the process.
+    """
+    image = TiffImageFile(file)
+    if any(tile.codec_name == "libtiff" for tile in image.tile):
+        return TiffImageFile(io.BytesIO(read_whole(file)))
+    return image
+
+
+# Formats that may lie uncompressed in a file: 300 MB of it beside 400 MB of pixels would be too much memory.
+STREAMED_FORMATS = frozenset({"bmp", "pnm", "tiff"})
+
 _Image = ImageFile.ImageFile | HeifPicture | ScaledPnm
-_PLUGINS: dict[str, Callable[[io.BytesIO], _Image]] = {
+_PLUGINS: dict[str, Callable[[BinaryIO], _Image]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
     "webp": WebPImageFile,
     "gif": GifImageFile,
     "bmp": BmpImageFile,
-    "tiff": TiffImageFile,
+    "tiff": _open_tiff,
     "jpeg2000": Jpeg2KImageFile,
     "pnm": open_pnm,
     "heic": HeifPicture,
@@ -85,12 +101,12 @@ class Picture:
 
 
 def read_picture(
-    data: bytes, file_format: str, limits: Limits, *, thumbnail: bool = True, min_side: int | None = None
+    file: BinaryIO, file_format: str, limits: Limits, *, thumbnail: bool = True, min_side: int | None = None
 ) -> Picture:
     """Decode a picture: its first frame, upright, over white, in sRGB.
 
     Args:
-        data: the whole file.
+        file: the whole file, in memory unless its format is one of ``STREAMED_FORMATS``.
         file_format: as ``formats.sniff`` gives it.
         limits: ``max_pixels`` holds before anything of the picture's size is allocated.
         thumbnail: whether to make one.
@@ -100,11 +116,11 @@ def read_picture(
         MediaError: too large, truncated or damaged; the message is one line for a user.
         Exception: whatever else Pillow raises on a damaged file.
     """
-    check_picture_header(data, file_format, limits)
+    check_picture_header(file, file_format, limits)
     if file_format == "png":
-        data = without_damaged_chunks(data)
+        file = io.BytesIO(without_damaged_chunks(read_whole(file)))
     longer_side = THUMBNAIL_SIDE if thumbnail else 1
-    image, (width, height), scale = _load(data, file_format, limits, min_side, longer_side)
+    image, (width, height), scale = _load(file, file_format, limits, min_side, longer_side)
     exif = read_exif(image)
     turn = 1 if file_format == "heic" else orientation(exif)
     convert = ToRgb(image)
@@ -146,26 +162,29 @@ def _box(across: float, down: float, width: int, height: int, turn: int) -> tupl
 
 
 def _load(
-    data: bytes, file_format: str, limits: Limits, min_side: int | None, longer_side: int
+    file: BinaryIO, file_format: str, limits: Limits, min_side: int | None, longer_side: int
 ) -> tuple[_Image, tuple[int, int], int]:
     """The decoded picture, the size of the whole, and how many times smaller than that it was decoded."""
     scale = 1
     try:
-        image = _PLUGINS[file_format](io.BytesIO(data))
+        file.seek(0)
+        image = _PLUGINS[file_format](file)
         size = image.size
-        scale = _reduce(image, data, factor_for(*size, min_side, longer_side))
+        scale = _reduce(image, file, factor_for(*size, min_side, longer_side))
         check_size(size, limits, file_format if scale == 1 else "")
         _check_tiles(image, limits)
         image.load()
-        if file_format == "avif" and "icc_profile" not in image.info and (codes := nclx_of(data)):
+        if file_format == "avif" and "icc_profile" not in image.info and (codes := nclx_of(read_whole(file))):
             image.info["icc_profile"] = profile_for(*codes)  # Pillow does not look for it
     except Image.DecompressionBombError as error:  # a GIF's frame may be larger than the screen its header states
         raise TooLargeError(f"a frame is over the limit of {say_megapixels(limits)}") from error
     except (EOFError, OSError, RuntimeError, SyntaxError, ValueError, Warning) as error:
         if scale > 1 and file_format == "jpeg2000":  # one with parts cut away, where Pillow miscounts what is left
-            return _load(data, file_format, limits, None, longer_side)
-        if file_format == "png" and "MAX_TEXT" in str(error) and len(bare := without_texts(data)) < len(data):
-            return _load(bare, file_format, limits, min_side, longer_side)
+            return _load(file, file_format, limits, None, longer_side)
+        if file_format == "png" and "MAX_TEXT" in str(error):
+            data = read_whole(file)
+            if len(bare := without_texts(data)) < len(data):
+                return _load(io.BytesIO(bare), file_format, limits, min_side, longer_side)
         raise MediaError(_explain(error, file_format)) from error
     return image, size if scale > 1 else image.size, scale  # a TIFF has turned itself upright
 
@@ -178,7 +197,7 @@ def _check_tiles(image: _Image, limits: Limits) -> None:
             check_size(tile, limits)
 
 
-def _reduce(image: _Image, data: bytes, factor: int) -> int:
+def _reduce(image: _Image, file: BinaryIO, factor: int) -> int:
     """Ask decoders that can for half, a quarter or an eighth of the picture; how many times smaller it gets."""
     power = min(factor.bit_length() - 1, 3)
     if isinstance(image, JpegImageFile) and power:
@@ -186,7 +205,7 @@ def _reduce(image: _Image, data: bytes, factor: int) -> int:
         image.draft(None, (image.width >> power, image.height >> power))
         return 1 << power if image.size != size else 1
     if isinstance(image, Jpeg2KImageFile):
-        power = min(power - 1, _wavelet_levels(data))  # wavelets are no boxes: they keep twice as much
+        power = min(power - 1, _wavelet_levels(read_whole(file)))  # wavelets are no boxes: they keep twice as much
         while power > 0 and any(0 < side % (1 << power) < 1 << power - 1 for side in image.size):
             power -= 1  # Pillow rounds where the decoder rounds up
         if power > 0:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
+import math
+import os
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 from PIL.PpmImagePlugin import PpmImageFile
 
 
-def open_pnm(stream: io.BytesIO) -> PpmImageFile | ScaledPnm:
+def open_pnm(file: BinaryIO) -> PpmImageFile | ScaledPnm:
     """Open a PNM picture by its header alone.
 
     Raises:
         SyntaxError, ValueError: the header is damaged.
     """
-    image = PpmImageFile(stream)
+    image = PpmImageFile(file)
     (tile,) = image.tile
     if tile.codec_name == "ppm" and isinstance(tile.args, tuple):
-        return ScaledPnm(image, stream, tile.offset, int(tile.args[1]))
+        return ScaledPnm(image, file, tile.offset, int(tile.args[1]))
     if tile.codec_name == "raw" and tile.args == "I;16B":
-        return ScaledPnm(image, stream, tile.offset, 65535)
+        return ScaledPnm(image, file, tile.offset, 65535)
     return image
 
 
@@ -35,13 +36,15 @@ class ScaledPnm:
 
     has_transparency_data = False
 
-    def __init__(self, header: PpmImageFile, stream: io.BytesIO, offset: int, highest: int) -> None:
+    def __init__(self, header: PpmImageFile, file: BinaryIO, offset: int, highest: int) -> None:
         self.size: tuple[int, int] = header.size
         self.width, self.height = header.size
         self.mode = "RGB" if header.mode == "RGB" else "L"
         self.info: dict[Any, Any] = {}
-        self._data, self._offset, self._highest = stream.getbuffer(), offset, highest
-        self._values: np.ndarray = np.empty(0, np.uint8)
+        self._file, self._offset, self._highest = file, offset, highest
+        self._kind = np.dtype(np.uint8 if highest < 256 else ">u2")
+        self._row_shape = (self.width, 3) if self.mode == "RGB" else (self.width,)
+        self._row_bytes = math.prod(self._row_shape) * self._kind.itemsize
 
     def getexif(self) -> Image.Exif:
         """There is none."""
@@ -53,15 +56,14 @@ class ScaledPnm:
         Raises:
             OSError: it is truncated.
         """
-        kind = np.dtype(np.uint8 if self._highest < 256 else ">u2")
-        shape = (self.height, self.width, 3) if self.mode == "RGB" else (self.height, self.width)
-        n_values = int(np.prod(shape, dtype=np.int64))
-        if len(self._data) - self._offset < n_values * kind.itemsize:
+        if self._file.seek(0, os.SEEK_END) < self._offset + self.height * self._row_bytes:
             raise OSError("image file is truncated")
-        self._values = np.frombuffer(self._data, kind, n_values, self._offset).reshape(shape)
 
     def crop(self, box: tuple[int, int, int, int], /) -> Image.Image:
         """A band of rows in 256 values; left and right must be the picture's."""
         _, top, _, bottom = box
-        values = np.minimum(self._values[top:bottom], self._highest).astype(np.uint32)
+        self._file.seek(self._offset + top * self._row_bytes)
+        data = self._file.read((bottom - top) * self._row_bytes)
+        values = np.frombuffer(data, self._kind).reshape(bottom - top, *self._row_shape)
+        values = np.minimum(values, self._highest).astype(np.uint32)
         return Image.fromarray(((values * 255 + self._highest // 2) // self._highest).astype(np.uint8))

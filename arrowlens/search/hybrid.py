@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from arrowlens.embedding import question_encoder
+from arrowlens.embedding import embed_questions
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
 from arrowlens.search.results import FoundBy
 from arrowlens.store import CAPTION_ROLE
@@ -188,8 +188,8 @@ def encoded_together(
         if texts:
             ordered = sorted(texts)
             is_caption = role == CAPTION_ROLE
-            encode = provider.text_encoder.encode if is_caption else question_encoder(role, provider).encode_text
-            encoded.update(zip(((role, text) for text in ordered), encode(ordered), strict=True))
+            vectors = provider.text_encoder.encode(ordered) if is_caption else embed_questions(ordered, role, provider)
+            encoded.update(zip(((role, text) for text in ordered), vectors, strict=True))
     return [dataclasses.replace(query, encoded=encoded) for query in queries]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-FoundBy = Literal["meaning", "words", "caption", "both", "name"]
+FoundBy = Literal["meaning", "words", "caption", "both", "name", "copy"]
 MAX_COUNTED = 1_000  # matches
 
 
@@ -60,8 +60,8 @@ class Hit:
         album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
         found_by: "meaning" (what it shows or sounds like), "words" (of its name, folder, caption or tags), "caption"
-            (what that means), "both" for words or caption where what it shows matches too, or "name": the text is its
-            name.
+            (what that means), "both" for words or caption where what it shows matches too, "name": the text is its
+            name, or "copy": it is what was asked with, in another file.
         matched_words: which words of the file answer those of the question, by where they are: "name", "folder",
             "caption" or "text" (description, title, artist and album). Empty where no words found it.
         matches: whether it answers the question: it was found by its words or its caption, or has a relevance of 0.5.
@@ -104,12 +104,12 @@ class Hit:
 
     @property
     def reason(self) -> str:
-        """What found it other than its meaning: "name: red bicycle", "its name", "its caption"; empty for meaning."""
+        """What found it other than its meaning: "name: red bicycle", "its caption", "a copy"; empty for meaning."""
         if self.found_by == "name":
             return "its name"
         if self.matched_words:
             return "; ".join(f"{place}: {words}" for place, words in self.matched_words.items())
-        return {"meaning": "", "words": "its words"}.get(self.found_by, "its caption")
+        return {"meaning": "", "words": "its words", "copy": "a copy"}.get(self.found_by, "its caption")
 
     n_alike = renamed_property("n_alike", "cluster_size")
 
@@ -154,6 +154,7 @@ class Results(Sequence[Hit]):
 
         Something does when a hit has the question's words in its name, caption or tags, or a relevance of 0.5. Where no
         hit of a composed question has, it is not known: what is right for several things at once is often below that.
+        A file that is asked with (``similar``) is the first hit, and does not count.
         """
         return self._has_match
 

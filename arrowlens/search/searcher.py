@@ -17,6 +17,7 @@ from arrowlens.embedding import (
     MAX_QUERY_WINDOWS,
     Example,
     embed_example,
+    embed_questions,
     encode,
     evenly_spaced,
     question_encoder,
@@ -33,6 +34,7 @@ from arrowlens.search.composition import (
     mean_vector,
     reached,
 )
+from arrowlens.search.copies import N_COMPARED, RELEVANCE, Copies
 from arrowlens.search.grouping import Stack, by_date, classes_by_vectors, stacked
 from arrowlens.search.hybrid import (
     DEEPER,
@@ -80,6 +82,7 @@ class _Question:
         content: hash of the file that is asked with. It is shown as a match, whatever the model makes of it, and not
             counted.
         caption: (d,) of the text model, which captions are compared with; None for none.
+        copies: tells copies of the file that is asked with; None for a text, or several parts.
     """
 
     vectors: Mapping[Modality, np.ndarray]
@@ -89,6 +92,7 @@ class _Question:
     composed: bool = False
     content: str | None = None
     caption: np.ndarray | None = None
+    copies: Copies | None = None
 
     def asked_with(self, modality: Modality) -> Kind:
         """Return what files of a modality are asked with: an example of it if there is one, else the first part."""
@@ -167,8 +171,9 @@ class Searcher:
     def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
         """Return the files of the same modality nearest to a picture or a recording.
 
-        An example that the library holds comes first, with a score of 1 within float16's precision; ``n_matches``
-        counts the others. A recording scores
+        An example that the library holds comes first, with a score of 1 within float16's precision; ``n_matches`` and
+        ``has_match`` are of the others. A copy of it in another file matches, whatever the model says, as one of the 16
+        nearest (``copies``). A recording scores
         as its best pair of windows, one of the query's and one of its own: it is found by the moment that sounds alike,
         wherever in either of the two it lies. Of a query of more than 32 windows (``MAX_QUERY_WINDOWS``), 32 are
         compared, spread evenly from the first to the last. Empty where only stored vectors could count and the library
@@ -215,7 +220,7 @@ class Searcher:
         role = self._provider.text_role(modality)
         if role is None and modality != "image":
             raise InputError(f"texts do not find {MODALITIES[modality].plural} with these models; use others, as demo")
-        vector: np.ndarray = question_encoder(role or TEXT_ROLE, self._provider).encode_text([text])[0]
+        vector: np.ndarray = embed_questions([text], role or TEXT_ROLE, self._provider)[0]
         return vector
 
     # -- from a question to vectors -------------------------------------------------------------------------------
@@ -260,7 +265,7 @@ class Searcher:
         known = query.encoded.get((role, text))
         if known is not None:
             return known
-        vector: np.ndarray = question_encoder(role, self._provider).encode_text([text])[0]
+        vector: np.ndarray = embed_questions([text], role, self._provider)[0]
         return vector
 
     def _notices(
@@ -300,10 +305,9 @@ class Searcher:
             raise InputError(f"{example.name}: the library no longer holds it; search again, or give its path")
         return vectors
 
-    @staticmethod
-    def _question_of(example: Example, vectors: np.ndarray) -> _Question:
-        kind = example.modality
-        return _Question({kind: vectors}, kinds=[kind], content=example.content_hash)
+    def _question_of(self, example: Example, vectors: np.ndarray) -> _Question:
+        kind, copies = example.modality, Copies(self._storage, example)
+        return _Question({kind: vectors}, kinds=[kind], content=example.content_hash, copies=copies)
 
     def _stored(self, role: str, content_hash: str | None) -> np.ndarray:
         digest = self._provider.recipe_digest(role)
@@ -340,11 +344,11 @@ class Searcher:
         n_dated = max(view.k, DATED)
         if (last and len(ranked) <= MAX_COUNTED) or (is_dated and last is not False and len(ranked) <= n_dated):
             return None  # more may match
-        matches = [match.matches for match in ranked]
-        has_match = any(matches) or (None if None in matches else False)
-        n_certain = sum(match.matches is True and match.content_hash != question.content for match in ranked)
-        n_matches = None if None in matches and n_certain <= MAX_COUNTED else min(n_certain, MAX_COUNTED + 1)
-        if is_dated and len(matches) - matches.count(False) > n_dated:
+        others = [match.matches for match in ranked if match.content_hash != question.content]
+        has_match = any(others) or (None if None in others else False)
+        n_certain = others.count(True)
+        n_matches = None if None in others and n_certain <= MAX_COUNTED else min(n_certain, MAX_COUNTED + 1)
+        if is_dated and sum(match.matches is not False for match in ranked) > n_dated:
             ranked, is_whole = [match for match in ranked if match.matches is not False][:n_dated], True
             notices = (f"only the best {n_dated:,} files are put in order of time; others may be newer",)
         if any(match.has_words and match.matches is None for match in ranked):
@@ -431,8 +435,10 @@ class Searcher:
         """Return the best k files of a modality, and perhaps more.
 
         A route that limits the relevance of files does not order them by their scores. Then as many are read as it
-        takes: until the score of the last would not bring it among the best k, whatever file it is of.
+        takes: until the score of the last would not bring it among the best k, whatever file it is of. The same files
+        are compared with the one that is asked with, however few are wanted.
         """
+        k = k if question.copies is None else max(k, N_COMPARED)
 
         def fetch(depth: int) -> tuple[tuple[list[Match], Callable[[], np.ndarray]], bool]:
             matches, vectors = self._closest(kind, question, depth, selection)
@@ -442,10 +448,10 @@ class Searcher:
             matches, vectors = found
             route = self._bank.route(question.asked_with(kind), kind) if self._bank is not None and matches else None
             if route is None:  # nothing is claimed
-                return matches
+                return self._with_copies(matches, kind, question)
             values = self._relevance(route, matches, kind, question)
             if route.familiarity is None:
-                return self._measured(matches, values, question)
+                return self._with_copies(self._measured(matches, values, question), kind, question)
             limited = route.familiarity.limit(values, vectors())
             if is_whole or values.min() <= np.sort(limited)[-k]:
                 return self._measured(matches, limited, question)
@@ -488,6 +494,24 @@ class Searcher:
             value = 1.0 if match.content_hash == question.content else value
             measured.append(dataclasses.replace(match, relevance=value, matches=value >= MATCHING or below))
         return measured
+
+    def _with_copies(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
+        """Return matches, of which copies of the file that is asked with are known as such."""
+        if question.copies is None or self._bank is None or not matches:
+            return matches
+        nearest = sorted(matches, key=lambda match: (-(match.score or 0.0), match.media_id))[:N_COMPARED]
+        if kind == "image":  # as of duplicates, the vectors need only not contradict
+            from arrowlens.search.similarity import COPY_DISTANCE  # deferred: a text needs no Pillow
+
+            own = float((question.vectors[kind].astype(np.float64) @ self._bank.mean(kind)).mean())
+            nearest = [match for match in nearest if 1.0 - (match.score or 0.0) <= COPY_DISTANCE * (1.0 - own)]
+        copies = question.copies.among([match.content_hash for match in nearest])
+        return [
+            dataclasses.replace(match, relevance=max(match.relevance or 0.0, RELEVANCE), matches=True, found_by="copy")
+            if match.content_hash in copies
+            else match
+            for match in matches
+        ]
 
     def _scored(self, matches: Sequence[Match], question: _Question) -> list[Match]:
         """Return matches with cosines, also of those found by words, where the question can be compared with them."""

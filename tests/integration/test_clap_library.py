@@ -59,7 +59,7 @@ def test_a_library_with_clap(library: Library, model: Path, media: Path) -> None
 
     # By text, in the audio model's own space.
     recordings = library.search("a dog barks", modality="audio", mode="vector")
-    asked = encoder.encode_text(["a dog barks"])[0]
+    asked = encoder.encode_text(["This is a sound of dog barks."])[0]
     assert len(recordings) == 4
     for hit in recordings:
         assert hit.score == pytest.approx(float((library.embed(hit.path) @ asked).max()), abs=2e-3)
@@ -73,6 +73,14 @@ def test_a_library_with_clap(library: Library, model: Path, media: Path) -> None
     assert {hit.path for hit in both} == {hit.path for hit in (*recordings, *pictures)}
     (many,) = library.search_many(["a dog barks"], mode="vector")
     assert [hit.path for hit in many] == [hit.path for hit in both]
+
+    # A text is asked in the model's template where it is the name of a thing, and unless that is switched off.
+    sentence = "a dog barks in front of the house"
+    np.testing.assert_allclose(library.embed_text(sentence, "audio"), encoder.encode_text([sentence])[0], atol=1e-6)
+    with Library.open(library.path, use_templates=False) as plain:
+        bare = encoder.encode_text(["a dog barks"])[0]
+        np.testing.assert_allclose(plain.embed_text("a dog barks", "audio"), bare, atol=1e-6)
+    assert float(bare @ asked) < 0.999
 
     # By example, at the model's rate: windows of ten seconds, the last of which ends with the recording.
     samples, rate = soundfile.read(media / "long.wav", dtype="float32")

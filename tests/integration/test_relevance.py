@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 import arrowlens
@@ -120,10 +121,33 @@ def test_a_library_of_five_files(tmp_path, capsys):
     assert [hit["matches"] for hit in answer["hits"]] == [False] * 5
     assert all(0 <= hit["relevance"] < 0.5 for hit in answer["hits"])
     assert main(["similar", lion, "--library", str(base), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["matches"] is True
+    answer = json.loads(capsys.readouterr().out)  # the file itself is shown as a match, and does not count
+    assert (answer["hits"][0]["matches"], answer["n_matches"], answer["has_match"]) == (True, 0, False)
     for conditions, why in (([], "has all these words"), (["--where", "width > 1"], "words and satisfies the cond")):
         assert main(["search", "zebra", "--library", str(base), "--mode", "keyword", *conditions]) == 0
         assert why in capsys.readouterr().err
+
+
+def test_copies_in_other_files_are_known_as_such(held, tmp_path):
+    library, _ = held
+    media = [Path(hit.path) for hit in library.newest(1000)]
+    picture = next(path for path in sorted(media) if path.suffix == ".jpg")
+    with Image.open(picture) as image:
+        smaller = image.convert("RGB").resize((image.width * 2 // 3, image.height * 2 // 3))
+    smaller.save(tmp_path / "copy.png")
+    smaller.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "turned.png")
+    sound = next(path for path in sorted(media) if path.suffix in (".flac", ".ogg", ".wav"))
+    samples, rate = soundfile.read(sound, dtype="float32")
+    soundfile.write(tmp_path / "copy.mp3", 0.5 * samples, rate)
+    soundfile.write(tmp_path / "reversed.wav", samples[::-1], rate)
+    for asked, original in (("copy.png", picture), ("copy.mp3", sound)):
+        best = library.similar(tmp_path / asked)[0]
+        assert (best.path, best.found_by, best.matches) == (original, "copy", True)
+        assert best.relevance >= 0.98
+    assert library.similar(smaller)[0].found_by == "copy"
+    assert library.similar((samples, rate))[0].content_hash == library.similar(sound)[0].content_hash
+    for asked in ("turned.png", "reversed.wav"):
+        assert "copy" not in {hit.found_by for hit in library.similar(tmp_path / asked)}
 
 
 def test_a_run_shows_how_it_learns_what_counts_as_a_match(tmp_path, monkeypatch):
@@ -250,6 +274,9 @@ class Disguised:
 
     def encode_image(self, images: np.ndarray) -> np.ndarray:
         return self._transform(self._models.clip_engine.encode_image(images), "image")
+
+    def templates(self, role: str) -> tuple[str, ...]:
+        return ()
 
     def text_role(self, modality: Modality) -> str | None:
         return self._models.text_role(modality)

@@ -64,6 +64,9 @@ class Provider:
     def language(self, role):
         return None
 
+    def templates(self, role):
+        return ()
+
     def text_role(self, modality):
         return "vision" if self.has("vision") and (modality == "image" or self.text_reaches_audio) else None
 

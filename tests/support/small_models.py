@@ -132,6 +132,9 @@ class SmallProvider:
     def language(self, role: str) -> str | None:
         return None
 
+    def templates(self, role: str) -> tuple[str, ...]:
+        return ()
+
     def text_role(self, modality: str) -> str | None:
         return "vision" if modality == "image" and self.has("vision") else None
 

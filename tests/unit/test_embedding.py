@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from arrowlens.conversion import convert_clip_model
 from arrowlens.embedding import (
     MAX_QUERY_WINDOWS,
     EmbeddingPlan,
     ExampleReader,
     embed,
     embed_example,
+    embed_questions,
     encode,
     evenly_spaced,
     prepare,
@@ -26,6 +28,7 @@ from arrowlens.errors import AudioValidationError
 from arrowlens.media import decode
 from arrowlens.modalities import Recipe, Windows
 from arrowlens.models import resolve
+from tests.support.checkpoints import clip_checkpoint
 from tests.support.media_factory import image_bytes, wav_bytes
 from tests.support.silence import assert_silence_changes_nothing, silent_around, sound
 from tests.support.small_models import SmallProvider
@@ -135,3 +138,37 @@ def test_evenly_spaced_positions_hold_the_first_and_the_last(n):
     assert len(positions) == len(set(positions)) == min(n, MAX_QUERY_WINDOWS)
     assert positions[:1] == [0][:n]
     assert positions[-1:] == [n - 1][:n]
+
+
+class Templated(MultimodalEmbeddingProvider):
+    """Models that are asked in two templates."""
+
+    def templates(self, role: str) -> tuple[str, ...]:
+        return ("a photo of {}.", "art of the {}.")
+
+
+def test_names_of_things_are_asked_for_in_the_templates_of_the_model():
+    models = Templated(clip_model_path=resolve("demo").vision, precision="float32")
+    texts = ["a red bicycle", "The  dog", "a red bicycle leans on a wall", "{} in braces", "   "]
+    vectors = embed_questions(texts, "vision", models)
+    assert (vectors.dtype, len(vectors)) == (np.float32, len(texts))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
+    for row, name in ((0, "red bicycle"), (1, "dog"), (3, "{} in braces")):
+        mean = models.clip_engine.encode_text([f"a photo of {name}.", f"art of the {name}."]).mean(axis=0)
+        np.testing.assert_allclose(vectors[row], mean / np.linalg.norm(mean), atol=1e-6)
+    for row in (2, 4):
+        np.testing.assert_allclose(vectors[row], models.clip_engine.encode_text([texts[row]])[0], atol=1e-6)
+
+
+def test_only_models_with_a_space_of_their_own_have_templates(models, tmp_path):
+    assert models.templates("vision") == models.templates("audio") == ()  # the bundled ones share theirs
+    folder = tmp_path / "clip"
+    convert_clip_model(clip_checkpoint(tmp_path / "checkpoint"), folder, verify=False)
+    for use, n_templates in ((True, 7), (False, 0)):
+        clip = MultimodalEmbeddingProvider(clip_model_path=folder, use_templates=use)
+        assert len(clip.templates("vision")) == n_templates
+    bare, templated = (
+        embed_questions(["dog"], "vision", MultimodalEmbeddingProvider(clip_model_path=folder, use_templates=use))
+        for use in (False, True)
+    )
+    assert float((bare @ templated.T)[0, 0]) < 0.999

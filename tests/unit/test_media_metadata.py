@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from datetime import datetime
@@ -231,14 +232,18 @@ def directory(n_entries: int, size: int) -> bytes:
     return (b"II*\0" + struct.pack("<IH", 8, n_entries) + entry * n_entries).ljust(size + 20, b"\0")
 
 
+def is_plausible(data: bytes) -> bool:
+    return is_plausible_tiff(io.BytesIO(data))
+
+
 def test_directories_that_claim_more_than_they_hold() -> None:
-    assert is_plausible_tiff(block({Base.Make: "Canon"}, {Base.DateTimeOriginal: "2019"}).removeprefix(b"Exif\0\0"))
-    assert is_plausible_tiff(image_bytes("tiff", 9))
-    assert is_plausible_tiff(image_bytes("tiff", 9, big_tiff=True))
-    assert is_plausible_tiff(directory(1, 1000))
-    assert is_plausible_tiff(directory(500, 60_000))  # damage, not malice
-    assert not is_plausible_tiff(directory(600, 60_000))
-    assert is_plausible_tiff(b"") is is_plausible_tiff(b"II*\0") is is_plausible_tiff(b"no directory") is True
+    assert is_plausible(block({Base.Make: "Canon"}, {Base.DateTimeOriginal: "2019"}).removeprefix(b"Exif\0\0"))
+    assert is_plausible(image_bytes("tiff", 9))
+    assert is_plausible(image_bytes("tiff", 9, big_tiff=True))
+    assert is_plausible(directory(1, 1000))
+    assert is_plausible(directory(500, 60_000))  # damage, not malice
+    assert not is_plausible(directory(600, 60_000))
+    assert is_plausible(b"") is is_plausible(b"II*\0") is is_plausible(b"no directory") is True
 
 
 @pytest.mark.parametrize("file_format", EXIF_FORMATS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pillow_heif
@@ -14,6 +16,8 @@ from PIL import Image, ImageCms, ImageOps
 
 from arrowlens.media import Limits, decode
 from arrowlens.media.colours import to_rgb
+from arrowlens.media.files import hash_bytes
+from arrowlens.media.pictures import _open_tiff
 from tests.support.media_factory import IMAGE_FORMATS, encode_image, exif, image_bytes, pixels
 
 UNDO = {
@@ -278,3 +282,43 @@ def test_one_differing_row_far_down_is_not_trivial() -> None:
     assert good(encode_image(image, "png")).trivial
     image.putpixel((49, 2999), (0, 0, 0))
     assert not good(encode_image(image, "png")).trivial
+
+
+def _uncompressed(name: str) -> bytes:
+    """A picture of 12 megapixels whose file holds its values as they are."""
+    image = Image.fromarray(pixels(3, 500, 375)).resize((4000, 3000), Image.Resampling.NEAREST)
+    if name == "wide pnm":  # 1,023 values in 16 bits, which Pillow is spared
+        values = np.asarray(image.convert("L")).astype(">u2") * 4
+        return b"P5 4000 3000 1023\n" + values.tobytes()
+    return encode_image(image, name, **({"strip_size": 1 << 24} if name == "tiff" else {}))
+
+
+@pytest.mark.parametrize("name", ["bmp", "tiff", "pnm", "wide pnm"])
+def test_an_uncompressed_picture_is_read_from_its_file_and_not_held_beside_its_pixels(
+    tmp_path: Path, name: str
+) -> None:
+    data = _uncompressed(name)
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    expected = decode(name, data=data, min_side=224)
+    tracemalloc.start()
+    try:
+        decoded = decode(path, min_side=224)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert decoded.reason is None
+    assert decoded.content_hash == expected.content_hash == hash_bytes(data)
+    np.testing.assert_array_equal(decoded.pixels, expected.pixels)
+    assert peak < 0.75 * len(data)  # the reduced pixels, and bands of 256 rows
+
+
+def test_a_compressed_tiff_may_be_cut_while_it_is_decoded(tmp_path: Path) -> None:
+    """libtiff would map the file, and reading what is gone from under a map ends the process."""
+    path = tmp_path / "picture.tif"
+    path.write_bytes(image_bytes("tiff", compression="tiff_lzw"))
+    with path.open("rb") as file:
+        image = _open_tiff(file)
+        path.write_bytes(b"")
+        image.load()
+    assert image.size == (96, 64)

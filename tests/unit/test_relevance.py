@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrowlens.encoders.model_directory import model_info
+from arrowlens.media.acoustic_fingerprint import acoustic_fingerprint
 from arrowlens.models import resolve
 from arrowlens.search import Example, Query, Searcher, View
+from arrowlens.search.copies import RELEVANCE
 from arrowlens.search.relevance import MATCHING, ScoreCalibration, relevance
 from arrowlens.search.relevance.background import Bank, Familiarity, Fitted, bundled, weights_of
 from arrowlens.search.relevance.calibration import Calibration
@@ -316,10 +319,33 @@ def test_files_asked_with_their_like(searcher, modality):
     assert len(hits) == 40
     assert [hit.relevance for hit in hits] == sorted((hit.relevance for hit in hits), reverse=True)
     first = searcher.similar(Example("itself", modality, hits[0].content_hash), View(3))
-    assert first.has_match
     assert first[0].matches
-    assert first.n_matches == 0  # the file that is asked with is no answer
+    assert (first.n_matches, first.has_match) == (0, False)  # the file that is asked with is no answer
     assert first[0].relevance > 10 * first[2].relevance
+
+
+def test_a_recording_in_another_file_is_a_copy_whatever_the_model_says(searcher, storage):
+    asked = Example("x", "audio", windows=[np.full(100, 1, np.float32)])
+    before = searcher.similar(asked, View(40))
+    copied = before[11]
+    assert not copied.matches
+    takes = [np.random.default_rng(seed).standard_normal(32_000).astype(np.float32) for seed in range(16)]
+    for hit, take in zip(before, takes, strict=False):
+        storage.upsert_fingerprints({hit.content_hash: acoustic_fingerprint(0.1 * take).parts})
+    louder = 0.2 * takes[11] + 0.01 * np.random.default_rng(99).standard_normal(32_000).astype(np.float32)
+    asked = dataclasses.replace(asked, fingerprint=acoustic_fingerprint(louder))
+    for k in (1, 40):
+        found = searcher.similar(asked, View(k))
+        (copy,) = [hit for hit in found if hit.found_by == "copy"]
+        assert copy.content_hash == copied.content_hash
+        assert (copy.matches, copy.reason, copy.score) == (True, "a copy", copied.score)
+        assert copy.relevance == RELEVANCE
+        assert found.n_matches == before.n_matches + 1
+    assert [hit.relevance for hit in found] == sorted((hit.relevance for hit in found), reverse=True)
+    rest = [hit for hit in found if hit.found_by != "copy"]
+    assert rest == [hit for hit in before if hit.content_hash != copied.content_hash]
+    by_stored = searcher.similar(Example("x", "audio", copied.content_hash), View(40))
+    assert "copy" not in {hit.found_by for hit in by_stored}  # nor is a file a copy of itself
 
 
 def test_what_words_find_has_the_relevance_of_its_meaning(searcher):
@@ -347,11 +373,12 @@ def test_nothing_matches_where_nothing_is_found(searcher):
     assert results[:0].has_match is False
 
 
-def test_results_say_whether_anything_matches(searcher):
+def test_results_say_whether_anything_matches(searcher, storage):
     stored = searcher.search(Query("x", modality="image", mode="vector"), View(1))[0]
-    assert searcher.similar(Example("x", "image", stored.content_hash), View(5)).to_arrow().schema.metadata == {
-        b"matches": b"true"
-    }
+    digest = Provider().recipe_digest("vision")
+    vectors = storage.vectors("vision", digest, stored.content_hash)
+    found = searcher.similar(Example("x", "image", vectors=vectors, digest=digest), View(5))
+    assert found.to_arrow().schema.metadata == {b"matches": b"true"}
     nothing = searcher.search(Query("x", mode="vector"), View(5))
     assert nothing.has_match is False
     assert nothing[:2].has_match is False

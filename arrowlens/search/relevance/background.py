@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from arrowlens.embedding import EmbeddingPlan, Example, encode, prepare, question_encoder
+from arrowlens.embedding import EmbeddingPlan, Example, embed_questions, encode, prepare
 from arrowlens.errors import MediaError, ModelLoadError
 from arrowlens.media import Decoded
 from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
@@ -269,8 +269,9 @@ class Bank:
         return self._provider.text_role(modality) or TEXT_ROLE if kind in _TEXTS else ROLE_OF[modality]
 
     def _path(self, kind: Encoded) -> Path:
-        stamp = zlib.crc32("\n".join(_contents(kind)).encode())
         role = self._role(kind)
+        templates = self._provider.templates(role) if kind in _TEXTS else ()
+        stamp = zlib.crc32("\n".join([*_contents(kind), *templates]).encode())
         digest = self._provider.recipe_digest(role)
         if _DIGEST.fullmatch(digest) is None:  # it names a file, and must not lead out of the folder
             raise ModelLoadError(f"{role} model: its digest is {digest!r:.80}, not 64 hex characters; convert it again")
@@ -279,9 +280,8 @@ class Bank:
     def _batches(self, kind: Encoded) -> Iterator[np.ndarray]:
         """The vectors in the order of ``vectors``, (n, d) at a time."""
         if kind in _TEXTS:
-            encoder = question_encoder(self._role(kind), self._provider)
             for texts in _in_batches(_contents(kind)):
-                yield encoder.encode_text(texts)
+                yield embed_questions(texts, self._role(kind), self._provider)
             return
         modality = _modality_of(kind)
         for number in (0, 1) if kind == _PARTS_OF[modality] else (None,):

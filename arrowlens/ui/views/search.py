@@ -206,7 +206,8 @@ def show_answer(library: Library, question: Question, page: Answer, asked: bool)
     """Show a line about the results, the results, and buttons to other pages."""
     results = page.results
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        nothing_matches = asked and results.has_match is False
+        is_itself = bool(results) and results[0].matches is True  # what is asked with
+        nothing_matches = asked and results.has_match is False and not is_itself
         st.html(results_line(summary(page, question, asked), nothing_matches=nothing_matches), width="content")
         show_arrangement(question, asked)
     for notice in page.notices:
