@@ -18,7 +18,7 @@ from arrowlens.encoders.runtime import Encoder, Runtime, choose_runtime
 from arrowlens.encoders.text import TextEncoder
 from arrowlens.encoders.vision import VisionEncoder
 from arrowlens.errors import InputError, ModelLoadError
-from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, TEXT_ROLE, Modality, Recipe
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, TEXT_ROLE, Input, Recipe
 
 _T = TypeVar("_T")
 
@@ -179,10 +179,10 @@ class MultimodalEmbeddingProvider:
         """Return the only language that a role's model knows texts in, as far as its family says."""
         return family_named(self.info(role).family).language
 
-    def text_role(self, modality: Modality) -> str | None:
-        """Return the role of the model that encodes the texts which find media of a modality.
+    def text_role(self, modality: Input) -> str | None:
+        """Return the role of the model that encodes the texts which find pictures and shots, or sound.
 
-        It is the modality's own model where that encodes texts, else the vision model where both share a space. None
+        It is the model of these where that encodes texts, else the vision model where both share a space. None
         where texts do not find such media.
         """
         role = ROLE_OF[modality]
