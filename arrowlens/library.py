@@ -137,7 +137,8 @@ class LibraryStatus:
         """The kinds of files that texts find, in words."""
         sees, hears = "vision" in self.models, self.text_reaches_audio
         reached: dict[Modality, bool] = {"image": sees, "audio": hears, "video": (sees or hears) and self.films > 0}
-        return " and ".join(MODALITIES[kind].plural for kind, is_reached in reached.items() if is_reached) or "nothing"
+        *others, last = [MODALITIES[kind].plural for kind, is_reached in reached.items() if is_reached] or ["nothing"]
+        return f"{', '.join(others)} and {last}" if others else last
 
     @classmethod
     def of(cls, path: Path, settings: Settings, statistics: Statistics, runtime: Runtime) -> Self:

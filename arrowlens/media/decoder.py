@@ -48,6 +48,7 @@ def decode(
     min_side: int | None = None,
     sample_rate: int = SAMPLE_RATE,
     sound: bool = True,
+    frames: bool = True,
 ) -> Decoded:
     """Decode a picture, a recording or a film, or say why not.
 
@@ -66,6 +67,7 @@ def decode(
         sample_rate: what a recording is resampled to, in Hz. Its fingerprint, and whether it is silence, do not depend
             on it.
         sound: whether to read that of a film.
+        frames: whether to look for the shots of a film.
     """
     label = path if name is None else name
     found = _Found(modality_of(label))
@@ -78,7 +80,7 @@ def decode(
                 file = stack.enter_context(open_regular(path))
                 before = os.fstat(file.fileno())
                 found.size = before.st_size
-            contents = _decode(file, data, found, limits, thumbnail, min_side, sample_rate, sound)
+            contents = _decode(file, data, found, limits, thumbnail, min_side, sample_rate, sound, frames)
             if data is None:
                 require_unchanged(file, before)
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
@@ -113,6 +115,7 @@ def _decode(
     min_side: int | None,
     sample_rate: int,
     sound: bool,
+    frames: bool,
 ) -> dict[str, Any]:
     if found.size == 0:
         found.content_hash = hash_bytes(b"")  # known in full, unlike that of a file that could not be read
@@ -130,7 +133,9 @@ def _decode(
     if found.modality == "image" and data is not None:
         return _contents(read_picture(data, found.format, limits, thumbnail=thumbnail, min_side=min_side))
     if found.modality == "video":
-        film = read_film(file, found.size, found.format, limits, side=min_side, sample_rate=sample_rate, sound=sound)
+        film = read_film(
+            file, found.size, found.format, limits, side=min_side, sample_rate=sample_rate, sound=sound, pictures=frames
+        )
         if film is not None:
             return _contents(film)
         found.modality = "audio"

@@ -94,6 +94,7 @@ def read_film(
     side: int | None = None,
     sample_rate: int = SAMPLE_RATE,
     sound: bool = True,
+    pictures: bool = True,
 ) -> Film | None:
     """Decode a picture of each shot, and the sound.
 
@@ -105,6 +106,7 @@ def read_film(
         side: pixels of the pictures' shorter side; None for ``SIDE``. They are never enlarged.
         sample_rate: of the sound, in Hz.
         sound: whether to read it.
+        pictures: whether to look for shots.
 
     Returns:
         None for a file without moving pictures: it is a recording, perhaps with a cover.
@@ -127,28 +129,32 @@ def read_film(
             raise TooLargeError(
                 f"{say_length(reader.duration or 0.0)} is over the limit of {say_length(limits.max_seconds)}"
             )
-        side = side or SIDE
-        shots = reader.shots(limits.max_shots, side)
-        pictures = [
-            (shot, picture)
-            for shot, picture in zip(shots, reader.pictures([shot.at_s for shot in shots], side), strict=True)
-            if picture is not None
-        ]
-        if not pictures:
-            raise MediaError("damaged: none of its pictures can be decoded")
-        colourful = [pair for pair in pictures if np.ptp(pair[1], axis=(0, 1)).max() > ONE_COLOUR_SPREAD]
-        kept = colourful or pictures[:1]  # a film is not found by the black between two scenes
-        film = Film(
-            shots=tuple(shot for shot, _ in kept),
-            frames=tuple(picture for _, picture in kept),
-            width=reader.width,
-            height=reader.height,
-            duration=reader.length_s,
-            trivial=not colourful,
-            about=about_recording(reader.tags),
-        )
-    film = replace(film, thumbnail=_thumbnail(film.frames), strip=make_strip(film.frames))
+        film = _seen(reader, side or SIDE, limits) if pictures else _unseen(reader)
     return _with_sound(film, file, size, file_format, limits, sample_rate) if hears else film
+
+
+def _unseen(reader: FilmReader) -> Film:
+    about = about_recording(reader.tags)
+    return Film((), (), reader.width, reader.height, reader.length_s, trivial=True, about=about)
+
+
+def _seen(reader: FilmReader, side: int, limits: Limits) -> Film:
+    """The film with its shots."""
+    shots = reader.shots(limits.max_shots, side)
+    frames = reader.pictures([shot.at_s for shot in shots], side)
+    pictures = [(shot, frame) for shot, frame in zip(shots, frames, strict=True) if frame is not None]
+    if not pictures:
+        raise MediaError("damaged: none of its pictures can be decoded")
+    colourful = [pair for pair in pictures if np.ptp(pair[1], axis=(0, 1)).max() > ONE_COLOUR_SPREAD]
+    kept = colourful or pictures[:1]  # a film is not found by the black between two scenes
+    return replace(
+        _unseen(reader),
+        shots=tuple(shot for shot, _ in kept),
+        frames=tuple(frame for _, frame in kept),
+        trivial=not colourful,
+        thumbnail=_thumbnail([frame for _, frame in kept]),
+        strip=make_strip([frame for _, frame in kept]),
+    )
 
 
 def _with_sound(film: Film, file: BinaryIO, size: int, file_format: str, limits: Limits, sample_rate: int) -> Film:

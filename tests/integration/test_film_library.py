@@ -147,7 +147,7 @@ def test_the_halves_of_a_live_photo_know_each_other(library, folder):
 def test_status_facets_filters_and_commands(library, films, folder, capsys):
     status = library.status()
     assert (status.images, status.audio, status.films) == (2, 0, len(films) + 2)
-    assert status.text_finds == "pictures and recordings and films"
+    assert status.text_finds == "pictures, recordings and films"
     assert library.facets().modalities == {"video": len(films) + 2, "image": 2}
     assert main(["search", "a red bicycle", "--modality", "video", "--json", "--library", str(library.path)]) == 0
     hits = json.loads(capsys.readouterr().out)["hits"]

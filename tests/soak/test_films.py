@@ -45,20 +45,16 @@ def repeat(data: bytes, path: Path, n_times: int) -> None:
     """Write a film of the same packets again and again."""
     source = path.with_suffix(".clip.mp4")
     source.write_bytes(data)
-    with av.open(str(path), "w", format="matroska") as output:
-        streams = {}
+    with av.open(str(path), "w", format="matroska") as output, av.open(str(source)) as first:
+        streams = {stream.type: output.add_stream_from_template(stream) for stream in first.streams}
         for turn in range(n_times):
             with av.open(str(source)) as container:
-                for packet in container.demux(container.streams.video[0], container.streams.audio[0]):
-                    if packet.dts is None:
-                        continue
-                    kind = packet.stream.type
-                    if kind not in streams:
-                        streams[kind] = output.add_stream_from_template(packet.stream)
-                    shift = round(turn * CLIP_S / packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = streams[kind]
-                    output.mux(packet)
+                for packet in container.demux():
+                    if packet.dts is not None:
+                        shift = round(turn * CLIP_S / packet.time_base)
+                        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                        packet.stream = streams[packet.stream.type]
+                        output.mux(packet)
 
 
 def decoded(path: Path) -> dict:

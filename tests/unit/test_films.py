@@ -142,6 +142,17 @@ def test_limits_of_a_film() -> None:
     assert small.reason.endswith("is over the limit of 1,000 bytes")
 
 
+def test_the_sound_alone_and_the_pictures_alone() -> None:
+    """For reading texts in films, and what is said in them."""
+    data = scene_film(noisy(SCENES[:2]), options=QUICK)
+    heard = decode("x", data=data, frames=False)
+    assert (heard.reason, heard.modality, heard.shots, heard.thumbnail) == (None, "video", (), None)
+    np.testing.assert_array_equal(heard.samples, film(data).samples)
+    seen = film(data, sound=False, min_side=200)
+    assert seen.samples is None
+    assert {min(frame.shape[:2]) for frame in seen.frames} == {200}
+
+
 def test_pictures_of_an_unknown_form_are_told() -> None:
     data = scene_film(SCENES[:1], container="matroska", options=QUICK).replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/AVC")
     assert decode("x", data=data).reason.startswith("its pictures are in a form that is not read")
