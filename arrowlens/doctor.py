@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,9 +22,10 @@ from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.media.files import ExactFile, hash_file
-from arrowlens.modalities import ROLE_OF
+from arrowlens.modalities import MAX_SHOTS, MEDIA_ROLES, ROLE_OF, ROLES_OF
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS, TableStats
+from arrowlens.store.schema import strip_key
 from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Doctor:
         Raises:
             StorageError: the database refused.
         """
-        roles = [role for role in self._storage.settings.models if role in ROLE_OF.values()]
+        roles = [role for role in self._storage.settings.models if role in MEDIA_ROLES]
         lookup = self._lookup(n_vectors)
         if lookup.level == "problem":  # whatever is found is looked up by its id
             yield Finding("searches", "notice", "not examined", f"{_DOCTOR} --repair` first, then {_DOCTOR}` again")
@@ -175,7 +176,7 @@ class Doctor:
         return _of_index("the index of ids", lambda: self._storage.health.check_lookup(n))
 
     def _thumbnails(self) -> Iterator[Finding]:
-        what = "pictures without a thumbnail"
+        what = "pictures and films without a thumbnail"
         try:
             thumbnails = self._storage.health.check_thumbnails()
         except StorageError as error:
@@ -204,9 +205,11 @@ class Doctor:
                 for row in self._storage.media_of(content).to_pylist():
                     prepared: Prepared | None = None
                     with suppress(MediaError):  # another place of the same content may do
-                        prepared = self._prepared(row, exact=False)
+                        prepared = self._prepared(row, exact=False, max_shots=MAX_SHOTS)
                     if prepared is not None and prepared.decoded.thumbnail is not None:
                         thumbnails[content] = prepared.decoded.thumbnail
+                        if prepared.decoded.strip is not None:
+                            thumbnails[strip_key(content)] = prepared.decoded.strip
                         break
             self._storage.upsert_thumbnails(thumbnails)
 
@@ -248,12 +251,11 @@ class Doctor:
         """Encode files again, but for those of a damaged model, of which that was said."""
         same, moved, undecoded = [], [], []
         for row in self._storage.sample_media(n):
-            role = ROLE_OF[row["modality"]]
             path = os.fsdecode(row["absolute_path"])
-            if role in damaged or not self._provider.has(role):
-                continue
-            stored = self._stored(role, row["content_hash"])
-            if not len(stored):
+            roles = [role for role in ROLES_OF[row["modality"]] if role not in damaged and self._provider.has(role)]
+            held = {role: self._stored(role, row["content_hash"]) for role in roles}
+            stored = {role: vectors for role, vectors in held.items() if len(vectors)}
+            if not stored:
                 continue  # said as a file without vectors, or as vectors that cannot be read
             try:
                 cosine = self._cosine(row, stored)
@@ -285,24 +287,29 @@ class Doctor:
         except StorageError:
             return np.empty((0, 0), np.float32)
 
-    def _cosine(self, row: dict[str, Any], stored: np.ndarray) -> float | None:
-        """Lowest cosine of a file's vectors, encoded now, with the stored ones; None when it is another file now.
+    def _cosine(self, row: dict[str, Any], stored: Mapping[str, np.ndarray]) -> float | None:
+        """Lowest cosine of a file's vectors, encoded now, with the stored ones by role; None for another file now.
 
         Raises:
             MediaError: it is the same file, and cannot be decoded now.
         """
         best = 0.0
         for exact in (False, True):  # `ingest --exact` decodes in full, and does not say so in the library
-            prepared = self._prepared(row, exact)
+            n_shots = len(stored.get(ROLE_OF["image"], ()))  # of a film, thinned as it was then
+            prepared = self._prepared(row, exact, max_shots=n_shots or 1)
             if prepared is None:
                 return None
-            assert prepared.inputs is not None
-            best = max(best, _lowest_cosine(embed(prepared.inputs, self._provider), stored))
+            cosines = [
+                _lowest_cosine(embed(inputs, self._provider), stored[ROLE_OF[inputs.modality]])
+                for inputs in prepared.inputs
+                if ROLE_OF[inputs.modality] in stored
+            ]
+            best = max(best, min(cosines, default=0.0))
             if best > SAME:
                 break
         return best
 
-    def _prepared(self, row: dict[str, Any], exact: bool) -> Prepared | None:
+    def _prepared(self, row: dict[str, Any], exact: bool, *, max_shots: int = 1) -> Prepared | None:
         """A file as it was ingested; None when it is another file now, or is gone.
 
         Raises:
@@ -320,7 +327,8 @@ class Doctor:
         stamp = row["size"], row["modified_ns"]
         listed = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
         plan = EmbeddingPlan.of(self._provider, exact=exact)
-        prepared: Prepared = self._call(Preparer(FolderSource((), self._storage.path), plan, _ANY_SIZE), listed)
+        limits = dataclasses.replace(_ANY_SIZE, max_shots=max_shots)
+        prepared: Prepared = self._call(Preparer(FolderSource((), self._storage.path), plan, limits), listed)
         if prepared.decoded.reason is not None:
             raise MediaError(prepared.decoded.reason)
         return prepared if prepared.decoded.content_hash == row["content_hash"] else None

@@ -25,7 +25,7 @@ from arrowlens import media
 from arrowlens.errors import AudioValidationError, InputError, MediaError
 from arrowlens.media.decoded import Decoded
 from arrowlens.media.windowing import Window, windows, without_silent_ends
-from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, SAMPLE_RATE, TEXT_ROLE, Modality, Recipe
+from arrowlens.modalities import FIRST_RECIPE, MODALITIES, ROLE_OF, SAMPLE_RATE, TEXT_ROLE, Input, Modality, Recipe
 from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
@@ -160,28 +160,30 @@ class Inputs:
     """What a model takes of one medium.
 
     Attributes:
-        modality: whose role's model takes it.
-        content: a picture, (S, S, 3) uint8, or the samples of a recording, (n,) float32 mono; None for a picture that
-            there is no model for, and once it is encoded.
-        windows: the segments of a recording; empty for a picture, which is one segment without times.
+        modality: "image" for pictures and the shots of films, "audio" for recordings and the sound of films.
+        content: a picture, (S, S, 3) uint8, those of shots, (n, S, S, 3), or the samples of a recording, (n,) float32
+            mono; None for pictures that there is no model for, and once it is encoded.
+        windows: the segments of a recording or a film; empty for a picture, which is one segment without times.
         rate: of samples, in Hz.
     """
 
-    modality: Modality
+    modality: Input
     content: np.ndarray | None = None
     windows: tuple[Window, ...] = ()
     rate: int = SAMPLE_RATE
 
     @property
     def segments(self) -> tuple[np.ndarray, ...]:
-        """An array for each segment: the picture, or a view of each window's samples."""
+        """An array for each segment: the picture, that of each shot, or a view of each window's samples."""
         if self.content is None:
             return ()
+        if self.content.ndim == 4:
+            return tuple(self.content)
         return tuple(self.content[window.slice(self.rate)] for window in self.windows) or (self.content,)
 
 
 def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
-    """Prepare what was decoded for its model.
+    """Prepare a picture or a recording for its model.
 
     Args:
         decoded: a readable medium, with pixels or samples.
@@ -201,6 +203,21 @@ def prepare(decoded: Decoded, plan: EmbeddingPlan) -> Inputs:
     return Inputs("image", plan.image_processor(decoded.pixels, normalize=False, box=decoded.box))
 
 
+def prepare_each(decoded: Decoded, plan: EmbeddingPlan) -> tuple[Inputs, ...]:
+    """Prepare what was decoded for each model that takes something of it: a film's shots and its sound.
+
+    Raises:
+        As ``prepare``.
+    """
+    if decoded.modality != "video":
+        return (prepare(decoded, plan),)
+    shots = Inputs("image", windows=tuple(Window(shot.start_s, shot.end_s) for shot in decoded.shots))
+    if plan.image_processor is not None:
+        pictures = [plan.image_processor(frame, normalize=False) for frame in decoded.frames]
+        shots = dataclasses.replace(shots, content=np.stack(pictures))
+    return (shots,) if decoded.samples is None else (shots, prepare(decoded, plan))
+
+
 def _audio_windows(samples: np.ndarray, recipe: Recipe) -> tuple[Window, ...]:
     part, cut = without_silent_ends(samples) if recipe.skip_silence else slice(0, len(samples)), recipe.windows
     rate, n_samples = recipe.sample_rate, part.stop - part.start
@@ -211,12 +228,12 @@ def _audio_windows(samples: np.ndarray, recipe: Recipe) -> tuple[Window, ...]:
     )
 
 
-def encode(modality: str, segments: Sequence[np.ndarray], models: Provider) -> np.ndarray:
-    """Encode segments of any number of media of one modality.
+def encode(modality: Input, segments: Sequence[np.ndarray], models: Provider) -> np.ndarray:
+    """Encode segments of any number of media.
 
     Args:
-        modality: of all of them. segments: at least one, as ``Inputs.segments`` gives them.
-        models: with one for the modality's role.
+        modality: of all of them, as of ``Inputs``. segments: at least one, as ``Inputs.segments`` gives them.
+        models: with one for ``ROLE_OF[modality]``.
 
     Returns:
         (n, d) float32 of length one, in the order of the segments.
@@ -288,17 +305,20 @@ def _prompts(text: str, templates: Sequence[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """A picture or a recording to compare with; by its stored vectors where the library holds its content.
+    """A picture, a recording or a film to compare with; by its stored vectors where the library holds its content.
 
     Attributes:
         name: what it is called in messages, and in ``Query.weights``.
-        modality: "image" or "audio".
+        modality: "image", "audio" or "video".
         content_hash: of its bytes, None when they are not known.
         pixels: (H, W, 3) uint8 RGB. box: where the picture lies within them, as ``ImageProcessor`` takes it.
         windows: (n,) float32 each, mono. Without pixels, windows and vectors only stored vectors count.
         rate: of the windows, in Hz: that of the models which they were cut for.
         vectors: (n, d) float32 where they are known already. digest: their ``recipe_digest``.
         thumbnail: of a picture, as a library stores it. fingerprint: of a recording. By these a copy is known.
+        shots: of a film, prepared for the vision model: (n, S, S, 3) uint8.
+        at_s: seconds of a moment; of a film or a recording that the library holds, only the segments there count, of
+            a film the shots.
     """
 
     name: str
@@ -312,10 +332,22 @@ class Example:
     digest: str | None = None
     thumbnail: bytes | None = None
     fingerprint: AcousticFingerprint | None = None
+    shots: np.ndarray | None = None
+    at_s: float | None = None
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What it may be compared by: a film by its shots and by its sound."""
+        return MODALITIES[self.modality].inputs
 
 
-def embed_example(example: Example, models: Provider) -> np.ndarray:
-    """Encode an example: (1, d) of a picture, or (n, d) of at most ``MAX_QUERY_WINDOWS`` windows of a recording.
+def embed_example(example: Example, models: Provider, modality: Input | None = None) -> np.ndarray:
+    """Encode an example: (1, d) of a picture, or (n, d) of at most ``MAX_QUERY_WINDOWS`` windows or shots.
+
+    Args:
+        example: with pixels, windows or shots.
+        models: encode it.
+        modality: "image" for the shots of a film, "audio" for its sound; None takes what there is.
 
     Raises:
         InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
@@ -324,10 +356,12 @@ def embed_example(example: Example, models: Provider) -> np.ndarray:
     if example.pixels is not None:
         decoded = Decoded(example.modality, None, pixels=example.pixels, box=example.box)
         return embed(prepare(decoded, EmbeddingPlan(models.clip_engine.image_processor)), models)
+    if example.shots is not None and modality != "audio":
+        return encode("image", [example.shots[index] for index in evenly_spaced(len(example.shots))], models)
     if not example.windows:
         raise InputError("a recording without samples finds nothing; give at least one window")
     chosen = [example.windows[index] for index in evenly_spaced(len(example.windows))]
-    return encode(example.modality, windows_for(models.recipe, chosen, example.rate), models)
+    return encode("audio", windows_for(models.recipe, chosen, example.rate), models)
 
 
 def windows_for(recipe: Recipe, cut: Sequence[np.ndarray], rate: int) -> Sequence[np.ndarray]:
@@ -433,7 +467,12 @@ class ExampleReader:
         if decoded.pixels is not None:
             pixels, box, thumbnail = decoded.pixels, decoded.box, decoded.thumbnail
             return Example(name, "image", decoded.content_hash, pixels=pixels, box=box, thumbnail=thumbnail)
-        return self._recording(name, decoded)
+        return self._film(name, decoded) if decoded.modality == "video" else self._recording(name, decoded)
+
+    def _film(self, name: str, decoded: Decoded) -> Example:
+        shots, *sound = prepare_each(decoded, self._plan())
+        example = Example(name, "video", decoded.content_hash, shots=shots.content)
+        return dataclasses.replace(example, windows=sound[0].segments, rate=sound[0].rate) if sound else example
 
     def _recording(self, name: str, decoded: Decoded) -> Example:
         inputs = prepare(decoded, self._plan())

@@ -17,12 +17,12 @@ import numpy as np
 
 from arrowlens import media
 from arrowlens.conversion.hub import cache_directory
-from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, embed_questions, encode, prepare
+from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, embed_questions, encode, prepare, prepare_each
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError, MediaError, ModelLoadError
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes
-from arrowlens.modalities import MODALITIES, ROLE_OF, TEXT_ROLE, Modality
+from arrowlens.modalities import MODALITIES, ROLE_OF, TEXT_ROLE, Input
 from arrowlens.models import resolve
 from arrowlens.query_engine import QueryEngine, provider_of
 from arrowlens.search.relevance.background import Bank
@@ -82,7 +82,7 @@ class Reliability:
     """
 
     question: str
-    answer: Modality
+    answer: Input
     tenths: tuple[Tenth, ...]
 
 
@@ -105,7 +105,7 @@ class Evaluation:
     reliability: tuple[Reliability, ...] = ()
     calibrated: Mapping[str, int] = dataclasses.field(default_factory=dict)
     not_calibrated: tuple[str, ...] = ()
-    templates: Mapping[Modality, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    templates: Mapping[Input, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def evaluate(
@@ -241,9 +241,9 @@ class _Encoder:
 
     def __init__(self, provider: MultimodalEmbeddingProvider, call: Call) -> None:
         self.provider, self._call = provider, call
-        self.paths: dict[Modality, list[str]] = {kind: [] for kind in MODALITIES}
+        self.paths: dict[Input, list[str]] = {kind: [] for kind in ROLE_OF}
         # (n_windows, d) each; a picture has one
-        self.vectors: dict[Modality, list[np.ndarray]] = {kind: [] for kind in MODALITIES}
+        self.vectors: dict[Input, list[np.ndarray]] = {kind: [] for kind in ROLE_OF}
         self.skipped: list[tuple[Path, str]] = []
 
     def run(self, folder: Path, captions: Mapping[str, list[str]]) -> None:
@@ -264,8 +264,11 @@ class _Encoder:
                     continue
                 if decoded.reason is not None:
                     self.skipped.append((folder / name, decoded.reason))
-                elif decoded.pixels is not None and not self.provider.has(ROLE_OF["image"]):
+                elif decoded.modality != "audio" and not self.provider.has(ROLE_OF["image"]):
                     self.skipped.append((folder / name, "these models have none for pictures"))
+                elif decoded.modality == "video":  # a text is about what is seen
+                    shots = prepare_each(decoded, plan)[0]
+                    self._add("image", [name], [embed(shots, self.provider)])
                 elif decoded.pixels is not None:
                     pictures[name] = prepare(decoded, plan).segments[0]
                 elif self.provider.text_reaches_audio:
@@ -276,7 +279,7 @@ class _Encoder:
                 vectors = encode("image", [*pictures.values()], self.provider)
                 self._add("image", list(pictures), list(vectors[:, None]))
 
-    def _add(self, kind: Modality, names: list[str], vectors: list[np.ndarray]) -> None:
+    def _add(self, kind: Input, names: list[str], vectors: list[np.ndarray]) -> None:
         self.paths[kind] += names
         self.vectors[kind] += vectors
 
@@ -291,7 +294,7 @@ class _Answers:
         templates: what names of things were asked for in.
     """
 
-    kind: Modality
+    kind: Input
     asked: np.ndarray
     vectors: list[np.ndarray]
     scores: np.ndarray

@@ -54,7 +54,7 @@ from arrowlens.search import (
 )
 from arrowlens.search.query import Sort
 from arrowlens.search.where import Where, to_store_filters
-from arrowlens.store import FACETS, MultimodalStorage, restored
+from arrowlens.store import FACETS, MultimodalStorage, restored, strip_key
 from arrowlens.store.location import Location
 from arrowlens.workers.isolated import Isolated, directly
 
@@ -98,6 +98,7 @@ class LibraryStatus:
         path: the library's folder.
         images: pictures that can be found.
         audio: recordings that can be found.
+        films: films that can be found.
         skipped: files that could not be read.
         n_bytes: of everything in the library's folder.
         models: by role; each with digest, dimension, source and space.
@@ -123,12 +124,15 @@ class LibraryStatus:
     hop_s: float
     next_models: Mapping[str, ModelRecord]
     calibrations: Mapping[str, int]
+    films: int = 0
 
     @property
     def text_finds(self) -> str:
         """The kinds of files that texts find, in words."""
-        reached: dict[Modality, bool] = {"image": "vision" in self.models, "audio": self.text_reaches_audio}
-        return " and ".join(MODALITIES[kind].plural for kind, is_reached in reached.items() if is_reached) or "nothing"
+        sees, hears = "vision" in self.models, self.text_reaches_audio
+        reached: dict[Modality, bool] = {"image": sees, "audio": hears, "video": (sees or hears) and self.films > 0}
+        *others, last = [MODALITIES[kind].plural for kind, is_reached in reached.items() if is_reached] or ["nothing"]
+        return f"{', '.join(others)} and {last}" if others else last
 
     @classmethod
     def of(cls, path: Path, settings: Settings, statistics: Statistics) -> Self:
@@ -147,6 +151,7 @@ class LibraryStatus:
             hop_s=settings.recipe.windows.hop_s,
             next_models=settings.next_models,
             calibrations={route: each.n_pairs for route, each in settings.calibrations.items()},
+            films=statistics.films,
         )
 
 
@@ -288,13 +293,13 @@ class Library:
         collapse: bool = False,
         sort: Sort = "relevance",
     ) -> Results:
-        """Return the ``k`` files nearest to a text, matches first: pictures; recordings where ``text_reaches_audio``.
+        """Return the ``k`` files nearest to a text, matches first: pictures and films; recordings where they can be.
 
         Args:
             text: in a language that the models know; the demo and base models know English. It may be left out where
                 there is something else to look for. One example alone is looked for as ``similar`` does.
             k: number of results, from 1 on.
-            modality: "image" or "audio" keeps only these.
+            modality: "image", "audio" or "video" keeps only these.
             plus: further texts to look for.
             minus: texts to keep away from.
             like: examples to come close to, each as ``similar`` takes one: pictures, or recordings where they share the
@@ -341,7 +346,7 @@ class Library:
         Args:
             texts: one question each.
             k: number of results, from 1 on.
-            modality: "image" or "audio" keeps only these.
+            modality: "image", "audio" or "video" keeps only these.
             mode: as for ``search``.
             where: as for ``search``.
             offset: as for ``search``.
@@ -367,8 +372,13 @@ class Library:
         offset: int = 0,
         collapse: bool = False,
         sort: Sort = "relevance",
+        at: float | None = None,
     ) -> Results:
-        """Return the ``k`` files of the same modality that look or sound most like an example.
+        """Return the ``k`` files that look or sound most like an example.
+
+        A picture finds pictures, and films that show the like; a recording finds recordings, and films that sound the
+        like. A film finds films, by what is seen and what is heard; a moment of a film, ``at``,
+        finds pictures and films that show the like.
 
         The example need not be in the library; where its content is, it comes first with a score of 1 within float16's
         precision, and ``n_matches`` and ``has_match`` are of the others. A copy of it in another file matches whatever
@@ -384,6 +394,8 @@ class Library:
             offset: as for ``search``.
             collapse: as for ``search``.
             sort: as for ``search``.
+            at: seconds of a moment of a film or a recording that the library holds: only the film's shot, or the
+                recording's windows, there are compared.
 
         Returns:
             Nothing where the example is a hit that the library no longer holds.
@@ -394,7 +406,8 @@ class Library:
             InputError: no such example, or an option is unusable.
             ModelLoadError: the library has no model for that modality.
         """
-        return self._similar(lambda: self._engine.example(example), View(k, offset, parse(where), collapse, sort))
+        view = View(k, offset, parse(where), collapse, sort)
+        return self._similar(lambda: dataclasses.replace(self._engine.example(example), at_s=at), view)
 
     def similar_to(
         self,
@@ -764,7 +777,7 @@ class Library:
         """Files as points in a plane, near what is like them; of more than 20,000 files, a sample.
 
         Args:
-            modality: "image" or "audio"; None for both, where ``has_one_space``.
+            modality: "image", "audio" or "video"; None for all, where ``has_one_space``.
 
         Raises:
             InputError: both are asked for, and have spaces of their own. StorageError: the database refused.
@@ -780,10 +793,20 @@ class Library:
     def thumbnail(self, content_hash: str) -> bytes | None:
         """The JPEG of at most 320 pixels of a content; None for recordings, and for what the library does not hold.
 
+        Of a film it shows the shot with the most contrast.
+
         Raises:
             StorageError: the database refused.
         """
         return self._storage.thumbnails([content_hash]).get(content_hash)
+
+    def strip(self, content_hash: str) -> bytes | None:
+        """A JPEG of a film's shots side by side, 90 pixels high: at most 12, evenly spaced; None for other contents.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return self.thumbnail(strip_key(content_hash))
 
     def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
         """The bytes of a file that the library holds.

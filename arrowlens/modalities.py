@@ -1,5 +1,8 @@
 """The kinds of media that there are: one table says all that the rest of the program looks up by modality.
 
+Models take pictures and sound. A film is both: its shots are pictures, its sound is cut as a recording is, and so it
+has vectors of two roles.
+
 A new format is an entry here and a signature in ``media/formats.py``. A new modality is an entry here, its name in
 ``Modality``, a decoder in ``media``, and its preparation and encoding in ``embedding.py``.
 """
@@ -13,7 +16,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-Modality = Literal["image", "audio"]
+Modality = Literal["image", "audio", "video"]
+Input = Literal["image", "audio"]
+"""What models take: a picture or a shot of a film, and a window of a recording or of a film's sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +43,21 @@ class ModalityInfo:
     Attributes:
         noun: what one is called in messages.
         plural: what several are called.
-        role: the role of the model that encodes them.
+        inputs: what models take of them; a film has shots and may have sound.
         suffixes: of file names in lower case, by the name of the format.
         windows: how they are cut into segments by default; None where a medium is a single segment.
     """
 
     noun: str
     plural: str
-    role: str
+    inputs: tuple[Input, ...]
     suffixes: Mapping[str, tuple[str, ...]]
     windows: Windows | None = None
 
 
 AUDIO_WINDOWS = Windows(10.0, 5.0)
+MAX_SHOT_S = 10.0  # of a film, between two cuts
+MAX_SHOTS = 200  # of a film that get a vector, by default
 SAMPLE_RATE = 16_000  # Hz, of recordings for Whisper, for fingerprints and for waveforms
 SAMPLE_RATES = (SAMPLE_RATE, 48_000)  # Hz, of all that models take; encoders/registry.py says which takes which
 MAX_WINDOW_S = 30.0  # models take no more at once
@@ -95,7 +102,7 @@ MODALITIES: Mapping[Modality, ModalityInfo] = {
     "image": ModalityInfo(
         "picture",
         "pictures",
-        role="vision",
+        inputs=("image",),
         suffixes={
             "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
             "png": (".png",),
@@ -112,7 +119,7 @@ MODALITIES: Mapping[Modality, ModalityInfo] = {
     "audio": ModalityInfo(
         "recording",
         "recordings",
-        role="audio",
+        inputs=("audio",),
         suffixes={
             "wav": (".wav", ".wave"),
             "aiff": (".aif", ".aiff", ".aifc"),
@@ -122,17 +129,47 @@ MODALITIES: Mapping[Modality, ModalityInfo] = {
             "opus": (".opus",),
             "m4a": (".m4a", ".m4b"),
             "aac": (".aac",),
-            "mp4": (".mp4", ".m4v", ".mov", ".3gp"),  # of a film the soundtrack is read
-            "mkv": (".mkv", ".mka"),
+            "mkv": (".mka",),
+        },
+        windows=AUDIO_WINDOWS,
+    ),
+    "video": ModalityInfo(  # a file of these formats without moving pictures is a recording
+        "film",
+        "films",
+        inputs=("image", "audio"),
+        suffixes={
+            "mp4": (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2"),
+            "mkv": (".mkv",),
             "webm": (".webm",),
             "avi": (".avi",),
+            "mpegts": (".mts", ".m2ts", ".m2t", ".tts", ".ts"),
         },
         windows=AUDIO_WINDOWS,
     ),
 }
 
-ROLE_OF: Mapping[str, str] = {name: info.role for name, info in MODALITIES.items()}
-"""The role of the model that encodes a modality."""
+ROLE_OF: Mapping[Input, str] = {"image": "vision", "audio": "audio"}
+"""The role of the model that encodes an input."""
+
+ROLES_OF: Mapping[str, tuple[str, ...]] = {
+    name: tuple(ROLE_OF[one] for one in info.inputs) for name, info in MODALITIES.items()
+}
+"""The roles of the models that encode a modality; a film without sound has no vectors of the audio model."""
+
+MEDIA_ROLES = tuple(ROLE_OF.values())
+"""The roles of the models that encode media."""
+
+
+def roles_of(modality: str | None, *, has_sound: bool) -> tuple[str, ...]:
+    """Return the roles that a medium has vectors of, as far as there are models; none for an unknown modality.
+
+    Args:
+        modality: of the medium.
+        has_sound: whether it has sound; what is asked of films only.
+    """
+    roles = ROLES_OF.get(modality or "", ())
+    return roles if modality != "video" or has_sound else (ROLE_OF["image"],)
+
 
 TEXT_ROLE = ROLE_OF["image"]
 """The role whose model also encodes the texts that pictures, and whatever shares their space, are searched with."""
@@ -146,6 +183,20 @@ MEDIA_SUFFIXES: Mapping[str, Modality] = {
     suffix: name for name, info in MODALITIES.items() for suffixes in info.suffixes.values() for suffix in suffixes
 }
 """The modality that a file name's suffix promises; suffixes are in lower case, with their dot."""
+
+
+_TYPESCRIPT = (".ts", ".mts")
+_LEAST_STREAM = 64 * 1024  # bytes; source code is smaller, but for rare files
+
+
+def is_source_code(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], size: int) -> bool:
+    """Return whether a file is TypeScript rather than an MPEG transport stream, as far as name and size tell.
+
+    Args:
+        path: its name.
+        size: bytes.
+    """
+    return size < _LEAST_STREAM and os.fsdecode(path).lower().endswith(_TYPESCRIPT)
 
 
 def modality_of(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Modality | None:

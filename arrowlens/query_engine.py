@@ -19,7 +19,7 @@ from arrowlens.encoders.model_directory import model_info
 from arrowlens.errors import ArrowlensError, InputError, ModelMismatchError
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes
-from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Modality
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Input
 from arrowlens.models import SET_ROLES, ModelSet, resolve
 from arrowlens.search import Hit, Searcher
 from arrowlens.search.relevance.background import Bank
@@ -140,7 +140,7 @@ class QueryEngine:
             stop: set to end early; the next call goes on.
         """
         status = self._storage.statistics()
-        held: dict[Modality, int] = {"image": status.images, "audio": status.audio}
+        held: dict[Input, int] = {"image": status.images + status.films, "audio": status.audio + status.films}
         is_stopped = stop.is_set if stop is not None else lambda: False
         with suppress(ArrowlensError):  # the search that needs it makes it, or says why it cannot
             self.bank.prepare([kind for kind, n_files in held.items() if n_files], on_progress, is_stopped)

@@ -248,7 +248,14 @@ def limits_of(options: argparse.Namespace) -> Limits:
         limits = dataclasses.replace(limits, max_seconds=3600 * options.max_hours)
     if options.max_file_size is not None:
         image_bytes = min(limits.max_image_bytes, options.max_file_size)
-        limits = dataclasses.replace(limits, max_file_bytes=options.max_file_size, max_image_bytes=image_bytes)
+        limits = dataclasses.replace(
+            limits,
+            max_file_bytes=options.max_file_size,
+            max_image_bytes=image_bytes,
+            max_film_bytes=options.max_file_size,
+        )
+    if options.max_shots is not None:
+        limits = dataclasses.replace(limits, max_shots=options.max_shots)
     if options.time_limit is not None:
         limits = dataclasses.replace(limits, max_decode_s=options.time_limit)
     return limits

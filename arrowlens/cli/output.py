@@ -45,7 +45,8 @@ def hit_record(hit: Hit) -> dict[str, Any]:
     """A hit as ``--json`` shows it: all its fields, times as ISO 8601."""
     fields = {field.name: getattr(hit, field.name) for field in dataclasses.fields(hit)}
     times = {name: value.isoformat() for name, value in fields.items() if isinstance(value, dt.datetime)}
-    return fields | times | {"path": str(hit.path)}
+    companion = None if hit.companion is None else str(hit.companion)
+    return fields | times | {"path": str(hit.path), "companion": companion}
 
 
 def results_table(hits: Sequence[Hit]) -> str:
@@ -121,7 +122,7 @@ def status_text(status: LibraryStatus) -> str:
     """A library's status for people, a fact a line."""
     facts = [
         ("library", shown_path(status.path)),
-        ("holds", f"{amount(status.images, 'picture')}, {amount(status.audio, 'recording')}"),
+        ("holds", held_text(status)),
         ("skipped", f"{amount(status.skipped, 'file')} that could not be read"),
         ("on disk", byte_size(status.n_bytes)),
         *(("folder", shown_path(folder)) for folder in status.folders),
@@ -132,6 +133,12 @@ def status_text(status: LibraryStatus) -> str:
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),
     ]
     return columns([[label, value] for label, value in facts])
+
+
+def held_text(status: LibraryStatus) -> str:
+    """How many files of each kind a library holds: "2 pictures, 1 recording, 3 films"; films only where there are."""
+    films = f", {amount(status.films, 'film')}" if status.films else ""
+    return f"{amount(status.images, 'picture')}, {amount(status.audio, 'recording')}{films}"
 
 
 def report_text(report: IngestReport) -> str:

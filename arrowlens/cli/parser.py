@@ -14,7 +14,7 @@ from arrowlens.cli.benchmark import benchmark
 from arrowlens.cli.duplicates import duplicates
 from arrowlens.conversion import FAMILIES
 from arrowlens.modalities import MODALITIES
-from arrowlens.search import KINDS
+from arrowlens.search import KINDS, values
 
 DEFAULT_LIBRARY = ".arrowlens"
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
@@ -104,10 +104,13 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     limits.add_argument("--max-megapixels", metavar="N", type=_amount, help="largest picture (default: 120)")
     limits.add_argument("--max-hours", metavar="H", type=_amount, help="longest recording (default: 2)")
     limits.add_argument(
+        "--max-shots", metavar="N", type=_positive, help="shots of a film, evenly thinned (default: 200)"
+    )
+    limits.add_argument(
         "--max-file-size",
         metavar="SIZE",
         type=_byte_size,
-        help="largest file, such as 500M (default: 2G, for a picture 512M)",
+        help="largest file, such as 500M (default: 2G, for a picture 512M, for a film 128G)",
     )
     limits.add_argument(
         "--time-limit", metavar="SECONDS", type=_amount, help="longest time to decode a file (default: 120)"
@@ -115,14 +118,19 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
-    search = _command(adder, "search", searching.search, "find pictures, and recordings if the models can, by a text")
+    search = _command(
+        adder, "search", searching.search, "find pictures and films, and recordings if the models can, by a text"
+    )
     search.add_argument(
         "text", metavar="TEXT", nargs="*", type=_text, help="what to look for, in a language that the models know"
     )
     _composition_options(search)
     _templates_option(search)
     similar = _command(adder, "similar", searching.similar, "find what looks or sounds like a file")
-    similar.add_argument("file", metavar="FILE", type=Path, help="a picture or a recording, in the library or not")
+    similar.add_argument("file", metavar="FILE", type=Path, help="a picture, recording or film, in the library or not")
+    similar.add_argument(
+        "--at", metavar="TIME", type=_moment, help="a moment of a film or recording in the library, such as 1m30s"
+    )
     for command in (search, similar):
         _library_options(command)
         _view_options(command)
@@ -144,7 +152,9 @@ def _composition_options(command: argparse.ArgumentParser) -> None:
     for name, meaning in (("--plus", "to look for as well"), ("--minus", "to keep away from")):
         asked.add_argument(name, metavar="TEXT", action="append", default=[], type=_text, help=f"a text {meaning}")
     for name, meaning in (("--like", "to come near"), ("--unlike", "to keep away from")):
-        asked.add_argument(name, metavar="FILE", action="append", default=[], help=f"a picture or recording {meaning}")
+        asked.add_argument(
+            name, metavar="FILE", action="append", default=[], help=f"a picture, recording or film {meaning}"
+        )
     asked.add_argument(
         "--weight",
         metavar="PART=N",
@@ -158,7 +168,7 @@ def _composition_options(command: argparse.ArgumentParser) -> None:
         "--kind",
         choices=(*MODALITIES, "all"),
         default="all",
-        help="image finds pictures only, audio recordings only (default: all; --kind is another name)",
+        help="image finds pictures only, audio recordings, video films (default: all; --kind is another name)",
     )
     command.add_argument(
         "--mode",
@@ -410,6 +420,14 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def _moment(text: str) -> float:
+    """Seconds from the start of a file: 90, 1m30s or 1:30."""
+    try:
+        return values.seconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time such as 90, 1m30s or 1:30") from None
 
 
 def _amount(text: str) -> float:

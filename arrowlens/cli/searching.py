@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import arrowlens
-from arrowlens.cli.output import amount, hit_record, note, results_table, shown_path, write_json
+from arrowlens.cli.output import amount, held_text, hit_record, note, results_table, shown_path, write_json
 from arrowlens.search import Group, grouped, parse, printable
 
 _HOW_ALL = "--all shows the nearest anyway"
@@ -22,7 +22,7 @@ def open_library(options: argparse.Namespace) -> arrowlens.Library:
 
 
 def search(options: argparse.Namespace) -> int:
-    """Find pictures and recordings by a text, and by what is more or less like it."""
+    """Find pictures, recordings and films by a text, and by what is more or less like it."""
     text = " ".join(options.text) or None
     if not (text or options.plus or options.minus or options.like or options.unlike):
         options.wrong_usage("say what to look for: TEXT, --plus, --minus, --like or --unlike")
@@ -58,6 +58,7 @@ def similar(options: argparse.Namespace) -> int:
             offset=_offset(options),
             collapse=options.collapse,
             sort=options.sort,
+            at=options.at,
         )
         _show(library, results, options, str(options.file))
     return 0
@@ -125,11 +126,11 @@ def _grouped_tables(groups: Sequence[Group]) -> str:
 
 def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str:
     status = library.status()
-    if not status.images and not status.audio:
+    if not status.images and not status.audio and not status.films:
         return f"the library {shown_path(library.path)} is empty: arrowlens ingest FOLDER fills it"
     if options.offset or options.page:
         return "there are no more results"
-    held = f"({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"
+    held = f"({held_text(status)})"
     is_text = "text" in options and not (options.like or options.unlike)
     if is_text and options.mode != "keyword" and options.modality == "audio" and not status.text_reaches_audio:
         words = "" if options.mode == "vector" else ", and no recording has all these words"

@@ -11,7 +11,7 @@ import numpy as np
 from arrowlens.encoders.model_directory import ModelInfo, model_info
 from arrowlens.encoders.registry import ENCODER_ROLES, family_for, family_named
 from arrowlens.errors import InputError, ModelLoadError
-from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, TEXT_ROLE, Modality, Recipe
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, TEXT_ROLE, Input, Recipe
 
 if TYPE_CHECKING:  # torch takes a second to import, which only those pay who run a model
     from arrowlens.encoders.audio import AudioEncoder
@@ -194,10 +194,10 @@ class MultimodalEmbeddingProvider:
         info = self.info(role)
         return family_named(info.family).templates if self.use_templates and info.space is None else ()
 
-    def text_role(self, modality: Modality) -> str | None:
-        """Return the role of the model that encodes the texts which find media of a modality.
+    def text_role(self, modality: Input) -> str | None:
+        """Return the role of the model that encodes the texts which find pictures and shots, or sound.
 
-        It is the modality's own model where that encodes texts, else the vision model where both share a space. None
+        It is the model of these where that encodes texts, else the vision model where both share a space. None
         where texts do not find such media.
         """
         role = ROLE_OF[modality]

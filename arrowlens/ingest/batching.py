@@ -27,21 +27,18 @@ class ModelFailure(str):
 
 @dataclass(eq=False, slots=True)
 class Pending:
-    """A readable file that is being encoded.
+    """What one model encodes of a file.
 
     Attributes:
         prepared: the file, without its inputs.
         vectors: (d,) for each input, filled in by the batches.
         failure: why one of them is missing; a ``ModelFailure`` unless some input was refused for what it holds.
-        copies: further files of the same content.
         n_missing: inputs that are not encoded yet.
     """
 
     prepared: Prepared
     vectors: list[np.ndarray | None]
     failure: str | None = None
-    copies: list[Prepared] = field(default_factory=list)
-
     n_missing: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.media.files import bounded_ns
-from arrowlens.modalities import ROLE_OF
+from arrowlens.modalities import FORMAT_MODALITY, MEDIA_ROLES, ROLES_OF, roles_of
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
 
 _COLUMNS = [
@@ -33,9 +33,12 @@ _COLUMNS = [
     "layout",
     "real_path",
     "file_id",
+    "format",
+    "sample_rate",
 ]
 # Rows from this layout on lack nothing that only the file itself can tell.
 _COMPLETE_SINCE = 2
+_FILMS_SINCE = 4  # layout; before, films were recordings, or skipped for want of sound
 # A run that would remove more of a root asks first: a share together with a number, or a number alone.
 SHARE, N_OF_SHARE, N_AT_MOST = 0.5, 20, 1_000
 
@@ -46,6 +49,8 @@ class Known:
 
     Attributes:
         indexed: searchable, with vectors that are really there.
+        roles: of its vectors. missing: those that it lacks, of the models that the library has.
+        was_recording: a film may be meant: it is of a container that earlier versions read for its sound alone.
         layout: schema version that the row was written in; None before there was such a column.
         real_path: of the file that was read, as of ``ScannedFile``; None in rows of an earlier layout.
         file_id: likewise.
@@ -63,6 +68,9 @@ class Known:
     real_path: bytes | None = None
     file_id: str | None = None
     modality: str | None = None
+    roles: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+    was_recording: bool = False
 
     def is_same_file(self, file: ScannedFile) -> bool:
         """Return whether size and time say that the content is what it was."""
@@ -77,6 +85,8 @@ class Known:
         """
         return (
             self.indexed
+            and not self.missing
+            and not self.was_recording
             and self.reason is None
             and (self.layout or 0) >= _COMPLETE_SINCE
             and self.caption_stamp == file.caption_stamp
@@ -127,10 +137,11 @@ def decide(known: Known | None, prepared: Prepared, models: Container[str]) -> A
     content = None if prepared.unread else prepared.decoded.content_hash
     is_indexed = known is not None and known.indexed
     has_vectors = known is not None and known.indexed and known.content_hash == content
+    wanted = {role for role in prepared.roles if role in models}
     reason = prepared.decoded.reason
-    if reason is None and ROLE_OF[prepared.decoded.modality or ""] not in models:
-        reason = f"the library has no model for {prepared.decoded.modality} files"
-    elif reason is None and not has_vectors:
+    if reason is None and not wanted:
+        reason = _no_model(prepared.decoded.modality)
+    elif reason is None and not (has_vectors and known is not None and wanted <= known.roles):
         return Action("vectors", "indexed")
     elif reason is None and not prepared.caption_unread:
         return Action("row", "unchanged")
@@ -144,6 +155,10 @@ def decide(known: Known | None, prepared: Prepared, models: Container[str]) -> A
         return Action("stamp", "unchanged")  # the very content that was read before: its vectors are as good as ever
     is_recorded = known is not None and not is_indexed and known.ledger_entry == (*prepared.file.stamp, content, reason)
     return Action("nothing" if is_recorded else "row", "skipped", reason)
+
+
+def _no_model(modality: str | None) -> str:
+    return f"the library has no model for {modality} files"
 
 
 def _noted(known: Known | None, reason: str) -> Action:
@@ -201,7 +216,7 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
         before = known.get(media_id)
         if before is not None and before.is_current(file):
             (plan.unchanged if before.is_recorded(file) else plan.moved_disk).append(file)
-        elif ROLE_OF[file.modality] not in models:
+        elif not any(role in models for role in ROLES_OF[file.modality]):
             plan.refused.append(file)
         elif not retry and before is not None and _is_still_bad(before, file):
             plan.still_bad.append((file, before.reason or ""))
@@ -239,14 +254,24 @@ def _is_there(path: bytes, row: Mapping[str, Any]) -> bool:
 
 
 def _read_known(storage: MultimodalStorage) -> dict[str, Known]:
-    vectors = {role: storage.vector_keys(role) for role in storage.settings.models if role in ROLE_OF.values()}
+    models = storage.settings.models
+    vectors = {role: storage.vector_keys(role) for role in MEDIA_ROLES if role in models}
     known = {}
     columns = storage.all_media(_COLUMNS)
     for values in zip(*(columns[name].to_pylist() for name in _COLUMNS), strict=True):
         row = dict(zip(_COLUMNS, values, strict=True))
         media_id, state = row.pop("media_id"), row.pop("state")
-        keys = vectors.get(ROLE_OF.get(row["modality"], ""), ())
-        known[media_id] = Known(**row, indexed=state == INDEXED and (media_id, row["content_hash"]) in keys)
+        file_format, rate = row.pop("format"), row.pop("sample_rate")
+        wanted = roles_of(row["modality"], has_sound=rate is not None)
+        place = media_id, row["content_hash"]
+        roles = frozenset(role for role, keys in vectors.items() if place in keys)
+        known[media_id] = Known(
+            **row,
+            indexed=state == INDEXED and not roles.isdisjoint(wanted),
+            roles=roles,
+            missing=frozenset(wanted) & vectors.keys() - roles,
+            was_recording=FORMAT_MODALITY.get(file_format) == "video" and (row["layout"] or 0) < _FILMS_SINCE,
+        )
     return known
 
 
@@ -256,6 +281,8 @@ def _is_still_bad(before: Known, file: ScannedFile) -> bool:
         not before.indexed
         and before.content_hash is not None
         and before.reason is not None
+        and not before.was_recording
+        and not (before.missing and before.reason == _no_model(before.modality))
         and before.is_same_file(file)
     )
 

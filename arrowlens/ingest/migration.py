@@ -26,10 +26,11 @@ from arrowlens.ingest.source import FolderSource, Source
 from arrowlens.ingest.step import Outcome, StepSpec
 from arrowlens.ingest.walk import ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.ingest.writer import Writer
-from arrowlens.modalities import ROLE_OF, Modality
+from arrowlens.modalities import MEDIA_ROLES, ROLES_OF, Modality, roles_of
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
 _COLUMNS = ["media_id", "root_id", "path_bytes", "content_hash", "modality", "state", "real_path", "file_id"]
+_COLUMNS += ["sample_rate"]
 _CHANGED = "has changed since it was indexed; `arrowlens ingest` reads it again"
 
 
@@ -142,15 +143,14 @@ class _Migration:
 
     def _plan(self, rows: list[_Row]) -> tuple[Plan, Rewriter]:
         roots = {root.root_id: root for root in self._storage.settings.roots}
-        has = {role: self._new.vector_keys(role) for role in self._new.models if role in ROLE_OF.values()}
+        has = {role: self._new.vector_keys(role) for role in MEDIA_ROLES if role in self._new.models}
         plan = Plan()
         for row in rows:
             file = row.file(roots[row.root_id], self._source)
-            if (row.media_id, row.content_hash) in has[ROLE_OF[row.modality]]:
-                plan.unchanged.append(file)
-                plan.known[row.media_id] = row.known()
-            else:
-                plan.to_read.append(file)
+            held = frozenset(role for role, keys in has.items() if (row.media_id, row.content_hash) in keys)
+            if held:
+                plan.known[row.media_id] = row.known(held)
+            (plan.unchanged if held >= row.roles & has.keys() else plan.to_read).append(file)
         contents = {row.media_id: row.content_hash for row in rows}
         return plan, Rewriter(self._new, contents, self._progress, self._options.commit_every)
 
@@ -238,6 +238,12 @@ class _Row:
     modality: Modality
     real_path: bytes | None
     file_id: str | None
+    sample_rate: int | None
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Those that it has vectors of."""
+        return frozenset(roles_of(self.modality, has_sound=self.sample_rate is not None))
 
     def file(self, root: Root, source: Source) -> ScannedFile:
         """Return the file as it is now, at the place where it was read; decoding says what is wrong with it."""
@@ -250,10 +256,18 @@ class _Row:
         except MediaError:
             return file
 
-    def known(self) -> Known:
-        """Return what the library holds of a file that has vectors of the new models."""
+    def known(self, roles: frozenset[str]) -> Known:
+        """Return what the library holds of a file that has vectors of some of the new models."""
         return Known(
-            self.root_id, self.path_bytes, None, None, self.content_hash, None, indexed=True, modality=self.modality
+            self.root_id,
+            self.path_bytes,
+            None,
+            None,
+            self.content_hash,
+            None,
+            indexed=True,
+            modality=self.modality,
+            roles=roles,
         )
 
 
@@ -264,12 +278,12 @@ def _searchable(storage: MultimodalStorage) -> list[_Row]:
 
 
 def _check_kinds(rows: list[_Row], models: Mapping[str, ModelRecord]) -> None:
-    for modality, role in ROLE_OF.items():
+    for modality, roles in ROLES_OF.items():
         n_files = sum(row.modality == modality for row in rows)
-        if n_files and role not in models:
+        if n_files and not any(role in models for role in roles):
             raise ModelMismatchError(
-                f"the library holds {n_files:,} {modality} files and the new set has no {role} model; name one too, as "
-                f"{role}=DIR, or remove the files from the library"
+                f"the library holds {n_files:,} {modality} files and the new set has no {roles[0]} model; name one "
+                f"too, as {roles[0]}=DIR, or remove the files from the library"
             )
 
 

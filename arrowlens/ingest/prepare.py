@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from arrowlens.embedding import EmbeddingPlan, Inputs, prepare
+from arrowlens.embedding import EmbeddingPlan, Inputs, prepare_each
 from arrowlens.errors import MediaError
 from arrowlens.ingest.source import Fetched, Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded, Limits, decode, hash_file, read_caption
 from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, second_bytes
 from arrowlens.media.files import hash_bytes
+from arrowlens.modalities import ROLE_OF, ROLES_OF
 
 _COPIES_OF_SOUND = 3  # while a recording is put together, checked and sent
 _CONCURRENT_BYTES = 112_500_000  # that decoding a file may take beside others
@@ -24,8 +25,8 @@ class Prepared:
 
     Attributes:
         file: the file, with the ``file_id`` of the one that was opened.
-        decoded: what it holds, without pixels and samples, or the reason why nothing.
-        inputs: what is to be encoded; None for a file that cannot be read.
+        decoded: what it holds, without pixels, frames and samples, or the reason why nothing.
+        inputs: what is to be encoded, of a film for two models; empty for a file that cannot be read.
         unread: its bytes could not be read, so that nothing is known of its content.
         caption: the text of the file beside it.
         caption_unread: there is such a text file, and it could not be read.
@@ -34,7 +35,7 @@ class Prepared:
 
     file: ScannedFile
     decoded: Decoded
-    inputs: Inputs | None = None
+    inputs: tuple[Inputs, ...] = ()
     unread: bool = False
     caption: str | None = None
     caption_unread: bool = False
@@ -43,9 +44,18 @@ class Prepared:
     @property
     def n_bytes(self) -> int:
         """About the bytes that it takes in memory."""
-        content = self.inputs.content if self.inputs is not None else None
-        parts = [self.decoded.thumbnail or b"", *(self.decoded.fingerprint.parts if self.decoded.fingerprint else ())]
-        return (0 if content is None else content.nbytes) + sum(map(len, parts))
+        arrays = sum(inputs.content.nbytes for inputs in self.inputs if inputs.content is not None)
+        parts = [
+            self.decoded.thumbnail or b"",
+            self.decoded.strip or b"",
+            *(self.decoded.fingerprint.parts if self.decoded.fingerprint else ()),
+        ]
+        return arrays + sum(map(len, parts))
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Those of the models that take something of it; of a file that was not opened, all that may."""
+        return tuple(ROLE_OF[inputs.modality] for inputs in self.inputs) or ROLES_OF[self.decoded.modality or ""]
 
     def failed(self, reason: str, *, unread: bool) -> Prepared:
         """Return the same file without vectors; ``unread`` where the reason says nothing of its content."""
@@ -53,9 +63,9 @@ class Prepared:
 
     def bare(self) -> Prepared:
         """Return the same without what is encoded."""
-        if self.inputs is None:
-            return self
-        return dataclasses.replace(self, inputs=dataclasses.replace(self.inputs, content=None))
+        return dataclasses.replace(
+            self, inputs=tuple(dataclasses.replace(inputs, content=None) for inputs in self.inputs)
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,13 +98,20 @@ class Preparer:
             max_seconds=min(limits.max_seconds, _CONCURRENT_BYTES / (_COPIES_OF_SOUND * a_second)),
         )
         prepared = self._prepare(file, lower)
-        is_picture = prepared.decoded.modality == "image"
-        has_room = lower.max_pixels < limits.max_pixels if is_picture else lower.max_seconds < limits.max_seconds
+        modality = prepared.decoded.modality
+        has_room = (modality != "audio" and lower.max_pixels < limits.max_pixels) or (
+            modality != "image" and lower.max_seconds < limits.max_seconds
+        )
         return dataclasses.replace(prepared, needs_room=prepared.decoded.too_large and has_room)
 
     def alone(self, file: ScannedFile) -> Prepared:
-        """Decode and prepare a file that needs room."""
-        return self._prepare(file, self.limits)
+        """Decode and prepare a file that needs room; of a film that is too long, the pictures."""
+        prepared = self._prepare(file, self.limits)
+        if prepared.decoded.modality == "video" and prepared.decoded.too_large:
+            without = self._prepare(file, self.limits, sound=False)
+            decoded = dataclasses.replace(without.decoded, sound_missing=prepared.decoded.reason)
+            return dataclasses.replace(without, decoded=decoded)
+        return prepared
 
     def content(self, file: ScannedFile) -> str | None:
         """Return the content hash of the version listed; None when it cannot be read, or is too large."""
@@ -111,7 +128,7 @@ class Preparer:
         decoded = Decoded(file.modality, reason, content, file.size or 0)
         return Prepared(file, decoded, unread=content is None)
 
-    def _prepare(self, file: ScannedFile, limits: Limits) -> Prepared:
+    def _prepare(self, file: ScannedFile, limits: Limits, *, sound: bool = True) -> Prepared:
         try:
             fetched = self._fetch(file)
         except MediaError as error:
@@ -125,16 +142,17 @@ class Preparer:
             name=name,
             min_side=self.plan.min_side,
             sample_rate=self.plan.recipe.sample_rate,
+            sound=sound,
         )
-        bare = dataclasses.replace(decoded, pixels=None, samples=None)
+        bare = dataclasses.replace(decoded, pixels=None, samples=None, shots=(), frames=())
         if decoded.reason is not None:
             return Prepared(file, bare, unread=self._is_unread(file, decoded))
         try:
-            inputs = prepare(decoded, self.plan)
+            inputs = prepare_each(decoded, self.plan)
         except Exception as error:  # any error costs this file only
             cause = " ".join(str(error).split())
             reason = f"cannot be prepared for the model: {type(error).__name__}{f': {cause}' if cause else ''}"
-            return Prepared(file, dataclasses.replace(bare, reason=reason, thumbnail=None))
+            return Prepared(file, dataclasses.replace(bare, reason=reason, thumbnail=None, strip=None))
         try:
             return Prepared(file, bare, inputs, caption=self._caption(file))
         except MediaError:
@@ -160,5 +178,4 @@ class Preparer:
         return has_changed or (decoded.content_hash is None and not self._is_too_large(file))
 
     def _is_too_large(self, file: ScannedFile) -> bool:
-        limit = self.limits.max_image_bytes if file.modality == "image" else self.limits.max_file_bytes
-        return file.size is not None and file.size > limit
+        return file.size is not None and file.size > self.limits.max_bytes_of(file.modality)

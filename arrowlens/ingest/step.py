@@ -19,12 +19,12 @@ from arrowlens.ingest.progress import IngestOptions
 from arrowlens.ingest.source import Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
-from arrowlens.modalities import MODALITIES, ROLE_OF
+from arrowlens.modalities import ROLE_OF, Input
 from arrowlens.store import MultimodalStorage
 from arrowlens.workers.isolated import Call, directly
 from arrowlens.workers.resources import Spent
 
-Encode = Callable[[str, Sequence[np.ndarray]], np.ndarray]
+Encode = Callable[[Input, Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -34,13 +34,13 @@ class Outcome:
     Attributes:
         prepared: the file and what it holds, without what was encoded.
         action: what happens to it.
-        vectors: (n_segments, d) float32 where the action writes vectors. None there for a copy: its vectors are those
-            of equal content, which an outcome before it has, or the library.
+        vectors: (n_segments, d) float32 by role where the action writes vectors. None in place of vectors that are
+            those of equal content, which an outcome before it has, or the library.
     """
 
     prepared: Prepared
     action: Action
-    vectors: np.ndarray | None = None
+    vectors: Mapping[str, np.ndarray | None] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +84,25 @@ class StepSpec:
         return self.batch_size or (BATCH_OF_A_CORE if on_cpu else BATCH)
 
 
+@dataclasses.dataclass(eq=False, slots=True)
+class _File:
+    """A readable file that is being encoded.
+
+    Attributes:
+        prepared: the file, without its inputs.
+        parts: what is being encoded of it, by role.
+        copies: further files of the same content.
+    """
+
+    prepared: Prepared
+    parts: dict[str, Pending]
+    copies: list[Prepared] = dataclasses.field(default_factory=list)
+
+
+def _is_of_model(failure: str) -> bool:
+    return isinstance(failure, ModelFailure)
+
+
 class Encoding:
     """Prepared files -> outcomes: decides what each one needs, and encodes in full batches that span files.
 
@@ -91,7 +110,7 @@ class Encoding:
         spec: what outcomes depend on.
         known: what the library holds, by media id, as of ``EncodeStep``.
         batches: runs the model.
-        encode: (modality, segments) -> (n, d).
+        encode: ("image" or "audio", segments) -> (n, d).
         batch_size: gives the size of a batch, as ``Batcher`` takes it.
 
     Attributes:
@@ -108,30 +127,42 @@ class Encoding:
     ) -> None:
         self.n_files = 0
         self._known, self._roles, self._batches = known, spec.roles, batches
-        self._contents = {row.content_hash: row.modality for row in known.values() if row.indexed}
-        self._batchers = {modality: Batcher(batches, partial(encode, modality), batch_size) for modality in MODALITIES}
-        self._pending: dict[str, Pending] = {}  # by content, until it is encoded
+        self._contents: dict[str | None, frozenset[str]] = {}  # the roles that have vectors of a content
+        for row in known.values():
+            if row.indexed:
+                self._contents[row.content_hash] = self._contents.get(row.content_hash, frozenset()) | row.roles
+        self._batchers = {role: Batcher(batches, partial(encode, one), batch_size) for one, role in ROLE_OF.items()}
+        self._pending: dict[str, _File] = {}  # by content, until it is encoded
+        self._files: dict[int, _File] = {}  # by the identity of their parts that are being encoded
         self._outcomes: list[Outcome] = []
 
     def add(self, prepared: Prepared) -> None:
         """Take a file; waits while enough batches are under way."""
         self.n_files += 1
         action = self._decide(prepared)
-        content, modality = prepared.decoded.content_hash, prepared.decoded.modality
+        content = prepared.decoded.content_hash
         if action.writes != "vectors":
             self._outcomes.append(Outcome(prepared.bare(), action))
             return
         assert content is not None
-        assert modality is not None
+        wanted = [inputs for inputs in prepared.inputs if ROLE_OF[inputs.modality] in self._roles]
+        held = self._contents.get(content, frozenset())
+        missing = [inputs for inputs in wanted if ROLE_OF[inputs.modality] not in held]
         if content in self._pending:
             self._pending[content].copies.append(prepared.bare())
-        elif self._contents.get(content) == modality:
-            self._outcomes.append(Outcome(prepared.bare(), action))
+        elif not missing:
+            self._outcomes.append(self._copy(prepared.bare(), action))
         else:
-            assert prepared.inputs is not None
-            segments = prepared.inputs.segments
-            self._pending[content] = pending = Pending(prepared.bare(), [None] * len(segments))
-            self._batchers[modality].add(pending, segments)
+            bare = prepared.bare()
+            parts = {ROLE_OF[one.modality]: Pending(bare, [None] * len(one.segments)) for one in missing}
+            self._pending[content] = file = _File(bare, parts)
+            self._files |= {id(part): file for part in parts.values()}
+            for inputs in missing:
+                role = ROLE_OF[inputs.modality]
+                self._batchers[role].add(parts[role], inputs.segments)
+
+    def _copy(self, prepared: Prepared, action: Action) -> Outcome:
+        return Outcome(prepared, action, {role: None for role in prepared.roles if role in self._roles})
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes since the last call; does not wait.
@@ -139,8 +170,10 @@ class Encoding:
         Raises:
             RuntimeError: the model does not work.
         """
-        for pending in self._batches.complete():
-            self._end(pending)
+        for part in self._batches.complete():
+            file = self._files.pop(id(part))
+            if not any(id(each) in self._files for each in file.parts.values()):
+                self._end(file)
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -151,18 +184,24 @@ class Encoding:
         self._batches.finish()
         return self.outcomes()
 
-    def _end(self, pending: Pending) -> None:
-        prepared = pending.prepared
+    def _end(self, file: _File) -> None:
+        prepared = file.prepared
         content = prepared.decoded.content_hash or ""
         del self._pending[content]
-        if pending.failure is None:
-            self._contents[content] = prepared.decoded.modality
-            vectors = np.stack([vector for vector in pending.vectors if vector is not None])
-            self._outcomes.append(Outcome(prepared, self._decide(prepared), vectors))
-            self._outcomes.extend(Outcome(copy, self._decide(copy)) for copy in pending.copies)
+        # A reason that says nothing of the file is the one to give only where there is no other.
+        failures = sorted((part.failure for part in file.parts.values() if part.failure is not None), key=_is_of_model)
+        if not failures:
+            encoded = {
+                role: np.stack([vector for vector in part.vectors if vector is not None])
+                for role, part in file.parts.items()
+            }
+            self._contents[content] = self._contents.get(content, frozenset()) | encoded.keys()
+            outcome = self._copy(prepared, self._decide(prepared))
+            self._outcomes.append(dataclasses.replace(outcome, vectors={**outcome.vectors, **encoded}))
+            self._outcomes.extend(self._copy(copy, self._decide(copy)) for copy in file.copies)
             return
-        for file in (prepared, *pending.copies):
-            failed = file.failed(pending.failure, unread=isinstance(pending.failure, ModelFailure))
+        for each in (prepared, *file.copies):
+            failed = each.failed(failures[0], unread=_is_of_model(failures[0]))
             self._outcomes.append(Outcome(failed, self._decide(failed)))
 
     def _decide(self, prepared: Prepared) -> Action:
@@ -217,7 +256,7 @@ class EncodeStep:
             return preparer.lost(file, str(lost), content)
         return prepared
 
-    def _encode(self, size: int, modality: str, segments: Sequence[np.ndarray]) -> np.ndarray:
+    def _encode(self, size: int, modality: Input, segments: Sequence[np.ndarray]) -> np.ndarray:
         """Encode full batches of pictures and of whole windows; copies of the last one fill what is missing.
 
         A recording of another length is encoded by itself: models take those of one length together, and it may be the

@@ -17,7 +17,7 @@ from typing import Literal
 from arrowlens.errors import FolderError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, has_rules, is_junk
 from arrowlens.media.files import bounded_ns, file_id_of
-from arrowlens.modalities import Modality, modality_of
+from arrowlens.modalities import Modality, is_source_code, modality_of
 from arrowlens.store import Root, Settings, media_id_of, relative_to
 
 LeftAlone = Literal["hidden", "ignored", "other"]
@@ -34,7 +34,7 @@ class ScannedFile:
         path: absolute.
         root: the root it belongs to.
         relative: its path below the root.
-        modality: what its name promises, "image" or "audio".
+        modality: what its name promises.
         size: bytes of the file, or of the one that it links to; None when the system would not say.
         modified_ns: nanoseconds since 1970, of the same.
         sidecar: absolute real path of the text file beside it that holds its caption; None without one.
@@ -308,7 +308,7 @@ class _Walker:
     def _file(
         self, entry: os.DirEntry[bytes], here: _Place, modality: Modality | None, status: os.stat_result | None
     ) -> None:
-        if modality is None:
+        if modality is None or (status is not None and is_source_code(entry.path, status.st_size)):
             self._walk.left_alone["other"] += 1
             return
         if here.rules.ignore(entry.path, is_folder=False):

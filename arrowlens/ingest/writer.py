@@ -19,7 +19,7 @@ from arrowlens.ingest.step import Outcome
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded
 from arrowlens.modalities import ROLE_OF
-from arrowlens.store import INDEXED, MEDIA_LAYOUT, SKIPPED, MultimodalStorage, VectorRow
+from arrowlens.store import INDEXED, MEDIA_LAYOUT, SKIPPED, MultimodalStorage, VectorRow, strip_key
 
 # A killed run loses the work of so many seconds; the first files can be found sooner.
 _FIRST_AFTER_S, _LATER_AFTER_S = 1.0, 5.0
@@ -44,13 +44,13 @@ class Writer(ABC):
         if outcome.action.writes != "vectors":
             self._execute(outcome)
             return
-        role = ROLE_OF[prepared.decoded.modality or ""]
-        if vectors is None:
-            self._copies.setdefault(role, []).append(prepared)
-        else:
-            self._vectors.setdefault(role, []).extend(_vector_rows(prepared, vectors))
+        for role, matrix in vectors.items():
+            if matrix is None:
+                self._copies.setdefault(role, []).append(prepared)
+            else:
+                self._vectors.setdefault(role, []).extend(_vector_rows(prepared, role, matrix))
         self._count_readable(prepared)
-        self._progress.counts["copied"] += vectors is None
+        self._progress.counts["copied"] += all(matrix is None for matrix in vectors.values())
 
     @abstractmethod
     def _execute(self, outcome: Outcome) -> None:
@@ -102,8 +102,11 @@ class Writer(ABC):
             contents = {copy.decoded.content_hash or "" for copy in copies}
             sources |= self._storage.vector_rows(role, contents - sources.keys())
             for copy in copies:
-                for row in _of_one_place(sources[copy.decoded.content_hash or ""]):
-                    gathered.append(dataclasses.replace(row, media_id=copy.file.media_id))
+                media_id, modality = copy.file.media_id, copy.decoded.modality or ""
+                gathered += [
+                    dataclasses.replace(row, media_id=media_id, modality=modality)
+                    for row in _of_one_place(sources[copy.decoded.content_hash or ""])
+                ]
         self._copies.clear()
 
 
@@ -172,6 +175,8 @@ class LibraryWriter(Writer):
         if decoded.content_hash is not None:
             if decoded.thumbnail is not None:
                 self._thumbnails[decoded.content_hash] = decoded.thumbnail
+            if decoded.strip is not None:
+                self._thumbnails[strip_key(decoded.content_hash)] = decoded.strip
             if decoded.fingerprint is not None:
                 self._fingerprints[decoded.content_hash] = decoded.fingerprint.parts
         self.contents[decoded.content_hash] += 1
@@ -193,10 +198,11 @@ def _of_one_place(rows: Sequence[VectorRow]) -> list[VectorRow]:
     return [row for row in rows if row.media_id == rows[0].media_id]
 
 
-def _vector_rows(prepared: Prepared, vectors: np.ndarray) -> list[VectorRow]:
-    """Return a row for each vector of (n_segments, d)."""
+def _vector_rows(prepared: Prepared, role: str, vectors: np.ndarray) -> list[VectorRow]:
+    """Return a row for each vector of (n_segments, d) that a role's model made."""
     decoded, media_id = prepared.decoded, prepared.file.media_id
-    times = (prepared.inputs.windows if prepared.inputs is not None else ()) or ((None, None),)
+    (windows,) = (inputs.windows for inputs in prepared.inputs if ROLE_OF[inputs.modality] == role)
+    times = windows or ((None, None),)
     return [
         VectorRow(media_id, decoded.content_hash or "", decoded.modality or "", vector, index, start, end)
         for index, (vector, (start, end)) in enumerate(zip(vectors, times, strict=True))
@@ -238,13 +244,17 @@ def _media_row(file: ScannedFile, decoded: Decoded, reason: str | None = None) -
         "artist": decoded.artist,
         "album": decoded.album,
         "description": decoded.description,
-        "metadata": sorted(decoded.metadata.items()),
+        "metadata": sorted(_metadata(decoded).items()),
         "trivial": decoded.trivial,
         "state": INDEXED if reason is None else SKIPPED,
         "reason": reason,
         "real_path": file.real_path,
         "file_id": file.file_id,
     }
+
+
+def _metadata(decoded: Decoded) -> dict[str, str]:
+    return decoded.metadata | ({} if decoded.sound_missing is None else {"sound": decoded.sound_missing})
 
 
 def _moment(modified_ns: int | None) -> dt.datetime | None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrowlens.errors import MediaError
-from arrowlens.modalities import SAMPLE_RATE, Modality
+from arrowlens.modalities import MAX_SHOTS, SAMPLE_RATE, Modality
 
 if TYPE_CHECKING:
     from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
+    from arrowlens.media.films import Shot
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -54,13 +55,24 @@ class Limits:
     """Width times height of a picture; a 100-megapixel camera's pass. Formats whose decoders take more memory get less
     of it: WebP 1/2.5, AVIF 1/1.5, and JPEG 2000, where it cannot be reduced while decoding, 1/3."""
     max_file_bytes: int = 2 * 1024**3
-    """Size of any file; recordings are streamed."""
+    """Size of a file that is no film; recordings are streamed."""
     max_image_bytes: int = 512 * 1024**2
     """Size of a picture's file, which is read into memory whole unless it is a BMP, a PNM or a plain TIFF."""
     max_seconds: float = 7200.0
-    """Length of a recording."""
+    """Length of a recording. Of a longer film the shots are read, and not the sound."""
     max_decode_s: float = 120.0
-    """Seconds that one file may take in a decode worker; ``decode`` itself does not watch the clock."""
+    """Seconds that one file may take in a decode worker, a film ten times as many; ``decode`` itself does not watch
+    the clock."""
+    max_film_bytes: int = 128 * 1024**3
+    """Size of a film's file, which is streamed."""
+    max_shots: int = MAX_SHOTS
+    """Shots of a film; of more, so many are kept, evenly spaced."""
+
+    def max_bytes_of(self, modality: Modality | None) -> int:
+        """Return the size of a file of a modality, or of one that is none, at most."""
+        if modality == "video":
+            return self.max_film_bytes
+        return min(self.max_image_bytes, self.max_file_bytes) if modality == "image" else self.max_file_bytes
 
 
 def second_bytes(sample_rate: int) -> int:
@@ -88,7 +100,8 @@ def large_bytes(limits: Limits, *, exact: bool = False, sample_rate: int = SAMPL
 class Decoded:
     """One file's contents, or the reason why it has none. Pickles; compares by identity (it holds arrays).
 
-    ``reason`` is None for a readable file; then either ``pixels`` or ``samples`` is there, as ``modality`` says. For an
+    ``reason`` is None for a readable file; then ``pixels`` or ``samples`` is there, or
+    ``frames`` and perhaps ``samples``, as ``modality`` says. For an
     unreadable one ``reason`` is one line for a user, and ``modality`` is what its content, else its name, promised.
     """
 
@@ -100,12 +113,18 @@ class Decoded:
     """Bytes."""
     format: str | None = None
     """Decided by the content, not by the name: jpeg png webp gif bmp tiff jpeg2000 pnm heic avif; wav flac mp3 ogg opus
-    aac m4a mp4 mkv webm."""
+    aac m4a; mp4 mkv webm avi mpegts of films, and of recordings in such a container."""
     pixels: np.ndarray | None = field(default=None, repr=False)
     """(H, W, 3) uint8 RGB, upright; smaller than (height, width) where it was reduced while decoding."""
     box: tuple[float, float, float, float] | None = None
     """(left, top, right, bottom): where the picture lies within reduced ``pixels``, the outermost of which may stand
     for less than others do; None for all of them."""
+    shots: tuple[Shot, ...] = ()
+    """Of a film, in order of time."""
+    frames: tuple[np.ndarray, ...] = field(default=(), repr=False)
+    """(H, W, 3) uint8 RGB, upright and reduced, for each of ``shots``."""
+    sound_missing: str | None = None
+    """Why the sound of a film is not there, in one line; None for a film with its sound, or that never had any."""
     width: int | None = None
     """Of the upright original, in pixels."""
     height: int | None = None
@@ -120,7 +139,9 @@ class Decoded:
     channels: int | None = None
     """Of the original."""
     thumbnail: bytes | None = field(default=None, repr=False)
-    """A JPEG with a longer side of at most 320 pixels; pictures only."""
+    """A JPEG with a longer side of at most 320 pixels; pictures and films only."""
+    strip: bytes | None = field(default=None, repr=False)
+    """A JPEG of some of a film's shots, side by side."""
     fingerprint: AcousticFingerprint | None = field(default=None, repr=False)
     """Of the sound; recordings only, and none of silence."""
     captured_at: datetime | None = None

@@ -18,6 +18,7 @@ from arrowlens.media.decoded import (
     is_out_of_memory,
 )
 from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
+from arrowlens.media.films import Film, read_film
 from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.pictures import STREAMED_FORMATS, Picture, read_picture
 from arrowlens.media.recordings import Recording, read_recording
@@ -46,8 +47,10 @@ def decode(
     thumbnail: bool = True,
     min_side: int | None = None,
     sample_rate: int = SAMPLE_RATE,
+    sound: bool = True,
+    frames: bool = True,
 ) -> Decoded:
-    """Decode a picture or a recording, or say why not.
+    """Decode a picture, a recording or a film, or say why not.
 
     The content decides the format: a PNG called ``.jpg`` is decoded as what it is. Files that are empty, truncated,
     damaged, over a limit, not media, not regular files, gone or forbidden give a ``Decoded`` with a ``reason``. Only a
@@ -60,9 +63,11 @@ def decode(
         name: what to go by instead of ``path`` when the content is not recognised.
         thumbnail: whether to make one of a picture, and an acoustic fingerprint of a recording.
         min_side: what a picture's shorter side is needed for, in pixels: it may be reduced by a whole factor to no
-            less than twice that. None keeps every pixel.
+            less than twice that. None keeps every pixel. Frames of films are reduced to that, or to ``films.SIDE``.
         sample_rate: what a recording is resampled to, in Hz. Its fingerprint, and whether it is silence, do not depend
             on it.
+        sound: whether to read that of a film.
+        frames: whether to look for the shots of a film.
     """
     label = path if name is None else name
     found = _Found(modality_of(label))
@@ -75,7 +80,7 @@ def decode(
                 file = stack.enter_context(open_regular(path))
                 before = os.fstat(file.fileno())
                 found.size = before.st_size
-            contents = _decode(file, found, limits, thumbnail, min_side, sample_rate)
+            contents = _decode(file, found, limits, thumbnail, min_side, sample_rate, sound, frames)
             if data is None:
                 require_unchanged(file, before)
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
@@ -108,29 +113,37 @@ def _decode(
     thumbnail: bool,
     min_side: int | None,
     sample_rate: int,
+    sound: bool,
+    frames: bool,
 ) -> dict[str, Any]:
     if found.size == 0:
         found.content_hash = hash_bytes(b"")  # known in full, unlike that of a file that could not be read
         raise MediaError("the file is empty (0 bytes)")
-    _check_bytes(found.size, limits.max_file_bytes)
     head = file.read(SNIFF_BYTES)
     found.format = sniff(head)
     if found.format is not None:
         found.modality = FORMAT_MODALITY[found.format]
-    if found.modality == "image":
-        _check_bytes(found.size, limits.max_image_bytes)
-        if found.format not in STREAMED_FORMATS:
-            file = io.BytesIO(read_all(file, found.size))  # what is decoded is what was hashed, to the byte
+    _check_bytes(found.size, limits.max_bytes_of(found.modality))
+    if found.modality == "image" and found.format not in STREAMED_FORMATS:
+        file = io.BytesIO(read_all(file, found.size))  # what is decoded is what was hashed, to the byte
     found.content_hash = hash_stream(file, found.size)
     if found.format is None:
-        raise MediaError(f"not a picture or recording in a known format: the content is {describe_content(head)}")
+        raise MediaError(f"not a picture, recording or film in a known format: the content is {describe_content(head)}")
     if found.modality == "image":
         return _contents(read_picture(file, found.format, limits, thumbnail=thumbnail, min_side=min_side))
+    if found.modality == "video":
+        film = read_film(
+            file, found.size, found.format, limits, side=min_side, sample_rate=sample_rate, sound=sound, pictures=frames
+        )
+        if film is not None:
+            return _contents(film)
+        found.modality = "audio"
+        _check_bytes(found.size, limits.max_bytes_of(found.modality))
     recording = read_recording(file, found.size, found.format, limits, fingerprint=thumbnail, sample_rate=sample_rate)
     return _contents(recording)
 
 
-def _contents(part: Picture | Recording) -> dict[str, Any]:
+def _contents(part: Picture | Recording | Film) -> dict[str, Any]:
     """The fields without a deep copy of arrays, which ``dataclasses.asdict`` would make."""
     found = {field.name: getattr(part, field.name) for field in fields(part)}
     about = found.pop("about")

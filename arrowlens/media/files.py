@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from arrowlens.errors import FileChangedError, MediaError
 from arrowlens.media.decoded import AnyPath, Limits
+from arrowlens.modalities import modality_of
 
 HASH_CHARS = 32
 _INT64_MAX = 2**63 - 1
@@ -179,13 +180,14 @@ def hash_file(path: AnyPath, limits: Limits) -> str:
     """The content hash of a regular file, as ``decode`` would report it.
 
     Raises:
-        MediaError: it is gone, not a regular file, over ``limits.max_file_bytes``, not ours to read, or it changes
-            meanwhile; the message is one line for a user.
+        MediaError: it is gone, not a regular file, over the limit of bytes, not ours to read, or it changes meanwhile;
+            the message is one line for a user.
     """
     with open_regular(path) as file:
         before = os.fstat(file.fileno())
-        if before.st_size > limits.max_file_bytes:
-            raise MediaError(f"{before.st_size:,} bytes is over the limit of {limits.max_file_bytes:,} bytes")
+        most = limits.max_film_bytes if modality_of(path) == "video" else limits.max_file_bytes
+        if before.st_size > most:
+            raise MediaError(f"{before.st_size:,} bytes is over the limit of {most:,} bytes")
         content_hash = hash_stream(file, before.st_size)
         require_unchanged(file, before)
     return content_hash

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 
 SNIFF_BYTES = 4096
 _EBML_HEADER_BYTES = 256  # its type may come last, behind fields whose sizes take eight bytes each
@@ -84,9 +85,13 @@ def sniff(head: bytes) -> str | None:
     if head[:3] == b"ID3":
         inner = head[id3_size(head) :]
         return "flac" if inner[:4] == b"fLaC" else "aac" if _is_adts_frame(inner) else "mp3"
-    if _PNM_HEADER.match(head):
-        return "pnm"
-    return "mp3" if _is_mpeg_frame(head) else "aac" if _is_adts_frame(head) else None
+    tests: dict[str, Callable[[bytes], object]] = {
+        "pnm": _PNM_HEADER.match,
+        "mpegts": _is_transport_stream,
+        "mp3": _is_mpeg_frame,
+        "aac": _is_adts_frame,
+    }
+    return next((name for name, is_one in tests.items() if is_one(head)), None)
 
 
 def describe_content(head: bytes) -> str:
@@ -126,6 +131,14 @@ def _is_mpeg_frame(head: bytes) -> bool:
     sync, version, layer = word >> 21, word >> 19 & 3, word >> 17 & 3
     bit_rate, sample_rate = word >> 12 & 15, word >> 10 & 3
     return sync == 0x7FF and version != 1 and layer == 1 and bit_rate not in (0, 15) and sample_rate != 3
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Whether MPEG transport packets follow one another here: of 188 bytes, or with a time before each, of 192."""
+    return any(
+        len(head) >= first + 3 * length and all(head[first + n * length] == 0x47 for n in range(3))
+        for first, length in ((0, 188), (4, 192))
+    )
 
 
 def _is_adts_frame(head: bytes) -> bool:

@@ -17,9 +17,17 @@ from arrowlens.media.truncation import TRUNCATION_TOLERANCE, say_length
 _VALUES_AT_ONCE = 1 << 19  # frames times channels of a block, 2 MB
 _UNKNOWN_FRAMES = 1 << 62
 _READ_AT_ONCE = 1 << 18  # bytes
-_DEMUXERS = {"m4a": "mov", "mp4": "mov", "mkv": "matroska", "webm": "matroska", "aac": "aac", "avi": "avi"}
-# Nothing of a film but its sound is ever decoded.
-_CODECS = {
+DEMUXERS = {
+    "m4a": "mov",
+    "mp4": "mov",
+    "mkv": "matroska",
+    "webm": "matroska",
+    "aac": "aac",
+    "avi": "avi",
+    "mpegts": "mpegts",
+}
+# Of a recording nothing but its sound is ever decoded.
+SOUND_CODECS = {
     *("aac", "aac_latm", "ac3", "alac", "amrnb", "amrwb", "dca", "eac3", "flac", "libopus", "mp2", "mp2float", "mp3"),
     *("mp3float", "opus", "truehd", "vorbis", "wmav1", "wmav2", "wmapro", "adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt"),
     *(f"pcm_{kind}" for kind in ("u8", "s8", "s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f32be")),
@@ -27,6 +35,10 @@ _CODECS = {
 }
 _FILM_TOLERANCE = 1.0  # s; containers round, and leave out what an edit cut away
 _BAD_SHARE = 0.01  # of a film's sound may be undecodable: a scratch, not a loss
+
+
+class NoSoundError(MediaError):
+    """A container without sound, or with sound in a form that is not read."""
 
 
 class Sound(Protocol):
@@ -54,7 +66,7 @@ def open_sound(tape: NativeFileAdapter, file_format: str) -> Sound:
     Raises:
         MediaError: damaged, or without sound; one line for a user.
     """
-    return AVReader(tape, file_format) if file_format in _DEMUXERS else PlainSound(tape, file_format)
+    return AVReader(tape, file_format) if file_format in DEMUXERS else PlainSound(tape, file_format)
 
 
 class PlainSound:
@@ -109,12 +121,12 @@ class AVReader:
     """
 
     def __init__(self, tape: NativeFileAdapter, file_format: str) -> None:
-        options = {"codec_whitelist": ",".join(sorted(_CODECS))}
+        options = {"codec_whitelist": ",".join(sorted(SOUND_CODECS))}
         try:
             self._container = av.open(
                 tape,
                 "r",
-                format=_DEMUXERS[file_format],
+                format=DEMUXERS[file_format],
                 container_options=options,
                 metadata_errors="replace",
                 buffer_size=_READ_AT_ONCE,
@@ -128,7 +140,7 @@ class AVReader:
         self._frames = self._decode()
         first = next(self._frames, None)
         if first is None:
-            raise MediaError("the recording is empty (0 samples)")
+            raise NoSoundError("the recording is empty (0 samples)")
         self._first = first
         self.rate: int = first.sample_rate
         self.channels: int = first.layout.nb_channels
@@ -162,11 +174,11 @@ class AVReader:
         if stream is None and file_format == "aac":
             raise MediaError("damaged or truncated: there is no whole frame of sound")
         if stream is None:
-            raise MediaError(f"the {'recording' if file_format == 'm4a' else 'video'} has no sound")
+            raise NoSoundError(f"the {'recording' if file_format == 'm4a' else 'film'} has no sound")
         assert isinstance(stream, av.AudioStream)
         name = stream.codec_context.name if stream.codec_context is not None else "unknown"
-        if name not in _CODECS:
-            raise MediaError(f"its sound is in a form that is not read ({name})")
+        if name not in SOUND_CODECS:
+            raise NoSoundError(f"its sound is in a form that is not read ({name})")
         return stream
 
     def _promised(self, file_format: str) -> float | None:

@@ -20,12 +20,12 @@ from typing import Literal
 import numpy as np
 
 from arrowlens.errors import InputError
-from arrowlens.modalities import MODALITIES, Modality
+from arrowlens.modalities import MODALITIES, ROLE_OF, Input
 
 PLUS_WEIGHT = 1.0
 MINUS_WEIGHT = 0.5
 MAX_WEIGHT = 100.0
-_PICTURES: tuple[Modality, ...] = ("image",)
+_PICTURES: tuple[Input, ...] = ("image",)
 _SMALLEST = 1e-3  # of the composed vector against its parts: below, what is left is rounding
 
 
@@ -34,7 +34,7 @@ class Part:
     """A vector with its weight in a question.
 
     Attributes:
-        kind: a text, or the modality of an example.
+        kind: a text, or what an example shows: a film counts by its shots.
         vector: (d,) float32 of length one; a text's is in the space of what it is compared with.
         weight: below 0 for what to keep away from.
     """
@@ -44,7 +44,7 @@ class Part:
     weight: float = PLUS_WEIGHT
 
 
-def composed(parts: Sequence[Part], one_space: bool, texts: Collection[Modality] = _PICTURES) -> np.ndarray:
+def composed(parts: Sequence[Part], one_space: bool, texts: Collection[Input] = _PICTURES) -> np.ndarray:
     """Return the question's vector, (d,) float32 of length one.
 
     Args:
@@ -74,12 +74,12 @@ def composed(parts: Sequence[Part], one_space: bool, texts: Collection[Modality]
 
 
 def reached(
-    kinds: Collection[Literal["text", "image", "audio"]],
+    kinds: Collection[Literal["text"] | Input],
     one_space: bool,
-    modality: Modality | None = None,
-    texts: Collection[Modality] = _PICTURES,
-) -> tuple[Modality, ...]:
-    """Return the modalities that a question is compared with.
+    modality: Input | None = None,
+    texts: Collection[Input] = _PICTURES,
+) -> tuple[Input, ...]:
+    """Return what a question is compared with: pictures and shots, or sound.
 
     A text is compared with everything that texts find, an example with files of its own modality; a text with an
     example, with everything in the example's space. ``modality`` asks for one only, which may also be another one than
@@ -88,15 +88,15 @@ def reached(
     Args:
         kinds: of the question's parts.
         one_space: whether pictures and recordings share a space.
-        modality: of the files; None for all.
-        texts: the modalities that texts find.
+        modality: what is asked for; None for all.
+        texts: what texts find.
     """
     asked = set(kinds)
     examples = asked - {"text"}
     shared = {"image", "audio"} if one_space else {"audio"} if "audio" in examples else examples or set(texts)
     own = shared if "text" in asked else asked
     wanted = own if modality is None else shared & {modality}
-    return tuple(kind for kind in MODALITIES if kind in wanted)
+    return tuple(kind for kind in ROLE_OF if kind in wanted)
 
 
 def mean_vector(vectors: np.ndarray) -> np.ndarray:

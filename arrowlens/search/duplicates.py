@@ -3,7 +3,8 @@
 Three layers, each over what the one before it leaves: "identical" groups equal bytes; "copy" compares one file of each
 content; "near" compares the best file of each group of copies. So no file is to be saved twice, and whoever keeps the
 best file of every group loses no picture and no recording. Nothing is ever deleted here. Pictures are compared by a
-perceptual hash and their vectors, recordings by their acoustic fingerprints alone, so that no model decides.
+perceptual hash and their vectors, recordings by their acoustic fingerprints alone, so that no model decides, and films
+by the vectors of their shots and their thumbnails.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from arrowlens.media.files import ExactFile
 from arrowlens.modalities import ROLE_OF, Modality
 from arrowlens.search.clustering import stars
 from arrowlens.search.perceptual_hash import Fingerprints
-from arrowlens.search.similarity import Pictures
+from arrowlens.search.similarity import Films, Pictures, timeline
 
 if TYPE_CHECKING:
     from arrowlens.media.acoustic_fingerprint import AcousticFingerprint, Waveform
@@ -38,6 +39,7 @@ COMPARED = ("format", "width", "height", "duration", "sample_rate", "channels", 
 
 _THUMBNAILS_AT_ONCE = 4_096  # 40 MB
 _FINGERPRINTS_AT_ONCE = 256  # 10 MB
+_FILMS_AT_ONCE = 256  # 100 MB where they have many shots
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ class Member:
     Attributes:
         path: absolute; a name that is not UTF-8 carries its bytes as surrogates (``os.fsencode`` gives them back).
         media_id, modality, content_hash: as of a ``Hit``.
-        similarity: to the best file of the group, at most 1: of pictures the cosine of their vectors, of recordings the
-            correlation of their waveforms. 1 for the best file itself and for equal bytes.
+        similarity: to the best file of the group, at most 1: of pictures the cosine of their vectors, of films that in
+            the mean over moments, of recordings the correlation of their waveforms. 1 for the best file itself and for
+            equal bytes.
         size: bytes. format: "jpeg", "wav", ...
         width, height: pixels. duration: seconds. sample_rate: Hz.
         modified: UTC. taken: by the clock of the camera or the machine, as of a ``Hit``.
@@ -78,8 +81,9 @@ class DuplicateGroup:
     """Two files or more that are the same, or nearly.
 
     Attributes:
-        kind: "identical": the same bytes. "copy": the same picture or recording in another format, size or quality, or
-            a little edited. "near": nearly the same, as two shots of one moment, or a recording and a part of it.
+        kind: "identical": the same bytes. "copy": the same picture, recording or film in another format, size or
+            quality, or a little edited. "near": nearly the same, as two shots of one moment, or a recording and a part
+            of it.
         files: the best one first: the most pixels (samples and channels a second), then the most bytes, then the
             earliest change, then the path. The others resemble it, not merely one another; they come in the same order.
     """
@@ -140,7 +144,7 @@ class _File:
     def worth(self) -> tuple[Any, ...]:
         """Sorts the best first."""
         row = self.row
-        if row["modality"] == "image":
+        if row["modality"] != "audio":
             finest = (row["width"] or 0) * (row["height"] or 0), 0
         else:
             finest = row["sample_rate"] or 0, row["channels"] or 0
@@ -172,6 +176,7 @@ def find_duplicates(storage: MultimodalStorage, kinds: Collection[str] = KINDS) 
     if "copy" in kinds or "near" in kinds:
         single = sorted((files[0] for files in contents if not files[0].row["trivial"]), key=lambda file: file.worth)
         groups += _resembling(*_pictures(storage, single), kinds)
+        groups += _resembling(*_films(storage, single), kinds)
         recordings, compared = _recordings(storage, single)
         groups += _resembling(recordings, compared, kinds)
         n_not_compared = sum(file.row["modality"] == "audio" for file in single) - len(recordings)
@@ -207,7 +212,7 @@ def complete_fingerprints(storage: MultimodalStorage, call: Call) -> int:
 
 
 def _resembling(
-    files: list[_File], compared: Pictures | Recordings, kinds: Collection[str]
+    files: list[_File], compared: Pictures | Recordings | Films, kinds: Collection[str]
 ) -> Iterator[DuplicateGroup]:
     """Copies, and what is nearly the same among the best ones of them."""
     copies = stars(np.arange(len(files)), compared.copies)
@@ -261,7 +266,30 @@ def _distinct(files: list[_File]) -> list[_File]:
 
 def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> tuple[list[_File], Pictures]:
     """Those that have a thumbnail; without a vector a picture is compared by its hash alone."""
-    files = [file for file in files if file.row["modality"] == "image"]
+    seen, fingerprints = _with_thumbnails(storage, [file for file in files if file.row["modality"] == "image"])
+    scanned = storage.scan_vectors(ROLE_OF["image"], {file.media_id: file.row["content_hash"] for file in seen})
+    vectors = np.zeros((len(seen), scanned.vectors.shape[1]), np.float16)
+    vectors[scanned.owners] = scanned.vectors
+    return seen, Pictures(fingerprints, vectors)
+
+
+def _films(storage: MultimodalStorage, files: Iterable[_File]) -> tuple[list[_File], Films]:
+    """Those that have a thumbnail and vectors of shots."""
+    files = [file for file in files if file.row["modality"] == "video"]
+    role, timelines = ROLE_OF["image"], dict[str, np.ndarray]()
+    for start in range(0, len(files) if storage.has_vectors(role) else 0, _FILMS_AT_ONCE):
+        part = {file.row["content_hash"]: file.row["duration"] or 0.0 for file in files[start : start + _FILMS_AT_ONCE]}
+        for content, rows in storage.vector_rows(role, part).items():
+            starts = np.array([row.start or 0.0 for row in rows])
+            timelines[content] = timeline(starts, np.stack([row.embedding for row in rows]), part[content])
+    seen, fingerprints = _with_thumbnails(storage, [file for file in files if file.row["content_hash"] in timelines])
+    vectors = np.stack([timelines[file.row["content_hash"]] for file in seen]) if seen else np.zeros((0, 1), np.float16)
+    durations = np.array([file.row["duration"] or 0.0 for file in seen])
+    return seen, Films(Pictures(fingerprints, vectors), durations)
+
+
+def _with_thumbnails(storage: MultimodalStorage, files: Sequence[_File]) -> tuple[list[_File], Fingerprints]:
+    """The files that have a thumbnail, and the fingerprints of these."""
     seen: list[_File] = []
     parts = [Fingerprints.of([])]
     for start in range(0, len(files), _THUMBNAILS_AT_ONCE):
@@ -270,10 +298,7 @@ def _pictures(storage: MultimodalStorage, files: Iterable[_File]) -> tuple[list[
         part = [file for file in part if file.row["content_hash"] in thumbnails]
         parts.append(Fingerprints.of([thumbnails[file.row["content_hash"]] for file in part]))
         seen += part
-    scanned = storage.scan_vectors(ROLE_OF["image"], {file.media_id: file.row["content_hash"] for file in seen})
-    vectors = np.zeros((len(seen), scanned.vectors.shape[1]), np.float16)
-    vectors[scanned.owners] = scanned.vectors
-    return seen, Pictures(Fingerprints.joined(parts), vectors)
+    return seen, Fingerprints.joined(parts)
 
 
 def _recordings(storage: MultimodalStorage, files: Iterable[_File]) -> tuple[list[_File], Recordings]:

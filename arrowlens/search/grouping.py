@@ -11,7 +11,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from arrowlens.errors import InputError
-from arrowlens.modalities import MODALITIES
 from arrowlens.search.results import Hit
 
 Grouping = Literal["folder", "day"]
@@ -86,13 +85,13 @@ def classes_by_vectors(hits: Sequence[Hit], vectors: Mapping[str, np.ndarray], s
         same: cosine from which two are the same.
     """
     classes: dict[str, str] = {}
-    leaders: dict[str, tuple[list[str], list[np.ndarray]]] = {name: ([], []) for name in MODALITIES}
+    leaders: dict[object, tuple[list[str], list[np.ndarray]]] = {}
     for hit in hits:
         if hit.media_id not in vectors:
             continue
         vector = vectors[hit.media_id].astype(np.float64)
         unit = vector / np.linalg.norm(vector)
-        ids, units = leaders[hit.modality]
+        ids, units = leaders.setdefault((hit.modality, hit.found_in), ([], []))
         cosines = np.array([leader @ unit for leader in units])
         if len(ids) and cosines.max() >= same:
             classes[hit.media_id] = ids[int(np.argmax(cosines >= same))]

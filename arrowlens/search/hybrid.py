@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from arrowlens.embedding import embed_questions
-from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
+from arrowlens.modalities import MODALITIES, ROLE_OF, Input
 from arrowlens.search.results import FoundBy
 from arrowlens.store import CAPTION_ROLE
 from arrowlens.store.loops import look_deeper
@@ -36,11 +36,12 @@ class Match:
         content_hash: of its bytes.
         score: cosine; None where it was found by its words or its caption only.
         relevance: 0..1; None where it was found by these only, or where there is no measure.
-        start: seconds; where the best window begins, None for pictures.
+        start: seconds; where the best window or shot begins, None for pictures.
         end: seconds; where it ends.
         found_by: what found it; "name" where the text is its file name.
         matches: whether it answers the question; None where that is not known.
         has_words: whether it was found by its words.
+        found_in: what of it the score is of: a picture or a shot ("image"), or sound ("audio"); None without a score.
     """
 
     media_id: str
@@ -52,6 +53,7 @@ class Match:
     found_by: FoundBy = "meaning"
     matches: bool | None = None
     has_words: bool = False
+    found_in: Input | None = None
 
     def joined(self, by_meaning: Match | None) -> Match:
         """Return this file, found by its words or its caption, with what its content was found to mean."""
@@ -177,9 +179,9 @@ def encoded_together(
     """
     by_role: dict[str, set[str]] = {}
     for query in queries:
-        for modality in MODALITIES if query.modality is None else (query.modality,):
-            role = provider.text_role(modality)
-            if query.mode != "keyword" and role is not None and may_hold(modality, storage, provider):
+        for one in ROLE_OF if query.modality is None else MODALITIES[query.modality].inputs:
+            role = provider.text_role(one)
+            if query.mode != "keyword" and role is not None and may_hold(one, storage, provider):
                 by_role.setdefault(role, set()).update(query.texts)
         if query.text is not None and _asks_captions(query, storage, provider):
             by_role.setdefault(CAPTION_ROLE, set()).add(query.text)
@@ -193,8 +195,11 @@ def encoded_together(
     return [dataclasses.replace(query, encoded=encoded) for query in queries]
 
 
-def may_hold(modality: Modality, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> bool:
-    """Return whether a library may have vectors of a modality; where its model is another one, the search says so."""
+def may_hold(modality: Input, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> bool:
+    """Return whether a library may have vectors of pictures and shots, or of sound.
+
+    Where its model is another one, the search says so.
+    """
     role = ROLE_OF[modality]
     record = storage.settings.models.get(role)
     is_its_own = record is not None and provider.has(role) and provider.recipe_digest(role) == record.recipe_digest

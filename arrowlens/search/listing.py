@@ -14,7 +14,7 @@ from arrowlens.search.hybrid import Match
 from arrowlens.search.query import View
 from arrowlens.search.results import Hit, Results
 from arrowlens.search.where import to_store_filters
-from arrowlens.store import INDEXED, words_found
+from arrowlens.store import INDEXED, media_id_of, words_found
 from arrowlens.store.loops import OutdatedError, read_unchanged
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # The fields of ``Hit`` that ``hit_of`` sets one by one; the others are columns of ``media`` and copied.
 _SET = {"path", "media_id", "modality", "score", "relevance", "start", "end", "found_by", "matched_words", "matches"}
-_SET |= {"cluster_size", "metadata"}
+_SET |= {"cluster_size", "metadata", "found_in", "companion"}
+_LIVE_PHOTO = {b".heic": b".mov", b".mov": b".heic"}
 COPIED = [field.name for field in dataclasses.fields(Hit) if field.name not in _SET]
 
 
@@ -45,9 +46,48 @@ def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hi
         found_by=match.found_by,
         matched_words=words_found(row, words) if words is not None and match.has_words else {},
         matches=match.matches,
+        found_in=match.found_in,
         metadata=dict(row["metadata"] or ()),
         **{name: row[name] for name in COPIED},
     )
+
+
+def hits_of(
+    storage: MultimodalStorage,
+    matches: Sequence[Match],
+    rows: Mapping[str, Mapping[str, Any]],
+    words: str | None = None,
+) -> list[Hit]:
+    """Return the hits of matches, each with its other half where it is one of a live photo.
+
+    Args:
+        storage: the library.
+        matches: what was found.
+        rows: their rows of ``media`` by id, as for ``hit_of``.
+        words: that were searched for.
+    """
+    others = _companions(storage, [rows[match.media_id] for match in matches])
+    listed = [hit_of(match, rows[match.media_id], words) for match in matches]
+    return [
+        dataclasses.replace(hit, companion=others[hit.media_id]) if hit.media_id in others else hit for hit in listed
+    ]
+
+
+def _companions(storage: MultimodalStorage, rows: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
+    """The other halves of live photos, by the id of the one: a HEIC and a MOV of one name in one folder."""
+    owners: dict[str, tuple[str, str]] = {}
+    for row in rows:
+        stem, suffix = os.path.splitext(row["path_bytes"])  # noqa: PTH122 - bytes
+        wanted = _LIVE_PHOTO.get(suffix.lower())
+        if wanted is not None:
+            for other in (wanted, wanted.upper()):
+                owners[media_id_of(row["root_id"], stem + other)] = row["media_id"], row["modality"]
+    found = storage.media(list(owners)).to_pylist() if owners else []
+    return {
+        owners[row["media_id"]][0]: Path(os.fsdecode(row["absolute_path"]))
+        for row in found
+        if row["state"] == INDEXED and {row["modality"], owners[row["media_id"]][1]} == {"image", "video"}
+    }
 
 
 def newest(storage: MultimodalStorage, view: View, modality: Modality | None = None) -> Results:
@@ -69,4 +109,4 @@ def hits(storage: MultimodalStorage, media_ids: Sequence[str]) -> list[Hit]:
     """Return searchable files by id, in that order, without scores; ids that the library does not hold are omitted."""
     rows = {row["media_id"]: row for row in storage.media(list(media_ids)).to_pylist() if row["state"] == INDEXED}
     held = [rows[media_id] for media_id in media_ids if media_id in rows]
-    return [hit_of(Match(row["media_id"], row["content_hash"]), row) for row in held]
+    return hits_of(storage, [Match(row["media_id"], row["content_hash"]) for row in held], rows)

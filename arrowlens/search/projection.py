@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arrowlens.errors import InputError
-from arrowlens.modalities import ROLE_OF, Modality
+from arrowlens.modalities import MODALITIES, ROLE_OF, Modality
 
 if TYPE_CHECKING:
     from arrowlens.store import MultimodalStorage
@@ -68,7 +68,8 @@ def draw_map(storage: MultimodalStorage, modality: Modality | None = None, most:
     """The map of a library's pictures, of its recordings, or of both where their vectors share a space.
 
     Of more than ``most`` files those with the lowest ids are taken: ids are hashes, so that this is a fair sample, and
-    the same one each time. A recording lies at the mean of its windows.
+    the same one each time. A recording lies at the mean of its windows, a film at that of
+    its shots.
 
     Raises:
         InputError: both kinds are asked for and have spaces of their own. StorageError: the database refused.
@@ -79,7 +80,7 @@ def draw_map(storage: MultimodalStorage, modality: Modality | None = None, most:
     rows = [row for row in rows if modality is None or row["modality"] == modality]
     placed: list[tuple[dict[str, Any], np.ndarray]] = []
     for kind, role in ROLE_OF.items():
-        own = [row for row in rows[:most] if row["modality"] == kind]
+        own = [row for row in rows[:most] if MODALITIES[row["modality"]].inputs[0] == kind]
         placed += zip(*_vectors(storage, role, own), strict=True)
     placed.sort(key=lambda pair: pair[0]["media_id"])
     if not placed:

@@ -33,12 +33,12 @@ class Query:
         text: in words; may be None where there is another part.
         plus: further texts to search for.
         minus: texts to keep away from.
-        like: pictures and recordings to come close to.
+        like: pictures, recordings and films to come close to.
         weights: of parts, by their text or their example's name; others weigh 1, ``minus`` and ``unlike`` 0.5.
         modality: searches files of this one only.
         mode: "vector" compares meanings, "keyword" looks for the words of ``text`` in names, captions and tags,
             "auto" does both.
-        unlike: pictures and recordings to keep away from.
+        unlike: pictures, recordings and films to keep away from.
         encoded: vectors (d,) of texts that were encoded before, by the model's role and the text.
 
     Raises:
@@ -67,7 +67,9 @@ class Query:
         object.__setattr__(self, "plus", tuple(map(_text, plus)))
         object.__setattr__(self, "minus", tuple(map(_text, minus)))
         if self.modality not in (None, *get_args(Modality)):
-            raise InputError(f"the modality is {self.modality!r}; it is 'image', 'audio' or None for both")
+            raise InputError(
+                f"the modality is {self.modality!r}; it is one of {', '.join(get_args(Modality))}, or None for all"
+            )
         if self.mode not in get_args(Mode):
             raise InputError(f"the mode is {self.mode!r}; it is one of {', '.join(get_args(Mode))}")
         if self.mode == "keyword" and self.is_composed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from arrowlens.deprecation import renamed_property
-from arrowlens.modalities import Modality
+from arrowlens.modalities import Input, Modality
 from arrowlens.search.sanitize import as_stored, printable
 
 if TYPE_CHECKING:
@@ -31,19 +31,19 @@ class Hit:
     Attributes:
         path: absolute; a name that is not UTF-8 carries its bytes as surrogates (``os.fsencode`` gives them back).
         media_id: 32 hex characters; names this place of the file in its library.
-        modality: "image" or "audio".
-        score: cosine similarity of the query and the file (of its best window), in [-1, 1]. Scores of different
+        modality: "image", "audio" or "video".
+        score: cosine similarity of the query and the file (of its best window or shot), in [-1, 1]. Scores of different
             queries, modalities and models are not comparable. 0 where there is none: in the mode "keyword", and for
             recordings that the text cannot reach.
         relevance: how likely the hit is right, in [0, 1]; comparable between questions, modalities and models
             (``arrowlens.search.relevance``). None where there is no cosine to measure.
-        start: seconds; where the window that matched begins. Recordings only.
+        start: seconds; where the window or the shot that matched begins. Recordings and films only.
         end: seconds; where it ends.
-        width: pixels of the upright picture. Pictures only.
+        width: pixels of the upright picture. Pictures and films only.
         height: likewise.
-        duration: seconds. Recordings only.
-        sample_rate: Hz of the original. Recordings only.
-        channels: of the original. Recordings only.
+        duration: seconds. Recordings and films only.
+        sample_rate: Hz of the original. Recordings, and films with sound.
+        channels: of the original. Likewise.
         format: "jpeg", "png", "wav", ...
         size: bytes.
         modified: when the file was changed last, in UTC.
@@ -68,6 +68,8 @@ class Hit:
             None where that is not known: without a relevance, and for what is below that in a composed question.
         cluster_size: how many files the hit stands for, where what looks or sounds the same was asked for once.
         metadata: further tags of the file, as text.
+        found_in: what of it is like the question: what is seen ("image") or heard ("audio"); tells which of a film.
+        companion: the other half of a live photo, a picture and a film of one name in one folder.
     """
 
     path: Path
@@ -101,6 +103,8 @@ class Hit:
     matches: bool | None = None
     cluster_size: int = 1
     metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    found_in: Input | None = None
+    companion: Path | None = None
 
     @property
     def reason(self) -> str:
@@ -225,6 +229,7 @@ class Results(Sequence[Hit]):
         rows = [{field.name: getattr(hit, field.name) for field in dataclasses.fields(Hit)} for hit in self._hits]
         for row in rows:
             row["path"] = as_stored(str(row["path"]))
+            row["companion"] = None if row["companion"] is None else as_stored(str(row["companion"]))
             row |= {name: list(row[name].items()) for name in ("metadata", "matched_words")}
         known = {} if self._has_match is None else {"matches": str(self._has_match).lower()}
         return pa.Table.from_pylist(rows, schema=result_schema().with_metadata(known or None))
@@ -251,6 +256,8 @@ def result_schema() -> pa.Schema:
         "matched_words": pa.map_(pa.utf8(), pa.utf8()),
         "matches": pa.bool_(),
         "cluster_size": pa.int64(),
+        "found_in": pa.utf8(),
+        "companion": pa.utf8(),
     }
     names = [field.name for field in dataclasses.fields(Hit)]
     return pa.schema([(name, own[name] if name in own else media.field(name).type) for name in names])

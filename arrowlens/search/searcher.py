@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from arrowlens.embedding import (
     windows_for,
 )
 from arrowlens.errors import InputError
-from arrowlens.modalities import MODALITIES, ROLE_OF, TEXT_ROLE, Modality
+from arrowlens.modalities import MODALITIES, ROLE_OF, TEXT_ROLE, Input, Modality
 from arrowlens.search.composition import (
     MINUS_WEIGHT,
     PLUS_WEIGHT,
@@ -47,7 +48,7 @@ from arrowlens.search.hybrid import (
     page,
     read_ranking,
 )
-from arrowlens.search.listing import hit_of
+from arrowlens.search.listing import hit_of, hits_of
 from arrowlens.search.query import DATED, Query, View
 from arrowlens.search.relevance import MATCHING, Kind
 from arrowlens.search.results import MAX_COUNTED, Hit, Results
@@ -74,9 +75,9 @@ class _Question:
     """What the store is asked.
 
     Attributes:
-        vectors: (n, d) by the modality that they are compared with.
+        vectors: (n, d) by what they are compared with: pictures and shots, or sound.
         words: to search for; None for none.
-        modality: the files whose words are searched; None for all.
+        modality: the files that are searched; None for all.
         kinds: what the vectors are made of: texts, or examples of a modality.
         composed: whether there are several parts.
         content: hash of the file that is asked with. It is shown as a match, whatever the model makes of it, and not
@@ -85,7 +86,7 @@ class _Question:
         copies: tells copies of the file that is asked with; None for a text, or several parts.
     """
 
-    vectors: Mapping[Modality, np.ndarray]
+    vectors: Mapping[Input, np.ndarray]
     words: str | None = None
     modality: Modality | None = None
     kinds: Sequence[Kind] = ()
@@ -94,9 +95,9 @@ class _Question:
     caption: np.ndarray | None = None
     copies: Copies | None = None
 
-    def asked_with(self, modality: Modality) -> Kind:
-        """Return what files of a modality are asked with: an example of it if there is one, else the first part."""
-        return modality if modality in self.kinds else self.kinds[0]
+    def asked_with(self, found: Input) -> Kind:
+        """Return what pictures or sound are asked with: an example of them if there is one, else the first part."""
+        return found if found in self.kinds else self.kinds[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,9 +132,10 @@ class Searcher:
         self._bank = bank
 
     def search(self, query: Query, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
-        """Return the files nearest to a question: pictures, and recordings where they share the question's space.
+        """Return the files nearest to a question: pictures and films, and recordings where they share its space.
 
-        A text finds pictures, and recordings where the audio model encodes texts or shares the vision model's space;
+        A film counts by its best moment, whether that is seen or heard. A text finds pictures and films, and recordings
+        where the audio model encodes texts or shares the vision model's space;
         recordings that a text cannot reach are found by their words only. A text is looked for by meaning and by its
         words (``Query.mode``); with further parts the meaning is that of all of them, and orders the files that have
         the words. An example alone is looked for as ``similar`` does: a recording is compared by each of its windows,
@@ -146,13 +148,13 @@ class Searcher:
         weights = _weights(query)
         started = time.perf_counter()
         if (example := query.only_example) is not None:
-            return self._answer(self._question_of(example, self._needed_vectors(example)), view, started)
+            return self._answer(self._question_of(example, is_needed=True), view, started)
         notices: list[str] = []
         words = query.text if query.mode != "vector" else None
-        examples: list[Kind] = [example.modality for example in (*query.like, *query.unlike)]
+        examples: list[Kind] = [example.inputs[0] for example in (*query.like, *query.unlike)]
         asked: list[Kind] = ["text"] * len(query.texts)
         kinds = [*asked, *examples]
-        vectors: dict[Modality, np.ndarray] = {}
+        vectors: dict[Input, np.ndarray] = {}
         if query.mode != "keyword":
             vectors = self._composed(query, weights, kinds, notices)
         is_composed = query.mode != "keyword" and (len(kinds) > 1 or bool(query.minus or query.unlike))
@@ -169,7 +171,11 @@ class Searcher:
         return [self.search(query, view) for query in encoded_together(queries, self._storage, self._provider)]
 
     def similar(self, example: Example, view: View = View()) -> Results:  # noqa: B008 - it cannot be changed
-        """Return the files of the same modality nearest to a picture or a recording.
+        """Return what is nearest to a picture, a recording or a film.
+
+        A picture is compared with pictures and with the shots of films, a recording with recordings and with the sound
+        of films. A film is compared with films, by its shots and by its sound; a moment of it (``Example.at_s``) with
+        all that it can be compared with.
 
         An example that the library holds comes first, with a score of 1 within float16's precision; ``n_matches`` and
         ``has_match`` are of the others. A copy of it in another file matches, whatever the model says, as one of the 16
@@ -184,7 +190,7 @@ class Searcher:
             ModelLoadError: the library has no model for that modality.
         """
         started = time.perf_counter()
-        return self._answer(self._question_of(example, self._vectors(example)), view, started)
+        return self._answer(self._question_of(example), view, started)
 
     def encode(self, example: Example) -> Example:
         """Return the example with its vectors, and with no more than it takes to encode it with other models.
@@ -193,23 +199,31 @@ class Searcher:
             InputError: a recording without windows. ImageValidationError, AudioValidationError: an unusable example.
             ModelLoadError: the library has no model for that modality.
         """
-        digest = self._provider.recipe_digest(ROLE_OF[example.modality])
         windows = example.windows and [example.windows[index].copy() for index in evenly_spaced(len(example.windows))]
-        small = dataclasses.replace(example, windows=windows)
+        shots = None if example.shots is None else example.shots[evenly_spaced(len(example.shots))]
+        small = dataclasses.replace(example, windows=windows, shots=shots)
+        if example.modality == "video":  # which has vectors of two models
+            return small
+        digest = self._provider.recipe_digest(ROLE_OF[example.modality])
         return dataclasses.replace(small, vectors=embed_example(small, self._provider), digest=digest)
 
     def embed(self, example: Example) -> np.ndarray:
         """Return the vectors of an example as the library stores them: (n_segments, d) float32 of length one.
 
+        Of a film those of its shots.
+
         Raises:
             InputError: a recording without windows, or a hit of what the library no longer holds.
             ImageValidationError, AudioValidationError: an unusable example. ModelLoadError: a model is missing.
         """
-        stored = self._stored(ROLE_OF[example.modality], example.content_hash)
+        modality = example.inputs[0]
+        stored = self._stored(ROLE_OF[modality], example)
+        if not len(stored) and example.shots is not None:
+            return encode("image", [*example.shots], self._provider)
         if not len(stored) and example.windows:
             windows = windows_for(self._provider.recipe, example.windows, example.rate)
-            return encode(example.modality, windows, self._provider)
-        return stored if len(stored) else self._needed_vectors(example)
+            return encode(modality, windows, self._provider)
+        return stored if len(stored) else self._needed_vectors(example, modality)
 
     def embed_text(self, text: str, modality: Modality) -> np.ndarray:
         """Return the vector that a text asks with for media of a modality: (d,) float32 of length one.
@@ -217,8 +231,9 @@ class Searcher:
         Raises:
             InputError: texts do not reach that modality with these models. ModelLoadError: a model is missing.
         """
-        role = self._provider.text_role(modality)
-        if role is None and modality != "image":
+        one = MODALITIES[modality].inputs[0]
+        role = self._provider.text_role(one)
+        if role is None and one != "image":
             raise InputError(f"texts do not find {MODALITIES[modality].plural} with these models; use others, as demo")
         vector: np.ndarray = embed_questions([text], role or TEXT_ROLE, self._provider)[0]
         return vector
@@ -227,26 +242,26 @@ class Searcher:
 
     def _composed(
         self, query: Query, weights: Mapping[str, float], kinds: Sequence[Kind], notices: list[str]
-    ) -> dict[Modality, np.ndarray]:
-        """What each kind of file is compared with, (1, d): the question in the space of that kind."""
+    ) -> dict[Input, np.ndarray]:
+        """What pictures and shots, and sound, are compared with, (1, d): the question in the space of these."""
         one_space = self._provider.has_one_space
-        roles = {modality: self._provider.text_role(modality) for modality in MODALITIES}
-        texts = [modality for modality, role in roles.items() if role is not None]
-        compared = reached(kinds, one_space, query.modality, texts)
+        roles = {one: self._provider.text_role(one) for one in ROLE_OF}
+        texts = [one for one, role in roles.items() if role is not None]
+        compared = reached(kinds, one_space, None if query.modality == "video" else query.modality, texts)
         if not compared and query.mode != "vector" and not query.is_composed:
             return {}  # words alone find it
         # A model is not loaded for files that the library does not hold; one is, to refuse what cannot be asked.
         held = [kind for kind in compared if may_hold(kind, self._storage, self._provider)]
         compared = tuple(held) or compared[:1]
-        asked: dict[str, list[Modality]] = {}
-        for modality in compared:
-            asked.setdefault(roles[modality] or TEXT_ROLE, []).append(modality)
+        asked: dict[str, list[Input]] = {}
+        for one in compared:
+            asked.setdefault(roles[one] or TEXT_ROLE, []).append(one)
         vectors: dict[str, np.ndarray] = {}
         for role in asked or [TEXT_ROLE]:
             vectors[role] = composed(list(self._parts(query, weights, role)), one_space, texts)[None]
             if query.texts:
                 notices += self._notices(query, role, asked.get(role, []), is_one_of_several=len(asked) > 1)
-        return {modality: vectors[role] for role, modalities in asked.items() for modality in modalities}
+        return {one: vectors[role] for role, several in asked.items() for one in several}
 
     def _parts(self, query: Query, weights: Mapping[str, float], role: str) -> Iterator[Part]:
         """The parts of a question, its texts as the model of a role encodes them."""
@@ -257,9 +272,9 @@ class Searcher:
         for text in query.minus:
             yield Part("text", self._text_vector(text, query, role), -weights.get(text, MINUS_WEIGHT))
         for example, sign in examples:
-            vectors = self._needed_vectors(example)
+            vectors = self._needed_vectors(example, example.inputs[0])
             weight = weights.get(as_stored(example.name), PLUS_WEIGHT if sign > 0 else MINUS_WEIGHT)
-            yield Part(example.modality, mean_vector(vectors), sign * weight)
+            yield Part(example.inputs[0], mean_vector(vectors), sign * weight)
 
     def _text_vector(self, text: str, query: Query, role: str) -> np.ndarray:
         known = query.encoded.get((role, text))
@@ -269,7 +284,7 @@ class Searcher:
         return vector
 
     def _notices(
-        self, query: Query, role: str, modalities: Sequence[Modality], *, is_one_of_several: bool
+        self, query: Query, role: str, modalities: Sequence[Input], *, is_one_of_several: bool
     ) -> Iterator[str]:
         """What a model does not read of a question's texts."""
         nouns = " and ".join(MODALITIES[modality].plural for modality in modalities) or "pictures"
@@ -287,33 +302,51 @@ class Searcher:
                     "`arrowlens models` lists sets that know more languages"
                 )
 
-    def _vectors(self, example: Example) -> np.ndarray:
-        """(n, d) of the picture, or of the recording's windows; n is 0 where there are none."""
-        role = ROLE_OF[example.modality]
-        stored = self._stored(role, example.content_hash)
+    def _vectors(self, example: Example, modality: Input) -> np.ndarray:
+        """(n, d) of the picture, of a film's shots, or of the windows of sound; n is 0 where there are none."""
+        role = ROLE_OF[modality]
+        stored = self._stored(role, example)
         if len(stored):
             return stored[evenly_spaced(len(stored))]
         if example.vectors is not None and example.digest == self._provider.recipe_digest(role):
             return example.vectors
-        if example.pixels is None and example.windows is None:
+        there = example.pixels if modality == "image" and example.shots is None else example.shots
+        if (there if modality == "image" else example.windows) is None:
             return stored
-        return embed_example(example, self._provider)
+        return embed_example(example, self._provider, modality)
 
-    def _needed_vectors(self, example: Example) -> np.ndarray:
-        vectors = self._vectors(example)
+    def _needed_vectors(self, example: Example, modality: Input) -> np.ndarray:
+        vectors = self._vectors(example, modality)
         if not len(vectors):
             raise InputError(f"{example.name}: the library no longer holds it; search again, or give its path")
         return vectors
 
-    def _question_of(self, example: Example, vectors: np.ndarray) -> _Question:
-        kind, copies = example.modality, Copies(self._storage, example)
-        return _Question({kind: vectors}, kinds=[kind], content=example.content_hash, copies=copies)
+    def _question_of(self, example: Example, *, is_needed: bool = False) -> _Question:
+        """What an example alone asks for; with vectors, or an error, where they ``is_needed``."""
+        inputs = example.inputs
+        if example.modality == "video":
+            inputs = tuple(one for one in inputs if self._provider.has(ROLE_OF[one])) or inputs[:1]
+            inputs = inputs if example.at_s is None else inputs[:1]  # windows of sound are too long for a moment
+        vectors = {one: self._vectors(example, one) for one in inputs}
+        vectors = {one: each for one, each in vectors.items() if len(each)} or {inputs[0]: vectors[inputs[0]]}
+        if is_needed:
+            self._needed_vectors(example, next(iter(vectors)))
+        is_film = example.modality == "video" and example.at_s is None
+        modality: Modality | None = "video" if is_film else None
+        copies = None if example.modality == "video" else Copies(self._storage, example)
+        kinds, content = list(vectors), example.content_hash
+        return _Question(vectors, modality=modality, kinds=kinds, content=content, copies=copies)
 
-    def _stored(self, role: str, content_hash: str | None) -> np.ndarray:
-        digest = self._provider.recipe_digest(role)
-        if content_hash is None:
+    def _stored(self, role: str, example: Example) -> np.ndarray:
+        """The vectors that the library has of an example, of its moment alone where it names one."""
+        digest, content = self._provider.recipe_digest(role), example.content_hash
+        if content is None:
             return np.empty((0, 0), dtype=np.float32)
-        return self._storage.vectors(role, digest, content_hash)
+        if example.at_s is None:
+            return self._storage.vectors(role, digest, content)
+        at_s, rows = example.at_s, self._storage.vector_rows(role, [content]).get(content, [])
+        there = [row.embedding for row in rows if (row.start or 0.0) <= at_s < (row.end or math.inf)]
+        return np.stack(there) if there else np.empty((0, 0), dtype=np.float32)
 
     # -- from vectors to results ----------------------------------------------------------------------------------
 
@@ -431,8 +464,8 @@ class Searcher:
             if row["score"] >= LEAST_CAPTION
         ]
 
-    def _nearest(self, kind: Modality, question: _Question, k: int, selection: Selection | None) -> list[Match]:
-        """Return the best k files of a modality, and perhaps more.
+    def _nearest(self, kind: Input, question: _Question, k: int, selection: Selection | None) -> list[Match]:
+        """Return the best k files by what is seen of them, or by what is heard, and perhaps more.
 
         A route that limits the relevance of files does not order them by their scores. Then as many are read as it
         takes: until the score of the last would not bring it among the best k, whatever file it is of. The same files
@@ -460,7 +493,7 @@ class Searcher:
         return look_deeper(fetch, read, k, DEEPER)
 
     def _closest(
-        self, kind: Modality, question: _Question, k: int, selection: Selection | None
+        self, kind: Input, question: _Question, k: int, selection: Selection | None
     ) -> tuple[list[Match], Callable[[], np.ndarray]]:
         """Return the best match of each file over all vectors, and what reads the files' own vectors, (n, d) float32.
 
@@ -469,15 +502,15 @@ class Searcher:
         role, best = ROLE_OF[kind], dict[str, tuple[Match, pa.Table]]()
         digest = self._provider.recipe_digest(role)
         for query in question.vectors[kind]:
-            table = self._storage.search(role, digest, query, k, kind, selection, with_vectors=True)
+            table = self._storage.search(role, digest, query, k, question.modality, selection, with_vectors=True)
             for number, row in enumerate(table.select(RESULT_SCHEMA.names).to_pylist()):
-                match = Match(**row)
+                match = Match(**row, found_in=kind)
                 if match.media_id not in best or row["score"] > (best[match.media_id][0].score or 0.0):
                     best[match.media_id] = match, table.slice(number, 1)
         files = [file for _, file in best.values()]
         return [match for match, _ in best.values()], lambda: embedding_matrix(pa.concat_tables(files)["embedding"])
 
-    def _relevance(self, route: Route, matches: list[Match], kind: Modality, question: _Question) -> np.ndarray:
+    def _relevance(self, route: Route, matches: list[Match], kind: Input, question: _Question) -> np.ndarray:
         """Return what a route makes of the scores, (n,)."""
         vectors, role = question.vectors[kind], ROLE_OF[kind]
         scores = np.array([match.score for match in matches])
@@ -520,15 +553,20 @@ class Searcher:
         if bare and question.vectors:
             keys = {"media_id": [m.media_id for m in bare], "content_hash": [m.content_hash for m in bare]}
             among = self._storage.selection(**keys)
-            for kind in question.vectors:
-                scored |= {match.content_hash: match for match in self._nearest(kind, question, len(bare), among)}
+            rankings = [self._nearest(kind, question, len(bare), among) for kind in question.vectors]
+            best = _joined(rankings, one_space=self._provider.has_one_space)
+            scored = {match.content_hash: match for match in best}
         return [match if match.score is not None else match.joined(scored.get(match.content_hash)) for match in matches]
 
     def _vectors_of(self, hits: Sequence[Hit]) -> dict[str, np.ndarray]:
         """Return the vectors by which hits were found, by ``media_id``."""
         vectors: dict[str, np.ndarray] = {}
-        for modality, role in ROLE_OF.items():
-            mine = [hit for hit in hits if hit.modality == modality and hit.content_hash is not None]
+        for one, role in ROLE_OF.items():
+            mine = [
+                hit
+                for hit in hits
+                if hit.content_hash is not None and (hit.found_in or MODALITIES[hit.modality].inputs[0]) == one
+            ]
             rows = self._storage.vector_rows(role, [str(hit.content_hash) for hit in mine]) if mine else {}
             for hit in mine:
                 windows = rows.get(str(hit.content_hash), [])
@@ -551,7 +589,7 @@ class Searcher:
     def _hits(self, matches: Sequence[Match], question: _Question) -> list[Hit]:
         matches = self._scored(matches, question)
         rows = self._rows(matches)
-        return [hit_of(match, rows[match.media_id], question.words) for match in matches]
+        return hits_of(self._storage, matches, rows, question.words)
 
 
 def _weights(query: Query) -> dict[str, float]:
@@ -571,21 +609,25 @@ def _newest_first(hits: Sequence[Hit]) -> list[Hit]:
 
 
 def _joined(rankings: Sequence[Sequence[Match]], *, one_space: bool) -> list[Match]:
-    """Return files of all modalities in one order; where cosines of two cannot be compared, they take turns."""
-    together = sorted(chain.from_iterable(rankings), key=_order)
+    """Return all files in one order, each as its best match; where cosines cannot be compared, rankings take turns."""
     if one_space or len(rankings) < 2:
-        return together
-    turn = {
-        match.media_id: n * len(rankings) + number
-        for number, ranking in enumerate(rankings)
-        for n, match in enumerate(sorted(ranking, key=_order))
-    }
+        together = sorted(chain.from_iterable(rankings), key=_order)
+    else:
+        turns = {
+            id(match): n * len(rankings) + number
+            for number, ranking in enumerate(rankings)
+            for n, match in enumerate(sorted(ranking, key=_order))
+        }
 
-    def in_turns(match: Match) -> tuple[int, float, float, str]:
-        rank, relevance, score, media_id = _order(match)
-        return rank, relevance, score if match.relevance is not None else turn[match.media_id], media_id
+        def in_turns(match: Match) -> tuple[int, float, float, str]:
+            rank, relevance, score, media_id = _order(match)
+            return rank, relevance, score if match.relevance is not None else turns[id(match)], media_id
 
-    return sorted(together, key=in_turns)
+        together = sorted(chain.from_iterable(rankings), key=in_turns)
+    best: dict[str, Match] = {}
+    for match in together:
+        best.setdefault(match.content_hash, match)  # a film is seen and heard
+    return list(best.values())
 
 
 def _order(match: Match) -> tuple[int, float, float, str]:

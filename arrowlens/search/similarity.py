@@ -22,6 +22,10 @@ COPY_COLOURS = 0.5  # as ``Fingerprints.colour_distance`` counts
 COPY_DISTANCE = 0.3  # of the ordinary distance: the vectors need only not contradict
 NEAR_BITS = 80
 NEAR_DISTANCE = 0.25
+N_MOMENTS = 16  # of a film that are compared
+FILM_COPY_DISTANCE, FILM_NEAR_DISTANCE = 0.2, 0.35  # of the ordinary distance, in the mean over moments
+FILM_COPY_LENGTH, FILM_NEAR_LENGTH = 0.02, 0.1  # by which share of the longer one's the lengths may differ
+_LENGTH_SLACK_S = 0.5
 
 LEAST_ORDINARY = 0.2  # also of a library with too few files, or only one subject, to tell what is ordinary
 _ORDINARY_QUANTILE = 0.9
@@ -81,6 +85,61 @@ class Pictures:
         """Which ones have a vector, (n,) bool."""
         known: np.ndarray = np.any(self.vectors != 0, axis=1)
         return known
+
+
+@dataclass(frozen=True, eq=False)
+class Films:
+    """What is compared of n films: what they show at the same share of their length.
+
+    Attributes:
+        pictures: their thumbnails' fingerprints, and their ``timeline`` as vectors.
+        durations: (n,) float64, seconds.
+    """
+
+    pictures: Pictures
+    durations: np.ndarray
+
+    def copies(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
+        """Pairs that show the same from beginning to end, and have the same thumbnail.
+
+        Films of one place that nothing happens in are alike throughout; their thumbnails tell them apart.
+        """
+        left, right = self._alike(rows, columns, FILM_COPY_DISTANCE, FILM_COPY_LENGTH)
+        left, right = _kept(left, right, self.pictures.fingerprints.differing_bits, COPY_BITS)
+        return _kept(left, right, self.pictures.fingerprints.colour_distance, COPY_COLOURS)
+
+    def near(self, rows: np.ndarray, columns: np.ndarray) -> Pairs:
+        """Pairs that show nearly the same, as where a little was cut off."""
+        return self._alike(rows, columns, FILM_NEAR_DISTANCE, FILM_NEAR_LENGTH)
+
+    def similarities(self, group: np.ndarray) -> list[float]:
+        """Of each film of a group to its first: the mean cosine over moments."""
+        return self.pictures.similarities(group)
+
+    def _alike(self, rows: np.ndarray, columns: np.ndarray, distance: float, length: float) -> Pairs:
+        most = distance * self.pictures.ordinary
+        left, right = _candidates(self.pictures.vectors, rows, columns, most)
+        left, right = _kept(left, right, self.pictures.distance, most)
+        longer = np.maximum(self.durations[left], self.durations[right])
+        kept = np.abs(self.durations[left] - self.durations[right]) <= np.maximum(_LENGTH_SLACK_S, length * longer)
+        return left[kept], right[kept]
+
+
+def timeline(starts: np.ndarray, vectors: np.ndarray, duration: float) -> np.ndarray:
+    """Return what a film shows at ``N_MOMENTS``, evenly spaced: (N_MOMENTS * d,) float16 of length one.
+
+    The product of two is the mean cosine over the moments.
+
+    Args:
+        starts: (n,) seconds, rising, of its shots.
+        vectors: (n, d) of length one.
+        duration: seconds.
+    """
+    times = (np.arange(N_MOMENTS) + 0.5) / N_MOMENTS * duration
+    shots = np.maximum(np.searchsorted(starts, times, side="right") - 1, 0)
+    moments = vectors[shots] / np.linalg.norm(vectors[shots], axis=1, keepdims=True)
+    flat: np.ndarray = (moments / np.sqrt(N_MOMENTS)).ravel().astype(np.float16)
+    return flat
 
 
 def ordinary_distance(vectors: np.ndarray) -> float:

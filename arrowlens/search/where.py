@@ -63,7 +63,7 @@ FILTER_COLUMNS: dict[str, ColumnType] = {
     "path": _TEXT,
     "name": _TEXT,
     "folder": _TEXT,
-    "modality": ColumnType("image or audio", ("=", "!=", "in"), _modality, str, "= image"),
+    "modality": ColumnType("image, audio or video", ("=", "!=", "in"), _modality, str, "= image"),
     "format": ColumnType("a format", ("=", "!=", "in", "like"), _format, str, "in (jpeg, png)"),
     "size": _BYTES,
     "width": _WHOLE,

@@ -29,7 +29,7 @@ class Statistics:
     """Counts of files, and how they are stored.
 
     Attributes:
-        images, audio: searchable files. skipped: files with a reason why they could not be read.
+        images, audio, films: searchable files. skipped: files with a reason why they could not be read.
         trivial: searchable files of one colour or of silence.
         n_bytes: on disk, everything of the library.
         indexes: state of the vector table by role.
@@ -41,6 +41,7 @@ class Statistics:
     trivial: int
     n_bytes: int
     indexes: Mapping[str, IndexState]
+    films: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,12 +49,12 @@ class Facets:
     """Counts of searchable files.
 
     Attributes:
-        modalities: by modality, "image" or "audio", most files first.
+        modalities: by modality, most files first.
         formats: by "jpeg", "wav", ..., most files first.
         folders: by path relative to the root, with everything below; without the root itself.
         roots: by id of the root.
         sizes: in the len(SIZE_EDGES) + 1 intervals between ``SIZE_EDGES`` (bytes).
-        durations: of recordings, in the intervals between ``DURATION_EDGES`` (seconds).
+        durations: of recordings and films, in the intervals between ``DURATION_EDGES`` (seconds).
         earliest, latest: day of ``taken``; None when no file has one.
     """
 
@@ -88,6 +89,7 @@ def statistics_of(media: pa.Table, n_bytes: int, indexes: Mapping[str, IndexStat
         trivial=count(indexed["trivial"]),
         n_bytes=n_bytes,
         indexes=indexes,
+        films=count(pc.equal(indexed["modality"], "video")),
     )
 
 

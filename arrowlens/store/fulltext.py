@@ -105,7 +105,7 @@ def find(
         table: ``media``.
         text: the query.
         n: number of files.
-        modality: "image" or "audio" returns only files of that modality.
+        modality: "image", "audio" or "video" returns only files of that modality.
         among: returns only these files.
         matching: "whole" compares whole words; "part" takes words that begin with those of the query, from 3 letters
             on, or contain them, from 5 on (from 1 in scripts without blanks); "typo" those that differ by one letter

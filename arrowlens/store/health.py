@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arrowlens.modalities import ROLE_OF
+from arrowlens.modalities import MODALITIES, roles_of
 from arrowlens.store.fulltext import query_words
 from arrowlens.store.index import is_index_used
 from arrowlens.store.model_tables import ModelTables
@@ -19,6 +19,7 @@ from arrowlens.store.queries import Queries, evenly_spaced
 from arrowlens.store.ranking import is_live
 from arrowlens.store.schema import (
     INDEXED,
+    STRIP,
     THUMBNAIL_TABLE,
     source_column,
     stored_embedding_schema,
@@ -68,7 +69,7 @@ class Agreement:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ThumbnailCheck:
-    """Content hashes of pictures without a whole JPEG as thumbnail, and the number of unused thumbnails."""
+    """Content hashes of pictures and films without a whole JPEG as thumbnail, and the number of unused thumbnails."""
 
     missing: list[str]
     n_unused: int
@@ -113,13 +114,14 @@ class Health:
         )
 
     def check_agreement(self, role: str) -> Agreement:
-        """Count files of the role's modality without vectors, and vectors without a file."""
+        """Count files that a role's model encodes and that have no vectors, and vectors without a file."""
         record, source = self._vectors.model(role), source_column(role)
         schema = stored_embedding_schema(role, record.dimension)
         rows = self._tables.rows(vector_table_name(role, record.recipe_digest), [source, "content_hash"], schema)
         rows = rows.rename_columns(["media_id", "content_hash"])
-        media = self._queries.all_media(["media_id", "content_hash", "modality", "state"])
-        encoded = pc.is_in(media["modality"], pa.array([name for name, its in ROLE_OF.items() if its == role]))
+        media = self._queries.all_media(["media_id", "content_hash", "modality", "sample_rate", "state"])
+        kinds = zip(media["modality"].to_pylist(), pc.is_valid(media["sample_rate"]).to_pylist(), strict=True)
+        encoded = pa.array([role in roles_of(modality, has_sound=sound) for modality, sound in kinds], pa.bool_())
         media = media.filter(pc.and_(pc.equal(media["state"], INDEXED), encoded))
         held = is_live(rows["media_id"], rows["content_hash"], media)
         without = ~is_live(media["media_id"], media["content_hash"], rows)
@@ -144,14 +146,18 @@ class Health:
         return len(chosen), len(self._queries.media(chosen))
 
     def check_thumbnails(self) -> ThumbnailCheck:
-        """Compare thumbnails with searchable pictures."""
+        """Compare thumbnails with searchable pictures and films."""
         media = self._queries.all_media(["content_hash", "modality", "state"])
         indexed = media.filter(pc.equal(media["state"], INDEXED))
-        pictures = indexed.filter(pc.equal(indexed["modality"], "image"))["content_hash"].to_pylist()
+        is_shown = pc.is_in(
+            indexed["modality"], pa.array([one for one, info in MODALITIES.items() if "image" in info.inputs])
+        )
+        pictures = indexed.filter(is_shown)["content_hash"].to_pylist()
         rows = self._tables.rows(THUMBNAIL_TABLE, ["content_hash", "thumbnail"], thumbnail_schema())
         held = dict(zip(rows["content_hash"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
         missing = [content for content in dict.fromkeys(pictures) if not _is_jpeg(held.get(content))]
-        return ThumbnailCheck(missing, len(held.keys() - set(indexed["content_hash"].to_pylist())))
+        contents = {key.removesuffix(STRIP) for key in held}
+        return ThumbnailCheck(missing, len(contents - set(indexed["content_hash"].to_pylist())))
 
     def _sample(self, name: str, role: str, dimension: int, n: int) -> pa.Table:
         columns = [source_column(role), "content_hash", "embedding"]

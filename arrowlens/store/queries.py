@@ -83,7 +83,7 @@ class Queries:
             digest: ``recipe_digest`` of the query.
             query: (d,) of any float type.
             k: number of files, from 1 on.
-            modality: "image" or "audio" returns only files of that modality.
+            modality: "image", "audio" or "video" returns only files of that modality.
             among: returns only these files; from ``select`` or ``selection``.
             exact: compare all vectors, without an index.
             with_vectors: add the column ``embedding``, of the best window, as stored.
@@ -185,7 +185,7 @@ class Queries:
         Args:
             text: the words.
             n: number of files.
-            modality: "image" or "audio" returns only files of that modality.
+            modality: "image", "audio" or "video" returns only files of that modality.
             among: returns only these files; from ``select`` or ``selection``.
             matching: "whole", "part" or "typo" (``store.fulltext.find``).
 

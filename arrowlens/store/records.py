@@ -40,12 +40,12 @@ class MediaRecord:
     size: int | None = _column(pa.int64())  # bytes
     modified_ns: int | None = _column(pa.int64())  # as the file system says
     modified: dt.datetime | None = _column(_UTC)  # noqa: RUF009 - the same to the microsecond
-    modality: str | None = _column(pa.string())  # "image" or "audio"
+    modality: str | None = _column(pa.string())  # "image", "audio" or "video"
     format: str | None = _column(pa.string())  # "jpeg", "wav", ...
     width: int | None = _column(pa.int32())  # pixels
     height: int | None = _column(pa.int32())  # pixels
     duration: float | None = _column(pa.float64())  # seconds
-    sample_rate: int | None = _column(pa.int32())  # Hz
+    sample_rate: int | None = _column(pa.int32())  # Hz; null for a film without sound
     channels: int | None = _column(pa.int32())
     captured_at: dt.datetime | None = _column(_LOCAL)  # noqa: RUF009 - by the clock of the device
     metadata: Mapping[str, str] | None = _column(_TEXTS)

@@ -12,12 +12,13 @@ import re
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 5  # raised with each change of settings or tables; the next writer upgrades a library of an older one
-MEDIA_LAYOUT = 3  # raised with each new column of ``media``; files with a row of an older one are read again
+SCHEMA_VERSION = 6  # raised with each change of settings or tables; the next writer upgrades a library of an older one
+MEDIA_LAYOUT = 4  # raised with each new column of ``media``; files with a row of an older one are read again
 
 MEDIA_TABLE = "media"
 THUMBNAIL_TABLE = "thumbnails"
 FINGERPRINT_TABLE = "fingerprints"
+STRIP = "-strip"  # after a content hash
 ROLES = ("vision", "audio", "text", "pooled_vision")
 
 INDEXED, SKIPPED = "indexed", "skipped"  # media.state
@@ -30,7 +31,7 @@ _VECTOR_TABLE = re.compile(rf"({'|'.join(_TABLE_PREFIXES.values())})_embeddings_
 
 
 def thumbnail_schema() -> pa.Schema:
-    """One JPEG for each content, in however many places it lies."""
+    """One JPEG for each content, in however many places it lies; of films also a strip of shots (``strip_key``)."""
     return pa.schema([key_field("content_hash"), pa.field("thumbnail", pa.binary())])
 
 
@@ -85,6 +86,11 @@ def source_column(role: str) -> str:
 def vector_table_name(role: str, digest: str) -> str:
     """Return ``clip_embeddings__0123abcd``: one table for each role and model, so that spaces never mix."""
     return f"{_TABLE_PREFIXES[role]}_embeddings__{digest[:8]}"
+
+
+def strip_key(content_hash: str) -> str:
+    """Return the key in the table of thumbnails under which the strip of a film's shots lies."""
+    return f"{content_hash}{STRIP}"
 
 
 def is_table_name(name: object) -> bool:

@@ -17,15 +17,15 @@ _SMALLEST_NORM = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class VectorRow:
-    """One vector of a file: of the whole picture, or of one window of a recording.
+    """One vector of a file: of the whole picture, of one window of a recording, or of a film's shot or window.
 
     Attributes:
         media_id: the file's place.
         content_hash: its content.
-        modality: "image" or "audio".
+        modality: "image", "audio" or "video": of the file.
         embedding: (d,) of any float type.
-        index: number of the window; 0 for a picture, ``Caption.number`` for a caption.
-        start, end: of the window, in seconds; None for a picture.
+        index: number of the window or the shot; 0 for a picture, ``Caption.number`` for a caption.
+        start, end: of the window or the shot, in seconds; None for a picture.
     """
 
     media_id: str

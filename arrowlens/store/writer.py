@@ -18,6 +18,7 @@ from arrowlens.store.records import media_schema
 from arrowlens.store.schema import (
     FINGERPRINT_TABLE,
     MEDIA_TABLE,
+    STRIP,
     THUMBNAIL_TABLE,
     fingerprint_schema,
     source_column,
@@ -121,7 +122,8 @@ class Writer:
                 n_deleted += stale.num_rows
             for name, schema in ((THUMBNAIL_TABLE, thumbnail_schema()), (FINGERPRINT_TABLE, fingerprint_schema())):
                 hashes = self._tables.rows(name, ["content_hash"], schema)["content_hash"]
-                unused = hashes.filter(pc.invert(pc.is_in(hashes, value_set=media["content_hash"])))
+                contents = pc.replace_substring(hashes, STRIP, "")
+                unused = hashes.filter(pc.invert(pc.is_in(contents, value_set=media["content_hash"])))
                 self._tables.delete(name, "content_hash", unused.to_pylist())
         return n_deleted
 

@@ -14,6 +14,7 @@ from arrowlens.ui.html import (
     counted,
     download_link,
     facts_table,
+    film,
     group_title,
     hit_caption,
     large_picture,
@@ -22,7 +23,7 @@ from arrowlens.ui.html import (
     player,
     relevance_bar,
 )
-from arrowlens.ui.media import original_url, thumbnail_url
+from arrowlens.ui.media import original_url, strip_url, thumbnail_url
 from arrowlens.ui.search_state import Grouping, Role
 from arrowlens.ui.waveform_routes import spectrogram_url, waveform_url
 
@@ -64,6 +65,8 @@ def hit_body(hit: Hit) -> str:
     """Return the HTML of a file: its thumbnail, or its player."""
     if hit.modality == "image":
         return picture(hit, thumbnail_url(hit))
+    if hit.modality == "video":
+        return film(hit, original_url(hit.media_id), thumbnail_url(hit), strip_url(hit))
     return player(hit, original_url(hit.media_id), waveform_url(hit), spectrogram_url(hit))
 
 
@@ -94,7 +97,7 @@ def show_large(library: Library, hit: Hit, refine: Refine | None = None) -> None
 
 
 def _large_view(library: Library, hit: Hit, refine: Refine | None) -> None:
-    if hit.modality == "audio":
+    if hit.modality != "image":
         st.html(hit_body(hit))
     elif hit.format in SHOWN_BY_BROWSERS:
         st.html(large_picture(hit, original_url(hit.media_id)))

@@ -100,7 +100,7 @@ def duplicate_group(group: DuplicateGroup) -> str:
 
 def _figure(item: Hit | Member, caption: str) -> str:
     name = _safe(item.path.name)
-    if item.modality == "image":
+    if item.modality != "audio":
         shown = (
             f'<a href="{original_url(item.media_id)}" target="_blank" title="{name}">'
             f'<img src="{html.escape(thumbnail_url(item))}" alt="{name}" loading="lazy"></a>'

@@ -30,6 +30,7 @@ STYLE = """<style>
 .al-picture { aspect-ratio: 1; border-radius: .6rem; overflow: hidden; background: rgba(128, 128, 128, .18); }
 .al-picture img { width: 100%; height: 100%; object-fit: cover; display: block; }
 .al-player { border-radius: .6rem; padding: .5rem; background: rgba(128, 128, 128, .14); }
+.al-player video { width: 100%; max-height: 60vh; display: block; margin-bottom: .4rem; border-radius: .3rem; }
 .al-player audio { width: 100%; height: 2.4rem; display: block; margin-top: .4rem; }
 .al-wave { position: relative; height: 3.9rem; overflow: hidden; }
 .al-wave img { width: 100%; height: 100%; display: block; object-fit: fill; }
@@ -140,6 +141,20 @@ def player(hit: Hit, original: str, waveform: str, spectrogram: str) -> str:
     )
 
 
+def film(hit: Hit, original: str, thumbnail: str, strip: str) -> str:
+    """Return the HTML of a film below a strip of its shots; it starts at the best moment, which is marked there.
+
+    The film loads when it is played.
+    """
+    source = escaped(original + (f"#t={hit.start:g}" if hit.start else ""))
+    name, title = escaped(hit.path.name), escaped(f"{hit.path.name}: some of its shots")
+    return (
+        f'<div class="al-player"><video controls preload="none" aria-label="{name}" poster="{escaped(thumbnail)}" '
+        f'src="{source}"></video><div class="al-wave"><img loading="lazy" src="{escaped(strip)}" alt="{title}">'
+        f"{_window(hit)}</div></div>"
+    )
+
+
 def _window(hit: Hit) -> str:
     if hit.start is None or hit.end is None or not hit.duration or hit.end - hit.start >= hit.duration:
         return ""
@@ -183,7 +198,7 @@ def escaped(text: str) -> str:
 
 
 def facts(hit: Hit) -> str:
-    """Return the size of a picture, or the part of a recording that matched."""
+    """Return the size of a picture, or the part of a recording or a film that matched."""
     if hit.modality == "image":
         return f"{hit.width} × {hit.height}" if hit.width and hit.height else ""
     if hit.start is None or hit.end is None or (hit.duration and hit.end - hit.start >= hit.duration):

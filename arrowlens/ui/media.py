@@ -1,8 +1,8 @@
 """Thumbnails and originals over HTTP, by their ids in the library: no path ever comes from the client.
 
 ``/thumbnail/{content_hash}`` never changes and can be cached for good; ``/original/{media_id}`` is the file as it is on
-disk now, with range requests, and with ``?download=1`` an attachment. Only pictures and recordings are sent, each under
-its own content type.
+disk now, with range requests, and with ``?download=1`` an attachment. Only pictures, recordings and films are sent,
+each under its own content type.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from arrowlens.errors import ArrowlensError, FileChangedError, MediaError
 from arrowlens.search import Hit, Member, printable
+from arrowlens.store import strip_key
 from arrowlens.ui.responses import text_response
 from arrowlens.ui.session import shared_library
 
@@ -51,6 +52,7 @@ CONTENT_TYPES = {
     "mkv": "video/x-matroska",
     "webm": "video/webm",
     "avi": "video/x-msvideo",
+    "mpegts": "video/mp2t",
 }
 
 _CHUNK = 1 << 18  # bytes read at a time
@@ -65,8 +67,13 @@ _SAFE_HEADERS = {
 
 
 def thumbnail_url(item: Hit | Member) -> str:
-    """Return the address of a picture's thumbnail; recordings have none."""
+    """Return the address of the thumbnail of a picture or a film; recordings have none."""
     return f"/thumbnail/{item.content_hash}"
+
+
+def strip_url(hit: Hit) -> str:
+    """Return the address of the strip of a film's shots."""
+    return f"/thumbnail/{strip_key(hit.content_hash or '')}"
 
 
 def original_url(media_id: str, *, download: bool = False) -> str:
@@ -137,7 +144,7 @@ def _opened(stack: ExitStack, media_id: str) -> Original:
     if opened.format not in CONTENT_TYPES:
         stack.close()
         raise MediaError(
-            f"{opened.name}: {opened.format} is not a format of pictures or recordings; only these are sent"
+            f"{opened.name}: {opened.format} is not a format of pictures, recordings or films; only these are sent"
         )
     return opened
 

@@ -69,12 +69,21 @@ class Workers(Generic[_Item, _Result]):
     Attributes:
         step: what they do.
         limit_s: seconds that an item may take.
+        patience: how many times as many seconds an item may take.
         spent: seconds they worked, together; the caller's, who reads it while they work.
         max_bytes: that a worker may hold for a large item; for others it is ``ORDINARY_BYTES``.
         closing: set when nobody waits for results any more.
     """
 
-    def __init__(self, step: Step[_Item, _Result], limit_s: float, spent: Spent, max_bytes: int) -> None:
+    def __init__(
+        self,
+        step: Step[_Item, _Result],
+        limit_s: float,
+        spent: Spent,
+        max_bytes: int,
+        patience: Callable[[_Item], float] = lambda _: 1.0,
+    ) -> None:
+        self.patience = patience
         self.spent, self.max_bytes = spent, max_bytes
         self.step, self.limit_s = step, limit_s
         self.closing = threading.Event()
@@ -186,8 +195,9 @@ class _Worker(Generic[_Item, _Result]):
         if self._process is None:
             self._process = start_worker(self._workers.step, self._workers.closing)
             self._workers.count_in(self._process.pid)
+        limit_s = self._workers.limit_s * self._workers.patience(item)
         try:
-            result, spent = self._process.ask(method, (item,), self._workers.limit_s, max_bytes)
+            result, spent = self._process.ask(method, (item,), limit_s, max_bytes)
         except (LostError, ClosedError, WorkerError):
             self.close()
             raise

@@ -9,6 +9,7 @@ import lancedb
 import pytest
 
 from arrowlens.ingest import run
+from arrowlens.store import MEDIA_LAYOUT
 from tests.support.folders import write_picture
 from tests.support.small_models import SmallProvider
 
@@ -147,7 +148,7 @@ def test_rows_of_an_earlier_layout_are_completed_without_decoding(folders, stora
     provider = SmallProvider()
     assert run(storage, provider, [linking]).unchanged == 2
     assert provider.n_encoded == 0
-    assert {row["layout"] for row in all_rows(storage)} == {3}
+    assert {row["layout"] for row in all_rows(storage)} == {MEDIA_LAYOUT}
     assert all(row["file_id"] for row in all_rows(storage))
 
 

@@ -83,7 +83,7 @@ def test_missing_unreadable_and_unused_thumbnails_are_found_and_made_anew(path, 
     before = state_of(path)
     assert doctor(path) == 1
     said = capsys.readouterr().out
-    assert "pictures without a thumbnail" in said
+    assert "pictures and films without a thumbnail" in said
     assert "thumbnails without a file" in said
     assert state_of(path) == before
     assert doctor(path, "--repair") == 0

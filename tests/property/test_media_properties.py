@@ -24,8 +24,15 @@ CHANGES = st.lists(st.tuples(PLACES, st.integers(0, 255)), min_size=1, max_size=
 
 
 def assert_contents_or_reason(decoded: Decoded) -> None:
-    assert (decoded.reason is None) == (decoded.pixels is not None or decoded.samples is not None)
-    if decoded.pixels is not None:
+    is_readable = decoded.pixels is not None or decoded.samples is not None or bool(decoded.frames)
+    assert (decoded.reason is None) == is_readable
+    if decoded.frames:
+        assert decoded.modality == "video"
+        assert len(decoded.frames) == len(decoded.shots) <= LIMITS.max_shots
+        assert all(frame.dtype == np.uint8 and frame.shape[2] == 3 for frame in decoded.frames)
+        assert all(0 <= shot.start_s <= shot.end_s for shot in decoded.shots)
+        assert decoded.thumbnail is not None
+    elif decoded.pixels is not None:
         assert decoded.modality == "image"
         assert decoded.pixels.dtype == np.uint8
         assert decoded.pixels.shape == (decoded.height, decoded.width, 3)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import chain, cycle
 
 import av
 import numpy as np
+from PIL import Image
 
 from tests.support.signals import pixels, samples
 
@@ -86,10 +90,88 @@ def encode_film(
 
 
 def _mux_sound(output, stream, sound: np.ndarray, rate: int, layout: str) -> None:
+    for packet in _sound_packets(stream, sound, rate, layout):
+        output.mux(packet)
+
+
+def _sound_packets(stream, sound: np.ndarray, rate: int, layout: str) -> Iterator[av.Packet]:
     context = stream.codec_context
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T.astype(np.float32)), format="fltp", layout=layout)
     frame.sample_rate, frame.pts = rate, 0
     cutter = av.AudioResampler(context.format, layout, rate, context.frame_size or 1024)
     for part in (*cutter.resample(frame), *cutter.resample(None), None):
-        for packet in stream.encode(part):
+        yield from stream.encode(part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A part of a film.
+
+    Attributes:
+        picture: (H, W, 3) uint8 RGB, which drifts slowly to the right.
+        seconds: how long it lasts.
+        sound: (n,) float32 mono at 48 kHz, repeated or cut to that; None for silence.
+    """
+
+    picture: np.ndarray
+    seconds: float
+    sound: np.ndarray | None = None
+
+
+def scene_film(
+    scenes: Sequence[Scene],
+    *,
+    container: str = "mp4",
+    codec: str = "libx264",
+    size: tuple[int, int] = (320, 240),
+    rate: int = 25,
+    options: dict[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
+    has_sound: bool = True,
+    rotation: int = 0,
+    every: Sequence[int] = (1,),
+) -> bytes:
+    """A film of scenes with cuts between them, as bytes.
+
+    Args:
+        scenes: in order.
+        container: as ffmpeg calls it.
+        codec: of the pictures.
+        size: width and height in pixels.
+        rate: frames a second.
+        options: of the codec.
+        pix_fmt: of the pictures.
+        has_sound: whether there is a stream of sound.
+        rotation: degrees counter-clockwise by which a player turns the pictures.
+        every: how many times 1 / ``rate`` s frames last, in turn: more than one make a variable frame rate.
+    """
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container, container_options={"fflags": "+bitexact"}) as output:
+        video = output.add_stream(codec, rate=rate, width=size[0], height=size[1], options=options or {})
+        video.pix_fmt, video.codec_context.thread_count = pix_fmt, 1
+        video.codec_context.time_base = Fraction(1, rate)
+        if rotation:
+            video.set_display_rotation(rotation)
+        audio = None
+        if has_sound:
+            audio = output.add_stream("libopus" if container == "webm" else "aac", rate=48_000, layout="mono")
+        packets, at = [], 0
+        for scene in scenes:
+            end, first, turns = at + round(scene.seconds * rate), at, cycle(every)
+            image = np.asarray(Image.fromarray(scene.picture).convert("RGB").resize(size))
+            while at < end:
+                frame = av.VideoFrame.from_ndarray(np.roll(image, (at - first) // 12, axis=1), format="rgb24")
+                frame.pts, frame.time_base = at, Fraction(1, rate)
+                packets += video.encode(frame)
+                at += next(turns)
+        packets += video.encode(None)
+        if audio is not None:
+            sound = np.concatenate([_as_long(scene.sound, round(scene.seconds * 48_000)) for scene in scenes])
+            packets += _sound_packets(audio, sound[:, None], 48_000, "mono")
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             output.mux(packet)
+    return buffer.getvalue()
+
+
+def _as_long(sound: np.ndarray | None, n_samples: int) -> np.ndarray:
+    return np.zeros(n_samples, np.float32) if sound is None else np.resize(sound, n_samples)

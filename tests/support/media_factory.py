@@ -1,6 +1,6 @@
 """Real media for tests, good and hostile. The same call always writes the same bytes.
 
-make_good_folder(folder)      -> {path: "image" | "audio"}: every format, odd modes, odd names; all readable
+make_good_folder(folder)      -> {path: "image" | "audio" | "video"}: every format, odd modes, odd names; all readable
 make_hostile_folder(folder)   -> {path: a part of the expected reason}: nothing in it is readable
 image_bytes(format, ...), sound_bytes(format, ...): one file's bytes
 """
@@ -160,6 +160,7 @@ def good_files() -> dict[bytes, bytes]:
     files = {f"plain.{_SUFFIXES.get(name, name)}": image_bytes(name, seed) for seed, name in enumerate(IMAGE_FORMATS)}
     files |= {f"tone.{name}": sound_bytes(name, seed, 1.5) for seed, name in enumerate(SOUND_FORMATS, 40)}
     files |= {f"film.{name}": film_bytes(name, seed, 1.5) for seed, name in enumerate(FILM_FORMATS, 60)}
+    files["silent.mp4"] = film_bytes("mp4", n_sounds=0)
     files |= {
         "turned.jpg": image_bytes("jpeg", 26, exif=turned),
         "grey.jpg": encode_image(rgb.convert("L"), "jpeg"),
@@ -214,7 +215,8 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
         "twelve-hours.wav": (wav_bytes(bytes(1000), 12 * 3600 * 32_000), "12 hours"),
         "slow.wav": (wav_bytes(bytes(1000), rate=10), "sample rate of 10 Hz"),
     }
-    files["silent.mp4"] = (film_bytes("mp4", n_sounds=0), "the video has no sound")
+    unknown = film_bytes("mkv").replace(b"V_MPEG4", b"V_MPEG9")
+    files["unknown.mkv"] = (unknown, "its pictures are in a form that is not read")
     files["index-lost.mov"] = (_without_box(film_bytes("mp4", 1), b"moov"), "table of contents (moov) is missing")
     for name in IMAGE_FORMATS:
         data = image_bytes(name, 70)
@@ -238,7 +240,8 @@ def make_good_folder(folder: Path) -> dict[Path, str]:
     for number, (name, data) in enumerate(good_files().items()):
         path = folder / ("deep/er" if number % 7 == 3 else "") / os.fsdecode(name)
         path.write_bytes(data)
-        written[path] = "audio" if path.suffix[1:] in (*SOUND_FORMATS, *FILM_FORMATS) else "image"
+        is_sound = path.suffix[1:] in (*SOUND_FORMATS, "aac", "m4a")
+        written[path] = "audio" if is_sound else "video" if path.suffix[1:] in FILM_FORMATS else "image"
     return written
 
 

@@ -86,7 +86,7 @@ def test_the_library_is_the_option_then_the_variable_then_here(monkeypatch):
         "search x --offset -1",
         "search x --weight x",
         "search x --weight x=y",
-        "search x --kind video",
+        "search x --kind film",
         "search x --mode fuzzy",
         "search x --sort name",
         "search x --group camera",

@@ -206,7 +206,11 @@ def test_a_text_that_is_cut_is_said(filled):
         ({"text": " "}, TextValidationError, "the text is ' '"),
         ({"text": "a", "plus": ("",)}, TextValidationError, "the text is ''"),
         ({"text": "a", "minus": (None,)}, TextValidationError, "the text is None"),
-        ({"text": "a", "modality": "video"}, InputError, "the modality is 'video'; it is 'image', 'audio' or None"),
+        (
+            {"text": "a", "modality": "film"},
+            InputError,
+            "the modality is 'film'; it is one of image,",
+        ),
         ({"text": "a", "mode": "fuzzy"}, InputError, "the mode is 'fuzzy'; it is one of auto, vector, keyword"),
         ({"text": "a", "plus": ("b",), "mode": "keyword"}, InputError, "keywords come from one text"),
         ({"text": "a", "plus": "dog"}, InputError, r"plus is 'dog'; it takes a list, so \['dog'\] for one"),

@@ -14,7 +14,7 @@ from arrowlens.store import Root
 
 CONTENT, OTHER = "c" * 32, "d" * 32
 FOUND = ScannedFile(b"/in/a.png", Root.at("/in"), b"a.png", "image", 100, 7)
-INDEXED = Known("root", b"a.png", 100, 7, CONTENT, None, indexed=True)
+INDEXED = Known("root", b"a.png", 100, 7, CONTENT, None, indexed=True, roles=frozenset({"vision"}))
 BAD = Known("root", b"a.png", 100, 7, CONTENT, "damaged", indexed=False)
 UNREAD_BEFORE = Known("root", b"a.png", 100, 7, None, "forbidden", indexed=False)
 

@@ -120,7 +120,7 @@ def test_a_bucket_needs_no_more_than_this_interface(tmp_path):
     preparer = Preparer(bucket, EmbeddingPlan(ImageProcessor(image_size=32)), Limits())
     prepared = preparer(file)
     assert prepared.decoded.reason is None
-    assert prepared.inputs.content.shape == (32, 32, 3)
+    assert prepared.inputs[0].content.shape == (32, 32, 3)
     assert prepared.decoded.content_hash == preparer.content(file) == hash_file(path, Limits())
     del bucket.versions[b"gone.png"]
     assert preparer(gone).unread

@@ -304,8 +304,8 @@ def prepared(path, **changes):
 
 def test_a_picture_becomes_one_input(tmp_path):
     result = prepared(write_picture(tmp_path / "x.jpg", 1, (640, 480)))
-    assert [(value.shape, value.dtype) for value in result.inputs.segments] == [((32, 32, 3), np.uint8)]
-    assert result.inputs.windows == ()
+    assert [(value.shape, value.dtype) for value in result.inputs[0].segments] == [((32, 32, 3), np.uint8)]
+    assert [inputs.windows for inputs in result.inputs] == [()]
     assert result.decoded.pixels is None
     assert (result.decoded.width, result.decoded.height) == (640, 480)
     pickle.loads(pickle.dumps(result))
@@ -313,13 +313,13 @@ def test_a_picture_becomes_one_input(tmp_path):
 
 def test_a_recording_becomes_windows(tmp_path):
     result = prepared(write_sound(tmp_path / "x.wav", 1, 23.0))
-    assert [(window.start_s, window.end_s) for window in result.inputs.windows] == [
+    assert [(window.start_s, window.end_s) for window in result.inputs[0].windows] == [
         (0, 10),
         (5, 15),
         (10, 20),
         (15, 23),
     ]
-    assert [len(value) for value in result.inputs.segments] == [160_000, 160_000, 160_000, 128_000]
+    assert [len(value) for value in result.inputs[0].segments] == [160_000, 160_000, 160_000, 128_000]
     assert result.decoded.samples is None
 
 
@@ -328,10 +328,10 @@ def test_a_large_picture_waits_until_it_has_room(tmp_path):
     Image.new("1", (6000, 4500)).save(path)
     waiting = prepared(path, concurrent=True)
     assert waiting.needs_room
-    assert waiting.inputs is None
+    assert waiting.inputs == ()
     alone = prepared(path)
     assert (alone.needs_room, alone.decoded.reason) == (False, None)
-    assert alone.inputs.content.shape == (32, 32, 3)
+    assert alone.inputs[0].content.shape == (32, 32, 3)
     write_picture(path, 1)
     assert not prepared(path, concurrent=True).needs_room
     refused = prepared(path, concurrent=True, limits=Limits(max_pixels=10))
@@ -376,7 +376,7 @@ def test_a_file_that_changes_meanwhile_is_not_judged(tmp_path):
 def test_a_picture_without_a_model_has_no_inputs(tmp_path):
     result = prepared(write_picture(tmp_path / "x.jpg", 1), plan=EmbeddingPlan(None))
     assert result.decoded.reason is None
-    assert result.inputs.segments == ()
+    assert [inputs.segments for inputs in result.inputs] == [()]
 
 
 @pytest.mark.parametrize("name", ["workers", "batch_size", "commit_every"])

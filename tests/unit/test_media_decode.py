@@ -38,6 +38,8 @@ def assert_same(one: Decoded, other: Decoded) -> None:
     for name in Decoded.__dataclass_fields__:
         if name in ("pixels", "samples"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        elif name == "frames":
+            assert all(map(np.array_equal, one.frames, other.frames))
         else:
             assert getattr(one, name) == getattr(other, name)
 
@@ -46,7 +48,9 @@ def test_every_good_file_is_read(tmp_path: Path) -> None:
     for path, modality in make_good_folder(tmp_path).items():
         decoded = decode(path)
         assert (decoded.reason, decoded.modality) == (None, modality), path
-        assert (decoded.pixels is None, decoded.samples is None) == (modality == "audio", modality == "image")
+        silent = modality == "image" or path.name == "silent.mp4"
+        assert (decoded.pixels is None, decoded.samples is None) == (modality != "image", silent)
+        assert bool(decoded.frames) == (modality == "video")
         data = Path(path).read_bytes()
         assert decoded.content_hash == hashlib.sha256(data).hexdigest()[:32]
         assert decoded.size == len(data)
@@ -192,7 +196,7 @@ def test_modality_of_names() -> None:
     assert modality_of("a.JPG") == modality_of(b"caf\xe9.jpg") == modality_of(Path("b/a.tiff")) == "image"
     assert modality_of("a.Opus") == "audio"
     assert modality_of("a.txt") is modality_of("jpg") is modality_of(".jpg") is None
-    assert set(MEDIA_SUFFIXES.values()) == {"image", "audio"}
+    assert set(MEDIA_SUFFIXES.values()) == {"image", "audio", "video"}
 
 
 def test_decoding_imports_no_heavy_library(tmp_path: Path) -> None:

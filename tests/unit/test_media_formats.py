@@ -13,7 +13,7 @@ from PIL import Image
 from arrowlens.media import Decoded, Limits, decode, modality_of
 from arrowlens.media.formats import sniff
 from arrowlens.modalities import FORMAT_MODALITY
-from tests.support.film_factory import FILM_FORMATS, film_bytes
+from tests.support.film_factory import FILM_FORMATS, Scene, film_bytes, scene_film
 from tests.support.media_factory import (
     IMAGE_FORMATS,
     SOUND_FORMATS,
@@ -35,6 +35,7 @@ def good(data: bytes, **options: object) -> Decoded:
 def test_every_format_that_is_read_is_made_by_the_tests() -> None:
     contents = [image_bytes(name) for name in IMAGE_FORMATS] + [sound_bytes(name) for name in SOUND_FORMATS]
     contents += [film_bytes(name) for name in FILM_FORMATS]
+    contents.append(scene_film([Scene(pixels(0), 1.0)], container="mpegts", codec="mpeg2video"))
     assert {sniff(data[:4096]) for data in contents} == set(FORMAT_MODALITY)
 
 
@@ -98,14 +99,18 @@ def test_heads(head: bytes, expected: str | None) -> None:
     ],
 )
 def test_what_is_not_read_is_named(head: bytes, words: str) -> None:
-    assert decode("x", data=head).reason == f"not a picture or recording in a known format: the content is {words}"
+    assert (
+        decode("x", data=head).reason == f"not a picture, recording or film in a known format: the content is {words}"
+    )
 
 
 def test_names_of_the_new_formats() -> None:
     pictures = "a.jp2 a.j2k a.ppm a.pgm a.pbm a.pnm a.HEIC a.heif a.hif a.avif"
-    sounds = "a.m4a a.aac a.mp4 a.MOV a.mkv a.webm a.avi a.aiff a.3gp"
+    sounds = "a.m4a a.aac a.mka a.aiff"
+    films = "a.mp4 a.MOV a.mkv a.webm a.avi a.3gp a.m2ts a.ts"
     assert {modality_of(name) for name in pictures.split()} == {"image"}
     assert {modality_of(name) for name in sounds.split()} == {"audio"}
+    assert {modality_of(name) for name in films.split()} == {"video"}
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,16 @@ from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.step import Encoding, Outcome, StepSpec
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media.decoded import large_bytes
+from arrowlens.modalities import Input
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import MemoryWatch, n_cores
+
+_FILM_PATIENCE = 10.0  # a film of hours takes minutes
+
+
+def _patience(file: ScannedFile) -> float:
+    return _FILM_PATIENCE if file.modality == "video" else 1.0
 
 
 class LocalEngine:
@@ -40,7 +47,7 @@ class LocalEngine:
         progress, limits = self._progress, spec.limits
         progress.n_decoding = min(self._n_workers, n_cores())
         max_bytes = large_bytes(limits, exact=spec.exact, sample_rate=spec.models.recipe.sample_rate)
-        workers = Workers(spec.preparer(concurrent=True), limits.max_decode_s, progress.decoding, max_bytes)
+        workers = Workers(spec.preparer(concurrent=True), limits.max_decode_s, progress.decoding, max_bytes, _patience)
         ahead = ReadAhead[ScannedFile, Prepared](
             workers.open, files, self._n_workers, lambda prepared: prepared.n_bytes, stop
         )
@@ -66,7 +73,7 @@ class LocalEngine:
             n_left = n_files - encoding.n_files + n_more
             return max(1, min(most, -(-n_left // (2 * threads.n))))
 
-        def encode_batch(modality: str, segments: Sequence[np.ndarray]) -> np.ndarray:
+        def encode_batch(modality: Input, segments: Sequence[np.ndarray]) -> np.ndarray:
             return encode(modality, segments, spec.models)
 
         batches = Batches(threads.pool, threads.n, self._progress.encoding)

@@ -26,7 +26,7 @@ import numpy as np
 from arrowlens.embedding import EmbeddingPlan, Example, embed_questions, encode, prepare
 from arrowlens.errors import MediaError, ModelLoadError
 from arrowlens.media import Decoded
-from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Modality
+from arrowlens.modalities import ROLE_OF, TEXT_ROLE, Input
 from arrowlens.search.relevance import MATCHING, Kind, ScoreCalibration, Weights, relevance
 from arrowlens.search.relevance.calibration import Calibration
 from arrowlens.search.relevance.questions import questions
@@ -48,8 +48,8 @@ Encoded = Kind | Literal["image parts", "audio parts", "image names", "audio nam
 _T = TypeVar("_T")
 _DIGEST = re.compile("[0-9a-f]{64}")
 _TEXTS: tuple[Encoded, ...] = ("text", "image names", "audio names")
-_PARTS_OF: dict[Modality, Encoded] = {"image": "image parts", "audio": "audio parts"}
-_NAMES_OF: dict[Modality, Encoded] = {"image": "image names", "audio": "audio names"}
+_PARTS_OF: dict[Input, Encoded] = {"image": "image parts", "audio": "audio parts"}
+_NAMES_OF: dict[Input, Encoded] = {"image": "image names", "audio": "audio names"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,10 +129,10 @@ class Bank:
         self._folder = folder
         self._own = own
         self._vectors: dict[Encoded, np.ndarray] = {}
-        self._routes: dict[tuple[Kind, Modality], Route | None] = {}
+        self._routes: dict[tuple[Kind, Input], Route | None] = {}
         self._lock = threading.RLock()
 
-    def route(self, asked: Kind, found: Modality) -> Route | None:
+    def route(self, asked: Kind, found: Input) -> Route | None:
         """For questions of one kind and files of another or the same; None where nothing can be said of them.
 
         That is so where the models cannot tell like from unlike among the bundled files, and for pictures that are
@@ -149,24 +149,24 @@ class Bank:
                 self._routes[asked, found] = self._measured(asked, found)
             return self._routes[asked, found]
 
-    def digests(self, asked: Kind, found: Modality) -> dict[str, str]:
+    def digests(self, asked: Kind, found: Input) -> dict[str, str]:
         """The models that a route's scores are of: ``recipe_digest`` by role."""
         return {role: self._provider.recipe_digest(role) for role in self._roles(asked, found)}
 
-    def mean(self, found: Modality) -> np.ndarray:
+    def mean(self, found: Input) -> np.ndarray:
         """The mean of the bundled files' vectors, (d,) float64."""
         mean: np.ndarray = self.vectors(found).mean(axis=0, dtype=np.float64)
         return mean
 
-    def _roles(self, asked: Kind, found: Modality) -> set[str]:
+    def _roles(self, asked: Kind, found: Input) -> set[str]:
         """Of the models that a route's scores are of."""
         return {self._role(_NAMES_OF[found] if asked == "text" else asked), ROLE_OF[found]}
 
-    def _is_fitted(self, asked: Kind, found: Modality) -> bool:
+    def _is_fitted(self, asked: Kind, found: Input) -> bool:
         roles = self._roles(asked, found)
         return all(self._provider.digest(role) == FITTED_WITH.get(role) for role in roles)
 
-    def _needed(self, asked: Kind, found: Modality) -> tuple[Encoded, ...]:
+    def _needed(self, asked: Kind, found: Input) -> tuple[Encoded, ...]:
         """What a route is measured by."""
         if self._is_fitted(asked, found):
             return (asked, found, *([_PARTS_OF[found]] if asked != found == "audio" else []))
@@ -174,7 +174,7 @@ class Bank:
             return (found, _NAMES_OF[found])
         return (found, _PARTS_OF[found]) if asked == found else ()
 
-    def _measured(self, asked: Kind, found: Modality) -> Route | None:
+    def _measured(self, asked: Kind, found: Input) -> Route | None:
         if self._is_fitted(asked, found):
             yardstick = ScoreCalibration.measured(self.vectors(asked), self.vectors(found), same=asked == found)
             if asked == found or found != "audio":
@@ -187,19 +187,19 @@ class Bank:
             return self._by_names(found)
         return self._by_parts(found) if asked == found else None
 
-    def _by_names(self, found: Modality) -> Calibration | None:
+    def _by_names(self, found: Input) -> Calibration | None:
         files, names = self.vectors(found), [_words(path) for path in bundled(found)]
         alike = np.array([[one == other for other in names] for one in names])
         return Calibration.fitted(self.mean(found), self.vectors(_NAMES_OF[found]), files, alike, _unlike(names))
 
-    def _by_parts(self, found: Modality) -> Calibration | None:
+    def _by_parts(self, found: Input) -> Calibration | None:
         names = [_words(path) for path in bundled(found)]
         first, second = np.split(self.vectors(_PARTS_OF[found]), 2)
         return Calibration.fitted(self.mean(found), first, second, np.eye(len(names), dtype=bool), _unlike(names))
 
     def prepare(
         self,
-        kinds: Sequence[Modality],
+        kinds: Sequence[Input],
         on_progress: Callable[[int, int], None] = lambda done, total: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -213,7 +213,7 @@ class Bank:
         Raises:
             ModelError: a model cannot be loaded. MediaError: a bundled file is missing or damaged.
         """
-        routes: list[tuple[Kind, Modality]] = []
+        routes: list[tuple[Kind, Input]] = []
         for kind in kinds:
             if self._provider.has(ROLE_OF[kind]):
                 routes.append((kind, kind))
@@ -299,12 +299,12 @@ class Bank:
         return prepare(Decoded("image", None, pixels=example.pixels, box=example.box), plan).segments[0]
 
 
-def weights_of(asked: Kind, found: Modality) -> Weights:
+def weights_of(asked: Kind, found: Input) -> Weights:
     """The fitted numbers of a route; files of another kind than what is asked with count as if a text had asked."""
     return WEIGHTS[f"{asked if asked == found else 'text'} to {found}"]
 
 
-def bundled(kind: Modality) -> list[Path]:
+def bundled(kind: Input) -> list[Path]:
     """The bundled files of a kind, the same ones in the same order each time.
 
     Raises:
@@ -336,7 +336,7 @@ def _contents(kind: Encoded) -> list[str]:
     return contents if kind == modality else [f"{content} {number}" for number in (1, 2) for content in contents]
 
 
-def _modality_of(kind: Encoded) -> Modality:
+def _modality_of(kind: Encoded) -> Input:
     return "audio" if kind.startswith("audio") else "image"
 
 

@@ -156,6 +156,7 @@ def show_facts(overview: Overview) -> None:
             [
                 ("pictures", f"{status.images:,}"),
                 ("recordings", f"{status.audio:,}"),
+                ("films", f"{status.films:,}"),
                 ("cannot be read", f"{status.skipped:,}"),
                 ("on disk", byte_size(status.n_bytes)),
             ]

@@ -82,7 +82,7 @@ def show_question(library: Library, question: Question, counts: Facets) -> None:
 
 
 def show_modalities(question: Question, counts: Facets) -> None:
-    """Show the choice of all files, pictures or recordings, with their numbers."""
+    """Show the choice of all files, or of one kind, with their numbers."""
     names = {_ALL: f"All {counts.n_files:,}"}
     for modality, info in MODALITIES.items():
         names[modality] = f"{info.plural.capitalize()} {counts.modalities.get(modality, 0):,}"
@@ -106,7 +106,7 @@ def show_modalities(question: Question, counts: Facets) -> None:
 def show_uploads() -> None:
     """Show the ways to upload an example; they start anew each time that one was used or removed."""
     turn = st.session_state.setdefault("upload_turn", 0)
-    st.file_uploader("A picture or a recording", type=SUFFIXES, key=f"file-{turn}")
+    st.file_uploader("A picture, a recording or a film", type=SUFFIXES, key=f"file-{turn}")
     st.audio_input("Or record a sound", key=f"microphone-{turn}")
     st.caption("It is compared and forgotten: nothing is stored.")
 

@@ -1,0 +1,483 @@
+"""A film's bytes -> its shots, a picture of each, and its sound.
+
+A first pass decodes key frames alone, which stand at cuts or every few seconds, and a coarse copy of each says where
+the picture changes. Between two key frames that differ, some of the other frames tell when. A second pass decodes the
+one picture of each shot that a model sees. So a film takes a small part of its length, and never more than a few frames
+are in memory at full size.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, BinaryIO, NamedTuple
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from av.stream import Disposition
+from PIL import Image
+
+from arrowlens.errors import MediaError
+from arrowlens.media.decoded import Limits, TooLargeError
+from arrowlens.media.downscale import ONE_COLOUR_SPREAD, THUMBNAIL_QUALITY, make_thumbnail
+from arrowlens.media.files import NativeFileAdapter
+from arrowlens.media.hdr import is_hdr, to_sdr
+from arrowlens.media.metadata import About, about_recording
+from arrowlens.media.recordings import Recording, read_recording
+from arrowlens.media.sounds import DEMUXERS, SOUND_CODECS, NoSoundError
+from arrowlens.media.truncation import check_length, say_length
+from arrowlens.modalities import MAX_SHOT_S, SAMPLE_RATE
+
+SIDE = 448  # pixels of a picture's shorter side where no model says what it takes
+STRIP_TILES, STRIP_HEIGHT = 12, 90  # pictures of a strip at most, and its height in pixels
+_CODECS = {
+    *("h264", "hevc", "libdav1d", "av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4", "mpeg1video", "mpeg2video"),
+    *("h261", "h263", "h263i", "h263p", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "flv"),
+    *("mjpeg", "mjpegb", "prores", "dnxhd", "dvvideo", "cinepak", "svq1", "svq3", "theora", "ffv1", "huffyuv"),
+    *("ffvhuff", "utvideo", "rawvideo", "qtrle", "rpza", "indeo3", "indeo5", "vp6", "vp6f", "cfhd", "png", "hap"),
+}
+_READ_AT_ONCE = 1 << 18  # bytes
+_N_FRAMES_IN_MEMORY = 3  # of 4.5 bytes a pixel: what a decoder holds of a film, as pixels of a picture
+_MOST_KEY_FRAMES = 4_000  # looked at in a film: more than one a second counts in films of an hour only
+_SPACING_S = 0.5  # between two frames that are compared, at least
+_MOST_SCANS = 100  # stretches between key frames that are looked into
+_GRID = (16, 16)  # cells of the coarse copy: columns, rows
+_CHANGED_CELLS = 0.25  # of the cells: those that change most are compared
+_CUT = 24.0  # of 255: mean change of those cells from which it is another shot
+_BAD_SHARE = 0.1  # of the key frames may be damaged
+_UNSTATED, _HD_ROWS = 2, 720  # colours of large frames that do not say theirs are those of HD
+_UNSEEN_S = MAX_SHOT_S + 0.5  # between key frames that are alike; what happens meanwhile is not seen
+_LATE_S = 0.05  # a frame this much before the one that is asked for is the same one
+
+
+class Shot(NamedTuple):
+    """A part of a film in seconds from its start, and the moment that stands for it."""
+
+    start_s: float
+    end_s: float
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Film:
+    """What a film's file holds; the fields are those of ``Decoded``."""
+
+    shots: tuple[Shot, ...]
+    frames: tuple[np.ndarray, ...]
+    """(H, W, 3) uint8 RGB, upright, for each shot."""
+    width: int
+    height: int
+    duration: float
+    trivial: bool
+    about: About
+    thumbnail: bytes | None = None
+    strip: bytes | None = None
+    samples: np.ndarray | None = None
+    decoded_rate: int = SAMPLE_RATE
+    sample_rate: int | None = None
+    channels: int | None = None
+    sound_missing: str | None = None
+
+
+def read_film(
+    file: BinaryIO,
+    size: int,
+    file_format: str,
+    limits: Limits,
+    *,
+    side: int | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    sound: bool = True,
+    pictures: bool = True,
+) -> Film | None:
+    """Decode a picture of each shot, and the sound.
+
+    Args:
+        file: its bytes, seekable.
+        size: how many.
+        file_format: as ``formats.sniff`` gives it.
+        limits: of pixels, of seconds of sound, and of shots.
+        side: pixels of the pictures' shorter side; None for ``SIDE``. They are never enlarged.
+        sample_rate: of the sound, in Hz.
+        sound: whether to read it.
+        pictures: whether to look for shots.
+
+    Returns:
+        None for a file without moving pictures: it is a recording, perhaps with a cover.
+
+    Raises:
+        TooLargeError: frames of too many pixels, or sound that is too long.
+        MediaError: truncated or damaged; one line for a user.
+    """
+    check_length(file, size, file_format)
+    file.seek(0)
+    reader = FilmReader.opened(NativeFileAdapter(file), file_format)
+    if reader is None:
+        return None
+    with closing(reader):
+        if reader.n_pixels * _N_FRAMES_IN_MEMORY > limits.max_pixels:
+            most = limits.max_pixels // _N_FRAMES_IN_MEMORY
+            raise TooLargeError(f"frames of {reader.n_pixels:,} pixels are over the limit of {most:,} for films")
+        hears = sound and reader.has_sound
+        if hears and (reader.duration or 0.0) > limits.max_seconds:  # before pictures are decoded in vain
+            raise TooLargeError(
+                f"{say_length(reader.duration or 0.0)} is over the limit of {say_length(limits.max_seconds)}"
+            )
+        film = _seen(reader, side or SIDE, limits) if pictures else _unseen(reader)
+    return _with_sound(film, file, size, file_format, limits, sample_rate) if hears else film
+
+
+def _unseen(reader: FilmReader) -> Film:
+    about = about_recording(reader.tags)
+    return Film((), (), reader.width, reader.height, reader.length_s, trivial=True, about=about)
+
+
+def _seen(reader: FilmReader, side: int, limits: Limits) -> Film:
+    """The film with its shots."""
+    shots = reader.shots(limits.max_shots, side)
+    frames = reader.pictures([shot.at_s for shot in shots], side)
+    pictures = [(shot, frame) for shot, frame in zip(shots, frames, strict=True) if frame is not None]
+    if not pictures:
+        raise MediaError("damaged: none of its pictures can be decoded")
+    colourful = [pair for pair in pictures if np.ptp(pair[1], axis=(0, 1)).max() > ONE_COLOUR_SPREAD]
+    kept = colourful or pictures[:1]  # a film is not found by the black between two scenes
+    return replace(
+        _unseen(reader),
+        shots=tuple(shot for shot, _ in kept),
+        frames=tuple(frame for _, frame in kept),
+        trivial=not colourful,
+        thumbnail=_thumbnail([frame for _, frame in kept]),
+        strip=make_strip([frame for _, frame in kept]),
+    )
+
+
+def _with_sound(film: Film, file: BinaryIO, size: int, file_format: str, limits: Limits, sample_rate: int) -> Film:
+    try:
+        heard: Recording = read_recording(file, size, file_format, limits, fingerprint=False, sample_rate=sample_rate)
+    except NoSoundError as error:
+        return replace(film, sound_missing=str(error))
+    return replace(
+        film,
+        duration=max(film.duration, heard.duration),
+        trivial=film.trivial and heard.trivial,
+        samples=heard.samples,
+        decoded_rate=heard.decoded_rate,
+        sample_rate=heard.sample_rate,
+        channels=heard.channels,
+    )
+
+
+class FilmReader:
+    """The pictures of an opened film.
+
+    Attributes:
+        width: of the upright picture as it is shown, in pixels.
+        height: likewise.
+        n_pixels: of a frame as it is stored.
+        duration: seconds that the container states; None when it does not say.
+        has_sound: whether there is a stream of sound.
+        tags: of the container.
+    """
+
+    def __init__(self, file: NativeFileAdapter, container: Any, stream: Any) -> None:  # noqa: ANN401 - PyAV's
+        self._file, self._container, self._stream = file, container, stream
+        context = stream.codec_context
+        context.thread_type, context.thread_count = "AUTO", 2
+        context.flags |= Flags.copy_opaque.value
+        self.n_pixels = context.width * context.height
+        self.has_sound = len(container.streams.audio) > 0
+        self.tags: dict[str, str] = {**stream.metadata, **container.metadata}
+        self.duration = self._stated_duration()
+        self._start_s = (container.start_time or 0) / av.time_base
+        self._aspect = float(stream.sample_aspect_ratio or Fraction(1)) or 1.0
+        self._last_s = 0.0
+        self._kept: dict[float, np.ndarray] = {}  # pictures of frames that were decoded by the way
+        self.width, self.height = context.width, context.height
+
+    @classmethod
+    def opened(cls, file: NativeFileAdapter, file_format: str) -> FilmReader | None:
+        """Open a film; None for a file without moving pictures.
+
+        Raises:
+            MediaError: damaged, or of a form that is not read.
+        """
+        options = {"codec_whitelist": ",".join(sorted(_CODECS | SOUND_CODECS))}
+        try:
+            container = av.open(
+                file,
+                "r",
+                format=DEMUXERS[file_format],
+                container_options=options,
+                metadata_errors="replace",
+                buffer_size=_READ_AT_ONCE,
+            )
+        except (av.FFmpegError, ValueError) as error:
+            file.check()
+            raise MediaError(f"damaged or truncated: the {file_format.upper()} header cannot be read") from error
+        still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+        streams = [stream for stream in container.streams.video if not stream.disposition & still]
+        if not streams:
+            container.close()
+            return None
+        best = container.streams.best("video")
+        stream = best if best in streams else streams[0]
+        name = stream.codec_context.name if stream.codec_context is not None else "unknown"
+        if name not in _CODECS or not stream.codec_context.width:
+            container.close()
+            raise MediaError(f"its pictures are in a form that is not read ({name})")
+        return cls(file, container, stream)
+
+    @property
+    def length_s(self) -> float:
+        """Seconds of the film: what is stated, or else what was seen."""
+        return self.duration if self.duration else self._last_s
+
+    def close(self) -> None:
+        """Let go of the decoder."""
+        self._container.close()
+
+    def shots(self, most: int, side: int) -> list[Shot]:
+        """Return the shots in order of time: none longer than ``MAX_SHOT_S``, at most ``most``, evenly thinned.
+
+        Args:
+            most: how many.
+            side: of the pictures that ``pictures`` will be asked for.
+
+        Raises:
+            MediaError: damaged.
+        """
+        looks = list(self._key_frames())
+        if not looks:
+            raise MediaError("damaged: none of its pictures can be decoded")
+        looks = self._with_others(looks, side)
+        shots = _shots(looks, max(self.length_s, looks[-1].time_s))
+        if len(shots) <= most:
+            return shots
+        return [shots[int(place)] for place in np.linspace(0, len(shots) - 1, most)]
+
+    def pictures(self, times: Iterable[float], side: int) -> Iterator[np.ndarray | None]:
+        """Decode the frames at some times, rising, in seconds.
+
+        Args:
+            times: those of shots, ``Shot.at_s``, or of other key frames.
+            side: pixels of the shorter side at most.
+
+        Yields:
+            (H, W, 3) uint8 RGB, upright, with square pixels and an ordinary range of brightness; None for a frame that
+            is damaged.
+        """
+        for time_s in times:
+            if time_s in self._kept:
+                yield self._kept[time_s]
+            else:
+                frame = self._key_frame_at(time_s)
+                yield None if frame is None else self._picture(frame, side)
+
+    # -- what is looked at ----------------------------------------------------------------------------------------
+
+    def _key_frames(self) -> Iterator[_Look]:
+        """Look at key frames that are some time apart.
+
+        Raises:
+            MediaError: too many are damaged.
+        """
+        spacing, last_s = max(_SPACING_S, (self.duration or 0.0) / _MOST_KEY_FRAMES), -math.inf
+        n_packets = n_bad = 0
+        self._stream.codec_context.skip_frame = "NONKEY"
+        for packet in self._packets():
+            time_s = self._seconds(packet)
+            self._last_s = max(self._last_s, time_s or 0.0)
+            is_wanted = packet.is_keyframe and (time_s is None or time_s - last_s >= spacing)
+            if packet.size and not is_wanted:
+                continue
+            n_packets += 1
+            packet.opaque = time_s  # of frames among which others are missing, decoders give wrong times
+            frames = self._decode(packet)
+            if frames is None:
+                n_bad += 1
+                continue
+            last_s = last_s if time_s is None else time_s
+            yield from (self._look(frame, is_key=True) for frame in frames)
+        if n_bad > 1 + _BAD_SHARE * n_packets:
+            raise MediaError(f"damaged: {n_bad:,} of {n_packets:,} pictures cannot be decoded")
+
+    def _with_others(self, looks: list[_Look], side: int) -> list[_Look]:
+        """Look between key frames that are far apart, where the picture has changed, or may have meanwhile."""
+        ends = pairwise([*looks, replace(looks[-1], time_s=self.length_s)])
+        gaps = [
+            (
+                max(_change(one, other), _CUT if other.time_s - one.time_s > _UNSEEN_S or one is looks[-1] else 0.0),
+                one,
+                other,
+            )
+            for one, other in ends
+            if other.time_s - one.time_s > 2 * _SPACING_S
+        ]
+        scanned = sorted((gap for gap in gaps if gap[0] >= _CUT), key=lambda gap: -gap[0])[:_MOST_SCANS]
+        others = [look for _, one, other in scanned for look in self._between(one, other.time_s, side)]
+        return sorted([*looks, *others], key=lambda look: look.time_s)
+
+    def _between(self, key: _Look, end_s: float, side: int) -> Iterator[_Look]:
+        """Look at frames that others depend on, between a key frame and the next one."""
+        self._stream.codec_context.skip_frame = "NONREF"
+        self._seek(key.time_s)
+        last = key
+        for packet in self._packets():
+            for frame in self._decode(packet) or ():
+                time_s = self._time(frame)
+                if time_s >= end_s - _LATE_S:
+                    return
+                if time_s - last.time_s >= _SPACING_S:
+                    look = self._look(frame, is_key=False)
+                    if _change(last, look) >= _CUT:  # to come here again would take as long as a second of the film
+                        self._kept[time_s] = self._picture(frame, side)
+                    yield (last := look)
+
+    def _look(self, frame: Any, *, is_key: bool) -> _Look:  # noqa: ANN401 - PyAV's
+        columns, rows = _GRID
+        small = frame.reformat(width=4 * columns, height=4 * rows, format="rgb24", interpolation="AREA").to_ndarray()
+        cells = small.reshape(rows, 4, columns, 4, 3).mean(axis=(1, 3), dtype=np.float32)
+        self._last_s = max(self._last_s, self._time(frame))
+        shown = round(frame.width * self._aspect), frame.height
+        self.width, self.height = shown[::-1] if frame.rotation % 180 else shown
+        return _Look(self._time(frame), is_key, cells)
+
+    # -- single frames --------------------------------------------------------------------------------------------
+
+    def _key_frame_at(self, time_s: float) -> Any:  # noqa: ANN401 - PyAV's, or None
+        """The key frame at a time; None where it cannot be decoded."""
+        self._stream.codec_context.skip_frame = "NONKEY"
+        for back_s in (0.0, MAX_SHOT_S, 4 * MAX_SHOT_S):  # some containers have a poor index
+            self._seek(max(0.0, time_s - back_s))
+            for packet in self._packets():
+                at_s = self._seconds(packet)
+                if packet.size and (not packet.is_keyframe or (at_s is not None and at_s < time_s - _LATE_S)):
+                    continue
+                if at_s is not None and at_s > time_s + _LATE_S:
+                    break  # it began too late
+                packet.opaque = at_s
+                frames = [*(self._decode(packet) or ()), *(self._decode(None) or ())]
+                return frames[0] if frames else None
+        return None
+
+    def _picture(self, frame: Any, side: int) -> np.ndarray:  # noqa: ANN401 - PyAV's
+        """(H, W, 3) uint8 RGB."""
+        width, height = max(1, round(frame.width * self._aspect)), frame.height
+        scale = min(1.0, side / min(width, height))
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        colours = {"src_colorspace": "ITU709"} if frame.colorspace == _UNSTATED and frame.height >= _HD_ROWS else {}
+        if frame.interlaced_frame:  # two moments: the first one's rows
+            rows = frame.reformat(format="rgb24", **colours).to_ndarray()[::2]
+            pixels = np.asarray(Image.fromarray(rows).resize((width, height), Image.Resampling.BICUBIC))
+        else:
+            scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC", **colours)
+            pixels = scaled.to_ndarray()
+        if is_hdr(frame.color_trc):
+            pixels = to_sdr(pixels, frame.color_trc)
+        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+    # -- the container --------------------------------------------------------------------------------------------
+
+    def _stated_duration(self) -> float | None:
+        if self._container.duration is not None:
+            return float(self._container.duration / av.time_base)
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        return None
+
+    def _seek(self, time_s: float) -> None:
+        with suppress(av.FFmpegError):  # read on from where it is; _frame_at sees whether that leads there
+            self._container.seek(round((time_s + self._start_s) / self._stream.time_base), stream=self._stream)
+
+    def _packets(self) -> Iterator[Any]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, ValueError) as error:
+                self._file.check()
+                raise MediaError("damaged or truncated: the container cannot be read to its end") from error
+            self._file.check()
+            if packet is None:
+                return
+            yield packet
+
+    def _decode(self, packet: Any) -> list[Any] | None:  # noqa: ANN401 - PyAV's
+        """The frames that a packet completes, or the last ones for None; None where it is damaged."""
+        try:
+            return list(self._stream.decode(packet))
+        except EOFError:
+            return []
+        except (av.FFmpegError, ValueError):
+            return None
+
+    def _seconds(self, packet: Any) -> float | None:  # noqa: ANN401 - PyAV's
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        return None if stamp is None else float(stamp * self._stream.time_base) - self._start_s
+
+    def _time(self, frame: Any) -> float:  # noqa: ANN401 - PyAV's
+        if frame.opaque is not None:
+            return float(frame.opaque)
+        stamp = frame.pts if frame.pts is not None else frame.dts
+        return 0.0 if stamp is None else float(stamp * self._stream.time_base) - self._start_s
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Look:
+    """A frame at a time, with the mean colours of its parts."""
+
+    time_s: float
+    is_key: bool
+    cells: np.ndarray
+
+
+def _change(one: _Look, other: _Look) -> float:
+    """How much a picture differs from another: the mean change of the quarter of its cells that changes most."""
+    change = np.abs(one.cells - other.cells).mean(axis=2).ravel()
+    n = round(_CHANGED_CELLS * len(change))
+    return float(np.partition(change, -n)[-n:].mean())
+
+
+def _shots(looks: Sequence[_Look], length_s: float) -> list[Shot]:
+    """Cut a film where the picture changes, and what is longer than ``MAX_SHOT_S`` into equal parts."""
+    starts = [0, *(place for place in range(1, len(looks)) if _change(looks[place - 1], looks[place]) >= _CUT)]
+    times = [look.time_s for look in looks]
+    shots = []
+    for first, stop in zip(starts, [*starts[1:], len(looks)], strict=True):
+        start_s = times[first] if first else 0.0
+        end_s = max(times[stop] if stop < len(looks) else length_s, start_s)
+        n_parts = max(1, math.ceil((end_s - start_s) / MAX_SHOT_S - 1e-6))
+        edges = np.linspace(start_s, end_s, n_parts + 1).tolist()
+        keys = [look.time_s for look in looks[first:stop] if look.is_key] or [times[first]]  # quick to decode again
+        shots += [Shot(*edge, _nearest(keys, sum(edge) / 2)) for edge in pairwise(edges)]
+    return shots
+
+
+def _nearest(times: Sequence[float], wanted_s: float) -> float:
+    return min(times, key=lambda time_s: abs(time_s - wanted_s))
+
+
+def _thumbnail(frames: Sequence[np.ndarray]) -> bytes:
+    """A JPEG of the picture with the most contrast."""
+    return make_thumbnail(max(frames, key=lambda frame: float(frame[::4, ::4].std())))
+
+
+def make_strip(frames: Sequence[np.ndarray]) -> bytes:
+    """A JPEG of pictures side by side, ``STRIP_HEIGHT`` high: at most ``STRIP_TILES``, evenly spaced."""
+    places = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), STRIP_TILES)).round().astype(int))
+    tiles = [Image.fromarray(frames[place]) for place in places]
+    tiles = [tile.resize((max(1, round(tile.width * STRIP_HEIGHT / tile.height)), STRIP_HEIGHT)) for tile in tiles]
+    strip = Image.new("RGB", (sum(tile.width for tile in tiles), STRIP_HEIGHT))
+    left = 0
+    for tile in tiles:
+        strip.paste(tile, (left, 0))
+        left += tile.width
+    buffer = io.BytesIO()
+    strip.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
+    return buffer.getvalue()
