@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from arrowlens.deprecation import renamed_property
-from arrowlens.modalities import Modality
+from arrowlens.modalities import Modality, TextSource
 from arrowlens.search.sanitize import as_stored, printable
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-FoundBy = Literal["meaning", "words", "caption", "both", "name"]
+
+FoundBy = Literal["meaning", "words", "text"]
 MAX_COUNTED = 1_000  # matches
 
 
@@ -37,7 +38,7 @@ class Hit:
             recordings that the text cannot reach.
         relevance: how likely the hit is right, in [0, 1]; comparable between questions, modalities and models
             (``arrowlens.search.relevance``). None where there is no cosine to measure.
-        start: seconds; where the window that matched begins. Recordings only.
+        start: seconds; where the window or the text that matched begins. Recordings only.
         end: seconds; where it ends.
         width: pixels of the upright picture. Pictures only.
         height: likewise.
@@ -59,11 +60,14 @@ class Hit:
         artist: of a recording.
         album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
-        found_by: "meaning" (what it shows or sounds like), "words" (of its name, folder, caption or tags), "caption"
-            (what that means), "both" for words or caption where what it shows matches too, or "name": the text is its
-            name.
+        found_by: "meaning" (what it shows or sounds like), "words" (one of its texts has the words that were searched
+            for; its name and folder are texts, too) or "text" (what one of its texts means).
         matched_words: which words of the file answer those of the question, by where they are: "name", "folder",
-            "caption" or "text" (description, title, artist and album). Empty where no words found it.
+            "caption", "text" (description, title, artist and album), "speech" or "ocr". Empty where no words found it.
+        text: the text that found it; None for "meaning". Its ``start`` and ``end`` are those of the hit, where it has
+            any.
+        source: where that text comes from: "speech", "ocr" (read in a picture), "caption", "description", "title"
+            (or artist, or album) or "name" (or folder).
         matches: whether it answers the question: it was found by its words or its caption, or has a relevance of 0.5.
             None where that is not known: without a relevance, and for what is below that in a composed question.
         cluster_size: how many files the hit stands for, where what looks or sounds the same was asked for once.
@@ -101,15 +105,27 @@ class Hit:
     matches: bool | None = None
     cluster_size: int = 1
     metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    text: str | None = None
+    source: TextSource | None = None
 
     @property
     def reason(self) -> str:
-        """What found it other than its meaning: "name: red bicycle", "its name", "its caption"; empty for meaning."""
-        if self.found_by == "name":
-            return "its name"
+        """What found it other than its meaning: "name: red bicycle", "its caption", "its words"; empty for meaning."""
         if self.matched_words:
             return "; ".join(f"{place}: {words}" for place, words in self.matched_words.items())
-        return {"meaning": "", "words": "its words"}.get(self.found_by, "its caption")
+        if self.found_by == "meaning":
+            return ""
+        return {None: "its words", "speech": "what is said", "ocr": "what is written"}.get(
+            self.source, f"its {self.source}"
+        )
+
+    @property
+    def line(self) -> str:
+        """The text that found it on one line: of what was read, the lines with the words that were searched for."""
+        lines = (self.text or "").splitlines()
+        if self.source == "ocr" and (words := self.matched_words.get("ocr", "").split()):
+            lines = [line for line in lines if any(word in line for word in words)] or lines
+        return " … ".join(" ".join(line.split()) for line in lines if line.strip())
 
     n_alike = renamed_property("n_alike", "cluster_size")
 
@@ -250,6 +266,8 @@ def result_schema() -> pa.Schema:
         "matched_words": pa.map_(pa.utf8(), pa.utf8()),
         "matches": pa.bool_(),
         "cluster_size": pa.int64(),
+        "text": pa.utf8(),
+        "source": pa.utf8(),
     }
     names = [field.name for field in dataclasses.fields(Hit)]
     return pa.schema([(name, own[name] if name in own else media.field(name).type) for name in names])

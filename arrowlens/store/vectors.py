@@ -24,8 +24,8 @@ class VectorRow:
         content_hash: its content.
         modality: "image" or "audio".
         embedding: (d,) of any float type.
-        index: number of the window; 0 for a picture, ``Caption.number`` for a caption.
-        start, end: of the window, in seconds; None for a picture.
+        index: number of the window; 0 for a picture, ``FileText.number`` for a text.
+        start, end: of the window or the text, in seconds; None for a picture.
     """
 
     media_id: str

@@ -70,12 +70,20 @@ class Workers(Generic[_Item, _Result]):
         step: what they do.
         limit_s: seconds that an item may take.
         spent: seconds they worked, together; the caller's, who reads it while they work.
-        max_bytes: that a worker may hold for a large item; for others it is ``ORDINARY_BYTES``.
+        max_bytes: that a worker may hold for a large item.
+        ordinary_bytes: that it may hold for any other.
         closing: set when nobody waits for results any more.
     """
 
-    def __init__(self, step: Step[_Item, _Result], limit_s: float, spent: Spent, max_bytes: int) -> None:
-        self.spent, self.max_bytes = spent, max_bytes
+    def __init__(
+        self,
+        step: Step[_Item, _Result],
+        limit_s: float,
+        spent: Spent,
+        max_bytes: int,
+        ordinary_bytes: int = ORDINARY_BYTES,
+    ) -> None:
+        self.spent, self.max_bytes, self.ordinary_bytes = spent, max_bytes, ordinary_bytes
         self.step, self.limit_s = step, limit_s
         self.closing = threading.Event()
         self._room, self._lock = threading.Lock(), threading.Lock()
@@ -182,7 +190,8 @@ class _Worker(Generic[_Item, _Result]):
             content = None
         return self._workers.step.lost(item, reason, content)
 
-    def _ask(self, method: str, item: _Item, max_bytes: int = ORDINARY_BYTES) -> Any:  # noqa: ANN401 - as the step's methods
+    def _ask(self, method: str, item: _Item, max_bytes: int | None = None) -> Any:  # noqa: ANN401 - as the step's methods
+        max_bytes = self._workers.ordinary_bytes if max_bytes is None else max_bytes
         if self._process is None:
             self._process = start_worker(self._workers.step, self._workers.closing)
             self._workers.count_in(self._process.pid)
