@@ -141,7 +141,8 @@ def write_speech(folder: Path, every: int) -> None:
     for path in [*(path for path in digits if path.name.startswith("7_")), *others[::every]]:
         (folder / path.name).write_bytes(path.read_bytes())
     for language, (text, _) in SENTENCES.items():
-        soundfile.write(folder / f"{language}.wav", np.float32(spoken_sentence(text, f"{language}+f3")), 16_000)
+        samples = np.float32(spoken_sentence(text, f"{language}+f3", words_a_minute=130))
+        soundfile.write(folder / f"{language}.wav", samples, 16_000)
 
 
 if __name__ == "__main__":
