@@ -8,7 +8,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots train-demo eval-demo eval-sounds fit-relevance ui clean
+.PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots train-demo eval-demo eval-sounds eval-words fit-relevance ui clean
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -97,6 +97,10 @@ eval-demo: $(VENV)/installed-training
 # What is said about recordings, with the demo model and the real whisper-base; exits with 1 below a bar. Some minutes.
 eval-sounds: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.sounds
+
+# Written and spoken words, with the real OCR and the real whisper-base; exits with 1 below a bar. Some ten minutes.
+eval-words: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.words
 
 # After every change of a demo model: what relevance is made with, and its figures for docs/performance.md.
 fit-relevance: $(VENV)/installed-training

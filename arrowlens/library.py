@@ -23,8 +23,8 @@ from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.decoded import large_bytes
 from arrowlens.media.files import ExactFile, open_regular, read_regular
-from arrowlens.modalities import MODALITIES, Modality
-from arrowlens.models import resolve
+from arrowlens.modalities import MODALITIES, Modality, TextSource
+from arrowlens.models import resolve, speech_model
 from arrowlens.query_engine import (
     ExampleLike,
     QueryEngine,
@@ -51,11 +51,13 @@ from arrowlens.search import (
     find_duplicates,
     listing,
     parse,
+    printable,
 )
 from arrowlens.search.query import Sort
 from arrowlens.search.where import Where, to_store_filters
-from arrowlens.store import FACETS, MultimodalStorage, restored, strip_key
+from arrowlens.store import FACETS, WRITTEN, MediaText, MultimodalStorage, restored, strip_key
 from arrowlens.store.location import Location
+from arrowlens.texts import TextReader, installed_version
 from arrowlens.workers.isolated import Isolated, directly
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
+DEFAULT_SPEECH_MODEL = "base"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class LibraryStatus:
         window_s: seconds of the windows in which recordings are compared.
         hop_s: seconds from the start of a window to the start of the next one.
         next_models: the models that the library is changing to, empty when it is not.
+        read: pictures whose text was looked for (``ingest(read_text=True)``).
+        heard: recordings that were listened to (``ingest(transcribe=True)``).
         calibrations: routes such as "text to image" whose relevance the user's own pairs were measured for -> how many.
     """
 
@@ -125,6 +130,8 @@ class LibraryStatus:
     next_models: Mapping[str, ModelRecord]
     calibrations: Mapping[str, int]
     films: int = 0
+    read: int = 0
+    heard: int = 0
 
     @property
     def text_finds(self) -> str:
@@ -152,6 +159,8 @@ class LibraryStatus:
             next_models=settings.next_models,
             calibrations={route: each.n_pairs for route, each in settings.calibrations.items()},
             films=statistics.films,
+            read=statistics.read,
+            heard=statistics.heard,
         )
 
 
@@ -162,7 +171,7 @@ class SkippedFile:
     Attributes:
         path: absolute.
         reason: why, in a line.
-        still_found: whether searches find its earlier content.
+        still_found: whether searches find it: by its earlier content, or by everything but its text.
     """
 
     path: Path
@@ -288,6 +297,7 @@ class Library:
         unlike: Sequence[ExampleLike] = (),
         weights: Mapping[str, float] | None = None,
         mode: Mode = "auto",
+        sources: Sequence[TextSource] = (),
         where: Where = (),
         offset: int = 0,
         collapse: bool = False,
@@ -297,7 +307,8 @@ class Library:
 
         Args:
             text: in a language that the models know; the demo and base models know English. It may be left out where
-                there is something else to look for. One example alone is looked for as ``similar`` does.
+                there is something else to look for. One example alone is looked for as ``similar`` does. Words in
+                double quotes are looked for exactly as they stand, and nothing but texts is searched then.
             k: number of results, from 1 on.
             modality: "image", "audio" or "video" keeps only these.
             plus: further texts to look for.
@@ -308,6 +319,8 @@ class Library:
             weights: of parts of the question, by text, path or name. The default is 1, and 0.5 for ``minus`` and
                 ``unlike``.
             mode: "vector" compares meanings, "keyword" looks for the words, "auto" does both.
+            sources: look for the text in texts of these sources only: "speech", "ocr" (read in pictures), "caption",
+                "description", "title" (with artist and album), "name" (with folders).
             where: one or several conditions that files must satisfy, such as "width >= 1000".
             offset: number of results to skip.
             collapse: show files that look or sound the same once, as the best of them.
@@ -323,6 +336,7 @@ class Library:
             for examples, name in ((like, "like"), (unlike, "unlike"))
         )
         query = Query(text, as_tuple(plus, "plus"), as_tuple(minus, "minus"), near, weights or {}, modality, mode, far)
+        query = dataclasses.replace(query, sources=as_tuple(sources, "sources"))
         view = View(k, offset, parse(where), collapse, sort)
         return self._engine.retry_on_model_change(lambda: self._engine.searcher.search(query, view))
 
@@ -515,6 +529,10 @@ class Library:
         retry: bool = False,
         exact: bool = False,
         limits: Limits | None = None,
+        read_text: bool = False,
+        transcribe: bool = False,
+        speech_model: str = DEFAULT_SPEECH_MODEL,
+        on_progress: OnProgress | None = None,
     ) -> IngestReport:
         """Index everything below folders that is new or has changed, and forget what is gone from them.
 
@@ -529,14 +547,21 @@ class Library:
             retry: read files again that could not be read, though they have not changed.
             exact: decode pictures in full: slower, vectors barely differ.
             limits: ``arrowlens.media.Limits``, what a file may be at most, and how long decoding it may take.
+            read_text: read what is written in pictures, once they are found by what they show; needs the extra ocr.
+            transcribe: write down what is said in recordings, once they are found by their sound; needs the extra
+                speech.
+            speech_model: what transcribes: "base", "small", ... (``arrowlens.models.SPEECH_MODELS``), or a folder.
+            on_progress: called with each step of downloading a speech model.
 
         Raises:
+            InputError: an extra is not installed. DownloadError: the speech model cannot be had.
             FolderError: a folder is missing or unreadable. LibraryBusyError: another process is writing.
             StorageError: the disk or the database refused. ModelError: a model cannot be loaded.
             WorkerError: no process for decoding can be started.
         """
+        readers = text_readers(read_text, transcribe, speech_model, on_progress)
         options = ingest.IngestOptions(
-            workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
+            workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits(), readers=readers
         )
         paths = [Path(folder).expanduser() for folder in folders]
         with _last_event_held_back(on_event) as (heard, calibrating):
@@ -753,6 +778,33 @@ class Library:
         """
         return listing.newest(self._storage, View(k, offset, parse(where)), modality)
 
+    def file(self, path: StrPath) -> Hit:
+        """Return the file at a path, without scores; ``~`` is expanded.
+
+        Raises:
+            InputError: the library holds no such file.
+            StorageError: the database refused.
+        """
+        place = Path(path).expanduser().absolute()
+        row = self._storage.media_by_path(place) or self._storage.media_by_path(place.parent.resolve() / place.name)
+        held = self.hits([row["media_id"]]) if row is not None else []
+        if not held:
+            reason = f" ({row['reason']})" if row is not None and row["reason"] else ""
+            raise InputError(f"the library holds no file at {place}{reason}; `arrowlens ingest` its folder")
+        return held[0]
+
+    def texts(self, hit: Hit) -> list[MediaText]:
+        """Return all texts of a file: its title, caption and description, what was heard and read, and its name.
+
+        What was heard comes in its order, with ``start`` and ``end``.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        written = [MediaText(source, text) for source in WRITTEN if (text := getattr(hit, source))]
+        extracted = self._storage.extracted_texts([hit.content_hash] if hit.content_hash is not None else [])
+        return [*written, *extracted.get(hit.content_hash or "", []), MediaText("name", printable(hit.path.name))]
+
     def hits(self, media_ids: Sequence[str]) -> list[Hit]:
         """Files by id, in that order, without scores; what the library does not hold is left out."""
         return listing.hits(self._storage, media_ids)
@@ -871,6 +923,23 @@ class Library:
 
     def _similar(self, read: Callable[[], Example], view: View) -> Results:
         return self._engine.retry_on_model_change(lambda: self._engine.searcher.similar(read(), view))
+
+
+def text_readers(
+    read_text: bool, transcribe: bool, model: str, on_progress: OnProgress | None = None
+) -> tuple[TextReader, ...]:
+    """Return what reads texts in a run, as ``Library.ingest`` takes it; errors likewise."""
+    readers: list[TextReader] = []
+    if read_text:
+        from arrowlens.texts.ocr import OcrReader  # deferred: most runs read no texts
+
+        readers.append(OcrReader())
+    if transcribe:
+        from arrowlens.texts.speech import SpeechReader  # deferred, as above
+
+        installed_version("faster-whisper", "speech")  # before a model is downloaded
+        readers.append(SpeechReader.of(speech_model(model, on_progress)))
+    return tuple(readers)
 
 
 @contextmanager

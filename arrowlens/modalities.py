@@ -14,11 +14,16 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 Modality = Literal["image", "audio", "video"]
 Input = Literal["image", "audio"]
 """What models take: a picture or a shot of a film, and a window of a recording or of a film's sound."""
+TextSource = Literal["speech", "ocr", "caption", "description", "title", "name"]
+SOURCES: tuple[TextSource, ...] = get_args(TextSource)
+"""Where texts about media come from: heard, read in a picture, written beside the file or in its tags, or its name."""
+EXTRACTED: tuple[TextSource, ...] = ("speech", "ocr")
+"""Those of texts that a program hears or reads, and that are stored by content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from arrowlens.conversion.hub import cache_directory, locked
+from arrowlens.conversion.hub import cache_directory, downloaded, locked
 from arrowlens.conversion.report import OnProgress, silent
 from arrowlens.deprecation import renamed_property
 from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo, model_info
 from arrowlens.encoders.registry import ROLES, ModelFamily, family_for, family_named
-from arrowlens.errors import ModelLoadError
+from arrowlens.errors import DownloadError, ModelLoadError
 
 DEMO = Path(__file__).parent / "demo" / "models"
 _DEMO_MODELS = {"vision": DEMO / "clip", "audio": DEMO / "audio"}
@@ -103,6 +103,16 @@ PRETRAINED_SETS: Mapping[str, tuple[Pretrained, ...]] = {
 }
 """The published models of each named set."""
 
+SPEECH_MODELS: Mapping[str, str] = {
+    "tiny": "Systran/faster-whisper-tiny",
+    "base": "Systran/faster-whisper-base",
+    "small": "Systran/faster-whisper-small",
+    "medium": "Systran/faster-whisper-medium",
+    "large-v3": "Systran/faster-whisper-large-v3",
+    "large-v3-turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
+}
+"""Whisper models that write down speech, in CTranslate2's format, by name."""
+
 SET_ROLES: Mapping[str, tuple[str, ...]] = {
     "demo": tuple(_DEMO_MODELS),
     **{name: tuple(model.role for model in models) for name, models in PRETRAINED_SETS.items()},
@@ -171,6 +181,38 @@ def resolve(spec: str, on_progress: OnProgress | None = None, others: str | None
         if source in SET_ROLES:
             found[role] = _of_set(source, role, on_progress or silent)
     return ModelSet(spec, **found, sources=sources)
+
+
+def speech_model(name: str, on_progress: OnProgress | None = None) -> Path:
+    """Return the directory of a model that writes down speech, downloaded first where it is not in the cache.
+
+    Args:
+        name: of ``SPEECH_MODELS``, a model on the hub in CTranslate2's format (``owner/name``), or a directory.
+        on_progress: called with each step of a download.
+
+    Raises:
+        ModelLoadError: there is no such model.
+        DownloadError: it is not in the cache and cannot be downloaded; says what works offline.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() and name not in SPEECH_MODELS:
+        return path.absolute()
+    model_id = SPEECH_MODELS.get(name, name)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model_id, re.ASCII):
+        raise ModelLoadError(
+            f"there is no speech model {name!r}; use one of {', '.join(SPEECH_MODELS)}, or a folder with one"
+        )
+    directory = cache_directory() / "speech" / model_id.replace("/", "--")
+    lock, tell = directory.with_name(f"{directory.name}.lock"), on_progress or silent
+    with locked(lock, f"another process installs {model_id}", tell):
+        if not directory.is_dir():
+            try:
+                with downloaded(model_id, tell) as source:
+                    source.directory.rename(directory)
+            except DownloadError as error:
+                cure = "give the folder of a speech model that you have, --speech-model DIR"
+                raise DownloadError(f"{str(error).partition('; ')[0]}; {cure}") from error
+    return directory
 
 
 def available() -> list[AvailableModel]:

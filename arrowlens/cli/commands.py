@@ -29,7 +29,7 @@ from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
 from arrowlens.errors import FolderError
-from arrowlens.modalities import MODALITIES, Modality
+from arrowlens.modalities import MODALITIES, Modality, TextSource
 from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
@@ -43,9 +43,16 @@ def ingest(options: argparse.Namespace) -> int:
     for folder in options.folders:  # before the library is made: a mistyped folder must leave nothing behind
         if not folder.expanduser().is_dir():
             raise FolderError(f"{folder} is no folder; name folders that hold pictures or recordings")
+    if options.speech_model is not None and not options.transcribe:
+        options.wrong_usage("--speech-model goes with --transcribe")
     if options.dry_run:
         return _dry_run(options)
+    from arrowlens.library import DEFAULT_SPEECH_MODEL, text_readers  # deferred, as below
+
+    speech_model = options.speech_model or DEFAULT_SPEECH_MODEL
     with ModelProgress() as progress:
+        # A missing extra or speech model, too, must leave nothing behind.
+        text_readers(options.read_text, options.transcribe, speech_model, progress)
         library = arrowlens.Library.open(
             options.library, options.models, True, options.device, options.precision, on_progress=progress
         )
@@ -59,6 +66,9 @@ def ingest(options: argparse.Namespace) -> int:
             retry=options.retry,
             exact=options.exact,
             limits=limits_of(options),
+            read_text=options.read_text,
+            transcribe=options.transcribe,
+            speech_model=speech_model,
         )
     _note_unread(report.unread_folders)
     interrupted = stop.is_set()
@@ -85,7 +95,9 @@ def _dry_run(options: argparse.Namespace) -> int:
     from arrowlens.ingest import plan  # deferred: pyarrow and numpy
 
     folders = [folder.expanduser() for folder in options.folders]
-    planned = plan(options.library, folders, prune=options.prune, retry=options.retry)
+    asked: dict[TextSource, bool] = {"ocr": options.read_text, "speech": options.transcribe}
+    sources = [source for source, is_asked in asked.items() if is_asked]
+    planned = plan(options.library, folders, prune=options.prune, retry=options.retry, sources=sources)
     _note_unread(planned.unread_folders)
     if options.json:
         write_json({**planned.to_dict(), "library": str(options.library.expanduser().absolute())})

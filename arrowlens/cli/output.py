@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arrowlens.modalities import MODALITIES
+from arrowlens.modalities import EXTRACTED, MODALITIES
 from arrowlens.search import Hit, byte_size, printable
 
 if TYPE_CHECKING:
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from arrowlens.ingest import IngestPlan, IngestReport
     from arrowlens.ingest.walk import LeftAlone
     from arrowlens.library import LibraryStatus
-    from arrowlens.store import IndexState, ModelRecord
+    from arrowlens.store import IndexState, MediaText, ModelRecord
 
 
 _MOST_CAUSES = 8
+REAL_TIMES = 5.0  # the speech model base on two cores (docs/performance.md)
+_TIMES_SMALL = 3.0  # by its parameters
+_MOST_TEXT = 100  # characters of a line of text in a table
 _DETAILS = re.compile(r": | \(")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 _NOUNS = {"text": "text"} | {str(name): info.noun for name, info in MODALITIES.items()}
@@ -59,10 +62,41 @@ def results_table(hits: Sequence[Hit]) -> str:
         "time": [time_range(hit.start, hit.end) for hit in hits],
         "alike": [str(hit.cluster_size) if any(other.cluster_size > 1 for other in hits) else "" for hit in hits],
         "words": [printable(hit.reason) for hit in hits],
+        "text": [_line(hit) for hit in hits],
         "path": [shown_path(hit.path) for hit in hits],
     }
     used = [(name, column) for name, column in shown.items() if any(column)]
     return columns([[name for name, _ in used], *zip(*(column for _, column in used), strict=True)])
+
+
+def _line(hit: Hit) -> str:
+    """The line that found a hit, where neither its path nor the matched words say it all."""
+    text = printable(hit.line) if hit.source in EXTRACTED or hit.found_by == "text" else ""
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
+
+
+def file_text(hit: Hit, texts: Sequence[MediaText]) -> str:
+    """All that is known of a file: facts, a line each, then its texts with their times."""
+    size = f"{hit.width} x {hit.height} pixels" if hit.width and hit.height else ""
+    place = f"{hit.latitude:.5f}, {hit.longitude:.5f}" if hit.latitude is not None and hit.longitude is not None else ""
+    facts = {
+        "path": shown_path(hit.path),
+        "kind": hit.modality,
+        "format": f"{hit.format}, {byte_size(hit.size or 0)}",
+        "size": size,
+        "length": clock(hit.duration) if hit.duration else "",
+        "taken": f"{hit.taken:%Y-%m-%d %H:%M}" if hit.taken else "",
+        "camera": hit.camera or "",
+        "place": place,
+        "artist": hit.artist or "",
+        "album": hit.album or "",
+    }
+    rows = [[name, printable(value)] for name, value in facts.items() if value]
+    for text in texts:
+        lines = [printable(line) for line in text.text.splitlines() if line.strip()]
+        about = text.source if text.start is None else f"{text.source} {time_range(text.start, text.end)}"
+        rows += [[about if number == 0 else "", line] for number, line in enumerate(lines)]
+    return columns(rows)
 
 
 def recall_table(recalls: Sequence[Recall]) -> str:
@@ -124,6 +158,7 @@ def status_text(status: LibraryStatus) -> str:
         ("library", shown_path(status.path)),
         ("holds", held_text(status)),
         ("skipped", f"{amount(status.skipped, 'file')} that could not be read"),
+        ("texts", f"looked for in {amount(status.read, 'picture')}, heard in {amount(status.heard, 'recording')}"),
         ("on disk", byte_size(status.n_bytes)),
         *(("folder", shown_path(folder)) for folder in status.folders),
         *((f"{role} model", _model_text(record)) for role, record in status.models.items()),
@@ -152,6 +187,12 @@ def report_text(report: IngestReport) -> str:
     if report.rate and report.bound:
         facts.append(f"{report.rate:,.1f} files/s, bound by {report.bound}")
     lines.append(", ".join([*facts, f"at most {byte_size(report.peak_memory)} of memory"]))
+    if report.read or report.heard or report.unread_texts:
+        n_failed = sum(report.unread_texts.values())
+        failed = f", {amount(n_failed, 'file')} that could not be read so" if n_failed else ""
+        lines.append(
+            f"text read in {amount(report.read, 'picture')}, {amount(report.heard, 'recording')} listened to{failed}"
+        )
     if report.left_alone:
         lines.append(left_alone_text(report.left_alone))
     if report.reasons:
@@ -178,7 +219,16 @@ def plan_text(plan: IngestPlan) -> str:
         f"leave {plan.unchanged:,} unchanged and {plan.unreadable:,} that cannot be read, "
         f"remove {plan.removed:,}{f' and {plan.moved:,} that moved' if plan.moved else ''}"
     )
-    return f"{told}\n{left_alone_text(plan.left_alone)}" if plan.left_alone else told
+    lines = [told]
+    if plan.to_read:
+        lines.append(f"would read the text in {amount(plan.to_read, 'picture')}")
+    if plan.to_hear:
+        hours = plan.hours_to_hear / REAL_TIMES
+        lines.append(
+            f"would listen to {amount(plan.to_hear, 'recording')} of {plan.hours_to_hear:.1f} hours together: some "
+            f"{hours:.1f} hours with the speech model base, {_TIMES_SMALL:g} times as long with small"
+        )
+    return "\n".join([*lines, *([left_alone_text(plan.left_alone)] if plan.left_alone else [])])
 
 
 def causes_text(reasons: Mapping[str, int]) -> str:

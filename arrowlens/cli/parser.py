@@ -13,7 +13,7 @@ from arrowlens.cli import commands, models, searching
 from arrowlens.cli.benchmark import benchmark
 from arrowlens.cli.duplicates import duplicates
 from arrowlens.conversion import FAMILIES
-from arrowlens.modalities import MODALITIES
+from arrowlens.modalities import MODALITIES, SOURCES
 from arrowlens.search import KINDS, values
 
 DEFAULT_LIBRARY = ".arrowlens"
@@ -44,13 +44,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 # Commands that show how each command is used, below its options.
 _EXAMPLES = {
-    "ingest": ("arrowlens ingest ~/Pictures ~/Music", "arrowlens ingest ~/Pictures --dry-run"),
+    "ingest": (
+        "arrowlens ingest ~/Pictures ~/Music",
+        "arrowlens ingest ~/Pictures --dry-run",
+        "arrowlens ingest ~/Pictures --read-text",
+    ),
     "search": (
         'arrowlens search "a red bicycle"',
         'arrowlens search "a dog" --minus "a person" --where \'width >= 1000\' -k 5',
+        "arrowlens search '\"for your country\"' --in speech",
     ),
     "similar": ("arrowlens similar holiday.jpg -k 5",),
     "duplicates": ("arrowlens duplicates --kind identical --kind copy",),
+    "show": ("arrowlens show talks/monday.mp3",),
     "status": ("arrowlens status",),
     "skipped": ("arrowlens skipped",),
     "remove": ("arrowlens remove ~/Pictures/old",),
@@ -95,6 +101,21 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
         "--exact", action="store_true", help="decode pictures in full: slower, with barely different vectors"
     )
     command.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
+    texts = command.add_argument_group("words in media", "once everything is found by what it shows or sounds like")
+    texts.add_argument(
+        "--read-text", action="store_true", help="read what is written in pictures (pip install 'arrowlens[ocr]')"
+    )
+    texts.add_argument(
+        "--transcribe",
+        action="store_true",
+        help="write down what is said in recordings (pip install 'arrowlens[speech]'); slow, --dry-run says how long",
+    )
+    texts.add_argument(
+        "--speech-model",
+        metavar="NAME|DIR",
+        help="what transcribes: tiny, base, small, medium, large-v3, large-v3-turbo, or a folder (default: base)",
+    )
+    command.set_defaults(wrong_usage=command.error)
     _limit_options(command)
     _json_option(command)
 
@@ -176,6 +197,14 @@ def _composition_options(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="vector compares meanings, keyword looks for the words (default: auto, both)",
     )
+    command.add_argument(
+        "--in",
+        dest="sources",
+        metavar="SOURCE,...",
+        type=_sources,
+        default=(),
+        help=f"look for TEXT in texts of these sources only: {', '.join(SOURCES)}",
+    )
 
 
 def _view_options(command: argparse.ArgumentParser) -> None:
@@ -225,6 +254,8 @@ def _add_duplicates(adder: _Adder[argparse.ArgumentParser]) -> None:
 
 
 def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
+    show = _command(adder, "show", searching.show, "show what is known of a file, its texts with times")
+    show.add_argument("file", metavar="FILE", type=Path, help="a file of the library")
     status = _command(adder, "status", commands.status, "show what the library holds, with which models")
     skipped = _command(adder, "skipped", commands.skipped, "list files that could not be read, and why")
     remove = _command(adder, "remove", commands.remove, "forget files or folders (the files themselves stay)")
@@ -238,7 +269,7 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
         "--repair", action="store_true", help="first restore what is damaged, as far as possible, then check"
     )
     doctor.add_argument("--files", metavar="N", type=_positive, default=8, help="files to encode again (default: 8)")
-    for command in (status, skipped, remove, optimize, doctor):
+    for command in (show, status, skipped, remove, optimize, doctor):
         _library_options(command)
         _json_option(command)
 
@@ -446,6 +477,13 @@ def _byte_size(text: str) -> int:
     if n_bytes < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 2G")
     return n_bytes
+
+
+def _sources(text: str) -> tuple[str, ...]:
+    sources = tuple(filter(None, (part.strip().lower() for part in text.split(","))))
+    if not sources or not set(sources) <= {*SOURCES}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one or several of {', '.join(SOURCES)}, with commas")
+    return sources
 
 
 def _host_name(text: str) -> str:

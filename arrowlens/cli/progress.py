@@ -66,6 +66,11 @@ class ModelProgress(_Bar):
             print(printable(progress.detail), file=sys.stderr)
 
 
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(1, minutes)} min"
+
+
 class IngestProgress(_Bar):
     """Files dealt with, of all that were found, with the rate, the time left, and what the run waits for most.
 
@@ -80,6 +85,13 @@ class IngestProgress(_Bar):
                 facts = [f"bound by {event.bound}"] if event.bound else []
                 facts += [f"{event.skipped:,} skipped"] if event.skipped else []
                 self._bar.set_postfix_str(", ".join(facts), refresh=False)
+        elif event.phase in ("read", "listen"):
+            doing = {"read": "reading text", "listen": "listening"}[event.phase]
+            self._show(event.done, event.total, desc=doing, unit="file")
+            if self._bar is not None and event.seconds_left is not None:
+                self._bar.set_postfix_str(f"{_duration(event.seconds_left)} left", refresh=False)
+            if event.done == event.total:
+                self.close()
         elif event.phase == "calibrate":
             self._show(
                 event.done,

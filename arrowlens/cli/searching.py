@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import arrowlens
-from arrowlens.cli.output import amount, held_text, hit_record, note, results_table, shown_path, write_json
+from arrowlens.cli.output import (
+    amount,
+    file_text,
+    held_text,
+    hit_record,
+    note,
+    results_table,
+    shown_path,
+    write_json,
+)
 from arrowlens.search import Group, grouped, parse, printable
 
 _HOW_ALL = "--all shows the nearest anyway"
@@ -38,12 +48,27 @@ def search(options: argparse.Namespace) -> int:
             unlike=options.unlike,
             weights=dict(options.weight),
             mode=options.mode,
+            sources=options.sources,
             where=where,
             offset=_offset(options),
             collapse=options.collapse,
             sort=options.sort,
         )
         _show(library, results, options, text)
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """All that the library knows of a file."""
+    with open_library(options) as library:
+        hit = library.file(options.file)
+        texts = library.texts(hit)
+    if options.json:
+        found = {"score", "relevance", "start", "end", "found_by", "matched_words", "matches", "cluster_size", "source"}
+        facts = {name: value for name, value in hit_record(hit).items() if name not in found | {"text"}}
+        write_json({**facts, "texts": [dataclasses.asdict(text) for text in texts]})
+    else:
+        print(file_text(hit, texts))
     return 0
 
 

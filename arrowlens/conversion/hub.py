@@ -38,6 +38,8 @@ SMALL_FILES = (
     "vocab.json",
     "merges.txt",
     "vocab.txt",
+    "vocabulary.json",  # of speech models in CTranslate2's format
+    "vocabulary.txt",
     "spiece.model",
     "open_clip_config.json",
     "modules.json",

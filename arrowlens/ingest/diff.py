@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from arrowlens.errors import LibraryNotFoundError
+from arrowlens.errors import LibraryNotFoundError, MediaError
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.source import FolderSource
+from arrowlens.ingest.source import FolderSource, Source
 from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.media.files import bounded_ns
-from arrowlens.modalities import FORMAT_MODALITY, MEDIA_ROLES, ROLES_OF, roles_of
+from arrowlens.modalities import FORMAT_MODALITY, MEDIA_ROLES, ROLES_OF, TextSource, roles_of
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
 
 _COLUMNS = [
@@ -441,6 +441,8 @@ class IngestPlan:
         n_bytes: of the files that would be read.
         unread_folders: folders that could not be read, with the reason.
         left_alone: how many files and folders would be passed over, and why, as of ``IngestReport``.
+        to_read: pictures whose text would be looked for. to_hear: recordings that would be listened to.
+        hours_to_hear: how long these last, as far as the library or their own headers say.
     """
 
     new: int = 0
@@ -453,6 +455,9 @@ class IngestPlan:
     left_alone: dict[LeftAlone, int] = field(default_factory=dict)
     moved: int = 0
     held_back: dict[str, int] = field(default_factory=dict)
+    to_read: int = 0
+    to_hear: int = 0
+    hours_to_hear: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values for JSON."""
@@ -465,14 +470,16 @@ def plan(
     *,
     prune: bool | None = None,
     retry: bool = False,
+    sources: Collection[TextSource] = (),
 ) -> IngestPlan:
-    """Return what ``run`` would do. Opens no file, writes nothing, and takes no lock.
+    """Return what ``run`` would do. Writes nothing, takes no lock, and opens files for the lengths of recordings only.
 
     Args:
         library: an open library, or the folder where it is or would be.
         folders: as for a run.
         prune: as of ``IngestOptions``.
         retry: as of ``IngestOptions``.
+        sources: the texts that would be read: "ocr", "speech", both or none.
 
     Raises:
         FolderError: a folder is missing or unreadable. StorageError: the database refused.
@@ -488,9 +495,10 @@ def plan(
     scopes = resolve_folders(folders, path, settings.mounts)
     for scope in scopes:
         settings = settings.with_root(scope)
-    seen = FolderSource(scopes, path).walk(settings)
+    source = FolderSource(scopes, path)
+    seen = source.walk(settings)
     if storage is None or not settings.models:
-        return _of_nothing_known(seen)
+        return dataclasses.replace(_of_nothing_known(seen), **_texts_to_read(storage, source, seen.files, sources))
     todo = compare(storage, seen, retry=retry)
     new = Counter(stamp_of(file) for file in todo.to_read if file.media_id not in todo.known)
     moved = pair(todo.gone, todo.known, stamp_of, new)
@@ -506,7 +514,38 @@ def plan(
         n_bytes=sum(file.size or 0 for file in todo.to_read),
         unread_folders=seen.unread_folders(),
         left_alone=seen.passed_over(),
+        **_texts_to_read(storage, source, [*todo.to_read, *todo.unchanged, *todo.moved_disk], sources),
     )
+
+
+def _texts_to_read(
+    storage: MultimodalStorage | None, source: Source, files: Sequence[ScannedFile], sources: Collection[TextSource]
+) -> dict[str, Any]:
+    """Return the fields of a plan about texts; files that are new or have changed count, too."""
+    rows = storage.all_media(["media_id", "content_hash", "duration"]).to_pylist() if storage is not None else []
+    readings = storage.readings().to_pylist() if storage is not None else []
+    held = {row["media_id"]: row for row in rows}
+
+    def unread(wanted: TextSource, modality: str) -> list[ScannedFile]:
+        done = {each["content_hash"] for each in readings if each["source"] == wanted}
+        of_modality = [file for file in files if file.modality == modality and wanted in sources]
+        return [file for file in of_modality if held.get(file.media_id, {}).get("content_hash") not in done]
+
+    to_hear = unread("speech", "audio")
+    lengths = [held.get(file.media_id, {}).get("duration") or _length(source, file) for file in to_hear]
+    n_read = len(unread("ocr", "image"))
+    return {"to_read": n_read, "to_hear": len(to_hear), "hours_to_hear": round(sum(lengths) / 3600, 3)}
+
+
+def _length(source: Source, file: ScannedFile) -> float:
+    """Return the seconds that a recording's header states; 0 where it cannot be read."""
+    from arrowlens.media.recordings import stated_seconds  # deferred: decoders
+
+    try:
+        with source.open(file.real_path or file.path) as opened:
+            return stated_seconds(opened) or 0.0
+    except MediaError:
+        return 0.0
 
 
 def _opened(path: Path) -> MultimodalStorage | None:

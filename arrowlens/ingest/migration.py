@@ -19,7 +19,7 @@ from arrowlens.embedding import Provider
 from arrowlens.errors import FolderError, MediaError, ModelMismatchError
 from arrowlens.ingest.diff import Known, Plan
 from arrowlens.ingest.engines.local import LocalEngine
-from arrowlens.ingest.pipeline import encode_files, keep_captions
+from arrowlens.ingest.pipeline import encode_files, keep_texts
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, Progress
 from arrowlens.ingest.source import FolderSource, Source
@@ -128,7 +128,7 @@ class _Migration:
             spec = StepSpec.of(self._new, self._provider, self._source, self._options)
             encode_files(engine, spec, plan, rewriter, self._stop)
         rewriter.commit()
-        n_captions = keep_captions(self._new, self._provider, self._stop)
+        n_captions = keep_texts(self._new, self._provider, self._stop)
         if self._stop.is_set():
             return self._report(n_captions, rewriter)
         self._progress.emit("optimize")

@@ -1,4 +1,4 @@
-"""A run over folders: walk, compare, encode by an engine, write, prune, encode captions."""
+"""A run over folders: walk, compare, encode by an engine, write, prune, read and encode texts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from arrowlens.ingest.engines import Engine
 from arrowlens.ingest.engines.local import LocalEngine
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
+from arrowlens.ingest.reading import read_texts
 from arrowlens.ingest.source import FolderSource, Source
 from arrowlens.ingest.step import Outcome, StepSpec
-from arrowlens.ingest.walk import resolve_folders
+from arrowlens.ingest.walk import Walk, resolve_folders
 from arrowlens.ingest.writer import LibraryWriter, Writer
 from arrowlens.media.decoded import Decoded
 from arrowlens.store import CAPTION_ROLE, ROLES, ModelRecord, MultimodalStorage
@@ -98,13 +99,25 @@ class _Run:
         removed = not stopped and self._prune(plan, writer)
         if has_written and not removed:
             self._storage.repair()  # vectors of contents that were replaced
-        self._progress.counts["captions"] = keep_captions(self._storage, self._provider, self._stop)
+        self._progress.counts["captions"] = keep_texts(self._storage, self._provider, self._stop)
         if has_written or removed or n_repaired or self._storage.needs_optimizing():
             self._progress.emit("optimize")
             self._storage.optimize(thorough=False)
+        self._read_texts(seen)
         self._progress.peak_memory = max(self._progress.peak_memory, proportional_memory(os.getpid()))
         self._progress.emit("done")
-        return self._progress.report(stopped, seen)
+        return self._progress.report(stopped or (bool(self._options.readers) and self._stop.is_set()), seen)
+
+    def _read_texts(self, seen: Walk) -> None:
+        """Read texts where that was asked for; the pictures and recordings are found by now."""
+        n_read = 0
+        for reader in self._options.readers:
+            n = read_texts(self._storage, self._source, seen.files, reader, self._options, self._progress, self._stop)
+            self._progress.texts_read[reader.source] += n
+            n_read += n
+        if n_read:
+            self._progress.counts["captions"] += keep_texts(self._storage, self._provider, self._stop)
+            self._storage.optimize(thorough=False)
 
     def _prune(self, plan: Plan, writer: LibraryWriter) -> bool:
         """Remove files that are gone, as far as that needs no confirmation; return whether there were any."""
@@ -174,15 +187,15 @@ def _models(provider: Provider) -> dict[str, ModelRecord]:
     return {role: ModelRecord.of(provider, role) for role in ROLES if provider.has(role)}
 
 
-def keep_captions(storage: MultimodalStorage, provider: Provider, stop: threading.Event) -> int:
-    """Encode captions without vectors, and delete the vectors of captions that are gone.
+def keep_texts(storage: MultimodalStorage, provider: Provider, stop: threading.Event) -> int:
+    """Encode texts without vectors, and delete the vectors of texts that are gone.
 
-    Captions are kept apart from decoding: one that changed is encoded again without its picture, and a library that
-    gets a text model later catches up. Does nothing without a text model. Once ``stop`` is set it ends early; the next
-    call goes on from there.
+    Texts are kept apart from decoding: one that changed is encoded again without its picture, and a library that gets a
+    text model later catches up. Does nothing without a text model. Once ``stop`` is set it ends early; the next call
+    goes on from there.
 
     Returns:
-        How many captions it encoded; equal ones count each.
+        How many texts it encoded; equal ones count each.
 
     Raises:
         LibraryBusyError, StorageError: as for writing.
@@ -190,7 +203,7 @@ def keep_captions(storage: MultimodalStorage, provider: Provider, stop: threadin
     """
     if CAPTION_ROLE not in storage.models:
         return 0
-    wanted = {caption.embedding_id: caption for caption in storage.captions()}
+    wanted = {text.embedding_id: text for text in storage.file_texts()}
     held = storage.vector_ids(CAPTION_ROLE)
     storage.delete_vectors(CAPTION_ROLE, sorted(held - wanted.keys()))
     missing = [wanted[name] for name in sorted(wanted.keys() - held)]
@@ -198,8 +211,8 @@ def keep_captions(storage: MultimodalStorage, provider: Provider, stop: threadin
         if stop.is_set():
             return start
         part = missing[start : start + _TEXTS_AT_ONCE]
-        texts = sorted({caption.text for caption in part})
+        texts = sorted({each.text.text for each in part})
         vectors = dict(zip(texts, provider.text_encoder.encode(texts), strict=True))
-        rows = [caption.row(vectors[caption.text]) for caption in part]
+        rows = [each.row(vectors[each.text.text]) for each in part]
         storage.upsert_vectors(CAPTION_ROLE, [row for row in rows if is_usable(row.embedding)])
     return len(missing)

@@ -11,9 +11,11 @@ from typing import Any, Literal
 from arrowlens.errors import InputError
 from arrowlens.ingest.walk import LeftAlone, Walk
 from arrowlens.media import Limits
+from arrowlens.modalities import TextSource
+from arrowlens.texts import TextReader
 from arrowlens.workers.resources import Spent, n_cores
 
-Phase = Literal["walk", "index", "prune", "optimize", "calibrate", "done"]
+Phase = Literal["walk", "index", "prune", "optimize", "read", "listen", "calibrate", "done"]
 Bound = Literal["reading", "decoding", "encoding", "writing"]
 
 
@@ -32,6 +34,7 @@ class IngestOptions:
         exact: decode pictures in full instead of at twice the size that the model takes: slower, vectors barely differ.
         retry: read files again that could not be decoded, though they have not changed.
         limits: what a file may be at most.
+        readers: read texts in the files, once their vectors are written.
     """
 
     workers: int | None = None
@@ -41,6 +44,7 @@ class IngestOptions:
     exact: bool = False
     retry: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)
+    readers: tuple[TextReader, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("workers", "batch_size", "commit_every"):
@@ -59,10 +63,11 @@ class IngestEvent:
     """How far a run has come.
 
     Attributes:
-        phase: "walk", "index", "prune", "optimize", "calibrate" (the models learn what counts as a match, once for a
-            model), and in the end "done".
-        done: files dealt with; while calibrating, bundled files and texts.
-        total: files to deal with; 0 while walking. The same while calibrating.
+        phase: "walk", "index", "prune", "optimize", "read" (text in pictures), "listen" (to what is said), "calibrate"
+            (the models learn what counts as a match, once for a model), and in the end "done".
+        done: files dealt with; while reading and listening, the files of that phase; while calibrating, bundled files
+            and texts.
+        total: files to deal with; 0 while walking. The same while reading, listening and calibrating.
         indexed: files written with new vectors so far.
         unchanged: files that are as the library has them, so far.
         skipped: files that could not be read, so far.
@@ -103,7 +108,10 @@ class IngestReport:
             ``prune=None`` removes, so that nothing of that root was.
         seconds: from start to end.
         stopped: whether the run was asked to stop; what it had not reached is left for the next one.
-        captions: captions encoded, new and changed ones; none without a text model.
+        captions: texts encoded, new and changed ones: captions, descriptions, titles, and what was read and heard; none
+            without a text model.
+        read: pictures whose text was looked for. heard: recordings that were listened to.
+        unread_texts: how many files could not be read so for which reason, the most frequent first.
         copied: of ``indexed``, how many took the vectors of equal content and were not encoded.
         reasons: how many files were skipped for which reason, the most frequent first.
         unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
@@ -133,10 +141,33 @@ class IngestReport:
     bound: Bound | None = None
     moved: int = 0
     held_back: dict[str, int] = dataclasses.field(default_factory=dict)
+    read: int = 0
+    heard: int = 0
+    unread_texts: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values for JSON."""
         return dataclasses.asdict(self)
+
+
+class _TextProgress:
+    """How many files were read, and how long the others will take: by their seconds where they have any."""
+
+    def __init__(self, phase: Phase, total: int, seconds: float) -> None:
+        self.phase, self.total, self._seconds = phase, total, seconds
+        self.done, self._seconds_done, self._started = 0, 0.0, time.perf_counter()
+
+    def add(self, seconds: float) -> None:
+        """Count one more file."""
+        self.done += 1
+        self._seconds_done += seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None before the first file."""
+        share = self._seconds_done / self._seconds if self._seconds else self.done / max(1, self.total)
+        spent = time.perf_counter() - self._started
+        return spent / share - spent if share else None
 
 
 class Progress:
@@ -149,7 +180,10 @@ class Progress:
         self._already_done = 0
         self.total = 0
         self.counts = {"indexed": 0, "unchanged": 0, "skipped": 0, "removed": 0, "moved": 0, "copied": 0, "captions": 0}
+        self.texts_read: dict[TextSource, int] = {"ocr": 0, "speech": 0}
         self.reasons: dict[str, int] = {}
+        self.unread_texts: dict[str, int] = {}
+        self._texts = _TextProgress("read", 0, 0.0)
         self.held_back: dict[str, int] = {}
         self.timings = {"walking": 0.0, "waiting": 0.0, "writing": 0.0}
         self.decoding, self.encoding = Spent(), Spent()
@@ -189,6 +223,27 @@ class Progress:
         told = {"rate": rate, "seconds_left": left, "path": place, "reason": reason, "bound": self.bound}
         self._on_event(IngestEvent(phase, self.n_done, self.total, **counts, **told))  # type: ignore[arg-type]
 
+    def start_texts(self, source: TextSource, n_files: int, seconds: float) -> None:
+        """Begin to read texts of a source: how many files, and how long they last together."""
+        self._texts = _TextProgress("listen" if source == "speech" else "read", n_files, seconds)
+        if n_files:
+            self._emit_texts(None, None)
+
+    def count_text(self, path: bytes, seconds: float, reason: str | None) -> None:
+        """Count one more file whose text was read, or why it was not; send an event."""
+        self._texts.add(seconds)
+        if reason is not None:
+            self.unread_texts[reason] = self.unread_texts.get(reason, 0) + 1
+        self._emit_texts(path, reason)
+
+    def _emit_texts(self, path: bytes | None, reason: str | None) -> None:
+        if self._on_event is not None:
+            texts, place = self._texts, os.fsdecode(path) if path is not None else None
+            left = texts.seconds_left
+            self._on_event(
+                IngestEvent(texts.phase, texts.done, texts.total, seconds_left=left, path=place, reason=reason)
+            )
+
     @property
     def bound(self) -> Bound | None:
         """The stage that limits the run: the one that would take longest alone."""
@@ -221,6 +276,9 @@ class Progress:
             rate=self._rate_in_the_end,
             peak_memory=self.peak_memory,
             bound=self.bound,
+            read=self.texts_read["ocr"],
+            heard=self.texts_read["speech"],
+            unread_texts=dict(sorted(self.unread_texts.items(), key=lambda item: (-item[1], item[0]))),
         )
 
     def _rate(self) -> float:

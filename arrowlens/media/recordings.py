@@ -14,10 +14,11 @@ from arrowlens.errors import MediaError
 from arrowlens.media.acoustic_fingerprint import AcousticFingerprint, acoustic_fingerprint
 from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.files import NativeFileAdapter
+from arrowlens.media.formats import SNIFF_BYTES, sniff
 from arrowlens.media.metadata import About, about_recording
 from arrowlens.media.sounds import Sound, open_sound
 from arrowlens.media.truncation import check_length, say_length
-from arrowlens.modalities import SAMPLE_RATE
+from arrowlens.modalities import FORMAT_MODALITY, SAMPLE_RATE
 
 SILENCE_SPREAD = 2e-4  # of full scale 1: -74 dB between the lowest and the highest sample
 MAX_PEAK = 65536.0  # float files scaled to 16-bit integers exist; beyond that it is no sound
@@ -86,6 +87,20 @@ def read_recording(
             trivial=trivial,
             fingerprint=acoustic_fingerprint(common) if fingerprint and not trivial else None,
         )
+
+
+def stated_seconds(file: BinaryIO) -> float | None:
+    """Return the length that a recording's header states, in seconds; None where it states none.
+
+    Raises:
+        MediaError: it is no recording, or damaged.
+    """
+    file_format = sniff(file.read(SNIFF_BYTES))
+    if file_format is None or FORMAT_MODALITY[file_format] != "audio":
+        raise MediaError("not a recording in a known format")
+    file.seek(0)
+    with closing(open_sound(NativeFileAdapter(file), file_format)) as sound:
+        return sound.promised
 
 
 class _Mixer:

@@ -1,4 +1,4 @@
-"""Joins the rankings by meaning, by words and by what captions mean into one, and cuts it into pages.
+"""Joins the rankings by meaning, by words and by what texts mean into one, and cuts it into pages.
 
 Scores of different rankings cannot be compared: a file comes before another because of the ranking that found it, and
 files of one ranking keep its order.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from arrowlens.embedding import embed_questions
-from arrowlens.modalities import MODALITIES, ROLE_OF, Input
+from arrowlens.modalities import MODALITIES, ROLE_OF, Input, TextSource
 from arrowlens.search.results import FoundBy
 from arrowlens.store import CAPTION_ROLE
 from arrowlens.store.loops import look_deeper
@@ -34,14 +34,16 @@ class Match:
     Attributes:
         media_id: names it.
         content_hash: of its bytes.
-        score: cosine; None where it was found by its words or its caption only.
+        score: cosine; None where it was found by its words or by a text only.
         relevance: 0..1; None where it was found by these only, or where there is no measure.
-        start: seconds; where the best window or shot begins, None for pictures.
+        start: seconds; where the best window or shot, or the text, begins, None for pictures.
         end: seconds; where it ends.
-        found_by: what found it; "name" where the text is its file name.
+        found_by: what found it.
         matches: whether it answers the question; None where that is not known.
         has_words: whether it was found by its words.
         found_in: what of it the score is of: a picture or a shot ("image"), or sound ("audio"); None without a score.
+        is_name: whether the question is its file name.
+        text, source: the text that found it, where that was read or heard, or is what found it by its meaning.
     """
 
     media_id: str
@@ -54,48 +56,71 @@ class Match:
     matches: bool | None = None
     has_words: bool = False
     found_in: Input | None = None
+    is_name: bool = False
+    text: str | None = None
+    source: TextSource | None = None
 
     def joined(self, by_meaning: Match | None) -> Match:
-        """Return this file, found by its words or its caption, with what its content was found to mean."""
+        """Return this file, found by its words or by a text, with what its content was found to mean."""
         if by_meaning is None:
             return self
-        found_by: FoundBy = "both" if by_meaning.matches and self.found_by != "name" else self.found_by
-        matches = True if self.matches or by_meaning.matches else None
+        moment = self if self.start is not None else by_meaning
         return dataclasses.replace(
-            by_meaning, media_id=self.media_id, found_by=found_by, matches=matches, has_words=self.has_words
+            self,
+            score=by_meaning.score,
+            relevance=by_meaning.relevance,
+            start=moment.start,
+            end=moment.end,
+            matches=True if self.matches or by_meaning.matches else None,
+            found_in=by_meaning.found_in,
         )
 
 
 def merged(
     by_meaning: Sequence[Match],
     by_words: Sequence[Match] = (),
-    by_captions: Sequence[Match] = (),
+    by_texts: Sequence[Match] = (),
     by_likeness: Sequence[Match] = (),
 ) -> list[Match]:
     """Return all rankings as one, each content once.
 
     Files that the text names come first. Then those that have the words take turns with those that mean what is asked
-    for with a relevance of ``SURE``; then captions that mean it, words that are only like those of the question, and
+    for with a relevance of ``SURE``; then texts that mean it, words that are only like those of the question, and
     what else meaning puts forward. What is rated as no match comes last. The first n of the result depend on the first
     n of each ranking only, so a place does not depend on how many are asked for.
 
     Args:
         by_meaning: best first, each content once; those that match first, and those that do not last.
-        by_words: the same, "name" or "words" in ``found_by``.
-        by_captions: the same, "caption" in ``found_by``.
+        by_words: the same, "words" in ``found_by``; those that the text names first.
+        by_texts: the same, "text" in ``found_by``.
         by_likeness: the same, "words" in ``found_by``: by parts of words, or by words with a typo.
     """
     meant = {match.content_hash: match for match in by_meaning}
     together = dict(meant)
-    for match in (*by_likeness, *by_captions, *by_words):
+    for match in (*by_likeness, *by_texts, *by_words):
         together[match.content_hash] = match.joined(meant.get(match.content_hash))
-    named = [match for match in by_words if match.found_by == "name"]
-    worded = [match for match in by_words if match.found_by != "name"]
+    named = [match for match in by_words if match.is_name]
+    worded = [match for match in by_words if not match.is_name]
     sure = [match for match in by_meaning if match.relevance is not None and match.relevance >= SURE]
     possible = [match for match in by_meaning if match.matches is not False]
-    groups = (named, _turns(worded, sure), _turns(by_captions, by_likeness, possible), by_meaning)
+    groups = (named, _turns(worded, sure), _turns(by_texts, by_likeness, possible), by_meaning)
     order = dict.fromkeys(match.content_hash for match in chain.from_iterable(groups))
     return [together[content] for content in order]
+
+
+def joined_words(in_media: Sequence[Match], in_texts: Sequence[Match]) -> list[Match]:
+    """Return the files that have the words of a question as one ranking, each content once.
+
+    Args:
+        in_media: in their names, captions or tags, best first.
+        in_texts: in what was read or heard, best first.
+    """
+    named = [match for match in in_media if match.is_name]
+    others = [match for match in in_media if not match.is_name]
+    first: dict[str, Match] = {}
+    for match in (*named, *_turns(others, in_texts)):
+        first.setdefault(match.content_hash, match)
+    return list(first.values())
 
 
 def _turns(*rankings: Sequence[Match]) -> Iterator[Match]:
@@ -145,24 +170,22 @@ def page(items: Sequence[_Item], is_whole: bool, k: int, offset: int = 0) -> Seq
     return items[offset : offset + k] if is_whole or len(items) >= offset + k else None
 
 
-# -- captions, compared by the library's text model ------------------------------------------------------------------
+# -- texts, compared by the library's text model ---------------------------------------------------------------------
 
-# Every caption has some cosine with every question; only near ones count as found.
+# Every text has some cosine with every question; only near ones count as found.
 
 # Of all-MiniLM-L6-v2: 6 in 10 questions that mean a caption in other words reach it, 3 in 1,000 that do not mean it
 # (docs/performance.md).
 LEAST_CAPTION = 0.4
 
 
-def caption_vector(
-    storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, query: Query
-) -> np.ndarray | None:
-    """Return the vector that captions are compared with, (d,); None where captions are not compared.
+def text_vector(storage: MultimodalStorage, provider: MultimodalEmbeddingProvider, query: Query) -> np.ndarray | None:
+    """Return the vector that texts are compared with, (d,); None where texts are not compared.
 
     Raises:
         ModelLoadError: the text model cannot be loaded.
     """
-    if query.text is None or not _asks_captions(query, storage, provider):
+    if query.text is None or not _asks_texts(query, storage, provider):
         return None
     known = query.encoded.get((CAPTION_ROLE, query.text))
     vector: np.ndarray = provider.text_encoder.encode([query.text])[0] if known is None else known
@@ -181,9 +204,9 @@ def encoded_together(
     for query in queries:
         for one in ROLE_OF if query.modality is None else MODALITIES[query.modality].inputs:
             role = provider.text_role(one)
-            if query.mode != "keyword" and role is not None and may_hold(one, storage, provider):
+            if not query.asks_texts_only and role is not None and may_hold(one, storage, provider):
                 by_role.setdefault(role, set()).update(query.texts)
-        if query.text is not None and _asks_captions(query, storage, provider):
+        if query.text is not None and _asks_texts(query, storage, provider):
             by_role.setdefault(CAPTION_ROLE, set()).add(query.text)
     encoded: dict[tuple[str, str], np.ndarray] = {}
     for role, texts in by_role.items():
@@ -206,6 +229,6 @@ def may_hold(modality: Input, storage: MultimodalStorage, provider: MultimodalEm
     return not is_its_own or storage.has_vectors(role)
 
 
-def _asks_captions(query: Query, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> bool:
-    is_asked = query.mode == "auto" and not query.is_composed
+def _asks_texts(query: Query, storage: MultimodalStorage, provider: MultimodalEmbeddingProvider) -> bool:
+    is_asked = query.mode == "auto" and not query.is_composed and not query.phrases and query.sources != ("name",)
     return is_asked and provider.has(CAPTION_ROLE) and storage.has_vectors(CAPTION_ROLE)

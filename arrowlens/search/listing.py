@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arrowlens.modalities import Modality
+from arrowlens.modalities import Modality, TextSource
 from arrowlens.search.hybrid import Match
 from arrowlens.search.query import View
 from arrowlens.search.results import Hit, Results
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The fields of ``Hit`` that ``hit_of`` sets one by one; the others are columns of ``media`` and copied.
 _SET = {"path", "media_id", "modality", "score", "relevance", "start", "end", "found_by", "matched_words", "matches"}
-_SET |= {"cluster_size", "metadata", "found_in", "companion"}
+_SET |= {"cluster_size", "metadata", "found_in", "companion", "text", "source"}
 _LIVE_PHOTO = {b".heic": b".mov", b".mov": b".heic"}
 COPIED = [field.name for field in dataclasses.fields(Hit) if field.name not in _SET]
 
@@ -35,6 +35,12 @@ def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hi
         row: its row of ``media``, with ``absolute_path``.
         words: that were searched for.
     """
+    text, source = match.text, match.source
+    matched: dict[str, str] = {}
+    if words is not None and match.has_words:
+        matched = words_found(row if source is None else {source: text}, words)
+        if source is None:
+            text, source = _worded(row, matched, is_name=match.is_name)
     return Hit(
         path=Path(os.fsdecode(row["absolute_path"])),
         media_id=match.media_id,
@@ -44,10 +50,12 @@ def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hi
         start=match.start,
         end=match.end,
         found_by=match.found_by,
-        matched_words=words_found(row, words) if words is not None and match.has_words else {},
+        matched_words=matched,
         matches=match.matches,
         found_in=match.found_in,
         metadata=dict(row["metadata"] or ()),
+        text=text,
+        source=source,
         **{name: row[name] for name in COPIED},
     )
 
@@ -88,6 +96,23 @@ def _companions(storage: MultimodalStorage, rows: Sequence[Mapping[str, Any]]) -
         for row in found
         if row["state"] == INDEXED and {row["modality"], owners[row["media_id"]][1]} == {"image", "video"}
     }
+
+
+def _worded(
+    row: Mapping[str, Any], matched: Mapping[str, str], *, is_name: bool
+) -> tuple[str | None, TextSource | None]:
+    """Return the text of a row of ``media`` that has matched words, the first of several, and its source."""
+    place, path = next(iter(matched), "name" if is_name else None), row["path"] or ""
+    if place in ("name", "folder"):
+        return path.rpartition("/")[2] if place == "name" else path, "name"
+    if place == "caption":
+        return row["caption"], "caption"
+    if place == "text":
+        description = row["description"] or ""
+        if all(word in description for word in matched[place].split()):
+            return description, "description"
+        return " ".join(row[column] for column in ("title", "artist", "album") if row[column]), "title"
+    return None, None
 
 
 def newest(storage: MultimodalStorage, view: View, modality: Modality | None = None) -> Results:

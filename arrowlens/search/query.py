@@ -12,7 +12,7 @@ import numpy as np
 
 from arrowlens.embedding import Example
 from arrowlens.errors import InputError, TextValidationError
-from arrowlens.modalities import Modality
+from arrowlens.modalities import SOURCES, Modality, TextSource
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.where import Condition
 
@@ -37,13 +37,15 @@ class Query:
         weights: of parts, by their text or their example's name; others weigh 1, ``minus`` and ``unlike`` 0.5.
         modality: searches files of this one only.
         mode: "vector" compares meanings, "keyword" looks for the words of ``text`` in names, captions and tags,
-            "auto" does both.
+            "auto" does both, but for a text with words in quotes, which files must have as they stand.
         unlike: pictures, recordings and films to keep away from.
         encoded: vectors (d,) of texts that were encoded before, by the model's role and the text.
+        sources: looks for ``text`` in texts of these sources only, of ``SOURCES``, and not in what files show or sound
+            like; empty for no such limit.
 
     Raises:
-        InputError: nothing to search for, an unusable weight, a mode that does not go with the rest, or more than
-            ``MAX_PARTS`` parts.
+        InputError: nothing to search for, an unusable weight, a mode or sources that do not go with the rest, an
+            unknown source, or more than ``MAX_PARTS`` parts.
         TextValidationError: a text without words, or one of more than ``MAX_TEXT`` characters.
     """
 
@@ -56,6 +58,7 @@ class Query:
     mode: Mode = "auto"
     unlike: tuple[Example, ...] = ()
     encoded: Mapping[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    sources: tuple[TextSource, ...] = ()
 
     def __post_init__(self) -> None:
         plus, minus = as_tuple(self.plus, "plus"), as_tuple(self.minus, "minus")
@@ -74,11 +77,27 @@ class Query:
             raise InputError(f"the mode is {self.mode!r}; it is one of {', '.join(get_args(Mode))}")
         if self.mode == "keyword" and self.is_composed:
             raise InputError("keywords come from one text; leave out plus, minus, like and unlike, or the mode")
+        if unknown := [source for source in as_tuple(self.sources, "sources") if source not in SOURCES]:
+            raise InputError(f"there are no texts of the source {unknown[0]!r}; use one of {', '.join(SOURCES)}")
+        if self.sources and (self.is_composed or self.mode == "vector"):
+            raise InputError("sources go with a text alone; leave out plus, minus, like, unlike and the mode vector")
 
     @property
     def texts(self) -> tuple[str, ...]:
         """The texts of all parts, those to keep away from included."""
         return (*([self.text] if self.text is not None else []), *self.plus, *self.minus)
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What stands in quotes in the text: files must have it word for word."""
+        from arrowlens.store import phrases_of  # deferred: pyarrow, which a question needs none of
+
+        return tuple(phrases_of(self.text)) if self.text is not None else ()
+
+    @property
+    def asks_texts_only(self) -> bool:
+        """Whether only the texts of files are searched, not what they show or sound like."""
+        return self.mode == "keyword" or (not self.is_composed and bool(self.sources or self.phrases))
 
     @property
     def only_example(self) -> Example | None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from arrowlens.deprecation import renamed_property
-from arrowlens.modalities import Input, Modality
+from arrowlens.modalities import Input, Modality, TextSource
 from arrowlens.search.sanitize import as_stored, printable
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-FoundBy = Literal["meaning", "words", "caption", "both", "name", "copy"]
+FoundBy = Literal["meaning", "words", "text", "copy"]
 MAX_COUNTED = 1_000  # matches
 
 
@@ -37,7 +37,7 @@ class Hit:
             recordings that the text cannot reach.
         relevance: how likely the hit is right, in [0, 1]; comparable between questions, modalities and models
             (``arrowlens.search.relevance``). None where there is no cosine to measure.
-        start: seconds; where the window or the shot that matched begins. Recordings and films only.
+        start: seconds; where the window, the shot or the text that matched begins. Recordings and films only.
         end: seconds; where it ends.
         width: pixels of the upright picture. Pictures and films only.
         height: likewise.
@@ -59,11 +59,15 @@ class Hit:
         artist: of a recording.
         album: of a recording.
         content_hash: 32 hex characters; equal for equal bytes.
-        found_by: "meaning" (what it shows or sounds like), "words" (of its name, folder, caption or tags), "caption"
-            (what that means), "both" for words or caption where what it shows matches too, "name": the text is its
-            name, or "copy": it is what was asked with, in another file.
+        found_by: "meaning" (what it shows or sounds like), "words" (one of its texts has the words that were searched
+            for; its name and folder are texts, too), "text" (what one of its texts means), or "copy" (it is what was
+            asked with, in another file).
         matched_words: which words of the file answer those of the question, by where they are: "name", "folder",
-            "caption" or "text" (description, title, artist and album). Empty where no words found it.
+            "caption", "text" (description, title, artist and album), "speech" or "ocr". Empty where no words found it.
+        text: the text that found it; None for "meaning". Its ``start`` and ``end`` are those of the hit, where it has
+            any.
+        source: where that text comes from: "speech", "ocr" (read in a picture), "caption", "description", "title"
+            (or artist, or album) or "name" (or folder).
         matches: whether it answers the question: it was found by its words or its caption, or has a relevance of 0.5.
             None where that is not known: without a relevance, and for what is below that in a composed question.
         cluster_size: how many files the hit stands for, where what looks or sounds the same was asked for once.
@@ -105,15 +109,27 @@ class Hit:
     metadata: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
     found_in: Input | None = None
     companion: Path | None = None
+    text: str | None = None
+    source: TextSource | None = None
 
     @property
     def reason(self) -> str:
         """What found it other than its meaning: "name: red bicycle", "its caption", "a copy"; empty for meaning."""
-        if self.found_by == "name":
-            return "its name"
         if self.matched_words:
             return "; ".join(f"{place}: {words}" for place, words in self.matched_words.items())
-        return {"meaning": "", "words": "its words", "copy": "a copy"}.get(self.found_by, "its caption")
+        if self.found_by in ("meaning", "copy"):
+            return "a copy" if self.found_by == "copy" else ""
+        return {None: "its words", "speech": "what is said", "ocr": "what is written"}.get(
+            self.source, f"its {self.source}"
+        )
+
+    @property
+    def line(self) -> str:
+        """The text that found it on one line: of what was read, the lines with the words that were searched for."""
+        lines = (self.text or "").splitlines()
+        if self.source == "ocr" and (words := self.matched_words.get("ocr", "").split()):
+            lines = [line for line in lines if any(word in line for word in words)] or lines
+        return " … ".join(" ".join(line.split()) for line in lines if line.strip())
 
     n_alike = renamed_property("n_alike", "cluster_size")
 
@@ -258,6 +274,8 @@ def result_schema() -> pa.Schema:
         "cluster_size": pa.int64(),
         "found_in": pa.utf8(),
         "companion": pa.utf8(),
+        "text": pa.utf8(),
+        "source": pa.utf8(),
     }
     names = [field.name for field in dataclasses.fields(Hit)]
     return pa.schema([(name, own[name] if name in own else media.field(name).type) for name in names])

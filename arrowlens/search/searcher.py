@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from arrowlens.embedding import (
     MAX_QUERY_WINDOWS,
@@ -25,7 +26,7 @@ from arrowlens.embedding import (
     windows_for,
 )
 from arrowlens.errors import InputError
-from arrowlens.modalities import MODALITIES, ROLE_OF, TEXT_ROLE, Input, Modality
+from arrowlens.modalities import EXTRACTED, MODALITIES, ROLE_OF, TEXT_ROLE, Input, Modality, TextSource
 from arrowlens.search.composition import (
     MINUS_WEIGHT,
     PLUS_WEIGHT,
@@ -41,12 +42,13 @@ from arrowlens.search.hybrid import (
     DEEPER,
     LEAST_CAPTION,
     Match,
-    caption_vector,
     encoded_together,
+    joined_words,
     may_hold,
     merged,
     page,
     read_ranking,
+    text_vector,
 )
 from arrowlens.search.listing import hit_of, hits_of
 from arrowlens.search.query import DATED, Query, View
@@ -54,7 +56,7 @@ from arrowlens.search.relevance import MATCHING, Kind
 from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored, printable
 from arrowlens.search.where import to_store_filters
-from arrowlens.store import CAPTION_ROLE
+from arrowlens.store import CAPTION_ROLE, FileText, written_texts
 from arrowlens.store.loops import OutdatedError, look_deeper, read_unchanged
 from arrowlens.store.ranking import RESULT_SCHEMA
 from arrowlens.store.vectors import embedding_matrix
@@ -82,7 +84,8 @@ class _Question:
         composed: whether there are several parts.
         content: hash of the file that is asked with. It is shown as a match, whatever the model makes of it, and not
             counted.
-        caption: (d,) of the text model, which captions are compared with; None for none.
+        meant: (d,) of the text model, which the texts of files are compared with; None for none.
+        sources: of the texts that are searched; empty for all.
         copies: tells copies of the file that is asked with; None for a text, or several parts.
     """
 
@@ -92,7 +95,8 @@ class _Question:
     kinds: Sequence[Kind] = ()
     composed: bool = False
     content: str | None = None
-    caption: np.ndarray | None = None
+    meant: np.ndarray | None = None
+    sources: tuple[TextSource, ...] = ()
     copies: Copies | None = None
 
     def asked_with(self, found: Input) -> Kind:
@@ -155,11 +159,11 @@ class Searcher:
         asked: list[Kind] = ["text"] * len(query.texts)
         kinds = [*asked, *examples]
         vectors: dict[Input, np.ndarray] = {}
-        if query.mode != "keyword":
+        if not query.asks_texts_only:
             vectors = self._composed(query, weights, kinds, notices)
         is_composed = query.mode != "keyword" and (len(kinds) > 1 or bool(query.minus or query.unlike))
-        caption = caption_vector(self._storage, self._provider, query)
-        question = _Question(vectors, words, query.modality, kinds, is_composed, caption=caption)
+        meant = text_vector(self._storage, self._provider, query)
+        question = _Question(vectors, words, query.modality, kinds, is_composed, meant=meant, sources=query.sources)
         return self._answer(question, view, started, list(dict.fromkeys(notices)))
 
     def search_many(self, queries: Sequence[Query], view: View = View()) -> list[Results]:  # noqa: B008
@@ -425,44 +429,78 @@ class Searcher:
             if question.words is None:
                 return by_meaning
             depth = max(n, MAX_COUNTED + 1)
-            words, captions = by_words(depth), self._by_captions(question, n, selection)
+            words, texts = by_words(depth), self._by_texts(question, n, selection)
             likeness = by_parts(depth) if len(words) < depth else []
-            if not words and not captions and not likeness and not any(match.matches for match in by_meaning[:1]):
+            if not words and not texts and not likeness and not any(match.matches for match in by_meaning[:1]):
                 likeness = by_typos(depth)
-            return merged(by_meaning, words, captions, likeness)[:n]
+            return merged(by_meaning, words, texts, likeness)[:n]
 
         return best
 
     def _by_words(self, question: _Question, n: int, selection: Selection | None, matching: Matching) -> list[Match]:
         assert question.words is not None
-        table = self._storage.find_words(question.words, n, question.modality, selection, matching)
-        matches = [
-            Match(
-                row["media_id"],
-                row["content_hash"],
-                found_by="name" if row["is_name"] else "words",
-                matches=None if matching == "typo" else True,  # another word may be meant, or nothing be there
-                has_words=True,
-            )
-            for row in table.slice(0, n).to_pylist()
-        ]
+        in_media = [source for source in question.sources if source not in EXTRACTED] or None
+        in_texts = [source for source in question.sources if source in EXTRACTED] or None
+        asked = (question.words, n, question.modality, selection, matching)
+        rows, texts = list[dict[str, Any]](), list[dict[str, Any]]()
+        if in_media or not question.sources:
+            rows = self._storage.find_words(*asked, in_media).slice(0, n).to_pylist()
+        if in_texts or not question.sources:
+            texts = self._storage.find_texts(*asked, in_texts).slice(0, n).to_pylist()
+        is_match = None if matching == "typo" else True  # another word may be meant, or nothing be there
+        known: dict[str, Any] = {"found_by": "words", "matches": is_match, "has_words": True}
+        matches = joined_words(
+            [Match(row["media_id"], row["content_hash"], is_name=row["is_name"], **known) for row in rows],
+            [Match(**row, **known) for row in texts],
+        )[:n]
         if not question.composed:
             return matches
         # What refines a question orders the files that have its words; those nearer to what is not wanted than to what
         # is wanted have a cosine below 0, and stand where meaning puts them.
         wanted = [match for match in self._scored(matches, question) if match.score is None or match.score >= 0.0]
-        return sorted(wanted, key=lambda match: (match.found_by != "name", _order(match)))
+        return sorted(wanted, key=lambda match: (not match.is_name, _order(match)))
 
-    def _by_captions(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
-        if question.caption is None:
+    def _by_texts(self, question: _Question, n: int, selection: Selection | None) -> list[Match]:
+        """Return the files of which a text means what is asked for, at most ``n``."""
+        if question.meant is None:
             return []
-        digest = self._provider.recipe_digest(CAPTION_ROLE)
-        rows = self._storage.search(CAPTION_ROLE, digest, question.caption, n, question.modality, selection).to_pylist()
-        return [
-            Match(row["media_id"], row["content_hash"], found_by="caption", matches=True)
-            for row in rows
-            if row["score"] >= LEAST_CAPTION
-        ]
+        digest, modality = self._provider.recipe_digest(CAPTION_ROLE), question.modality
+        rows = self._storage.search(CAPTION_ROLE, digest, question.meant, n, modality, selection, with_vectors=True)
+        rows = rows.filter(pc.greater_equal(rows["score"], LEAST_CAPTION)).drop_columns(["embedding"])
+        texts = self._texts_by_id(rows["media_id"].to_pylist())
+        if question.sources:
+            wanted = {name: text for name, text in texts.items() if text.text.source in question.sources}
+            vectors = self._storage.vectors_by_id(CAPTION_ROLE, sorted(wanted))
+            scores = {name: float(vector @ question.meant) for name, vector in vectors.items()}
+            best = sorted(scores, key=lambda name: (-scores[name], name))
+            names = [name for name in best if scores[name] >= LEAST_CAPTION]
+        else:
+            names = [name for name in rows["embedding_id"].to_pylist() if name in texts]
+        first: dict[str, Match] = {}
+        for each in (texts[name] for name in names):
+            match = Match(
+                each.media_id,
+                each.content_hash,
+                start=each.text.start,
+                end=each.text.end,
+                found_by="text",
+                matches=True,
+                text=each.text.text,
+                source=each.text.source,
+            )
+            first.setdefault(each.content_hash, match)
+        return list(first.values())
+
+    def _texts_by_id(self, media_ids: Sequence[str]) -> dict[str, FileText]:
+        """Return the texts of files by the ids of their vectors; of equal ones the first."""
+        texts: dict[str, FileText] = {}
+        rows = self._storage.media(media_ids).to_pylist() if media_ids else []
+        extracted = self._storage.extracted_texts(sorted({row["content_hash"] for row in rows}))
+        for row in rows:
+            for text in (*written_texts(row), *extracted.get(row["content_hash"], ())):
+                of_file = FileText(row["media_id"], row["content_hash"], row["modality"], text)
+                texts.setdefault(of_file.embedding_id, of_file)
+        return texts
 
     def _nearest(self, kind: Input, question: _Question, k: int, selection: Selection | None) -> list[Match]:
         """Return the best k files by what is seen of them, or by what is heard, and perhaps more.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from arrowlens.errors import InputError
-from arrowlens.modalities import MODALITIES
+from arrowlens.modalities import MODALITIES, SOURCES
 from arrowlens.search import values
 from arrowlens.search.sanitize import as_stored
 from arrowlens.search.values import Moment
@@ -59,6 +59,12 @@ def _modality(text: str) -> str:
     return text.lower()
 
 
+def _source(text: str) -> str:
+    if text.lower() not in SOURCES:
+        raise ValueError(text)
+    return text.lower()
+
+
 FILTER_COLUMNS: dict[str, ColumnType] = {
     "path": _TEXT,
     "name": _TEXT,
@@ -83,10 +89,12 @@ FILTER_COLUMNS: dict[str, ColumnType] = {
     "description": _TEXT,
     "caption": _TEXT,
     "trivial": _TRUTH,
+    "source": ColumnType("a source of texts", ("=", "!=", "in"), _source, str, "= speech"),
     "root": ColumnType("a text", ("=", "!=", "in"), str, str, "= /home/me/Pictures"),
 }
 """What files can be filtered by. ``root`` is the absolute path of the folder that was ingested, ``path`` is relative to
-it, ``folder`` the path without the name; ``kind`` is another word for ``modality``."""
+it, ``folder`` the path without the name; ``kind`` is another word for ``modality``; ``source`` is that of
+one of the file's texts."""
 
 _ALIASES = {"kind": "modality"}
 _OPS: dict[str, Op] = {op: op for op in get_args(Op)} | {"==": "=", "<>": "!="}

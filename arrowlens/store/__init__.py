@@ -8,6 +8,8 @@ A library is a folder::
     media.lance                        a row for each place of a file (``media_schema``)
     thumbnails.lance                   a JPEG for each content
     fingerprints.lance                 an acoustic fingerprint for each content of a recording
+    texts.lance                        what was read in pictures and heard in recordings, a row for each text
+    readings.lance                     which contents were read or heard, by which program, or why they were not
     clip_embeddings__<digest8>.lance   vectors of a role and model (``stored_embedding_schema``)
 
 ``MultimodalStorage(path, create=True)`` opens one: a facade over parts, each constructed with what it needs::
@@ -25,16 +27,25 @@ LibraryBusyError; ``with storage.writing():`` holds the lock over several steps.
 
 LanceDB has no transaction over several tables, so they are written in this order: ``upsert_vectors``,
 ``upsert_thumbnails``, ``upsert_fingerprints``, ``upsert_media``. A vector counts only if a ``media`` row in state
-"indexed" has its media_id and its content_hash: that row is the commit. ``repair()`` deletes what an interrupted run
-left behind.
+"indexed" has its media_id and its content_hash: that row is the commit. ``replace_texts`` adds to contents that are
+there; the row of ``readings`` is its commit. ``repair()`` deletes what an interrupted run left behind.
 """
 
 from __future__ import annotations
 
 from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets, Statistics
-from arrowlens.store.fulltext import words_found
+from arrowlens.store.fulltext import phrases_of, words_found
 from arrowlens.store.index import IndexState
-from arrowlens.store.records import CAPTION_ROLE, Caption, MediaRecord, media_schema
+from arrowlens.store.records import (
+    CAPTION_ROLE,
+    WRITTEN,
+    FileText,
+    MediaRecord,
+    MediaText,
+    Reading,
+    media_schema,
+    written_texts,
+)
 from arrowlens.store.schema import (
     AUDIO_EMBEDDING_SCHEMA,
     CLIP_EMBEDDING_SCHEMA,
@@ -73,12 +84,15 @@ __all__ = [
     "SIZE_EDGES",
     "SKIPPED",
     "VISION_EMBEDDING_SCHEMA",
-    "Caption",
+    "WRITTEN",
     "Facets",
+    "FileText",
     "IndexState",
     "MediaRecord",
+    "MediaText",
     "ModelRecord",
     "MultimodalStorage",
+    "Reading",
     "Root",
     "RouteCalibration",
     "Selection",
@@ -89,6 +103,7 @@ __all__ = [
     "clip_embedding_schema",
     "media_id_of",
     "media_schema",
+    "phrases_of",
     "relative_to",
     "restored",
     "root_id_of",
@@ -98,4 +113,5 @@ __all__ = [
     "thumbnail_schema",
     "vision_embedding_schema",
     "words_found",
+    "written_texts",
 ]

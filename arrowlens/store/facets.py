@@ -33,6 +33,7 @@ class Statistics:
         trivial: searchable files of one colour or of silence.
         n_bytes: on disk, everything of the library.
         indexes: state of the vector table by role.
+        read: searchable pictures whose text was looked for. heard: searchable recordings that were listened to.
     """
 
     images: int
@@ -42,6 +43,8 @@ class Statistics:
     n_bytes: int
     indexes: Mapping[str, IndexState]
     films: int = 0
+    read: int = 0
+    heard: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,9 +78,13 @@ class Facets:
     kinds = renamed_property("kinds", "modalities")
 
 
-def statistics_of(media: pa.Table, n_bytes: int, indexes: Mapping[str, IndexState]) -> Statistics:
-    """Count rows of ``media`` (modality, state, reason, trivial)."""
+def statistics_of(media: pa.Table, readings: pa.Table, n_bytes: int, indexes: Mapping[str, IndexState]) -> Statistics:
+    """Count rows of ``media`` (modality, state, reason, trivial, content_hash) and of ``readings``."""
     indexed = media.filter(pc.equal(media["state"], INDEXED))
+
+    def n_read(source: str) -> int:
+        contents = readings["content_hash"].filter(pc.equal(readings["source"], source))
+        return int(pc.sum(pc.is_in(indexed["content_hash"], value_set=contents)).as_py() or 0)
 
     def count(flags: pa.ChunkedArray) -> int:
         return int(pc.sum(flags).as_py() or 0)
@@ -90,6 +97,8 @@ def statistics_of(media: pa.Table, n_bytes: int, indexes: Mapping[str, IndexStat
         n_bytes=n_bytes,
         indexes=indexes,
         films=count(pc.equal(indexed["modality"], "video")),
+        read=n_read("ocr"),
+        heard=n_read("speech"),
     )
 
 

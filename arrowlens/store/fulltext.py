@@ -1,9 +1,10 @@
-"""Files by their words: names, folders, captions and tags, in a full-text index on ``media.words``.
+"""Files by their words: full-text indexes on ``media.words`` (names, folders, captions, tags) and ``texts.words``.
 
 ``imgRed_2024b.jpg`` has the words imgRed, img, Red, 2024b, 2024, b and jpg. A file is found when it has every word of
 the query, in any form that English gives them ("cats" finds "cat"), whatever their case and accents; or, asked so, when
-its words begin with those of the query or contain them ("terr", "n0211"), or differ from them by a letter or two. Rows
-that the index does not cover yet are found as well.
+its words begin with those of the query or contain them ("terr", "n0211"), or differ from them by a letter or two. Of
+what was read or heard, one text must have every word. Words in quotes are found as they stand, one after the other.
+Number words are the same as their numerals. Rows that the index does not cover yet are found as well.
 """
 
 from __future__ import annotations
@@ -12,24 +13,33 @@ import functools
 import operator
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.modalities import TextSource
 from arrowlens.store.filters import equals, is_among
 from arrowlens.store.loops import look_deeper
+from arrowlens.store.numerals import numerals_in
 from arrowlens.store.ranking import GROWTH, at_most
 from arrowlens.store.schema import INDEXED
 from arrowlens.store.selection import Selection
 
 if TYPE_CHECKING:
+    import numpy as np
     from lancedb.expr import Expr
     from lancedb.table import LanceTable
 
 WORDS = "words"  # the column
-_SOURCES = ("path", "title", "artist", "album", "description", "caption")  # columns of media that words come from
+_COLUMNS_OF: Mapping[TextSource, tuple[str, ...]] = {  # of media, that words come from
+    "name": ("path",),
+    "title": ("title", "artist", "album"),
+    "description": ("description",),
+    "caption": ("caption",),
+}
+WORD_COLUMNS = tuple(column for columns in _COLUMNS_OF.values() for column in columns)
 _MAX_LENGTH = 20_000  # characters of a row
 _MAX_WORDS = 32  # of a query; longer ones are sentences, which no file's words hold
 _MAX_WORD = 200  # characters; a name has at most 255 bytes
@@ -41,10 +51,12 @@ _ONE_TYPO, _TWO_TYPOS = 4, 8  # letters of words that may differ by one, and by 
 _SCANNED = 20_000  # rows of which each is compared with misspelt words
 _MOST_MISSPELT = 3  # words of a query that may be misspelt: who writes a sentence asks for its meaning
 _MAX_EXPANSIONS = 500  # words of the index that a misspelt one is compared with
-_COLUMNS = ["media_id", "content_hash", "modality", "path"]
+_COLUMNS = ["media_id", "content_hash", "modality", *WORD_COLUMNS]
+_TEXT_COLUMNS = ["text_id", "content_hash", "source", "text", "start", "end"]
 
 _RUN = re.compile(r"[^\W_]+")  # letters and digits
 _SEAM = re.compile(r"(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+_QUOTED = re.compile(r'"([^"]+)"|“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»')
 _SMALL_WORDS = "a an and are at by for from in is it my of on or our some that the this to with your"
 _SMALL = frozenset(_SMALL_WORDS.split())
 
@@ -58,12 +70,25 @@ FOUND = pa.schema(
         pa.field("is_name", pa.bool_()),
     ]
 )
+FOUND_TEXTS = pa.schema(
+    [
+        pa.field("content_hash", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("start", pa.float64()),
+        pa.field("end", pa.float64()),
+    ]
+)
 
 
 def words_of(row: Mapping[str, Any]) -> str | None:
     """Return the words by which a row of ``media`` is found, None when it has none."""
-    words = [word for source in _SOURCES for word in _words(row.get(source) or "")]
-    return " ".join(words)[:_MAX_LENGTH] or None
+    return _indexed(row.get(column) or "" for column in WORD_COLUMNS)
+
+
+def text_words(text: str) -> str | None:
+    """Return the words by which a text is found that was read or heard, None when it has none."""
+    return _indexed([text])
 
 
 def query_words(text: str) -> str | None:
@@ -71,6 +96,12 @@ def query_words(text: str) -> str | None:
     runs = _RUN.findall(_plain(text))
     words = [run for run in runs if run.lower() not in _SMALL] or runs
     return " ".join(words) if 0 < len(words) <= _MAX_WORDS else None
+
+
+def phrases_of(text: str) -> list[str]:
+    """Return what stands in quotes in a query, in one case and without accents; what has no words is left out."""
+    quoted = ["".join(parts) for parts in _QUOTED.findall(text)]
+    return [phrase for phrase in map(_run_text, quoted) if phrase]
 
 
 def keep_words(table: LanceTable, *, rebuild: bool = False) -> None:
@@ -98,6 +129,7 @@ def find(
     modality: str | None = None,
     among: Selection | None = None,
     matching: Matching = "whole",
+    sources: Collection[TextSource] | None = None,
 ) -> pa.Table:
     """Return at least ``n`` files that have all words of ``text``, or as many as there are.
 
@@ -110,6 +142,8 @@ def find(
         matching: "whole" compares whole words; "part" takes words that begin with those of the query, from 3 letters
             on, or contain them, from 5 on (from 1 in scripts without blanks); "typo" those that differ by one letter
             or two neighbours exchanged, from 4 letters on, or by two such, from 8 on.
+        sources: where the words must stand: "name" (with folders), "caption", "description", "title" (with artist and
+            album); None for all of these together.
 
     Returns:
         The columns of ``FOUND``: files whose name or path is ``text`` first, then by BM25 falling, or by how close the
@@ -125,38 +159,122 @@ def find(
     words = query_words(text)
     if words is None:
         return _exact_names(table, text, where, among) if matching == "whole" else FOUND.empty_table()
+    is_wanted = _media_check(text, sources)
     if matching != "whole":
-        return _loosely(table, words, n, where, among, matching)
+        alike = _loosely(table, words, n, where, _COLUMNS, lambda rows: _n_contents(rows, among), matching, is_wanted)
+        return _ranked(alike, text, among).select(FOUND.names)
     n_ranked = max(n, _MIN_RANKED)
 
     def read(rows: pa.Table, is_whole: bool) -> pa.Table | None:
+        rows = rows.filter(is_wanted(rows))
         return rows if is_whole or _n_contents(rows, among) >= n_ranked else None
 
     def fetch(limit: int) -> pa.Table:
-        return _matching(table, words, limit, where)
+        return _matching(table, words, limit, where, _COLUMNS)
 
     first = n_ranked + n_ranked // 8  # some more, for copies
     rows: pa.Table = look_deeper(at_most(table.count_rows, fetch), read, first, GROWTH)
     # A name whose words many files have may have been cut off.
-    if rows.num_rows >= first and _may_be_name(text):
-        rows = pa.concat_tables([rows, _matching(table, words, first, where & _is_in_path(text))])
+    if rows.num_rows >= first and _may_be_name(text) and (sources is None or "name" in sources):
+        named = _matching(table, words, first, where & _is_in_path(text), _COLUMNS)
+        rows = pa.concat_tables([rows, named.filter(is_wanted(named))])
     return _ranked(rows, text, among).select(FOUND.names)
+
+
+def find_texts(
+    table: LanceTable,
+    text: str,
+    n: int,
+    holds: Callable[[pa.Table], np.ndarray],
+    matching: Matching = "whole",
+    sources: Collection[TextSource] | None = None,
+) -> pa.Table:
+    """Return the best text of at least ``n`` contents with one that has all words of ``text``, or of all there are.
+
+    Args:
+        table: ``texts``.
+        text: the query.
+        n: number of contents.
+        holds: rows (content_hash) -> (n,) bool, whether a content is searched.
+        matching: as for ``find``.
+        sources: "speech", "ocr" or both; None for both.
+
+    Returns:
+        The columns of ``FOUND_TEXTS``, by BM25 falling, or by how close the words are; each content once.
+    """
+    words = query_words(text)
+    if not _index_name(table) or words is None:
+        return FOUND_TEXTS.empty_table()
+    where = is_among("source", list(sources)) if sources is not None else None
+    phrases, n_ranked = phrases_of(text), max(n, _MIN_RANKED)
+
+    def is_wanted(rows: pa.Table) -> pa.Array:
+        has_phrases = [_has_phrases(phrases, [text]) for text in rows["text"].to_pylist()]
+        return pa.array(has_phrases, pa.bool_())
+
+    def count(rows: pa.Table) -> int:
+        return int(pc.count_distinct(rows["content_hash"].filter(pa.array(holds(rows)))).as_py())
+
+    def read(rows: pa.Table, is_whole: bool) -> pa.Table | None:
+        rows = rows.filter(is_wanted(rows))
+        return rows if is_whole or count(rows) >= n_ranked else None
+
+    def fetch(limit: int) -> pa.Table:
+        return _matching(table, words, limit, where, _TEXT_COLUMNS)
+
+    if matching != "whole":
+        rows = _loosely(table, words, n, where, _TEXT_COLUMNS, count, matching, is_wanted)
+    else:
+        rows = look_deeper(at_most(table.count_rows, fetch), read, 2 * n_ranked, GROWTH)
+    rows = rows.filter(pa.array(holds(rows)))
+    rows = rows.take(pc.sort_indices(rows, sort_keys=[("_score", "descending"), ("text_id", "ascending")]))
+    return _first_of_each_content(rows).select(FOUND_TEXTS.names)
+
+
+def _media_check(text: str, sources: Collection[TextSource] | None) -> Callable[[pa.Table], pa.Array]:
+    """Return what tells which rows of ``media`` have a query's phrases, and its words in the wanted sources."""
+    phrases, wanted = phrases_of(text), [_folded(word) for word in (query_words(text) or "").split()]
+    columns = [column for source in sources or _COLUMNS_OF for column in _COLUMNS_OF.get(source, ())]
+
+    def is_wanted(rows: pa.Table) -> pa.Array:
+        if not phrases and sources is None:
+            return pa.array([True] * len(rows), pa.bool_())
+        texts = zip(*(rows[column].to_pylist() for column in columns), strict=True)
+        return pa.array([_has_phrases(phrases, row) and _has_words(wanted, row) for row in texts], pa.bool_())
+
+    return is_wanted
+
+
+def _has_words(wanted: Sequence[str], texts: Iterable[str | None]) -> bool:
+    words = _folded(_indexed(text or "" for text in texts) or "").split()
+    return all(any(_likeness(each, word) > 0.0 for word in words) for each in wanted)
+
+
+def _has_phrases(phrases: Sequence[str], texts: Iterable[str | None]) -> bool:
+    runs = [f" {_run_text(text)} " for text in texts if text] if phrases else []
+    return all(any((phrase if _is_wide(phrase) else f" {phrase} ") in run for run in runs) for phrase in phrases)
+
+
+def _run_text(text: str) -> str:
+    """A text's letters and digits in one case and without accents, with single blanks between."""
+    return " ".join(_RUN.findall(_folded(_plain(text))))
 
 
 def words_found(row: Mapping[str, Any], text: str) -> dict[str, str]:
     """Return which words of a row of ``media`` answer those of a query, by where they are.
 
     Args:
-        row: with the columns that words come from.
+        row: with the columns that words come from; "speech" and "ocr" may hold what was heard and read.
         text: the query.
 
     Returns:
-        The words as the file has them, joined by blanks, by "name", "folder", "caption" and "text" (description, title,
-        artist and album); places without any are left out.
+        The words as the file has them, joined by blanks, by "name", "folder", "caption", "text" (description, title,
+        artist and album), "speech" and "ocr"; places without any are left out.
     """
     folder, _, name = (row.get("path") or "").rpartition("/")
     texts = " ".join(row.get(column) or "" for column in ("description", "title", "artist", "album"))
     places = {"name": name, "folder": folder, "caption": row.get("caption") or "", "text": texts}
+    places |= {source: row[source] for source in ("speech", "ocr") if row.get(source)}
     tokens = [(place, word) for place, text in places.items() for word in _words(text)]
     answers: dict[str, dict[str, None]] = {place: {} for place in places}
     for wanted in (query_words(text) or "").split():
@@ -168,9 +286,16 @@ def words_found(row: Mapping[str, Any], text: str) -> dict[str, str]:
 
 
 def _loosely(
-    table: LanceTable, words: str, n: int, where: Expr, among: Selection | None, matching: Matching
+    table: LanceTable,
+    words: str,
+    n: int,
+    where: Expr | None,
+    columns: Sequence[str],
+    count: Callable[[pa.Table], int],
+    matching: Matching,
+    is_wanted: Callable[[pa.Table], pa.Array],
 ) -> pa.Table:
-    """Files whose words contain those of a query, or nearly are those."""
+    """Rows whose words contain those of a query, or nearly are those, with ``_score``; ``count`` counts contents."""
     wanted = [_folded(word) for word in words.split()]
     search, is_alike = (
         _parts_search(table, words.lower().split(), where)
@@ -178,36 +303,38 @@ def _loosely(
         else _typos_search(table, wanted, where)
     )
     if search is None:
-        return FOUND.empty_table()
+        nothing = table.schema.empty_table().select(columns)
+        return nothing.append_column("_score", pa.array([], pa.float32()))
     n_ranked = max(n, _MIN_RANKED)
 
     def read(rows: pa.Table, is_whole: bool) -> pa.Table | None:
         scores = []
         for text in rows[WORDS].to_pylist():
-            scores.append(_summed_likeness(wanted, _folded(text).split(), is_alike))
+            scores.append(_summed_likeness(wanted, _folded(text or "").split(), is_alike))
         alike = rows.append_column("_score", pa.array(scores, pa.float32()))
         alike = alike.filter(pc.is_valid(alike["_score"]))
-        return alike if is_whole or _n_contents(alike, among) >= n_ranked else None
+        alike = alike.filter(is_wanted(alike))
+        return alike if is_whole or count(alike) >= n_ranked else None
 
     def fetch(limit: int) -> pa.Table:
-        return search.select([*_COLUMNS, WORDS]).limit(limit).to_arrow().select([*_COLUMNS, WORDS])
+        return search.select([*columns, WORDS]).limit(limit).to_arrow().select([*columns, WORDS])
 
-    rows: pa.Table = look_deeper(at_most(table.count_rows, fetch), read, n_ranked + n_ranked // 8, GROWTH)
-    return _ranked(rows, " ".join(wanted), among).select(FOUND.names)
+    return look_deeper(at_most(table.count_rows, fetch), read, n_ranked + n_ranked // 8, GROWTH)
 
 
-def _parts_search(table: LanceTable, words: Sequence[str], where: Expr) -> tuple[Any, Callable[[float], bool]]:
+def _parts_search(table: LanceTable, words: Sequence[str], where: Expr | None) -> tuple[Any, Callable[[float], bool]]:
     """A scan that compares accents: an index of parts costs more than it saves (docs/performance.md)."""
     from lancedb.expr import col, lit
 
     if not any(len(word) >= _MIN_PREFIX or _is_wide(word) for word in words):
         return None, bool
     for word in words:
-        where = where & col(WORDS).lower().contains(lit(word))
-    return table.search().where(where), lambda likeness: likeness >= _PART
+        has_word = col(WORDS).lower().contains(lit(word))
+        where = has_word if where is None else where & has_word
+    return _filtered(table.search(), where), lambda likeness: likeness >= _PART
 
 
-def _typos_search(table: LanceTable, words: Sequence[str], where: Expr) -> tuple[Any, Callable[[float], bool]]:
+def _typos_search(table: LanceTable, words: Sequence[str], where: Expr | None) -> tuple[Any, Callable[[float], bool]]:
     """A scan of few rows; of many the index, which looks for misspelt words in the rows that it covers only.
 
     It has stems and compares misspelt words as they are, so it is asked for those without their last letters as well.
@@ -217,14 +344,18 @@ def _typos_search(table: LanceTable, words: Sequence[str], where: Expr) -> tuple
     if not any(map(_n_typos, words)) or len(words) > _MOST_MISSPELT:
         return None, bool
     if table.count_rows() <= _SCANNED:
-        return table.search().where(where), bool
+        return _filtered(table.search(), where), bool
     alike: list[Any] = []
     for word in words:
         is_fuzzy = _n_typos(word) > 0
         spellings = " ".join(word[: len(word) - cut] for cut in range(3)) if is_fuzzy else word
         options: Any = {"fuzziness": 2, "prefix_length": 1, "max_expansions": _MAX_EXPANSIONS} if is_fuzzy else {}
         alike.append((Occur.MUST, MatchQuery(spellings, WORDS, **options)))
-    return table.search(BooleanQuery(alike), query_type="fts").where(where), bool
+    return _filtered(table.search(BooleanQuery(alike), query_type="fts"), where), bool
+
+
+def _filtered(search: Any, where: Expr | None) -> Any:  # noqa: ANN401 - a query of lancedb
+    return search if where is None else search.where(where)
 
 
 def _summed_likeness(wanted: Sequence[str], tokens: Sequence[str], is_alike: Callable[[float], bool]) -> float | None:
@@ -245,7 +376,7 @@ _EQUAL, _FORM, _PREFIX, _PART, _TYPO = 5.0, 4.0, 3.0, 2.0, 1.0
 def _likeness(wanted: str, word: str) -> float:
     """How close a word is to a wanted one, both folded: 5 the same, 4 another form, 3 begins with it, 2 has it, then
     1 for one typo and 0.5 for two; 0 for another word."""
-    if word == wanted:
+    if word == wanted or (_numeral(word) is not None and _numeral(word) == _numeral(wanted)):
         return _EQUAL
     if _is_form(wanted, word):
         return _FORM
@@ -257,6 +388,11 @@ def _likeness(wanted: str, word: str) -> float:
     allowed = _n_typos(wanted)
     n_typos = _distance(wanted, word) if allowed and abs(len(wanted) - len(word)) <= allowed else allowed + 1
     return _TYPO / n_typos if n_typos <= allowed else 0.0
+
+
+def _numeral(word: str) -> str | None:
+    """The numeral of a number word, or of a numeral itself."""
+    return word if word.isdecimal() else next((numeral for _, _, numeral in numerals_in([word])), None)
 
 
 def _is_form(wanted: str, word: str) -> bool:
@@ -302,13 +438,26 @@ def _n_contents(rows: pa.Table, among: Selection | None) -> int:
     return int(pc.count_distinct(rows["content_hash"]).as_py())
 
 
-def _matching(table: LanceTable, words: str, limit: int, where: Expr) -> pa.Table:
-    from lancedb.query import FullTextOperator, MatchQuery
+def _matching(table: LanceTable, words: str, limit: int, where: Expr | None, columns: Sequence[str]) -> pa.Table:
+    search = _filtered(table.search(_all_words(words), query_type="fts"), where)
+    wanted = [*columns, "_score"]
+    return search.select(wanted).limit(limit).to_arrow().select(wanted)
 
-    all_words: Any = MatchQuery(words, WORDS, operator=FullTextOperator.AND)  # type: ignore[call-arg]
-    search = table.search(all_words, query_type="fts").where(where)
-    columns = [*_COLUMNS, "_score"]
-    return search.select(columns).limit(limit).to_arrow().select(columns)
+
+def _all_words(words: str) -> Any:  # noqa: ANN401 - a query of lancedb
+    """A query for rows that have all words; a number word may stand there as its numeral, and the other way round."""
+    from lancedb.query import BooleanQuery, FullTextOperator, MatchQuery, Occur
+
+    each = words.split()
+    numbers = list(numerals_in([_folded(word) for word in each]))
+    query: Any = MatchQuery(words, WORDS, operator=FullTextOperator.AND)  # type: ignore[call-arg]
+    if not numbers:
+        return query
+    for start, stop, numeral in reversed(numbers):
+        each[start:stop] = [numeral]
+    as_numerals: Any = MatchQuery(" ".join(each), WORDS, operator=FullTextOperator.AND)  # type: ignore[call-arg]
+    # Rows that an earlier version wrote have number words without their numerals.
+    return BooleanQuery([(Occur.SHOULD, query), (Occur.SHOULD, as_numerals)])
 
 
 def _exact_names(table: LanceTable, text: str, where: Expr, among: Selection | None) -> pa.Table:
@@ -340,6 +489,10 @@ def _ranked(rows: pa.Table, text: str, among: Selection | None) -> pa.Table:
     rows = rows.append_column("is_name", pa.array(names, pa.bool_()))
     keys = [("is_name", "descending"), ("_score", "descending"), ("media_id", "ascending")]
     rows = rows.take(pc.sort_indices(rows, sort_keys=keys))
+    return _first_of_each_content(rows)
+
+
+def _first_of_each_content(rows: pa.Table) -> pa.Table:
     first: dict[str, int] = {}
     for row, content in enumerate(rows["content_hash"].to_pylist()):
         first.setdefault(content, row)
@@ -362,6 +515,16 @@ def _folded(text: str) -> str:
     """In one case and without accents."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return unicodedata.normalize("NFC", "".join(each for each in decomposed if not unicodedata.combining(each)))
+
+
+def _indexed(texts: Iterable[str]) -> str | None:
+    """What the index holds of texts: their words, and the numerals of number words; None for no words."""
+    words: list[str] = []
+    for text in texts:
+        of_text = _words(text)
+        numerals = {numeral for _, _, numeral in numerals_in([_folded(run) for run in _RUN.findall(_plain(text))])}
+        words += [*of_text, *sorted(numerals.difference(of_text))]
+    return " ".join(words)[:_MAX_LENGTH] or None
 
 
 def _words(text: str) -> list[str]:

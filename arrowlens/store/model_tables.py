@@ -161,6 +161,17 @@ class ModelTables:
         """
         return self._rows(role, self.model(role), content_hashes)
 
+    def by_id(self, role: str, embedding_ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return vectors by their ids, (d,) float32 each; those that are not there are left out.
+
+        Raises:
+            InputError: there is no model for the role.
+        """
+        record = self.model(role)
+        columns, schema = ["embedding_id", "embedding"], stored_embedding_schema(role, record.dimension)
+        rows = self._tables.rows_with(self.name(role, record), columns[0], embedding_ids, columns, schema)
+        return dict(zip(rows[columns[0]].to_pylist(), embedding_matrix(rows[columns[1]]), strict=True))
+
     def has_vectors(self, role: str) -> bool:
         """Return whether anything was ever encoded by a role's model."""
         record = self.models.get(role)

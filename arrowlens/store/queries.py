@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,23 +14,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
+from arrowlens.modalities import TextSource
 from arrowlens.store.facets import FACET_COLUMNS, Facets, Statistics, facets_of, statistics_of
 from arrowlens.store.filters import Condition
-from arrowlens.store.fulltext import FOUND, Matching, find
+from arrowlens.store.fulltext import FOUND, FOUND_TEXTS, Matching, find, find_texts
 from arrowlens.store.index import nearest
 from arrowlens.store.loops import read_unchanged
 from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, first_limit, is_live
-from arrowlens.store.records import CAPTION_COLUMNS, Caption, media_schema
+from arrowlens.store.records import WRITTEN, FileText, MediaText, media_schema, written_texts
 from arrowlens.store.schema import (
     FINGERPRINT_TABLE,
     INDEXED,
     MEDIA_TABLE,
+    READING_TABLE,
+    TEXT_TABLE,
     THUMBNAIL_TABLE,
     fingerprint_schema,
     media_id_of,
+    reading_schema,
     source_column,
     stored_embedding_schema,
+    text_schema,
     thumbnail_schema,
     vector_table_name,
 )
@@ -86,7 +92,7 @@ class Queries:
             modality: "image", "audio" or "video" returns only files of that modality.
             among: returns only these files; from ``select`` or ``selection``.
             exact: compare all vectors, without an index.
-            with_vectors: add the column ``embedding``, of the best window, as stored.
+            with_vectors: add the columns ``embedding``, of the best window, as stored, and ``embedding_id``.
 
         Returns:
             ``media_id``, ``score`` (exact cosine, float32), ``start``, ``end`` (seconds of the best window, null for
@@ -103,18 +109,16 @@ class Queries:
         if record is None or (among is not None and not among):
             return RESULT_SCHEMA.empty_table()  # of no row, so that nobody reads its vectors
         query = checked_query(query, record.dimension)
-        plan = FetchPlan.at(source_column(role), k, among)
+        plan, columns = FetchPlan.at(source_column(role), k, among), _columns(role, with_vectors)
         alive = self._alive if among is None else among.holds
 
         def search() -> pa.Table:
             held = self._small.of(self._vectors.name(role, record))
             if held is not None:
-                fetch, limit = self._fetch_from_memory(held, role, query, modality, among), first_limit(k)
+                fetch, limit = _fetch_from_memory(held, columns, query, modality, among), first_limit(k)
             else:
-                fetch, limit = (
-                    self._fetch_from_disk(record, role, query, modality, plan, exact or plan.exact),
-                    plan.limit,
-                )
+                fetch = self._fetch_from_disk(record, role, columns, query, modality, plan, exact or plan.exact)
+                limit = plan.limit
             return best_files(
                 fetch,
                 lambda: self.n_vectors(role, digest),
@@ -131,21 +135,17 @@ class Queries:
         self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
         return best
 
-    def _fetch_from_memory(
-        self, held: Vectors, role: str, query: np.ndarray, modality: str | None, among: Selection | None
-    ) -> Fetch:
-        source, columns = source_column(role), _columns(role)
-        kept = np.ones(len(held.rows), dtype=bool)
-        if modality is not None:
-            kept &= pc.equal(held.rows["modality"], modality).to_numpy()
-        if among is not None:
-            kept &= among.holds(held.rows.rename_columns({source: "media_id"}))
-        return lambda limit: held.nearest(query, limit, kept, columns).rename_columns({source: "media_id"})
-
     def _fetch_from_disk(
-        self, record: ModelRecord, role: str, query: np.ndarray, modality: str | None, plan: FetchPlan, past_index: bool
+        self,
+        record: ModelRecord,
+        role: str,
+        columns: list[str],
+        query: np.ndarray,
+        modality: str | None,
+        plan: FetchPlan,
+        past_index: bool,
     ) -> Fetch:
-        name, source, columns = self._vectors.name(role, record), source_column(role), _columns(role)
+        name, source = self._vectors.name(role, record), source_column(role)
         empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
         empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
@@ -169,8 +169,31 @@ class Queries:
         return self._tables.read(vector_table_name(role, digest), lambda table: int(table.count_rows()), 0)
 
     def select(self, conditions: Sequence[Condition]) -> Selection:
-        """Return the searchable files that satisfy all conditions (``store.filters``), for ``search(among=...)``."""
-        return self._tables.read(MEDIA_TABLE, lambda table: select(table, conditions), NOTHING)
+        """Return the searchable files that satisfy all conditions (``store.filters``), for ``search(among=...)``.
+
+        The column "source" stands for the sources of a file's texts, of which one must be the value.
+        """
+        of_media = [condition for condition in conditions if condition[0] != "source"]
+        selection = self._tables.read(MEDIA_TABLE, lambda table: select(table, of_media), NOTHING)
+        for column, op, value in conditions:
+            if column == "source":
+                sources = value if op == "in" else (value,)
+                has_text = pc.is_in(selection.files["media_id"], value_set=self._ids_with_text(sources))
+                files = selection.files.filter(pc.invert(has_text) if op == "!=" else has_text)
+                selection = Selection(files, selection.n_files)
+        return selection
+
+    def _ids_with_text(self, sources: Sequence[TextSource]) -> pa.Array:
+        """The ids of files that have a text of one of the sources."""
+        rows = self._tables.rows(MEDIA_TABLE, ["media_id", "content_hash", *WRITTEN], media_schema())
+        extracted = self._tables.rows(TEXT_TABLE, ["content_hash", "source"], text_schema())
+        extracted = extracted.filter(pc.is_in(extracted["source"], value_set=pa.array(sources, pa.string())))
+        has_text = pc.is_in(rows["content_hash"], value_set=extracted["content_hash"])
+        for source in set(sources).intersection(WRITTEN):
+            has_text = pc.or_(has_text, pc.greater(pc.fill_null(pc.utf8_length(rows[source]), 0), 0))
+        if "name" in sources:
+            has_text = pc.is_valid(rows["media_id"])
+        return rows["media_id"].filter(has_text).combine_chunks()
 
     def find_words(
         self,
@@ -179,6 +202,7 @@ class Queries:
         modality: str | None = None,
         among: Selection | None = None,
         matching: Matching = "whole",
+        sources: Collection[TextSource] | None = None,
     ) -> pa.Table:
         """Return files that have all words of a text in their names, folders, captions and tags: ``n`` or more, if any.
 
@@ -188,6 +212,7 @@ class Queries:
             modality: "image", "audio" or "video" returns only files of that modality.
             among: returns only these files; from ``select`` or ``selection``.
             matching: "whole", "part" or "typo" (``store.fulltext.find``).
+            sources: where the words must stand, of ``modalities.SOURCES``; None for all of these together.
 
         Returns:
             ``media_id``, ``content_hash``, ``modality``, ``is_name`` (whether the text is the file's name or its path,
@@ -198,9 +223,55 @@ class Queries:
             text = text if place is None else place["path"]
 
         def ask(table: LanceTable) -> pa.Table:
-            return find(table, text, n, modality, among, matching)
+            return find(table, text, n, modality, among, matching, sources)
 
         return self._tables.read(MEDIA_TABLE, ask, FOUND.empty_table())
+
+    def find_texts(
+        self,
+        text: str,
+        n: int,
+        modality: str | None = None,
+        among: Selection | None = None,
+        matching: Matching = "whole",
+        sources: Collection[TextSource] | None = None,
+    ) -> pa.Table:
+        """Return files with a text, read or heard, that has all words of a query: ``n`` or more, if so many have.
+
+        Args:
+            text, n, modality, among, matching: as for ``find_words``.
+            sources: "speech", "ocr" or both; None for both.
+
+        Returns:
+            ``media_id``, and the columns ``content_hash, source, text, start, end`` of the file's best text; by BM25
+            falling, each content once.
+        """
+        places: dict[str, str | None] = {}  # the file that stands for a content; None for one that is not searched
+
+        def holds(rows: pa.Table) -> np.ndarray:
+            contents = rows["content_hash"].to_pylist()
+            places.update(self._places_of(sorted({*contents} - places.keys()), modality, among))
+            return np.array([places[content] is not None for content in contents], bool)
+
+        def ask(table: LanceTable) -> pa.Table:
+            return find_texts(table, text, n, holds, matching, sources)
+
+        rows = self._tables.read(TEXT_TABLE, ask, FOUND_TEXTS.empty_table())
+        ids = [places[content] for content in rows["content_hash"].to_pylist()]
+        return rows.append_column("media_id", pa.array(ids, pa.string()))
+
+    def _places_of(
+        self, contents: Sequence[str], modality: str | None, among: Selection | None
+    ) -> dict[str, str | None]:
+        columns, schema = ["media_id", "content_hash", "modality", "state"], media_schema()
+        rows = self._tables.rows_with(MEDIA_TABLE, "content_hash", contents, columns, schema)
+        rows = rows.filter(pc.equal(rows["state"], INDEXED))
+        if modality is not None:
+            rows = rows.filter(pc.equal(rows["modality"], modality))
+        if among is not None:
+            rows = rows.filter(pa.array(among.holds(rows)))
+        pairs = sorted(zip(rows["media_id"].to_pylist(), rows["content_hash"].to_pylist(), strict=True), reverse=True)
+        return dict.fromkeys(contents) | {content: media_id for media_id, content in pairs}
 
     def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:
         """Return the files of these pairs, for ``search(among=...)``."""
@@ -252,11 +323,17 @@ class Queries:
     def skipped(self) -> pa.Table:
         """Return ``absolute_path, reason, media_id, state`` of every file that could not be read, ordered by path.
 
-        A file in state "indexed" is one that is still found with its earlier content.
+        A file in state "indexed" is one that is still found with its earlier content, or whose text could not be read.
         """
         rows = self._placed(self.all_media())
-        rows = rows.filter(pc.is_valid(rows["reason"]))
-        return rows.select(["absolute_path", "reason", "media_id", "state"]).sort_by("absolute_path")
+        bad = rows.filter(pc.is_valid(rows["reason"])).select(["absolute_path", "reason", "media_id", "state"])
+        readings = self.readings().filter(pc.is_valid(pc.field("reason")))
+        unread = dict(zip(readings["content_hash"].to_pylist(), readings["reason"].to_pylist(), strict=True))
+        rows = rows.filter(pc.and_(pc.equal(rows["state"], INDEXED), pc.is_null(rows["reason"])))
+        rows = rows.filter(pc.is_in(rows["content_hash"], value_set=pa.array(unread, pa.string())))
+        reasons = pa.array([unread[content] for content in rows["content_hash"].to_pylist()], pa.string())
+        rows = rows.set_column(rows.column_names.index("reason"), "reason", reasons)
+        return pa.concat_tables([bad, rows.select(bad.column_names)]).sort_by("absolute_path")
 
     def thumbnails(self, content_hashes: Sequence[str]) -> dict[str, bytes]:
         """Return JPEGs by content hash; contents without one are omitted."""
@@ -270,13 +347,32 @@ class Queries:
         rows = self._tables.rows_with(FINGERPRINT_TABLE, "content_hash", content_hashes, columns, fingerprint_schema())
         return dict(zip(rows["content_hash"].to_pylist(), rows[part].to_pylist(), strict=True))
 
-    def captions(self) -> Iterator[Caption]:
-        """Return the captions of searchable files that have one."""
-        columns = ["media_id", "content_hash", "modality", "state", *CAPTION_COLUMNS]
+    def file_texts(self) -> Iterator[FileText]:
+        """Return the texts of all searchable files: what people wrote, what was read, what was heard."""
+        columns = ["media_id", "content_hash", "modality", "state", *WRITTEN]
         rows = self._media.all(columns)
+        extracted = self._texts(self._tables.rows(TEXT_TABLE, text_schema().names, text_schema()))
         for row in rows.filter(pc.equal(rows["state"], INDEXED)).to_pylist():
-            if (caption := Caption.of(row)) is not None:
-                yield caption
+            for text in (*written_texts(row), *extracted.get(row["content_hash"], ())):
+                yield FileText(row["media_id"], row["content_hash"], row["modality"], text)
+
+    def extracted_texts(self, content_hashes: Sequence[str]) -> dict[str, list[MediaText]]:
+        """Return what was read and heard in contents, by content hash, in the order of their sources and starts."""
+        schema = text_schema()
+        return self._texts(self._tables.rows_with(TEXT_TABLE, "content_hash", content_hashes, schema.names, schema))
+
+    def readings(self) -> pa.Table:
+        """Return ``content_hash, source, engine, n_texts, reason`` of every content that was read or heard."""
+        schema = reading_schema()
+        return self._tables.rows(READING_TABLE, schema.names, schema).drop_columns(["reading_id"])
+
+    @staticmethod
+    def _texts(rows: pa.Table) -> dict[str, list[MediaText]]:
+        texts: dict[str, list[MediaText]] = {}
+        fields = [field.name for field in dataclasses.fields(MediaText)]
+        for row in rows.sort_by([("source", "ascending"), ("start", "ascending")]).to_pylist():
+            texts.setdefault(row["content_hash"], []).append(MediaText(**{name: row[name] for name in fields}))
+        return texts
 
     def facets(self, among: Selection | None = None, chosen: Mapping[str, Selection] | None = None) -> Facets:
         """Count searchable files, or some of them, by what they can be filtered by.
@@ -319,8 +415,10 @@ class Queries:
 
     def statistics(self) -> Statistics:
         """Count files, bytes on disk and the state of the vector tables."""
-        media = self.all_media(["modality", "state", "reason", "trivial"])
-        return statistics_of(media, sum(self._state.location.sizes().values()), self._vectors.index_states())
+        media = self.all_media(["modality", "state", "reason", "trivial", "content_hash"])
+        readings = self.readings().filter(pc.is_null(pc.field("reason")))
+        n_bytes = sum(self._state.location.sizes().values())
+        return statistics_of(media, readings, n_bytes, self._vectors.index_states())
 
     def indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
         """Return ``media_id, content_hash`` of searchable media, of all or of those with some ids."""
@@ -347,9 +445,21 @@ class Queries:
         return media.append_column("absolute_path", pa.array(places, pa.binary()))
 
 
-def _columns(role: str) -> list[str]:
-    """Return the columns of a vector table that ``best_files`` reads."""
-    return [source_column(role), "content_hash", "modality", "start", "end", "embedding"]
+def _columns(role: str, with_vectors: bool) -> list[str]:
+    """Return the columns of a vector table that ``best_files`` reads, the media id first."""
+    columns = [source_column(role), "content_hash", "modality", "start", "end", "embedding"]
+    return [*columns, "embedding_id"] if with_vectors else columns
+
+
+def _fetch_from_memory(
+    held: Vectors, columns: Sequence[str], query: np.ndarray, modality: str | None, among: Selection | None
+) -> Fetch:
+    source, kept = columns[0], np.ones(len(held.rows), dtype=bool)
+    if modality is not None:
+        kept &= pc.equal(held.rows["modality"], modality).to_numpy()
+    if among is not None:
+        kept &= among.holds(held.rows.rename_columns({source: "media_id"}))
+    return lambda limit: held.nearest(query, limit, kept, columns).rename_columns({source: "media_id"})
 
 
 def evenly_spaced(n_there: int, n: int) -> list[int]:

@@ -51,7 +51,7 @@ def best_files(
         k: number of files, at least 1.
         limit: of the first fetch.
         few_alive: check all rows at once instead of only those among the best.
-        with_vectors: add the column ``embedding``, as stored.
+        with_vectors: add the column ``embedding``, as stored, and ``embedding_id`` where ``fetch`` gives it.
     """
 
     def read(rows: pa.Table, is_whole: bool) -> pa.Table | None:
@@ -135,4 +135,8 @@ def _best_alive(rows: pa.Table, alive: Callable[[pa.Table], np.ndarray], query: 
     table = rows.take(pa.array(best, pa.int64()))
     columns = [table[name] for name in ("media_id", "start", "end", "content_hash")]
     columns.insert(1, pa.array(scores[best], pa.float32()))
-    return pa.table(columns, schema=RESULT_SCHEMA).append_column("embedding", table["embedding"])
+    result = pa.table(columns, schema=RESULT_SCHEMA)
+    for name in ("embedding", "embedding_id"):
+        if name in table.column_names:
+            result = result.append_column(name, table[name])
+    return result

@@ -1,21 +1,22 @@
-"""What a library knows of a file: the columns of ``media``, and the text that a file is said to show."""
+"""What a library knows of a file: the columns of ``media``, and its texts."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from arrowlens.modalities import TextSource
 from arrowlens.store.schema import embedding_id_of, key_field
 from arrowlens.store.vectors import VectorRow
 
 CAPTION_ROLE = "text"
-CAPTION_COLUMNS = ("title", "caption", "description")  # in the order in which they make a caption
+WRITTEN: tuple[TextSource, ...] = ("title", "caption", "description")  # columns of ``media``
 _UTC, _LOCAL, _TEXTS = pa.timestamp("us", tz="UTC"), pa.timestamp("us"), pa.map_(pa.string(), pa.string())
 _ARROW = "arrow"  # in a field's metadata: the column's Arrow type
 
@@ -75,29 +76,59 @@ def media_schema() -> pa.Schema:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Caption:
-    """What a file at a place is said to show: title, caption and description, which get a vector of the text model.
+class MediaText:
+    """Words about a medium.
 
     Attributes:
-        media_id, content_hash, modality: the file's. text: not empty.
+        source: where they come from, of ``modalities.SOURCES``.
+        text: not empty; lines of a picture are separated by line breaks.
+        start, end: seconds, of what was heard; None for other texts.
+        language: as ISO 639-1 names it, "en"; None where it is not known.
+        confidence: of the program that read or heard it, in [0, 1]; None for what people wrote.
+    """
+
+    source: TextSource
+    text: str
+    start: float | None = None
+    end: float | None = None
+    language: str | None = None
+    confidence: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """What a program read or heard in a content.
+
+    Attributes:
+        content_hash: names the content.
+        texts: in their order; none where there is no text.
+        reason: why it could not be read; None where it was.
+    """
+
+    content_hash: str
+    texts: Sequence[MediaText] = ()
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileText:
+    """A text of a file at a place, which gets a vector of the text model.
+
+    Attributes:
+        media_id, content_hash, modality: the file's. text: the text.
     """
 
     media_id: str
     content_hash: str
     modality: str
-    text: str
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Caption | None:
-        """Return the caption of a row of ``media``, None when its columns are empty."""
-        parts = [" ".join((row[column] or "").split()) for column in CAPTION_COLUMNS]
-        text = ". ".join(dict.fromkeys(part.rstrip(".") for part in parts if part))
-        return cls(row["media_id"], row["content_hash"], row["modality"], text) if text else None
+    text: MediaText
 
     @property
     def number(self) -> int:
         """A number made of the text, in place of a window's in the id of its vector: another text, another id."""
-        return int.from_bytes(hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).digest()[:6])
+        words, start = self.text.text, self.text.start
+        key = words if start is None else f"{start:.3f} {words}"
+        return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:6])
 
     @property
     def embedding_id(self) -> str:
@@ -106,4 +137,11 @@ class Caption:
 
     def row(self, vector: np.ndarray) -> VectorRow:
         """Return its vector (d,) as the store takes it."""
-        return VectorRow(self.media_id, self.content_hash, self.modality, vector, self.number)
+        place = (self.media_id, self.content_hash, self.modality)
+        return VectorRow(*place, vector, self.number, self.text.start, self.text.end)
+
+
+def written_texts(row: Mapping[str, Any]) -> list[MediaText]:
+    """Return what people wrote about the file of a row of ``media``: its title, caption and description, if any."""
+    texts = {source: " ".join((row[source] or "").split()) for source in WRITTEN}
+    return [MediaText(source, text) for source, text in texts.items() if text]

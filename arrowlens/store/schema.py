@@ -19,6 +19,8 @@ MEDIA_TABLE = "media"
 THUMBNAIL_TABLE = "thumbnails"
 FINGERPRINT_TABLE = "fingerprints"
 STRIP = "-strip"  # after a content hash
+TEXT_TABLE = "texts"
+READING_TABLE = "readings"
 ROLES = ("vision", "audio", "text", "pooled_vision")
 
 INDEXED, SKIPPED = "indexed", "skipped"  # media.state
@@ -38,6 +40,43 @@ def thumbnail_schema() -> pa.Schema:
 def fingerprint_schema() -> pa.Schema:
     """The two parts of one acoustic fingerprint for each content of a recording."""
     return pa.schema([key_field("content_hash"), pa.field("spectrum", pa.binary()), pa.field("waveform", pa.binary())])
+
+
+def text_schema() -> pa.Schema:
+    """One row for each text that was read or heard in a content; ``start`` and ``end`` are seconds, null in pictures.
+
+    ``words`` is what the full-text index holds.
+    """
+    return pa.schema(
+        [
+            key_field("text_id"),
+            pa.field("content_hash", pa.string()),
+            pa.field("source", pa.string()),
+            pa.field("text", pa.string()),
+            pa.field("start", pa.float64()),
+            pa.field("end", pa.float64()),
+            pa.field("language", pa.string()),
+            pa.field("confidence", pa.float64()),
+            pa.field("words", pa.string()),
+        ]
+    )
+
+
+def reading_schema() -> pa.Schema:
+    """One row for each content and source that was read, also where no text was found or it could not be read.
+
+    ``engine`` names the program with its version; ``reason`` says why it could not be read, and is null otherwise.
+    """
+    return pa.schema(
+        [
+            key_field("reading_id"),
+            pa.field("content_hash", pa.string()),
+            pa.field("source", pa.string()),
+            pa.field("engine", pa.string()),
+            pa.field("n_texts", pa.int32()),
+            pa.field("reason", pa.string()),
+        ]
+    )
 
 
 def vision_embedding_schema(dimension: int = 768) -> pa.Schema:
@@ -95,7 +134,7 @@ def strip_key(content_hash: str) -> str:
 
 def is_table_name(name: object) -> bool:
     """Return whether ``name`` is that of a table of a library, and so a plain file name."""
-    tables = MEDIA_TABLE, THUMBNAIL_TABLE, FINGERPRINT_TABLE
+    tables = MEDIA_TABLE, THUMBNAIL_TABLE, FINGERPRINT_TABLE, TEXT_TABLE, READING_TABLE
     return isinstance(name, str) and (name in tables or is_vector_table_name(name))
 
 

@@ -90,7 +90,7 @@ class Vectors:
         """Read a table; None where it takes more than ``MAX_BYTES``."""
         if 4 * table.count_rows() * table.schema.field("embedding").type.list_size > MAX_BYTES:
             return None
-        columns = [name for name in table.schema.names if name not in {"embedding_id", "model", "timestamp"}]
+        columns = [name for name in table.schema.names if name not in {"model", "timestamp"}]
         rows = table.search().select(columns).limit(None).to_arrow()
         matrix = embedding_matrix(rows["embedding"])
         return cls(rows.drop_columns(["embedding"]), matrix, np.linalg.norm(matrix, axis=1))

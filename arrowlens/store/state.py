@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 
+import pyarrow as pa
+
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
+from arrowlens.store.fulltext import WORD_COLUMNS, WORDS, words_of
 from arrowlens.store.location import SETTINGS_NAME, Location
 from arrowlens.store.records import media_schema
 from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION
@@ -170,9 +173,18 @@ class LibraryState:
             return stored or (Settings(), write_settings(self.location, Settings(), None))
 
     def _upgrade(self) -> None:
-        """Add the columns that ``media`` lacks. Settings come last: an interrupted upgrade is done again."""
+        """Add the columns that ``media`` lacks, and the numerals of number words to what the full-text index holds.
+
+        Settings come last: an interrupted upgrade is done again.
+        """
         self._tables.recover(MEDIA_TABLE)
         self._tables.add_columns(MEDIA_TABLE, media_schema())
+        schema = media_schema()
+        rows = self._tables.rows(MEDIA_TABLE, ["media_id", *WORD_COLUMNS, WORDS], schema).to_pylist()
+        changed = [row["media_id"] for row in rows if words_of(row) != row[WORDS]]
+        rows = self._tables.rows_with(MEDIA_TABLE, "media_id", changed, schema.names, schema).to_pylist()
+        renewed = pa.Table.from_pylist([{**row, WORDS: words_of(row)} for row in rows], schema=schema)
+        self._tables.merge(MEDIA_TABLE, "media_id", renewed)
         self.save(dataclasses.replace(self.settings, schema_version=SCHEMA_VERSION))
 
     def save(self, settings: Settings) -> None:

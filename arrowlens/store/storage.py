@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from arrowlens.modalities import TextSource
 from arrowlens.store.facets import Facets, Statistics
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import Matching
@@ -21,7 +22,7 @@ from arrowlens.store.location import Location
 from arrowlens.store.maintenance import Maintenance, TableStats
 from arrowlens.store.model_tables import ModelTables, StoredVectors
 from arrowlens.store.queries import Queries
-from arrowlens.store.records import Caption
+from arrowlens.store.records import FileText, MediaText, Reading
 from arrowlens.store.selection import Selection
 from arrowlens.store.settings import ModelRecord, Root, RouteCalibration, Settings
 from arrowlens.store.standalone import query_named, store_named
@@ -150,6 +151,10 @@ class MultimodalStorage:
         """Return the vectors of contents by content hash, searchable or not."""
         return self._vectors.rows(role, content_hashes)
 
+    def vectors_by_id(self, role: str, embedding_ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return single vectors by their ids, (d,) float32 each."""
+        return self._vectors.by_id(role, embedding_ids)
+
     def has_vectors(self, role: str) -> bool:
         """Return whether anything was ever encoded by a role's model."""
         return self._vectors.has_vectors(role)
@@ -186,7 +191,7 @@ class MultimodalStorage:
     ) -> pa.Table:
         """Return the ``k`` files nearest to a vector of a role's model: media_id, score, start, end, content_hash.
 
-        With vectors, ``embedding`` is another column.
+        With vectors, ``embedding`` and ``embedding_id`` are further columns.
         """
         return self._queries.search(role, digest, query, k, modality, among, exact=exact, with_vectors=with_vectors)
 
@@ -213,9 +218,22 @@ class MultimodalStorage:
         modality: str | None = None,
         among: Selection | None = None,
         matching: Matching = "whole",
+        sources: Collection[TextSource] | None = None,
     ) -> pa.Table:
         """Return files that have all words of a text: media_id, content_hash, modality, is_name."""
-        return self._queries.find_words(text, n, modality, among, matching)
+        return self._queries.find_words(text, n, modality, among, matching, sources)
+
+    def find_texts(
+        self,
+        text: str,
+        n: int,
+        modality: str | None = None,
+        among: Selection | None = None,
+        matching: Matching = "whole",
+        sources: Collection[TextSource] | None = None,
+    ) -> pa.Table:
+        """Return files where all words were read or heard: media_id, content_hash, source, text, start, end."""
+        return self._queries.find_texts(text, n, modality, among, matching, sources)
 
     @property
     def version(self) -> str:
@@ -266,9 +284,17 @@ class MultimodalStorage:
         """Return a part of acoustic fingerprints, "spectrum" or "waveform", by content hash."""
         return self._queries.fingerprints(content_hashes, part)
 
-    def captions(self) -> Iterator[Caption]:
-        """Return what searchable files are said to show."""
-        return self._queries.captions()
+    def file_texts(self) -> Iterator[FileText]:
+        """Return the texts of all searchable files."""
+        return self._queries.file_texts()
+
+    def extracted_texts(self, content_hashes: Sequence[str]) -> dict[str, list[MediaText]]:
+        """Return what was read and heard in contents, by content hash."""
+        return self._queries.extracted_texts(content_hashes)
+
+    def readings(self) -> pa.Table:
+        """Return content_hash, source, engine, n_texts and reason of every content that was read or heard."""
+        return self._queries.readings()
 
     def facets(self, among: Selection | None = None, chosen: Mapping[str, Selection] | None = None) -> Facets:
         """Count searchable files by folder, format, size, ..."""
@@ -287,6 +313,10 @@ class MultimodalStorage:
     def upsert_fingerprints(self, fingerprints: Mapping[str, tuple[bytes, bytes]]) -> None:
         """Write spectrum and waveform of recordings by content hash, before the ``media`` rows."""
         self._writer.upsert_fingerprints(fingerprints)
+
+    def replace_texts(self, source: TextSource, engine: str, readings: Sequence[Reading]) -> None:
+        """Write what was read or heard in contents, in place of what an earlier run found there."""
+        self._writer.replace_texts(source, engine, readings)
 
     def upsert_media(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows of ``media``, last: they make vectors and thumbnails visible."""

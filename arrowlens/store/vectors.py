@@ -24,8 +24,8 @@ class VectorRow:
         content_hash: its content.
         modality: "image", "audio" or "video": of the file.
         embedding: (d,) of any float type.
-        index: number of the window or the shot; 0 for a picture, ``Caption.number`` for a caption.
-        start, end: of the window or the shot, in seconds; None for a picture.
+        index: number of the window or the shot; 0 for a picture, ``FileText.number`` for a text.
+        start, end: of the window, the shot or the text, in seconds; None for a picture.
     """
 
     media_id: str

@@ -1,7 +1,8 @@
-"""Writes media, thumbnails and acoustic fingerprints, and deletes what nothing uses any more."""
+"""Writes media, thumbnails, acoustic fingerprints and texts, and deletes what nothing uses any more."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,19 +11,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import InputError
-from arrowlens.store.fulltext import WORDS, words_of
+from arrowlens.modalities import TextSource
+from arrowlens.store.fulltext import WORDS, text_words, words_of
 from arrowlens.store.maintenance import Maintenance
 from arrowlens.store.queries import Queries
 from arrowlens.store.ranking import is_live
-from arrowlens.store.records import media_schema
+from arrowlens.store.records import Reading, media_schema
 from arrowlens.store.schema import (
     FINGERPRINT_TABLE,
     MEDIA_TABLE,
+    READING_TABLE,
     STRIP,
+    TEXT_TABLE,
     THUMBNAIL_TABLE,
     fingerprint_schema,
+    reading_schema,
     source_column,
     stored_embedding_schema,
+    text_schema,
     thumbnail_schema,
 )
 from arrowlens.store.settings import relative_to
@@ -30,6 +36,12 @@ from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables
 
 StrPath = str | os.PathLike[str]
+_OF_CONTENTS = {
+    THUMBNAIL_TABLE: thumbnail_schema(),
+    FINGERPRINT_TABLE: fingerprint_schema(),
+    TEXT_TABLE: text_schema(),
+    READING_TABLE: reading_schema(),
+}
 
 
 class Writer:
@@ -56,6 +68,36 @@ class Writer:
         with self._state.writing():
             self._tables.merge(FINGERPRINT_TABLE, "content_hash", rows)
 
+    def replace_texts(self, source: TextSource, engine: str, readings: Sequence[Reading]) -> None:
+        """Write what was read or heard in contents, in place of what an earlier run found there.
+
+        Rows of ``readings`` come last: a content without one is read again.
+
+        Args:
+            source: "speech" or "ocr".
+            engine: the program that read, with its version.
+            readings: what it found, one for each content.
+        """
+        contents = [reading.content_hash for reading in readings]
+        rows = [
+            {**dataclasses.asdict(text), "text_id": f"{reading.content_hash}-{source}-{number}"}
+            | {"content_hash": reading.content_hash, "words": text_words(text.text)}
+            for reading in readings
+            for number, text in enumerate(reading.texts)
+        ]
+        read: list[dict[str, Any]] = [
+            {"reading_id": f"{each.content_hash}-{source}", "content_hash": each.content_hash, "source": source}
+            | {"engine": engine, "n_texts": len(each.texts), "reason": each.reason}
+            for each in readings
+        ]
+        with self._state.writing():
+            columns, schema = ["text_id", "source"], text_schema()
+            held = self._tables.rows_with(TEXT_TABLE, "content_hash", contents, columns, schema)
+            earlier = held["text_id"].filter(pc.equal(held["source"], source)).to_pylist()
+            self._tables.delete(TEXT_TABLE, "text_id", sorted({*earlier} - {row["text_id"] for row in rows}))
+            self._tables.merge(TEXT_TABLE, "text_id", pa.Table.from_pylist(rows, schema=schema))
+            self._tables.merge(READING_TABLE, "reading_id", pa.Table.from_pylist(read, schema=reading_schema()))
+
     def upsert_media(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows of ``media``, last of all: they make the vectors and thumbnails of their content visible.
 
@@ -67,7 +109,7 @@ class Writer:
             self._tables.merge(MEDIA_TABLE, "media_id", pa.Table.from_pylist(unique, schema=media_schema()))
 
     def delete_media(self, media_ids: Sequence[str]) -> None:
-        """Delete ``media`` rows, then the vectors, thumbnails and fingerprints that only they used.
+        """Delete ``media`` rows, then the vectors, thumbnails, fingerprints and texts that only they used.
 
         Their bytes are gone from the disk afterwards, and so are the names of folders of which nothing is left.
         """
@@ -103,7 +145,7 @@ class Writer:
         return len(media_ids)
 
     def repair(self) -> int:
-        """Delete vectors, thumbnails and fingerprints without a ``media`` row; return the number of vectors.
+        """Delete vectors, thumbnails, fingerprints and texts without a ``media`` row; return the number of vectors.
 
         A run that was killed leaves some, and so does the replacement of a file's content. Table versions that a power
         failure left incomplete are mended or taken back first. Tables of earlier models are dropped.
@@ -120,7 +162,7 @@ class Writer:
                 stale = rows.filter(pa.array(~is_live(rows[source_column(role)], rows["content_hash"], media)))
                 self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
                 n_deleted += stale.num_rows
-            for name, schema in ((THUMBNAIL_TABLE, thumbnail_schema()), (FINGERPRINT_TABLE, fingerprint_schema())):
+            for name, schema in _OF_CONTENTS.items():
                 hashes = self._tables.rows(name, ["content_hash"], schema)["content_hash"]
                 contents = pc.replace_substring(hashes, STRIP, "")
                 unused = hashes.filter(pc.invert(pc.is_in(contents, value_set=media["content_hash"])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 
+from arrowlens.modalities import EXTRACTED
 from arrowlens.search import Hit, byte_size, printable
 
 # Drawn here because Streamlit fetches emoji and material icons for the browser's tab from another host.
@@ -43,6 +44,8 @@ STYLE = """<style>
 .al-hit { font-size: .85rem; line-height: 1.35; }
 .al-name, .al-folder { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .al-folder, .al-facts { opacity: .7; }
+.al-text { display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }
+.al-text mark { background: rgba(245, 159, 0, .35); color: inherit; border-radius: .15rem; }
 .al-why { text-align: right; overflow-wrap: anywhere; }
 .al-facts { display: flex; justify-content: space-between; gap: .5rem; font-variant-numeric: tabular-nums; }
 .al-bar { height: .3rem; margin-top: .3rem; border-radius: .15rem; background: rgba(128, 128, 128, .25); }
@@ -84,6 +87,7 @@ div:has(> .st-key-busy), .st-key-busy { position: fixed; top: 4.4rem; right: 2re
 @media (max-width: 640px) { [data-testid="stMainBlockContainer"] { padding: 3.2rem .8rem 2rem; } }
 </style>"""
 
+_WORD = re.compile(r"([^\W_]+)")
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
@@ -100,8 +104,19 @@ def hit_caption(hit: Hit) -> str:
     percent = f'<span class="al-why" title="{_meaning(hit)}">{why}</span>' if why else ""
     return (
         f'<div class="al-hit" title="{path}"><div class="al-name">{name}</div><div class="al-folder">{folder}</div>'
+        f"{text_line(hit)}"
         f'<div class="al-facts"><span>{escaped(facts(hit) + alike)}</span>{percent}</div>{relevance_bar(hit)}</div>'
     )
+
+
+def text_line(hit: Hit) -> str:
+    """Return the HTML of the line that found a hit, its words marked; "" where its name or tags did, or its looks."""
+    if hit.source not in EXTRACTED and hit.found_by != "text":
+        return ""
+    words = {word for matched in hit.matched_words.values() for word in matched.split()}
+    parts = _WORD.split(hit.line)
+    marked = (f"<mark>{escaped(part)}</mark>" if part in words else escaped(part) for part in parts)
+    return f'<div class="al-text">{"".join(marked)}</div>'
 
 
 def relevance_bar(hit: Hit) -> str:
@@ -241,6 +256,7 @@ def facts_table(hit: Hit) -> str:
         "Camera": hit.camera,
         "Place": place,
         "Found by": hit.reason,
+        "Text": hit.line if hit.source in EXTRACTED else "",
         "Relevance": hit.relevance is not None and f"{hit.relevance:.0%} (cosine similarity {hit.score:.3f})",
         **{name.replace("_", " ").capitalize(): value for name, value in sorted(hit.metadata.items())},
     }

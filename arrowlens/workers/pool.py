@@ -71,7 +71,8 @@ class Workers(Generic[_Item, _Result]):
         limit_s: seconds that an item may take.
         patience: how many times as many seconds an item may take.
         spent: seconds they worked, together; the caller's, who reads it while they work.
-        max_bytes: that a worker may hold for a large item; for others it is ``ORDINARY_BYTES``.
+        max_bytes: that a worker may hold for a large item.
+        ordinary_bytes: that it may hold for any other.
         closing: set when nobody waits for results any more.
     """
 
@@ -82,9 +83,10 @@ class Workers(Generic[_Item, _Result]):
         spent: Spent,
         max_bytes: int,
         patience: Callable[[_Item], float] = lambda _: 1.0,
+        ordinary_bytes: int = ORDINARY_BYTES,
     ) -> None:
         self.patience = patience
-        self.spent, self.max_bytes = spent, max_bytes
+        self.spent, self.max_bytes, self.ordinary_bytes = spent, max_bytes, ordinary_bytes
         self.step, self.limit_s = step, limit_s
         self.closing = threading.Event()
         self._room, self._lock = threading.Lock(), threading.Lock()
@@ -191,7 +193,8 @@ class _Worker(Generic[_Item, _Result]):
             content = None
         return self._workers.step.lost(item, reason, content)
 
-    def _ask(self, method: str, item: _Item, max_bytes: int = ORDINARY_BYTES) -> Any:  # noqa: ANN401 - as the step's methods
+    def _ask(self, method: str, item: _Item, max_bytes: int | None = None) -> Any:  # noqa: ANN401 - as the step's methods
+        max_bytes = self._workers.ordinary_bytes if max_bytes is None else max_bytes
         if self._process is None:
             self._process = start_worker(self._workers.step, self._workers.closing)
             self._workers.count_in(self._process.pid)

@@ -14,7 +14,7 @@ from arrowlens.media import Limits
 from arrowlens.models import DEMO
 from arrowlens.search import Query, Searcher
 from arrowlens.search.hybrid import LEAST_CAPTION, Match, merged
-from arrowlens.store import Caption, MultimodalStorage
+from arrowlens.store import FileText, MediaText, MultimodalStorage, written_texts
 from tests.support.caption_pairs import PAIRS, UNRELATED
 from tests.support.folders import write_picture, write_sound
 from tests.support.real_weights import minilm_directory
@@ -46,14 +46,14 @@ def storage(tmp_path):
 def held(storage, provider, folder):
     """Names of files by the captions that have vectors, and whether those are the vectors of just these captions."""
     names = {}
-    for caption in storage.captions():
+    for caption in storage.file_texts():
         row = storage.media([caption.media_id]).to_pylist()[0]
         for hit in storage.search(
-            "text", provider.digest("text"), provider.text_encoder.encode(caption.text)[0], 50
+            "text", provider.digest("text"), provider.text_encoder.encode(caption.text.text)[0], 50
         ).to_pylist():
             if hit["media_id"] == caption.media_id:
                 assert hit["score"] == pytest.approx(1.0, abs=1e-3)
-                names[row["path"]] = caption.text
+                names[row["path"]] = caption.text.text
     assert len(storage.vector_ids("text")) == len(names)
     return names
 
@@ -123,19 +123,19 @@ def test_another_text_model_encodes_them_anew(storage, folder):
     assert len(list(storage.path.glob("text_embeddings__*"))) == 1
 
 
-def test_texts_of_a_file_are_one_caption():
-    row = {
-        "media_id": "m",
-        "content_hash": "c",
-        "modality": "audio",
-        "title": "Jóga",
-        "caption": None,
-        "description": " ",
-    }
-    assert Caption.of(row).text == "Jóga"
-    assert Caption.of(row | {"caption": "Jóga.", "description": "live\nin  Paris"}).text == "Jóga. live in Paris"
-    assert Caption.of(row | {"title": None}) is None
-    assert Caption.of(row).embedding_id != Caption.of(row | {"title": "Joga"}).embedding_id
+def test_title_caption_and_description_of_a_file_are_texts_of_their_own():
+    row = {"title": "Jóga", "caption": None, "description": " "}
+    assert written_texts(row) == [MediaText("title", "Jóga")]
+    assert written_texts(row | {"caption": "Jóga.", "description": "live\nin  Paris"}) == [
+        MediaText("title", "Jóga"),
+        MediaText("caption", "Jóga."),
+        MediaText("description", "live in Paris"),
+    ]
+    assert written_texts(row | {"title": None}) == []
+    ids = [FileText("m", "c", "audio", MediaText("title", title)).embedding_id for title in ("Jóga", "Joga")]
+    assert ids[0] != ids[1]
+    said = [FileText("m", "c", "audio", MediaText("speech", "yes", start, start + 1)).number for start in (0.0, 5.0)]
+    assert said[0] != said[1]
 
 
 def test_captions_and_meaning_take_turns_after_words():
@@ -145,12 +145,12 @@ def test_captions_and_meaning_take_turns_after_words():
         )
 
     by_meaning, by_words = [*(match(n, "meaning") for n in (1, 2, 3)), match(6, "meaning", False)], [match(4, "words")]
-    best = merged(by_meaning, by_words, [match(3, "caption"), match(5, "caption")])
+    best = merged(by_meaning, by_words, [match(3, "text"), match(5, "text")])
     assert [(one.media_id, one.found_by) for one in best] == [
         ("4", "words"),
-        ("3", "both"),
+        ("3", "text"),
         ("1", "meaning"),
-        ("5", "caption"),
+        ("5", "text"),
         ("2", "meaning"),
         ("6", "meaning"),
     ]
@@ -165,10 +165,12 @@ def test_only_the_mode_auto_asks_captions_and_what_is_far_from_all_is_not_found(
     searcher = Searcher(storage, provider)
     hits = searcher.search(Query("old harbour brother"))
     assert {hit.path.name: hit.found_by for hit in hits if hit.found_by != "meaning"} == {
-        "0.png": "caption",
-        "1.png": "caption",
-        "a.wav": "caption",
+        "0.png": "text",
+        "1.png": "text",
+        "a.wav": "text",
     }
+    assert {hit.source for hit in hits if hit.found_by == "text"} == {"caption"}
+    assert {hit.path.name: hit.text for hit in hits if hit.text}["1.png"] == "my brother"
     assert {hit.found_by for hit in searcher.search(Query("old harbour brother", mode="vector"))} == {"meaning"}
     assert {hit.found_by for hit in searcher.search(Query("something else"))} == {"meaning"}
     assert [hit.path.name for hit in searcher.search(Query("old harbour brother", modality="audio"))] == ["a.wav"]
@@ -193,7 +195,7 @@ def test_pictures_are_found_by_what_their_captions_mean(tmp_path, minilm):
         assert library.ingest(tmp_path / "in", workers=1).captions == len(PAIRS)
         hits = library.search("evening light at the sea", k=3)
         assert hits[0].caption == "Sunset over the harbour, fishing boats coming home"
-        assert (hits[0].reason, hits[0].matches) == ("its caption", True)
+        assert (hits[0].reason, hits[0].matches, hits[0].found_by) == ("its caption", True, "text")
         asked = [(questions[0], caption) for caption, questions in PAIRS.items()]
         first = [library.search(question, k=1)[0].caption == caption for question, caption in asked]
         by_looks = [library.search(text, k=1, mode="vector")[0].caption == caption for text, caption in asked[:5]]

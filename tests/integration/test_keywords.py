@@ -279,7 +279,9 @@ def test_which_words_found_a_file_and_where(path, values, text, words):
 def match(name, found_by="meaning", relevance=None):
     is_meaning = found_by == "meaning"
     matches = (None if relevance is None else relevance >= 0.5) if is_meaning else True
-    return Match(name, name, 0.5 if is_meaning else None, relevance, None, None, found_by, matches, not is_meaning)
+    by = "words" if found_by == "name" else found_by
+    score = 0.5 if is_meaning else None
+    return Match(name, name, score, relevance, None, None, by, matches, not is_meaning, found_by == "name")
 
 
 def test_words_come_before_meaning_unless_that_is_sure():
@@ -287,11 +289,11 @@ def test_words_come_before_meaning_unless_that_is_sure():
     words = [match("n", "name"), match("x", "words"), match("d", "words"), match("b", "words")]
     joined = merged(meaning, words)
     assert [(each.media_id, each.found_by) for each in joined] == [
-        ("n", "name"),
+        ("n", "words"),
         ("x", "words"),
         ("a", "meaning"),
-        ("d", "both"),
-        ("b", "both"),
+        ("d", "words"),
+        ("b", "words"),
         ("c", "meaning"),
         ("e", "meaning"),
     ]
@@ -344,7 +346,7 @@ def test_a_place_does_not_depend_on_how_many_are_asked_for(tmp_path):
 def test_the_place_whose_words_were_found_is_shown():
     copy = Match("copy", "content", found_by="words", matches=True, has_words=True)
     (joined,) = merged([Match("original", "content", 0.7, 0.8, matches=True)], [copy])
-    assert (joined.media_id, joined.score, joined.found_by) == ("copy", 0.7, "both")
+    assert (joined.media_id, joined.score, joined.found_by) == ("copy", 0.7, "words")
 
 
 def names(results):
@@ -375,7 +377,8 @@ def test_a_file_name_wins(library):
     searcher = Searcher(library, Provider())
     for mode in ("auto", "keyword"):
         hits = searcher.search(Query("toccata.wav", mode=mode), View(3))
-        assert (hits[0].path.name, hits[0].found_by) == ("toccata.wav", "name")
+        assert (hits[0].path.name, hits[0].found_by, hits[0].source) == ("toccata.wav", "words", "name")
+        assert hits[0].text == "toccata.wav"
 
 
 def test_a_name_that_is_not_utf8_wins(tmp_path):
@@ -384,7 +387,7 @@ def test_a_name_that_is_not_utf8_wins(tmp_path):
         fill(storage, {r"caf\xe9.jpg": {"path_bytes": b"caf\xe9.jpg"}, "caf/xe9.jpg": {}})
         for mode in ("auto", "keyword"):
             hits = Searcher(storage, Provider()).search(Query(os.fsdecode(b"caf\xe9.jpg"), mode=mode), View(2))
-            assert (os.fsencode(hits[0].path.name), hits[0].found_by) == (b"caf\xe9.jpg", "name")
+            assert (os.fsencode(hits[0].path.name), hits[0].source) == (b"caf\xe9.jpg", "name")
 
 
 def test_keywords_need_no_model(library):

@@ -49,17 +49,18 @@ def spoken_digits() -> dict[str, np.ndarray]:
     return {path.name: librosa.load(path, sr=16_000)[0] for path in paths}
 
 
-def spoken_sentence(text: str, voice: str) -> np.ndarray:
+def spoken_sentence(text: str, voice: str, words_a_minute: int = 175) -> np.ndarray:
     """A text read by a voice of espeak-ng, float32 (n,) at 16 kHz.
 
     Without espeak-ng the test is skipped, and fails in CI.
 
     Args:
-        text: in the voice's language. voice: such as "en+f3".
+        text: in the voice's language. voice: such as "en+f3". words_a_minute: espeak-ng's own pace by default.
     """
     if shutil.which("espeak-ng") is None:
         _unavailable("espeak-ng is not installed; `apt-get install espeak-ng` does")
-    done = subprocess.run(["espeak-ng", "-v", voice, "--stdout", text], capture_output=True, check=True)
+    command = ["espeak-ng", "-v", voice, "-s", str(words_a_minute), "--stdout", text]
+    done = subprocess.run(command, capture_output=True, check=True)
     samples, rate = soundfile.read(io.BytesIO(done.stdout), dtype="float32")
     return np.asarray(librosa.resample(samples, orig_sr=rate, target_sr=16_000))
 

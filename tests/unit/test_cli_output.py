@@ -69,13 +69,16 @@ def test_the_table_has_a_line_a_hit_and_times_only_with_audio():
         "0.512   image             /p/a\\nb.jpg",
         "-0.100  audio  0:05-0:15  /s/dog.wav",
     ]
-    likely, named = dataclasses.replace(picture, relevance=0.974), dataclasses.replace(sound, found_by="name")
+    likely, named = (
+        dataclasses.replace(picture, relevance=0.974),
+        dataclasses.replace(sound, found_by="words", source="name"),
+    )
     assert results_table(Results([likely, named])).splitlines() == [
         "score   relevance  kind   time       words     path",
         "0.512   97%        image                       /p/a\\nb.jpg",
         "-0.100             audio  0:05-0:15  its name  /s/dog.wav",
     ]
-    worded = dataclasses.replace(likely, found_by="both", matched_words={"name": "a\nb"})
+    worded = dataclasses.replace(likely, found_by="words", matched_words={"name": "a\nb"})
     assert results_table(Results([worded])).splitlines()[1] == "0.512  image  name: a\\nb  /p/a\\nb.jpg"
 
 

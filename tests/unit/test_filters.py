@@ -9,6 +9,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from arrowlens.errors import InputError
+from arrowlens.modalities import SOURCES
 from arrowlens.search.values import Moment, moment
 from arrowlens.search.where import FILTER_COLUMNS, MAX_CONDITIONS, Condition, parse, to_store_filters
 
@@ -217,6 +218,7 @@ values_of = {
     "a length of time": st.floats(allow_nan=False, allow_infinity=False),
     "a date or a time": moments,
     "yes or no": st.booleans(),
+    "a source of texts": st.sampled_from(SOURCES),
 }
 
 

@@ -88,8 +88,8 @@ def test_a_hit_says_which_words_found_it_and_where():
     found = {"name": "red", "caption": "bicycles wall"}
     hit = dataclasses.replace(RED, found_by="words", matched_words=found)
     assert hit.reason == "name: red; caption: bicycles wall"
-    assert dataclasses.replace(hit, found_by="name").reason == "its name"
-    assert (RED.reason, dataclasses.replace(RED, found_by="caption").reason) == ("", "its caption")
+    assert dataclasses.replace(hit, matched_words={}, source="name").reason == "its name"
+    assert (RED.reason, dataclasses.replace(RED, found_by="text", source="caption").reason) == ("", "its caption")
     assert dict(Results([hit]).to_arrow()["matched_words"][0].as_py()) == found
 
 

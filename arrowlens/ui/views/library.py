@@ -72,6 +72,9 @@ def progress_text(run: IngestRun) -> str:
         return f"Looking for files in {folders}…"
     if event.phase == "calibrate":
         return f"Learning what counts as a match: {event.done:,} of {event.total:,}"
+    if event.phase in ("read", "listen"):
+        what = "Reading text in pictures" if event.phase == "read" else "Listening to recordings"
+        return f"{what}: {event.done:,} of {event.total:,}"
     if event.phase != "index":
         return f"{event.done:,} of {event.total:,} files read; tidying up…"
     parts = [f"{event.done:,} of {event.total:,} files"]
