@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 import arrowlens
+from arrowlens.addresses import absolute
 from arrowlens.cli.output import (
     amount,
     causes_text,
@@ -54,7 +55,13 @@ def ingest(options: argparse.Namespace) -> int:
         # A missing extra or speech model, too, must leave nothing behind.
         text_readers(options.read_text, options.transcribe, speech_model, progress)
         library = arrowlens.Library.open(
-            options.library, options.models, True, options.device, options.precision, on_progress=progress
+            options.library,
+            options.models,
+            True,
+            options.device,
+            options.precision,
+            on_progress=progress,
+            storage_options=dict(options.storage_option),
         )
     with library, stop_on_interrupt() as stop, IngestProgress() as bar:
         report = library.ingest(
@@ -73,7 +80,7 @@ def ingest(options: argparse.Namespace) -> int:
     _note_unread(report.unread_folders)
     interrupted = stop.is_set()
     if options.json:
-        write_json({**report.to_dict(), "interrupted": interrupted, "library": str(library.path)})
+        write_json({**report.to_dict(), "interrupted": interrupted, "library": library.uri})
     else:
         print(report_text(report))
     if interrupted:
@@ -96,11 +103,17 @@ def _dry_run(options: argparse.Namespace) -> int:
 
     folders = [folder.expanduser() for folder in options.folders]
     asked: dict[TextSource, bool] = {"ocr": options.read_text, "speech": options.transcribe}
-    sources = [source for source, is_asked in asked.items() if is_asked]
-    planned = plan(options.library, folders, prune=options.prune, retry=options.retry, sources=sources)
+    planned = plan(
+        options.library,
+        folders,
+        prune=options.prune,
+        retry=options.retry,
+        sources=[source for source, is_asked in asked.items() if is_asked],
+        storage_options=dict(options.storage_option),
+    )
     _note_unread(planned.unread_folders)
     if options.json:
-        write_json({**planned.to_dict(), "library": str(options.library.expanduser().absolute())})
+        write_json({**planned.to_dict(), "library": absolute(options.library)})
     else:
         print(plan_text(planned))
     return _held_back(planned.held_back)
@@ -223,7 +236,7 @@ def optimize(options: argparse.Namespace) -> int:
 def doctor(options: argparse.Namespace) -> int:
     """Examine the library; 1 when something is wrong with it."""
     if options.repair:
-        arrowlens.Library.restore_settings(options.library)
+        arrowlens.Library.restore_settings(options.library, dict(options.storage_option))
     with open_library(options) as library:
         if options.repair:
             library.repair()
@@ -245,8 +258,8 @@ def ui(options: argparse.Namespace) -> int:
         set_password(options.set_password)
         return 0
     with open_library(options) as library:  # a mistyped library or missing models end here, not in the browser
-        path = library.path
-    return serve(path, options)
+        uri = library.uri
+    return serve(uri, options)
 
 
 def limits_of(options: argparse.Namespace) -> Limits:

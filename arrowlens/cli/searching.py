@@ -25,9 +25,12 @@ _HOW_ALL = "--all shows the nearest anyway"
 
 def open_library(options: argparse.Namespace) -> arrowlens.Library:
     """The library that a command names."""
-    use_templates = getattr(options, "templates", True)  # only commands that ask texts have the option
     return arrowlens.Library.open(
-        options.library, device=options.device, precision=options.precision, use_templates=use_templates
+        options.library,
+        device=options.device,
+        precision=options.precision,
+        use_templates=getattr(options, "templates", True),  # only commands that ask texts have the option
+        storage_options=dict(options.storage_option),
     )
 
 
@@ -152,7 +155,7 @@ def _grouped_tables(groups: Sequence[Group]) -> str:
 def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str:
     status = library.status()
     if not status.images and not status.audio and not status.films:
-        return f"the library {shown_path(library.path)} is empty: arrowlens ingest FOLDER fills it"
+        return f"the library {shown_path(library.uri)} is empty: arrowlens ingest FOLDER fills it"
     if options.offset or options.page:
         return "there are no more results"
     held = f"({held_text(status)})"
