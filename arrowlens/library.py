@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -74,6 +74,7 @@ __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFil
 
 DEFAULT_MODELS = "base"  # of a new library
 DEFAULT_SPEECH_MODEL = "base"
+EngineName = Literal["local", "ray"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -557,6 +558,7 @@ class Library:
         transcribe: bool = False,
         speech_model: str = DEFAULT_SPEECH_MODEL,
         on_progress: OnProgress | None = None,
+        engine: EngineName | ingest.RayOptions = "local",
     ) -> IngestReport:
         """Index everything below folders that is new or has changed, and forget what is gone from them.
 
@@ -576,21 +578,27 @@ class Library:
                 speech.
             speech_model: what transcribes: "base", "small", ... (``arrowlens.models.SPEECH_MODELS``), or a folder.
             on_progress: called with each step of downloading a speech model.
+            engine: who decodes and encodes: "local", this machine; "ray", the nodes of a Ray cluster, or
+                ``arrowlens.ingest.RayOptions``, which say how. What the library holds in the end is the same.
 
         Raises:
             InputError: an extra is not installed. DownloadError: the speech model cannot be had.
             FolderError: a folder is missing or unreadable. LibraryBusyError: another process is writing.
             StorageError: the disk or the database refused. ModelError: a model cannot be loaded.
-            WorkerError: no process for decoding can be started.
+            WorkerError: no process for decoding can be started, or the cluster cannot be used.
+            InputError: no such engine.
         """
         readers = text_readers(read_text, transcribe, speech_model, on_progress)
+        if engine not in ("local", "ray") and not isinstance(engine, ingest.RayOptions):
+            raise InputError(f"engine is {engine!r}; use 'local', 'ray' or arrowlens.ingest.RayOptions(...)")
+        cluster = None if engine == "local" else ingest.RayOptions() if engine == "ray" else engine
         options = ingest.IngestOptions(
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits(), readers=readers
         )
         paths = [local_path(folder) for folder in folders]
         with _last_event_held_back(on_event) as (heard, calibrating):
             report = self._engine.retry_on_model_change(
-                lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop)
+                lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop, cluster)
             )
             started = time.perf_counter()
             if stop is None or not stop.is_set():  # also without new files: an earlier run may have been stopped here

@@ -7,7 +7,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import arrowlens
 from arrowlens.addresses import absolute
@@ -15,6 +15,7 @@ from arrowlens.cli.output import (
     amount,
     causes_text,
     columns,
+    effort_text,
     findings_text,
     note,
     plan_text,
@@ -34,6 +35,7 @@ from arrowlens.modalities import MODALITIES, Modality, TextSource
 from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
+    from arrowlens.ingest import IngestPlan, RayOptions
     from arrowlens.media import Limits
 
 Command = Callable[[argparse.Namespace], int]
@@ -46,6 +48,9 @@ def ingest(options: argparse.Namespace) -> int:
             raise FolderError(f"{folder} is no folder; name folders that hold pictures or recordings")
     if options.speech_model is not None and not options.transcribe:
         options.wrong_usage("--speech-model goes with --transcribe")
+    engine = engine_of(options)
+    if options.price_per_hour is not None and not options.dry_run:
+        options.wrong_usage("--price-per-hour goes with --dry-run")
     if options.dry_run:
         return _dry_run(options)
     from arrowlens.library import DEFAULT_SPEECH_MODEL, text_readers  # deferred, as below
@@ -76,6 +81,7 @@ def ingest(options: argparse.Namespace) -> int:
             read_text=options.read_text,
             transcribe=options.transcribe,
             speech_model=speech_model,
+            engine=engine,
         )
     _note_unread(report.unread_folders)
     interrupted = stop.is_set()
@@ -86,6 +92,19 @@ def ingest(options: argparse.Namespace) -> int:
     if interrupted:
         note("arrowlens: interrupted; the same command goes on from here")
     return INTERRUPTED if interrupted else _held_back(report.held_back)
+
+
+def engine_of(options: argparse.Namespace) -> RayOptions | Literal["local"]:
+    """Return who decodes and encodes; options of a cluster without ``--engine ray`` are wrong usage."""
+    from arrowlens.ingest import RayOptions  # deferred: numpy
+
+    if options.engine == "ray":
+        return RayOptions(options.address, options.concurrency, options.num_gpus or 0)
+    given = {"--address": options.address, "--concurrency": options.concurrency, "--num-gpus": options.num_gpus}
+    for name, value in given.items():
+        if value is not None:
+            options.wrong_usage(f"{name} goes with --engine ray")
+    return "local"
 
 
 def _held_back(held_back: Mapping[str, int]) -> int:
@@ -112,11 +131,26 @@ def _dry_run(options: argparse.Namespace) -> int:
         storage_options=dict(options.storage_option),
     )
     _note_unread(planned.unread_folders)
+    hours, price = _encoding_hours(planned, options), options.price_per_hour
+    cost = None if hours is None or price is None else hours * price
     if options.json:
-        write_json({**planned.to_dict(), "library": absolute(options.library)})
+        given = {"encoding_hours": hours, "cost": cost, "library": absolute(options.library)}
+        write_json({**planned.to_dict(), **given})
     else:
         print(plan_text(planned))
+        print(effort_text(hours, cost, planned.by_modality))
     return _held_back(planned.held_back)
+
+
+def _encoding_hours(planned: IngestPlan, options: argparse.Namespace) -> float | None:
+    """Return the hours of a machine like this one that encoding the pictures takes; None where it was not measured."""
+    from arrowlens import models  # deferred: torch
+    from arrowlens.library import DEFAULT_MODELS  # deferred, as above
+
+    role = ROLE_OF["image"]
+    digest = planned.models.get(role) or models.digest_of(options.models or DEFAULT_MODELS, role)
+    ms_per_item = models.measured_ms(digest) if digest is not None else None
+    return None if ms_per_item is None else planned.by_modality.get("image", 0) * ms_per_item / 3.6e6
 
 
 def _note_unread(folders: Mapping[str, str]) -> None:

@@ -222,6 +222,19 @@ def left_alone_text(left_alone: Mapping[LeftAlone, int]) -> str:
     )
 
 
+def effort_text(hours: float | None, cost: float | None, by_modality: Mapping[str, int]) -> str:
+    """Return what encoding takes, by what ``arrowlens benchmark`` measured on this machine."""
+    if not any(by_modality.values()):
+        return "nothing to encode"
+    if hours is None:
+        return "how long encoding takes is unknown: `arrowlens benchmark` measures the models on this machine"
+    told = f"encoding the pictures takes about {hours:.2g} h of a machine like this one"
+    told += f", {cost:,.2f} at that price" if cost is not None else ""
+    parts = {"recording": by_modality.get("audio", 0), "film": by_modality.get("video", 0)}
+    others = [amount(n, noun) for noun, n in parts.items() if n]
+    return f"{told}; what {' and '.join(others)} take is unknown until they are read" if others else told
+
+
 def plan_text(plan: IngestPlan) -> str:
     """What a run would do, for people."""
     told = (
