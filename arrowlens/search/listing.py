@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arrowlens.addresses import as_path
 from arrowlens.modalities import Modality, TextSource
 from arrowlens.search.hybrid import Match
 from arrowlens.search.query import View
@@ -42,7 +43,7 @@ def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hi
         if source is None:
             text, source = _worded(row, matched, is_name=match.is_name)
     return Hit(
-        path=Path(os.fsdecode(row["absolute_path"])),
+        path=as_path(row["absolute_path"]),
         media_id=match.media_id,
         modality=row["modality"],
         score=match.score or 0.0,
@@ -92,7 +93,7 @@ def _companions(storage: MultimodalStorage, rows: Sequence[Mapping[str, Any]]) -
                 owners[media_id_of(row["root_id"], stem + other)] = row["media_id"], row["modality"]
     found = storage.media(list(owners)).to_pylist() if owners else []
     return {
-        owners[row["media_id"]][0]: Path(os.fsdecode(row["absolute_path"]))
+        owners[row["media_id"]][0]: as_path(row["absolute_path"])
         for row in found
         if row["state"] == INDEXED and {row["modality"], owners[row["media_id"]][1]} == {"image", "video"}
     }

@@ -109,7 +109,7 @@ def test_the_command_says_what_encoding_takes_where_it_was_measured(tmp_path, fo
     assert (said["encoding_hours"], said["cost"]) == (1.0, 2.0)
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "encoding the pictures takes about 1 h of a machine like this one; how long 3 recordings are is unknown until "
+        "encoding the pictures takes about 1 h of a machine like this one; what 3 recordings take is unknown until "
         "they are read"
     )
     for wrong in (["--price-per-hour", "2"], ["--address", "here"], ["--num-gpus", "1"], ["--concurrency", "2"]):
