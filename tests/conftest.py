@@ -1,11 +1,14 @@
-"""For all tests: how many threads the test processes have."""
+"""For all tests: how many threads the test processes have, and an S3 server for those that ask for it."""
 
 from __future__ import annotations
 
 import os
 
+import pytest
 import torch
 from threadpoolctl import threadpool_limits
+
+from tests.support.object_store import running_object_store, running_proxy
 
 # Files of tests run side by side, a process a core. There several threads a process only wait for each other: two
 # files of encoder tests took 72 seconds with one, 194 with two. Commands that tests start keep the usual number, and
@@ -13,3 +16,27 @@ from threadpoolctl import threadpool_limits
 threadpool_limits(1)
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(scope="session")
+def object_store():
+    """An S3 server, started by the first test of the process that asks for it."""
+    with running_object_store() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(object_store, monkeypatch):
+    """The address of an empty prefix on the S3 server; the environment says how to reach it."""
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_store.new_prefix()
+
+
+@pytest.fixture
+def proxy(object_store, bucket, monkeypatch):
+    """A proxy before the S3 server, through which this test's processes reach ``bucket``."""
+    with running_proxy(object_store.port) as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        yield proxy
