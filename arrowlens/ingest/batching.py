@@ -114,20 +114,29 @@ class Batches:
 
 
 class Batcher:
-    """Collects inputs over files for one model; begins a batch when there are ``size(n)`` of them.
+    """Collects inputs over files for one model; begins a batch when there are ``size`` of them.
 
-    ``n`` is how many more inputs of the same file there are.
+    Args:
+        batches: runs the model.
+        encode: the model.
+        size: inputs of a batch.
+        fits: whether an input is encoded with others; one that is not is a batch by itself.
     """
 
-    def __init__(self, batches: Batches, encode: Encode, size: Callable[[int], int]) -> None:
-        self._batches, self._encode, self._size = batches, encode, size
+    def __init__(
+        self, batches: Batches, encode: Encode, size: int, fits: Callable[[np.ndarray], bool] = lambda _: True
+    ) -> None:
+        self._batches, self._encode, self._size, self._fits = batches, encode, size, fits
         self._waiting: _Batch = []
 
     def add(self, pending: Pending, inputs: Sequence[np.ndarray]) -> None:
         """Take a file's inputs; may wait for earlier batches."""
         for index, value in enumerate(inputs):
+            if not self._fits(value):
+                self._batches.encode(self._encode, [(pending, index, value)])
+                continue
             self._waiting.append((pending, index, value))
-            if len(self._waiting) >= self._size(len(inputs) - index - 1):
+            if len(self._waiting) == self._size:
                 self.flush()
         # A few windows that wait must not keep a long recording in memory, nor one window between long silences.
         self._waiting = [

@@ -19,15 +19,15 @@ Bound = Literal["reading", "decoding", "encoding", "writing"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """How a run works. None of it changes what is stored, but for ``exact`` and ``limits``.
+    """How a run works. None of it changes what is stored, but for ``exact``, ``limits`` and the last bits of vectors.
 
     Attributes:
         workers: processes that decode, from 1 on; None takes one a core.
         prune: whether files that are gone from disk are removed from the library. None removes them, but nothing of a
             root of which more than half and at least 20, or more than 1,000, would go; True removes them all, and takes
             a place where a disk was mounted as it is, if files of the library lie there; False removes nothing.
-        batch_size: items that the model encodes at once at most, from 1 on; fewer towards the end of a run. None takes
-            8 for each core of a CPU, which is also fastest there, and 32 on other devices.
+        batch_size: items that the model encodes at once, from 1 on; vectors depend on it by less than rounding to
+            float16 does. None takes 8 for each core of a CPU, which is also fastest there, and 32 on other devices.
         commit_every: files between two commits at most, from 1 on; a killed run loses these, or those of some seconds.
         exact: decode pictures in full instead of at twice the size that the model takes: slower, vectors barely differ.
         retry: read files again that could not be decoded, though they have not changed.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 import numpy as np
 
 from arrowlens.embedding import EmbeddingPlan, Provider, encode
-from arrowlens.encoders.runtime import encoding_threads
+from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
 from arrowlens.errors import MediaError
 from arrowlens.ingest.batching import BATCH, BATCH_OF_A_CORE, Batcher, Batches, ModelFailure, Pending
 from arrowlens.ingest.diff import Action, Known, decide
@@ -23,8 +23,6 @@ from arrowlens.modalities import MODALITIES, ROLE_OF
 from arrowlens.store import MultimodalStorage
 from arrowlens.workers.isolated import Call, directly
 from arrowlens.workers.resources import Spent
-
-Encode = Callable[[str, Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +51,7 @@ class StepSpec:
         roles: those that the library has models for.
         limits: what a file may be at most.
         exact: decode pictures in full, instead of at twice the size that the model takes.
-        batch_size: items that a model encodes at once at most; None takes what suits the device.
+        batch_size: items that a model encodes at once; None takes what suits the device.
     """
 
     source: Source
@@ -79,9 +77,38 @@ class StepSpec:
         """The name of the device that encodes."""
         return (self.models.clip_engine if ROLE_OF["image"] in self.roles else self.models.audio_encoder).device
 
-    def max_batch(self, *, on_cpu: bool) -> int:
-        """Return how many items are encoded at once at most."""
+    def full_batch(self, *, on_cpu: bool) -> int:
+        """Return how many items are encoded at once."""
         return self.batch_size or (BATCH_OF_A_CORE if on_cpu else BATCH)
+
+    def fits_a_batch(self, modality: str, segment: np.ndarray) -> bool:
+        """Return whether a segment is encoded with others: a picture, or a whole window.
+
+        A recording of another length is encoded by itself, since models take those of one length together, and it may
+        be the only one of its length.
+        """
+        recipe = self.models.recipe
+        return modality == "image" or len(segment) == round(recipe.windows.length_s * recipe.sample_rate)
+
+    def encode(self, size: int, modality: str, segments: Sequence[np.ndarray]) -> np.ndarray:
+        """Encode a batch of exactly ``size``, which copies of the last segment fill, or one segment by itself.
+
+        The last bits of a vector depend on how many inputs the model is given at once: in a batch that happened to be
+        smaller, the same file would get other ones.
+
+        Args:
+            size: of ``full_batch``.
+            modality: of all segments.
+            segments: 1 to ``size`` that fit a batch, or one that does not.
+
+        Returns:
+            (n, d) float32, in the order of the segments.
+
+        Raises:
+            InputError: the model refuses a segment. RuntimeError: the model does not work.
+        """
+        n_copies = size - len(segments) if self.fits_a_batch(modality, segments[0]) else 0
+        return encode(modality, [*segments, *[segments[-1]] * n_copies], self.models)[: len(segments)]
 
 
 class Encoding:
@@ -90,32 +117,30 @@ class Encoding:
     Args:
         spec: what outcomes depend on.
         known: what the library holds, by media id, as of ``EncodeStep``.
-        batches: runs the model.
-        encode: (modality, segments) -> (n, d).
-        batch_size: gives the size of a batch, as ``Batcher`` takes it.
-
-    Attributes:
-        n_files: files added so far.
+        threads: run the model.
+        spent: gets their seconds.
     """
 
     def __init__(
         self,
         spec: StepSpec,
         known: Mapping[str, Known],
-        batches: Batches,
-        encode: Encode,
-        batch_size: Callable[[int], int],
+        threads: EncodingThreads,
+        spent: Spent,
     ) -> None:
-        self.n_files = 0
-        self._known, self._roles, self._batches = known, spec.roles, batches
+        size = spec.full_batch(on_cpu=threads.on_cpu)
+        self._known, self._roles = known, spec.roles
+        self._batches = batches = Batches(threads.pool, threads.n, spent)
         self._contents = {row.content_hash: row.modality for row in known.values() if row.indexed}
-        self._batchers = {modality: Batcher(batches, partial(encode, modality), batch_size) for modality in MODALITIES}
+        self._batchers = {
+            modality: Batcher(batches, partial(spec.encode, size, modality), size, partial(spec.fits_a_batch, modality))
+            for modality in MODALITIES
+        }
         self._pending: dict[str, Pending] = {}  # by content, until it is encoded
         self._outcomes: list[Outcome] = []
 
     def add(self, prepared: Prepared) -> None:
         """Take a file; waits while enough batches are under way."""
-        self.n_files += 1
         action = self._decide(prepared)
         content, modality = prepared.decoded.content_hash, prepared.decoded.modality
         if action.writes != "vectors":
@@ -200,9 +225,7 @@ class EncodeStep:
         """
         preparer = self._spec.preparer()
         with encoding_threads(self._spec.device) as threads:
-            size = self._spec.max_batch(on_cpu=threads.on_cpu)
-            batches = Batches(threads.pool, threads.n, Spent())
-            encoding = Encoding(self._spec, known, batches, partial(self._encode, size), lambda _: size)
+            encoding = Encoding(self._spec, known, threads, Spent())
             for file in files:
                 encoding.add(self._prepare(preparer, file))
             return encoding.finish()
@@ -216,20 +239,3 @@ class EncodeStep:
                 content = self._call(preparer.content, file)
             return preparer.lost(file, str(lost), content)
         return prepared
-
-    def _encode(self, size: int, modality: str, segments: Sequence[np.ndarray]) -> np.ndarray:
-        """Encode full batches of pictures and of whole windows; copies of the last one fill what is missing.
-
-        A recording of another length is encoded by itself: models take those of one length together, and it may be the
-        only one of its length.
-        """
-        recipe = self._spec.models.recipe
-        window = round(recipe.windows.length_s * recipe.sample_rate)
-        whole = [row for row, segment in enumerate(segments) if modality == "image" or len(segment) == window]
-        others = sorted({*range(len(segments))} - {*whole})
-        batches = [(whole[start : start + size], size) for start in range(0, len(whole), size)]
-        vectors: dict[int, np.ndarray] = {}
-        for rows, n in [*batches, *(([row], 1) for row in others)]:
-            full = [segments[row] for row in rows] + [segments[rows[-1]]] * (n - len(rows))
-            vectors |= zip(rows, encode(modality, full, self._spec.models), strict=False)
-        return np.stack([vectors[row] for row in range(len(segments))])

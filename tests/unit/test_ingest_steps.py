@@ -108,7 +108,7 @@ def test_batches_are_full_span_files_and_are_encoded_side_by_side():
     spent = Spent()
     with ThreadPoolExecutor(2) as pool:
         batches = Batches(pool, 2, spent)
-        batcher = Batcher(batches, counting, lambda _: 4)
+        batcher = Batcher(batches, counting, 4)
         files = [Pending(None, [None] * n) for n in (1, 6, 2)]
         for number, pending in enumerate(files):
             batcher.add(pending, [np.full(3, number + 1.0)] * len(pending.vectors))
@@ -136,7 +136,7 @@ def test_no_more_batches_are_begun_than_the_threads_can_use():
 
     with ThreadPoolExecutor(1) as pool:
         batches = Batches(pool, 1, Spent())
-        batcher = Batcher(batches, waiting, lambda _: 1)
+        batcher = Batcher(batches, waiting, 1)
         files = [Pending(None, [None]) for _ in range(5)]
         adding = threading.Thread(target=lambda: [batcher.add(pending, [np.ones(3)]) for pending in files])
         adding.start()
@@ -416,7 +416,7 @@ def test_a_window_between_long_silences_does_not_keep_the_recording_in_memory():
     """Its samples are a view of all of them, which would stay as long as the window waits for a full batch."""
     recording = weakref.ref(samples := np.zeros(2_000_000, np.float32).view(_Weak))
     with ThreadPoolExecutor(1) as pool:
-        batcher = Batcher(Batches(pool, 1, Spent()), lambda inputs: np.ones((len(inputs), 2)), lambda _: 8)
+        batcher = Batcher(Batches(pool, 1, Spent()), lambda inputs: np.ones((len(inputs), 2)), 8)
         batcher.add(Pending(None, [None]), [samples[1_000_000:1_016_000]])
         del samples
         assert recording() is None

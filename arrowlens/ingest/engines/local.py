@@ -6,11 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
-import numpy as np
-
-from arrowlens.embedding import encode
-from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
-from arrowlens.ingest.batching import Batches
+from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.ingest.diff import Known
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import Progress
@@ -47,7 +43,7 @@ class LocalEngine:
         with MemoryWatch(lambda: workers.pids) as memory, encoding_threads(spec.device) as threads:
             progress.start_reading()
             progress.n_encoding = threads.n
-            encoding = self._encoding(spec, known, threads, len(files))
+            encoding = Encoding(spec, known, threads, progress.encoding)
             with ahead as results:
                 try:
                     while self._take_next(results, workers, encoding):
@@ -57,21 +53,6 @@ class LocalEngine:
             yield encoding.finish()
             progress.stop_reading()
         progress.peak_memory = memory.peak
-
-    def _encoding(self, spec: StepSpec, known: Mapping[str, Known], threads: EncodingThreads, n_files: int) -> Encoding:
-        most = spec.max_batch(on_cpu=threads.on_cpu)
-
-        def batch_size(n_more: int) -> int:
-            """Batches get smaller towards the end, so that the threads have done at about the same time."""
-            n_left = n_files - encoding.n_files + n_more
-            return max(1, min(most, -(-n_left // (2 * threads.n))))
-
-        def encode_batch(modality: str, segments: Sequence[np.ndarray]) -> np.ndarray:
-            return encode(modality, segments, spec.models)
-
-        batches = Batches(threads.pool, threads.n, self._progress.encoding)
-        encoding = Encoding(spec, known, batches, encode_batch, batch_size)
-        return encoding
 
     def _take_next(
         self, results: Iterator[Prepared], workers: Workers[ScannedFile, Prepared], encoding: Encoding
