@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arrowlens import media
-from arrowlens.conversion.hub import cache_directory
 from arrowlens.embedding import EmbeddingPlan, ExampleReader, embed, encode, prepare, question_encoder
 from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.encoders.model_directory import cache_directory
 from arrowlens.errors import InputError, MediaError, ModelLoadError
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
+EngineName = Literal["local", "ray"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -507,6 +508,7 @@ class Library:
         retry: bool = False,
         exact: bool = False,
         limits: Limits | None = None,
+        engine: EngineName | ingest.RayOptions = "local",
     ) -> IngestReport:
         """Index everything below folders that is new or has changed, and forget what is gone from them.
 
@@ -521,19 +523,25 @@ class Library:
             retry: read files again that could not be read, though they have not changed.
             exact: decode pictures in full: slower, vectors barely differ.
             limits: ``arrowlens.media.Limits``, what a file may be at most, and how long decoding it may take.
+            engine: who decodes and encodes: "local", this machine; "ray", the nodes of a Ray cluster, or
+                ``arrowlens.ingest.RayOptions``, which say how. What the library holds in the end is the same.
 
         Raises:
             FolderError: a folder is missing or unreadable. LibraryBusyError: another process is writing.
             StorageError: the disk or the database refused. ModelError: a model cannot be loaded.
-            WorkerError: no process for decoding can be started.
+            WorkerError: no process for decoding can be started, or the cluster cannot be used.
+            InputError: no such engine.
         """
+        if engine not in ("local", "ray") and not isinstance(engine, ingest.RayOptions):
+            raise InputError(f"engine is {engine!r}; use 'local', 'ray' or arrowlens.ingest.RayOptions(...)")
+        cluster = None if engine == "local" else ingest.RayOptions() if engine == "ray" else engine
         options = ingest.IngestOptions(
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
         )
         paths = [Path(folder).expanduser() for folder in folders]
         with _last_event_held_back(on_event) as (heard, calibrating):
             report = self._engine.retry_on_model_change(
-                lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop)
+                lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop, cluster)
             )
             started = time.perf_counter()
             if stop is None or not stop.is_set():  # also without new files: an earlier run may have been stopped here

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from arrowlens.conversion.hub import cache_directory, locked
+from arrowlens.conversion.hub import locked
 from arrowlens.conversion.report import OnProgress, silent
 from arrowlens.deprecation import renamed_property
-from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo, model_info
+from arrowlens.encoders.model_directory import ARROW_NAME, PARQUET_NAME, ModelInfo, cache_directory, model_info
 from arrowlens.encoders.registry import ROLES, ModelFamily, family_for, family_named
 from arrowlens.errors import ModelLoadError
 
@@ -196,6 +196,35 @@ def keep_speeds(ms_per_item: Mapping[str, float]) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="ascii") as file:
         json.dump({**_speeds(), **ms_per_item}, file)
     Path(file.name).replace(path)
+
+
+def measured_ms(digest: str) -> float | None:
+    """Return the milliseconds of this machine for an item of a model, as ``AvailableModel``; None where unknown."""
+    return _speeds().get(digest)
+
+
+def digest_of(spec: str, role: str) -> str | None:
+    """Return the digest of a set's model as far as it is on this machine; nothing is downloaded.
+
+    Args:
+        spec: as of ``resolve``. role: of the model.
+
+    Returns:
+        None where the set has no such model, or it is not here yet.
+
+    Raises:
+        ModelLoadError: an unknown set.
+    """
+    source = _sources(spec, None).get(role)
+    if source is None:
+        return None
+    if source == "demo":
+        directory = _DEMO_MODELS[role]
+    elif source in PRETRAINED_SETS:
+        (directory,) = [model.directory for model in PRETRAINED_SETS[source] if model.role == role]
+    else:
+        directory = Path(source)
+    return model_info(directory).digest if _is_model(directory) else None
 
 
 def _speeds() -> dict[str, float]:

@@ -12,10 +12,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from arrowlens.conversion.hub import cache_directory
 from arrowlens.embedding import Example, ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
-from arrowlens.encoders.model_directory import model_info
+from arrowlens.encoders.model_directory import cache_directory, model_info
 from arrowlens.errors import ArrowlensError, InputError, ModelMismatchError
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes

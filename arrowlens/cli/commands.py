@@ -7,13 +7,14 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import arrowlens
 from arrowlens.cli.output import (
     amount,
     causes_text,
     columns,
+    effort_text,
     findings_text,
     note,
     plan_text,
@@ -33,6 +34,7 @@ from arrowlens.modalities import MODALITIES, Modality
 from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
+    from arrowlens.ingest import IngestPlan, RayOptions
     from arrowlens.media import Limits
 
 Command = Callable[[argparse.Namespace], int]
@@ -43,6 +45,9 @@ def ingest(options: argparse.Namespace) -> int:
     for folder in options.folders:  # before the library is made: a mistyped folder must leave nothing behind
         if not folder.expanduser().is_dir():
             raise FolderError(f"{folder} is no folder; name folders that hold pictures or recordings")
+    engine = engine_of(options)
+    if options.price_per_hour is not None and not options.dry_run:
+        options.wrong_usage("--price-per-hour goes with --dry-run")
     if options.dry_run:
         return _dry_run(options)
     with ModelProgress() as progress:
@@ -59,6 +64,7 @@ def ingest(options: argparse.Namespace) -> int:
             retry=options.retry,
             exact=options.exact,
             limits=limits_of(options),
+            engine=engine,
         )
     _note_unread(report.unread_folders)
     interrupted = stop.is_set()
@@ -69,6 +75,19 @@ def ingest(options: argparse.Namespace) -> int:
     if interrupted:
         note("arrowlens: interrupted; the same command goes on from here")
     return INTERRUPTED if interrupted else _held_back(report.held_back)
+
+
+def engine_of(options: argparse.Namespace) -> RayOptions | Literal["local"]:
+    """Return who decodes and encodes; options of a cluster without ``--engine ray`` are wrong usage."""
+    from arrowlens.ingest import RayOptions  # deferred: numpy
+
+    if options.engine == "ray":
+        return RayOptions(options.address, options.concurrency, options.num_gpus or 0)
+    given = {"--address": options.address, "--concurrency": options.concurrency, "--num-gpus": options.num_gpus}
+    for name, value in given.items():
+        if value is not None:
+            options.wrong_usage(f"{name} goes with --engine ray")
+    return "local"
 
 
 def _held_back(held_back: Mapping[str, int]) -> int:
@@ -87,11 +106,26 @@ def _dry_run(options: argparse.Namespace) -> int:
     folders = [folder.expanduser() for folder in options.folders]
     planned = plan(options.library, folders, prune=options.prune, retry=options.retry)
     _note_unread(planned.unread_folders)
+    hours, price = _encoding_hours(planned, options), options.price_per_hour
+    cost = None if hours is None or price is None else hours * price
     if options.json:
-        write_json({**planned.to_dict(), "library": str(options.library.expanduser().absolute())})
+        library = str(options.library.expanduser().absolute())
+        write_json({**planned.to_dict(), "encoding_hours": hours, "cost": cost, "library": library})
     else:
         print(plan_text(planned))
+        print(effort_text(hours, cost, planned.by_modality))
     return _held_back(planned.held_back)
+
+
+def _encoding_hours(planned: IngestPlan, options: argparse.Namespace) -> float | None:
+    """Return the hours of a machine like this one that encoding the pictures takes; None where it was not measured."""
+    from arrowlens import models  # deferred: torch
+    from arrowlens.library import DEFAULT_MODELS  # deferred, as above
+
+    role = MODALITIES["image"].role
+    digest = planned.models.get(role) or models.digest_of(options.models or DEFAULT_MODELS, role)
+    ms_per_item = models.measured_ms(digest) if digest is not None else None
+    return None if ms_per_item is None else planned.by_modality.get("image", 0) * ms_per_item / 3.6e6
 
 
 def _note_unread(folders: Mapping[str, str]) -> None:

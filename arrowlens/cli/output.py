@@ -165,6 +165,19 @@ def left_alone_text(left_alone: Mapping[LeftAlone, int]) -> str:
     )
 
 
+def effort_text(hours: float | None, cost: float | None, by_modality: Mapping[str, int]) -> str:
+    """Return what encoding takes, by what ``arrowlens benchmark`` measured on this machine."""
+    if not any(by_modality.values()):
+        return "nothing to encode"
+    if hours is None:
+        return "how long encoding takes is unknown: `arrowlens benchmark` measures the models on this machine"
+    told = f"encoding the pictures takes about {hours:.2g} h of a machine like this one"
+    told += f", {cost:,.2f} at that price" if cost is not None else ""
+    if by_modality.get("audio"):
+        told += f"; how long {amount(by_modality['audio'], 'recording')} are is unknown until they are read"
+    return told
+
+
 def plan_text(plan: IngestPlan) -> str:
     """What a run would do, for people."""
     told = (

@@ -95,8 +95,36 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
         "--exact", action="store_true", help="decode pictures in full: slower, with barely different vectors"
     )
     command.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
+    command.add_argument(
+        "--price-per-hour",
+        metavar="P",
+        type=_amount,
+        help="price of an hour of a machine like this one: --dry-run says what encoding would cost",
+    )
+    _cluster_options(command)
     _limit_options(command)
+    command.set_defaults(wrong_usage=command.error)
     _json_option(command)
+
+
+def _cluster_options(command: argparse.ArgumentParser) -> None:
+    cluster = command.add_argument_group("engine", "who decodes and encodes; the library is the same in the end")
+    cluster.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this machine; ray: the nodes of a Ray cluster (default: local)",
+    )
+    cluster.add_argument(
+        "--address", metavar="ADDRESS", help="the cluster (default: $RAY_ADDRESS, else one that is started here)"
+    )
+    cluster.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=_positive,
+        help="workers on the cluster, with equal shares of its CPUs (default: one a node, or one a GPU)",
+    )
+    cluster.add_argument("--num-gpus", metavar="G", type=_amount, help="GPUs of each worker, such as 1 or 0.5")
 
 
 def _limit_options(command: argparse.ArgumentParser) -> None:

@@ -77,7 +77,8 @@ class IngestProgress(_Bar):
         if event.phase == "index":
             self._show(event.done, event.total, desc="indexing", unit="file")
             if self._bar is not None:
-                facts = [f"bound by {event.bound}"] if event.bound else []
+                facts = [f"{event.nodes} node{'s' if event.nodes > 1 else ''}"] if event.nodes else []
+                facts += [f"bound by {event.bound}"] if event.bound else []
                 facts += [f"{event.skipped:,} skipped"] if event.skipped else []
                 self._bar.set_postfix_str(", ".join(facts), refresh=False)
         elif event.phase == "calibrate":

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from arrowlens.conversion.report import OnProgress, Progress
+from arrowlens.encoders.model_directory import cache_directory
 from arrowlens.errors import ConversionError, DownloadError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -146,12 +146,6 @@ def downloaded(model_id: str, on_progress: OnProgress) -> Iterator[Source]:
         source = hub.download(folder)
         yield source
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def cache_directory() -> Path:
-    """Return our folder for downloads and converted models: ARROWLENS_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("ARROWLENS_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("arrowlens")
 
 
 @contextmanager

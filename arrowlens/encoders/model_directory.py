@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -61,6 +66,63 @@ class ModelInfo:
         family = family_named(self.family)
         rate = family.sample_rate or SAMPLE_RATE
         return Recipe(family.windows, rate, layer=self.pooling_layer, skip_silence=True)
+
+
+def cache_directory() -> Path:
+    """Return our folder for downloads and converted models: ARROWLENS_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("ARROWLENS_CACHE")
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("arrowlens")
+
+
+def model_files(model_path: str | Path) -> dict[str, bytes]:
+    """Return the files of a model directory by name, for ``install_model`` on another machine.
+
+    Raises:
+        ModelLoadError: as ``WeightLoader``; a file cannot be read.
+    """
+    weights = weights_file(Path(model_path).expanduser())
+    files = {name: read_model_file(weights.parent, name) for name in model_info(weights).files}
+    try:
+        return {**files, weights.name: weights.read_bytes()}
+    except OSError as error:
+        raise ModelLoadError(f"{weights}: {error.strerror or error}; {CURE}") from error
+
+
+def install_model(directory: Path, digest: str, files: Callable[[], Mapping[str, bytes]]) -> Path:
+    """Return a directory that holds a model: the named one, else its copy in the cache folder.
+
+    Args:
+        directory: where it lies on the machine that knows it, and perhaps on this one.
+        digest: of the model.
+        files: gives what ``model_files`` gave, where there is no such copy yet.
+
+    Raises:
+        ModelLoadError: the files are those of another model, or the cache folder cannot be written.
+    """
+    copy = cache_directory() / "copies" / digest
+    for there in (directory, copy):
+        if _is_model(there, digest):
+            return there
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=copy.parent))
+        for name, data in files().items():
+            (made / name).write_bytes(data)
+        with suppress(OSError):  # another process was faster
+            made.rename(copy)
+        shutil.rmtree(made, ignore_errors=True)
+    except OSError as error:
+        raise ModelLoadError(f"{copy}: a model cannot be kept there ({error.strerror}); set ARROWLENS_CACHE") from error
+    if not _is_model(copy, digest):
+        raise ModelLoadError(f"{copy}: not the model {digest[:8]} that was sent; delete the folder")
+    return copy
+
+
+def _is_model(directory: Path, digest: str) -> bool:
+    try:
+        return model_info(directory).digest == digest
+    except ModelLoadError:
+        return False
 
 
 def model_info(model_path: str | Path) -> ModelInfo:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -79,6 +81,18 @@ class MultimodalEmbeddingProvider:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over what ``__getstate__`` gave."""
         self.__dict__.update(state, _lock=threading.Lock())
+
+    def elsewhere(self, paths: Mapping[str, Path], device: str | None, precision: str) -> MultimodalEmbeddingProvider:
+        """Return the same models for another machine, not loaded yet.
+
+        Args:
+            paths: their directories there, by role; others stay as they are.
+            device, precision: there, as for this class.
+        """
+        other = copy.copy(self)  # without what is loaded, as a pickled one
+        other._paths = {**self._paths, **paths}
+        other.device, other.precision = device, precision
+        return other
 
     @property
     def roles(self) -> tuple[str, ...]:

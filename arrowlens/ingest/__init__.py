@@ -21,6 +21,7 @@ from arrowlens.embedding import Provider
 
 if TYPE_CHECKING:
     from arrowlens.ingest.diff import IngestPlan, plan
+    from arrowlens.ingest.engines import RayOptions
     from arrowlens.ingest.migration import MigrationReport, migrate
     from arrowlens.ingest.pipeline import run
     from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport
@@ -33,6 +34,7 @@ __all__ = [
     "IngestReport",
     "MigrationReport",
     "Provider",
+    "RayOptions",
     "migrate",
     "plan",
     "run",
@@ -40,6 +42,7 @@ __all__ = [
 
 _NAMES = {
     "diff": ["IngestPlan", "plan"],
+    "engines": ["RayOptions"],
     "migration": ["MigrationReport", "migrate"],
     "pipeline": ["run"],
     "progress": ["IngestEvent", "IngestOptions", "IngestReport"],

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from arrowlens.errors import LibraryNotFoundError
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.source import FolderSource
-from arrowlens.ingest.walk import LeftAlone, ScannedFile, Walk, resolve_folders, unmounted
+from arrowlens.ingest.walk import LeftAlone, ScannedFile, Stamp, Walk, etag_of, resolve_folders, unmounted
 from arrowlens.media.files import bounded_ns
 from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
@@ -65,8 +65,8 @@ class Known:
     modality: str | None = None
 
     def is_same_file(self, file: ScannedFile) -> bool:
-        """Return whether size and time say that the content is what it was."""
-        return file.size is not None and (self.size, self.modified_ns) == file.stamp
+        """Return whether size and time, or the ETag, say that the content is what it was."""
+        return file.size is not None and self.stamp == file.stamp
 
     def is_current(self, file: ScannedFile) -> bool:
         """Return whether there is nothing to read: it is searchable, and the file and its caption are as they were.
@@ -93,9 +93,14 @@ class Known:
         return self.file_id is not None and self.file_id.split(":")[1:] == (file.file_id or "").split(":")[1:]
 
     @property
-    def ledger_entry(self) -> tuple[int | None, int | None, str | None, str | None]:
+    def stamp(self) -> Stamp:
+        """The version that was read, as of ``ScannedFile``."""
+        return self.size, etag_of(self.file_id) or self.modified_ns
+
+    @property
+    def ledger_entry(self) -> tuple[Hashable, ...]:
         """Return the columns that say why a file could not be read."""
-        return self.size, self.modified_ns, self.content_hash, self.reason
+        return *self.stamp, self.content_hash, self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +419,8 @@ class IngestPlan:
         n_bytes: of the files that would be read.
         unread_folders: folders that could not be read, with the reason.
         left_alone: how many files and folders would be passed over, and why, as of ``IngestReport``.
+        by_modality: how many files would be read, by the modality that their names promise.
+        models: digests of the library's models by role; empty for a library that is still to be made.
     """
 
     new: int = 0
@@ -426,6 +433,8 @@ class IngestPlan:
     left_alone: dict[LeftAlone, int] = field(default_factory=dict)
     moved: int = 0
     held_back: dict[str, int] = field(default_factory=dict)
+    by_modality: dict[str, int] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values for JSON."""
@@ -479,6 +488,8 @@ def plan(
         n_bytes=sum(file.size or 0 for file in todo.to_read),
         unread_folders=seen.unread_folders(),
         left_alone=seen.passed_over(),
+        by_modality=dict(Counter(file.modality for file in todo.to_read)),
+        models={role: record.digest for role, record in settings.models.items()},
     )
 
 
@@ -496,5 +507,9 @@ def _opened(path: Path) -> MultimodalStorage | None:
 def _of_nothing_known(seen: Walk) -> IngestPlan:
     n_bytes = sum(file.size or 0 for file in seen.files)
     return IngestPlan(
-        new=len(seen.files), n_bytes=n_bytes, unread_folders=seen.unread_folders(), left_alone=seen.passed_over()
+        new=len(seen.files),
+        n_bytes=n_bytes,
+        unread_folders=seen.unread_folders(),
+        left_alone=seen.passed_over(),
+        by_modality=dict(Counter(file.modality for file in seen.files)),
     )

@@ -11,7 +11,7 @@ from contextlib import closing
 from arrowlens.embedding import Provider
 from arrowlens.ingest.batching import is_usable
 from arrowlens.ingest.diff import Plan, compare, content_of, decide, decide_pruning, former_mounts, pair
-from arrowlens.ingest.engines import Engine
+from arrowlens.ingest.engines import Engine, RayOptions
 from arrowlens.ingest.engines.local import LocalEngine
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
@@ -33,7 +33,7 @@ def run(
     options: IngestOptions | None = None,
     on_event: Callable[[IngestEvent], None] | None = None,
     stop: threading.Event | None = None,
-    engine: Engine | None = None,
+    engine: Engine | RayOptions | None = None,
 ) -> IngestReport:
     """Bring the library up to date with folders.
 
@@ -44,7 +44,7 @@ def run(
         options: how to work; None takes the defaults.
         on_event: called in this thread with the progress.
         stop: once set, what is decoded is still encoded and written, and the run ends.
-        engine: decodes and encodes; None takes this machine's processes and threads.
+        engine: decodes and encodes: a Ray cluster, or another one; None takes this machine's processes and threads.
 
     Raises:
         FolderError: a folder is missing or unreadable; nothing was touched.
@@ -52,18 +52,27 @@ def run(
         ModelMismatchError: the library was made with other models.
         ModelLoadError: a model cannot be loaded.
         StorageError: the disk or the database refused.
+        WorkerError: no process for decoding can be started, or the cluster cannot be used.
     """
     options, stop = options or IngestOptions(), stop or threading.Event()
     former = former_mounts(storage, storage.settings) if options.prune else ()
     scopes = resolve_folders(folders, storage.path, sorted({*storage.settings.mounts} - {*former}))
     progress = Progress(on_event)
-    engine = engine or LocalEngine(options.n_workers, progress)
+    engine = _engine(engine, options, progress)
     with storage.writing():
         storage.forget_mounts(former)
         storage.bind_models(_models(provider))
         for scope in scopes:
             storage.add_root(scope)
         return _Run(storage, provider, FolderSource(scopes, storage.path), engine, options, progress, stop).run()
+
+
+def _engine(engine: Engine | RayOptions | None, options: IngestOptions, progress: Progress) -> Engine:
+    if isinstance(engine, RayOptions):
+        from arrowlens.ingest.engines.ray import RayEngine  # deferred: needs an extra
+
+        return RayEngine(engine, progress)
+    return engine or LocalEngine(options.n_workers, progress)
 
 
 class _Run:

@@ -99,7 +99,7 @@ class Preparer:
     def content(self, file: ScannedFile) -> str | None:
         """Return the content hash of the version listed; None when it cannot be read, or is too large."""
         try:
-            fetched = self.source.fetch(file)
+            fetched = self.source.fetch(file) if file.content is None else Fetched(file.path, file.content)
             if fetched is None:
                 return None
             return hash_bytes(fetched.data) if fetched.data is not None else hash_file(fetched.path, self.limits)
@@ -109,14 +109,14 @@ class Preparer:
     def lost(self, file: ScannedFile, reason: str, content: str | None) -> Prepared:
         """Return the result for a file whose process died; its content is unknown, so the next run tries again."""
         decoded = Decoded(file.modality, reason, content, file.size or 0)
-        return Prepared(file, decoded, unread=content is None)
+        return Prepared(dataclasses.replace(file, content=None), decoded, unread=content is None)
 
     def _prepare(self, file: ScannedFile, limits: Limits) -> Prepared:
         try:
             fetched = self._fetch(file)
         except MediaError as error:
             return Prepared(file, Decoded(file.modality, str(error)), unread=True)
-        file = dataclasses.replace(file, file_id=fetched.file_id or file.file_id)
+        file = dataclasses.replace(file, file_id=fetched.file_id or file.file_id, content=None)
         name = os.fsdecode(file.path)
         decoded = decode(
             fetched.path,
@@ -142,6 +142,8 @@ class Preparer:
 
     def _fetch(self, file: ScannedFile) -> Fetched:
         """Get the version listed, else the one that is there now, whose other stamp the next run will see."""
+        if file.content is not None:
+            return Fetched(file.path, file.content)
         fetched = self.source.fetch(file) or self.source.fetch(self.source.look(file))
         if fetched is None:
             raise MediaError(_CHANGING)

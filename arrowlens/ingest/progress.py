@@ -73,6 +73,7 @@ class IngestEvent:
         reason: why that file was skipped.
         bound: what the run waits for most: the disk (reading), decoding, the model (encoding) or the library (writing);
             None before there is anything to tell by.
+        nodes: machines of a cluster at work; 0 without one.
     """
 
     phase: Phase
@@ -87,6 +88,7 @@ class IngestEvent:
     path: str | None = None
     reason: str | None = None
     bound: Bound | None = None
+    nodes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class Progress:
         self.timings = {"walking": 0.0, "waiting": 0.0, "writing": 0.0}
         self.decoding, self.encoding = Spent(), Spent()
         self.n_decoding = self.n_encoding = 1  # of them at a time, on cores of their own
+        self.n_nodes = 0  # of a cluster
         self.peak_memory = 0
         self._rate_in_the_end = 0.0
 
@@ -187,7 +190,8 @@ class Progress:
         counts = {kind: n for kind, n in self.counts.items() if kind not in ("copied", "captions", "moved")}
         place = os.fsdecode(path) if path is not None else None
         told = {"rate": rate, "seconds_left": left, "path": place, "reason": reason, "bound": self.bound}
-        self._on_event(IngestEvent(phase, self.n_done, self.total, **counts, **told))  # type: ignore[arg-type]
+        event = IngestEvent(phase, self.n_done, self.total, **counts, **told, nodes=self.n_nodes)  # type: ignore[arg-type]
+        self._on_event(event)
 
     @property
     def bound(self) -> Bound | None:

@@ -7,6 +7,7 @@ file is read in exactly that version, and decoding processes, which may run on a
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,12 @@ class Source(Protocol):
             MediaError: as ``look``.
         """
 
+    def read_ahead(self, files: Iterable[ScannedFile]) -> Iterator[ScannedFile]:
+        """Yield files in their order, with the ``content`` of those that this machine has to wait for.
+
+        A file whose version is not there any more, or that cannot be read, comes without: ``fetch`` gives the reason.
+        """
+
     def open(self, path: bytes) -> AbstractContextManager[BinaryIO]:
         """Open a file of this source, a caption for example, as it is now; seekable.
 
@@ -96,7 +103,13 @@ class FolderSource:
         now = self.look(file)
         if now.stamp != file.stamp:
             return None
-        return Fetched(ExactFile(file.real_path or file.path, now.file_id, *now.stamp), file_id=now.file_id)
+        return Fetched(
+            ExactFile(file.real_path or file.path, now.file_id, now.size, now.modified_ns), file_id=now.file_id
+        )
+
+    def read_ahead(self, files: Iterable[ScannedFile]) -> Iterator[ScannedFile]:
+        """Yield files as they are: decoders read a disk themselves."""
+        return iter(files)
 
     def open(self, path: bytes) -> AbstractContextManager[BinaryIO]:
         """Open a file by its real path; errors as of ``Source``."""

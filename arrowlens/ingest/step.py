@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from functools import partial
 
 import numpy as np
@@ -204,10 +207,18 @@ class EncodeStep:
     Args:
         spec: all that outcomes depend on.
         call: how files are decoded: in this process, which a decoder's crash then ends, or by ``workers.isolated``.
+        threads: run the model, and may do so for several calls at once; None starts some for each call.
+        n_ahead: files that are decoded at once, ahead of the model.
+
+    Attributes:
+        decoding, encoding: the seconds of all calls so far.
     """
 
-    def __init__(self, spec: StepSpec, call: Call = directly) -> None:
-        self._spec, self._call = spec, call
+    def __init__(
+        self, spec: StepSpec, call: Call = directly, threads: EncodingThreads | None = None, n_ahead: int = 1
+    ) -> None:
+        self._spec, self._call, self._threads, self._n_ahead = spec, call, threads, n_ahead
+        self.decoding, self.encoding = Spent(), Spent()
 
     def __call__(self, files: Sequence[ScannedFile], known: Mapping[str, Known]) -> list[Outcome]:
         """Turn files into outcomes.
@@ -223,19 +234,33 @@ class EncodeStep:
             ModelLoadError: a model cannot be loaded.
             RuntimeError: the model does not work.
         """
-        preparer = self._spec.preparer()
-        with encoding_threads(self._spec.device) as threads:
-            encoding = Encoding(self._spec, known, threads, Spent())
-            for file in files:
-                encoding.add(self._prepare(preparer, file))
+        given = nullcontext(self._threads) if self._threads is not None else encoding_threads(self._spec.device)
+        with given as threads:
+            encoding = Encoding(self._spec, known, threads, self.encoding)
+            for prepared in self._prepared(files):
+                encoding.add(prepared)
             return encoding.finish()
 
+    def _prepared(self, files: Sequence[ScannedFile]) -> Iterator[Prepared]:
+        """Decode files ahead, and yield them in their order."""
+        work = partial(self._prepare, self._spec.preparer())
+        ahead: deque[Future[Prepared]] = deque()
+        with ThreadPoolExecutor(self._n_ahead, "decode") as threads:
+            for file in self._spec.source.read_ahead(files):
+                ahead.append(threads.submit(work, file))
+                if len(ahead) > self._n_ahead:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
     def _prepare(self, preparer: Preparer, file: ScannedFile) -> Prepared:
+        started = time.perf_counter()
         try:
             prepared: Prepared = self._call(preparer, file)
         except MediaError as lost:
             content = None
             with suppress(MediaError):
                 content = self._call(preparer.content, file)
-            return preparer.lost(file, str(lost), content)
+            prepared = preparer.lost(file, str(lost), content)
+        self.decoding.busy += time.perf_counter() - started
         return prepared

@@ -21,6 +21,9 @@ from arrowlens.modalities import Modality, modality_of
 from arrowlens.store import Root, Settings, media_id_of, relative_to
 
 LeftAlone = Literal["hidden", "ignored", "other"]
+Stamp = tuple[int | None, int | str | None]
+"""Size and nanoseconds since 1970; of an object in a bucket its ETag, since two writes in a second have equal times."""
+ETAG = "etag:"
 
 _TEXT_SUFFIX = b".txt"
 _NOT_MOUNTED = "the disk that was mounted there is not mounted now"
@@ -40,8 +43,9 @@ class ScannedFile:
         sidecar: absolute real path of the text file beside it that holds its caption; None without one.
         caption_stamp: "size:modified_ns" of the sidecar; equal ones mean an equal caption.
         real_path: where the file lies, free of links; None where that is ``path``.
-        file_id: its device and inode; None when the system would not say.
+        file_id: its device and inode; of an object in a bucket "etag:" and its ETag; None when nothing is known.
         is_linked: it may have further names (hard links).
+        content: the bytes of this version, where they were read ahead; not sent on with outcomes.
     """
 
     path: bytes
@@ -55,11 +59,17 @@ class ScannedFile:
     real_path: bytes | None = None
     file_id: str | None = None
     is_linked: bool = False
+    content: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
-    def stamp(self) -> tuple[int | None, int | None]:
-        """Its version: size and time. Equal ones mean equal content."""
-        return self.size, self.modified_ns
+    def etag(self) -> str | None:
+        """The ETag of an object in a bucket; None for a file on disk."""
+        return etag_of(self.file_id)
+
+    @property
+    def stamp(self) -> Stamp:
+        """Its version: size and time, or size and ETag of an object. Equal ones mean equal content."""
+        return self.size, self.etag or self.modified_ns
 
     @property
     def media_id(self) -> str:
@@ -389,6 +399,11 @@ def _joined(folder: bytes, name: bytes) -> bytes:
 
 def _lowered(text_name: bytes) -> bytes:
     return text_name[:-4] + _TEXT_SUFFIX
+
+
+def etag_of(file_id: str | None) -> str | None:
+    """Return the ETag that the ``file_id`` of an object carries; None for a file on disk."""
+    return file_id.removeprefix(ETAG) if file_id is not None and file_id.startswith(ETAG) else None
 
 
 def mount_of(path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -25,7 +25,7 @@ class ReadAhead(Generic[_Item, _Result]):
     Args:
         open_step: each thread opens a step of its own and closes it in the end.
         items: what the steps are called with.
-        n_threads: how many threads work at most.
+        n_threads: how many threads work.
         size: gives the bytes of a result.
         stop: once it is set, there are no more results.
     """
@@ -33,7 +33,7 @@ class ReadAhead(Generic[_Item, _Result]):
     def __init__(
         self,
         open_step: Callable[[], AbstractContextManager[Callable[[_Item], _Result]]],
-        items: Sequence[_Item],
+        items: Iterable[_Item],
         n_threads: int,
         size: Callable[[_Result], int],
         stop: threading.Event,
@@ -44,7 +44,7 @@ class ReadAhead(Generic[_Item, _Result]):
         self._n_bytes = 0
         self._failure: BaseException | None = None
         self._closed = False
-        names = [f"decode-{number}" for number in range(min(n_threads, len(items)))]
+        names = [f"decode-{number}" for number in range(n_threads)]
         self._threads = [threading.Thread(target=self._work, name=name) for name in names]
         self._n_alive = len(self._threads)
 

@@ -15,8 +15,8 @@ import torch
 
 from arrowlens import models
 from arrowlens.conversion import Progress, convert_clip_model, convert_text_model
-from arrowlens.conversion.hub import cache_directory, downloaded
-from arrowlens.encoders.model_directory import model_info
+from arrowlens.conversion.hub import downloaded
+from arrowlens.encoders.model_directory import cache_directory, model_info
 from arrowlens.errors import ConversionError, DownloadError
 from tests.support.checkpoints import bert_checkpoint, clip_checkpoint, edit_config, whisper_checkpoint
 from tests.support.hub_stand_in import Hub, hub_stand_in

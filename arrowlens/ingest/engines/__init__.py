@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from arrowlens.errors import InputError
 from arrowlens.ingest.diff import Known
 from arrowlens.ingest.step import Outcome, StepSpec
 from arrowlens.ingest.walk import ScannedFile
@@ -36,3 +38,24 @@ class Engine(Protocol):
             WorkerError: no process for decoding can be started.
             RuntimeError: the model does not work.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class RayOptions:
+    """Which Ray cluster does the work of a run, and with how much of it.
+
+    Attributes:
+        address: of the cluster, as ``ray.init`` takes it; None takes RAY_ADDRESS, else one that is started here.
+        concurrency: workers, with equal shares of the CPUs; None takes one for each node, or for each GPU.
+        num_gpus: that each worker gets, such as 1 or 0.5; 0 encodes on CPUs.
+    """
+
+    address: str | None = None
+    concurrency: int | None = None
+    num_gpus: float = 0
+
+    def __post_init__(self) -> None:
+        if self.concurrency is not None and self.concurrency < 1:
+            raise InputError(f"concurrency is {self.concurrency}; it must be at least 1")
+        if self.num_gpus < 0:
+            raise InputError(f"num_gpus is {self.num_gpus}; it must be 0 or more")

@@ -38,7 +38,11 @@ class LocalEngine:
         max_bytes = large_bytes(limits, exact=spec.exact, sample_rate=spec.models.recipe.sample_rate)
         workers = Workers(spec.preparer(concurrent=True), limits.max_decode_s, progress.decoding, max_bytes)
         ahead = ReadAhead[ScannedFile, Prepared](
-            workers.open, files, self._n_workers, lambda prepared: prepared.n_bytes, stop
+            workers.open,
+            spec.source.read_ahead(files),
+            min(self._n_workers, len(files)),
+            lambda prepared: prepared.n_bytes,
+            stop,
         )
         with MemoryWatch(lambda: workers.pids) as memory, encoding_threads(spec.device) as threads:
             progress.start_reading()
