@@ -42,6 +42,7 @@ _ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
 _QUICKLY_CAST = 50_000_000  # bytes of weights, in some hundredths of a second
 _DOCTOR = "`arrowlens doctor"
+_KEEP_ONE = "`arrowlens doctor --repair` keeps one of each"
 _REPAIR = "`arrowlens doctor --repair` makes them anew; thumbnails of files that are unchanged"
 _OPTIMIZE = "`arrowlens optimize`"
 _INGEST = "`arrowlens ingest` on its folder"
@@ -98,6 +99,8 @@ class Doctor:
         yield from self._thumbnails()
         for name, shape in self._storage.table_stats().items():
             yield from _table(name, shape)
+            with suppress(StorageError):  # a table that cannot be read is reported above
+                yield _repeated(name, self._storage.health.n_repeated(name))
         damaged = set()
         for role in self._storage.settings.models:
             finding = self._model(role)
@@ -344,6 +347,10 @@ def _of_index(name: str, check: Callable[[], tuple[int, int]]) -> Finding:
     is_whole = n_found == n_asked
     what = f"files found by {name}, of {n_asked}"
     return Finding(what, "ok" if is_whole else "problem", n_found, "" if is_whole else _REPAIR)
+
+
+def _repeated(name: str, n: int) -> Finding:
+    return Finding(f"{name}: ids that several rows have", "problem" if n else "ok", n, _KEEP_ONE if n else "")
 
 
 def _table(name: str, shape: TableStats) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
+from arrowlens.addresses import local_path
 from arrowlens.deprecation import renamed_method, renamed_property, warn_renamed
 from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -55,7 +57,7 @@ from arrowlens.search import (
 from arrowlens.search.query import Sort
 from arrowlens.search.where import Where, to_store_filters
 from arrowlens.store import FACETS, MultimodalStorage, restored
-from arrowlens.store.location import Location
+from arrowlens.store.location import location_at
 from arrowlens.workers.isolated import Isolated, directly
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     from arrowlens.encoders import Runtime
     from arrowlens.evaluation import Evaluation
     from arrowlens.ingest import IngestEvent, IngestPlan, IngestReport, MigrationReport
-    from arrowlens.store import Facets, IndexState, ModelRecord, Settings, Statistics
+    from arrowlens.store import Facets, IndexState, ModelRecord
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
@@ -96,11 +98,14 @@ class LibraryStatus:
     """What a library holds and how it works.
 
     Attributes:
-        path: the library's folder.
+        path: the library's folder; None for a library in a bucket.
+        uri: the library's address: the folder, or ``s3://bucket/prefix``.
         images: pictures that can be found.
         audio: recordings that can be found.
         skipped: files that could not be read.
-        n_bytes: of everything in the library's folder.
+        n_bytes: of everything in the library's folder or below its prefix.
+        n_retained: of them, bytes of what was removed or replaced, which a bucket keeps for a day; 0 in a folder.
+        retained_until: the first run, ``optimize`` or ``remove`` that ends later deletes them; None for none.
         models: by role; each with digest, dimension, source and space.
         text_reaches_audio: whether texts find recordings.
         device: where models run.
@@ -114,11 +119,14 @@ class LibraryStatus:
         calibrations: routes such as "text to image" whose relevance the user's own pairs were measured for -> how many.
     """
 
-    path: Path
+    path: Path | None
+    uri: str
     images: int
     audio: int
     skipped: int
     n_bytes: int
+    n_retained: int
+    retained_until: dt.datetime | None
     models: Mapping[str, ModelRecord]
     text_reaches_audio: bool
     device: str
@@ -138,14 +146,19 @@ class LibraryStatus:
         return " and ".join(MODALITIES[kind].plural for kind, is_reached in reached.items() if is_reached) or "nothing"
 
     @classmethod
-    def of(cls, path: Path, settings: Settings, statistics: Statistics, runtime: Runtime) -> Self:
+    def of(cls, storage: MultimodalStorage, runtime: Runtime) -> Self:
         """Return the status that the store and the encoders give."""
+        settings, statistics = storage.settings, storage.statistics()
+        n_retained, retained_until = storage.retained()
         return cls(
-            path=path,
+            path=storage.path,
+            uri=storage.uri,
             images=statistics.images,
             audio=statistics.audio,
             skipped=statistics.skipped,
             n_bytes=statistics.n_bytes,
+            n_retained=n_retained,
+            retained_until=retained_until,
             models=settings.models,
             text_reaches_audio=settings.text_reaches_audio,
             device=str(runtime.device),
@@ -181,7 +194,9 @@ class SkippedFile:
 
 
 class Library:
-    """A folder on disk that remembers pictures and recordings, and finds them again. Open one with ``Library.open``.
+    """Remembers pictures and recordings, and finds them again. Open one with ``Library.open``.
+
+    It lies in a folder on disk, or in a bucket.
 
     Safe to share between threads: any number may search while one ingests. A context manager.
     """
@@ -207,11 +222,12 @@ class Library:
         isolate_decoding: bool = True,
         guarded: bool | None = None,
         on_progress: OnProgress | None = None,
+        storage_options: Mapping[str, str] | None = None,
     ) -> Self:
         """Open a library; make it where there is none, if ``models`` is given or ``create`` is true.
 
         Args:
-            path: the library's folder; ``~`` is expanded.
+            path: the library's folder, where ``~`` is expanded, or ``s3://bucket/prefix``.
             models: the name of a set of ``arrowlens models``, ``base`` for a new library by default;
                 ``vision=DIR,audio=DIR,text=DIR``; or both, as in ``base,audio=DIR`` (``arrowlens.models.resolve``). A
                 library remembers its models: for one that is there, this only has to agree.
@@ -223,27 +239,30 @@ class Library:
                 False decodes in this process, which a damaged file can then end.
             guarded: deprecated; the old name of ``isolate_decoding``.
             on_progress: called with each step of downloading and converting ``base`` models.
+            storage_options: how to reach a bucket, over what the environment says (``AWS_ACCESS_KEY_ID``, ...):
+                ``endpoint``, ``region``, ``access_key_id``, ``secret_access_key``, ... Never stored.
 
         Raises:
             LibraryNotFoundError: none there, and none is to be made. LibraryVersionError: a newer Arrowlens wrote it.
             ModelMismatchError: it was made with other models than ``models``. ModelError: its models cannot be had.
+            InputError: an unusable address or storage option, or the extra ``s3`` is not installed.
         """
         if guarded is not None:
             warn_renamed("guarded", "isolate_decoding")
             isolate_decoding = guarded
         storage: MultimodalStorage | None = None
         try:
-            storage = MultimodalStorage(path, create=False)
+            storage = MultimodalStorage(path, create=False, storage_options=storage_options)
         except LibraryNotFoundError:
             if models is None and not create:
                 raise
-            Location(path).require_usable()  # before models are downloaded, or folders made
+            location_at(path, storage_options).require_usable()  # before models are downloaded, or folders made
         remembered = remembered_models(storage.settings) if storage is not None else None
         # Models come first: when they cannot be had, no library is left behind.
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)
         known = storage.settings.models if storage is not None else {}
         provider = provider_of(model_set, device, precision, known)
-        storage = storage or MultimodalStorage(path, create=True)
+        storage = storage or MultimodalStorage(path, create=True, storage_options=storage_options)
         bind(storage, model_records(model_set, provider), named=models is not None)
         return cls(storage, provider, isolate_decoding)
 
@@ -262,9 +281,14 @@ class Library:
         self._storage.close()
 
     @property
-    def path(self) -> Path:
-        """The library's folder, absolute."""
+    def path(self) -> Path | None:
+        """The library's folder, absolute; None for a library in a bucket."""
         return self._storage.path
+
+    @property
+    def uri(self) -> str:
+        """The library's address: its folder, or ``s3://bucket/prefix``."""
+        return self._storage.uri
 
     @property
     def text_reaches_audio(self) -> bool:
@@ -538,7 +562,7 @@ class Library:
         options = ingest.IngestOptions(
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
         )
-        paths = [Path(folder).expanduser() for folder in folders]
+        paths = [local_path(folder) for folder in folders]
         with _last_event_held_back(on_event) as (heard, calibrating):
             report = self._engine.retry_on_model_change(
                 lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop, cluster)
@@ -600,13 +624,11 @@ class Library:
         Raises:
             FolderError: a folder is missing or unreadable. StorageError: the database refused.
         """
-        return ingest.plan(self._storage, [Path(folder).expanduser() for folder in folders], prune=prune, retry=retry)
+        return ingest.plan(self._storage, [local_path(folder) for folder in folders], prune=prune, retry=retry)
 
     def status(self) -> LibraryStatus:
         """What the library holds and how it works; loads no model."""
-        return LibraryStatus.of(
-            self.path, self._storage.settings, self._storage.statistics(), self._engine.provider.runtime
-        )
+        return LibraryStatus.of(self._storage, self._engine.provider.runtime)
 
     def calibrate(self, folder: StrPath, pairs: StrPath) -> Evaluation:
         """Measure how true relevance is of your own captioned files, and make it by them from now on.
@@ -642,7 +664,7 @@ class Library:
             InputError: the library knows nothing at one of the paths; nothing is forgotten then.
             LibraryBusyError, StorageError: another process is writing; the database refused.
         """
-        return self._storage.forget([Path(path).expanduser() for path in as_tuple(paths, "paths")])
+        return self._storage.forget([local_path(path) for path in as_tuple(paths, "paths")])
 
     def optimize(self) -> None:
         """Compact the library's files and drop what is no longer used; ingesting does this by itself when it pays.
@@ -672,14 +694,14 @@ class Library:
         return list(Doctor(self._storage, self._engine.provider, self._decode).findings(n_vectors, n_files))
 
     @staticmethod
-    def restore_settings(path: StrPath) -> bool:
+    def restore_settings(path: StrPath, storage_options: Mapping[str, str] | None = None) -> bool:
         """Put back a lost or damaged ``library.json`` from its copy; returns whether that was needed.
 
         Raises:
             LibraryNotFoundError: no library there. LibraryBusyError: another process is writing to it.
             StorageError: there is no copy, or the disk refused.
         """
-        return restored(path)
+        return restored(path, storage_options)
 
     def repair(self) -> None:
         """Restore damaged tables from copies, build indexes anew from rows and missing thumbnails from unchanged files.

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from arrowlens.addresses import local_path
 from arrowlens.embedding import Example, ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import cache_directory, model_info
@@ -100,7 +101,7 @@ class QueryEngine:
             case (samples, rate):
                 return self.examples.samples(samples, rate)
             case str() | os.PathLike():
-                return self.examples.file(item)
+                return self.examples.file(local_path(item))
         raise InputError(
             f"the example is a {type(item).__name__}; "
             "it is a path, bytes, a PIL image, (samples, rate), a Hit or an Example"

@@ -33,6 +33,17 @@ def bucket(object_store, monkeypatch):
     return object_store.new_prefix()
 
 
+@pytest.fixture(params=["folder", "bucket", pytest.param("slow bucket", marks=pytest.mark.soak)])
+def address(request, tmp_path):
+    """Where a test makes a library: in a folder and in a bucket, in make soak also in one that is 30 ms away."""
+    if request.param == "folder":
+        return tmp_path / "library"
+    address = request.getfixturevalue("bucket")
+    if request.param == "slow bucket":
+        request.getfixturevalue("proxy").delay_s = 0.03
+    return address
+
+
 @pytest.fixture
 def proxy(object_store, bucket, monkeypatch):
     """A proxy before the S3 server, through which this test's processes reach ``bucket``."""

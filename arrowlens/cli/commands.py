@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
 import arrowlens
+from arrowlens.addresses import absolute
 from arrowlens.cli.output import (
     amount,
     causes_text,
@@ -52,7 +53,13 @@ def ingest(options: argparse.Namespace) -> int:
         return _dry_run(options)
     with ModelProgress() as progress:
         library = arrowlens.Library.open(
-            options.library, options.models, True, options.device, options.precision, on_progress=progress
+            options.library,
+            options.models,
+            True,
+            options.device,
+            options.precision,
+            on_progress=progress,
+            storage_options=dict(options.storage_option),
         )
     with library, stop_on_interrupt() as stop, IngestProgress() as bar:
         report = library.ingest(
@@ -69,7 +76,7 @@ def ingest(options: argparse.Namespace) -> int:
     _note_unread(report.unread_folders)
     interrupted = stop.is_set()
     if options.json:
-        write_json({**report.to_dict(), "interrupted": interrupted, "library": str(library.path)})
+        write_json({**report.to_dict(), "interrupted": interrupted, "library": library.uri})
     else:
         print(report_text(report))
     if interrupted:
@@ -104,13 +111,14 @@ def _dry_run(options: argparse.Namespace) -> int:
     from arrowlens.ingest import plan  # deferred: pyarrow and numpy
 
     folders = [folder.expanduser() for folder in options.folders]
-    planned = plan(options.library, folders, prune=options.prune, retry=options.retry)
+    storage_options = dict(options.storage_option)
+    planned = plan(options.library, folders, prune=options.prune, retry=options.retry, storage_options=storage_options)
     _note_unread(planned.unread_folders)
     hours, price = _encoding_hours(planned, options), options.price_per_hour
     cost = None if hours is None or price is None else hours * price
     if options.json:
-        library = str(options.library.expanduser().absolute())
-        write_json({**planned.to_dict(), "encoding_hours": hours, "cost": cost, "library": library})
+        figures = {"encoding_hours": hours, "cost": cost, "library": absolute(options.library)}
+        write_json({**planned.to_dict(), **figures})
     else:
         print(plan_text(planned))
         print(effort_text(hours, cost, planned.by_modality))
@@ -241,7 +249,7 @@ def optimize(options: argparse.Namespace) -> int:
 def doctor(options: argparse.Namespace) -> int:
     """Examine the library; 1 when something is wrong with it."""
     if options.repair:
-        arrowlens.Library.restore_settings(options.library)
+        arrowlens.Library.restore_settings(options.library, dict(options.storage_option))
     with open_library(options) as library:
         if options.repair:
             library.repair()
@@ -263,8 +271,8 @@ def ui(options: argparse.Namespace) -> int:
         set_password(options.set_password)
         return 0
     with open_library(options) as library:  # a mistyped library or missing models end here, not in the browser
-        path = library.path
-    return serve(path, options)
+        uri = library.uri
+    return serve(uri, options)
 
 
 def limits_of(options: argparse.Namespace) -> Limits:

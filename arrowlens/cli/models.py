@@ -76,7 +76,7 @@ def use(options: argparse.Namespace) -> int:
                 limits=limits_of(options),
                 on_progress=progress,
             )
-        path = str(library.path)
+        path = library.uri
     if options.json:
         write_json({**report.to_dict(), "models": options.models, "library": path})
     else:

@@ -120,10 +120,11 @@ def amount(count: int, singular: str, plural: str | None = None) -> str:
 def status_text(status: LibraryStatus) -> str:
     """A library's status for people, a fact a line."""
     facts = [
-        ("library", shown_path(status.path)),
+        ("library", shown_path(status.uri)),
         ("holds", f"{amount(status.images, 'picture')}, {amount(status.audio, 'recording')}"),
         ("skipped", f"{amount(status.skipped, 'file')} that could not be read"),
-        ("on disk", byte_size(status.n_bytes)),
+        ("on disk" if status.path else "in the bucket", byte_size(status.n_bytes)),
+        *([("still to go", _retained_text(status))] if status.retained_until is not None else []),
         *(("folder", shown_path(folder)) for folder in status.folders),
         *((f"{role} model", _model_text(record)) for role, record in status.models.items()),
         *((f"next {role}", f"{_model_text(record)}, not complete yet") for role, record in status.next_models.items()),
@@ -133,6 +134,15 @@ def status_text(status: LibraryStatus) -> str:
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),
     ]
     return columns([[label, value] for label, value in facts])
+
+
+def _retained_text(status: LibraryStatus) -> str:
+    until = status.retained_until
+    assert until is not None
+    return (
+        f"{byte_size(status.n_retained)} of what was removed or replaced; the first ingest, remove or optimize that "
+        f"ends after {until:%Y-%m-%d %H:%M} UTC deletes it"
+    )
 
 
 def report_text(report: IngestReport) -> str:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import arrowlens
+from arrowlens.addresses import scheme_of
 from arrowlens.cli import commands, models, searching
 from arrowlens.cli.benchmark import benchmark
 from arrowlens.cli.duplicates import duplicates
@@ -74,7 +75,7 @@ _Adder = argparse._SubParsersAction  # argparse gives the type no public name
 def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(adder, "ingest", commands.ingest, "index folders of pictures and recordings")
     command.add_argument(
-        "folders", metavar="FOLDER", nargs="+", type=Path, help="a folder to index, with all folders below it"
+        "folders", metavar="FOLDER", nargs="+", type=_path, help="a folder to index, with all folders below it"
     )
     _library_options(command)
     command.add_argument(
@@ -149,7 +150,7 @@ def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
     )
     _composition_options(search)
     similar = _command(adder, "similar", searching.similar, "find what looks or sounds like a file")
-    similar.add_argument("file", metavar="FILE", type=Path, help="a picture or a recording, in the library or not")
+    similar.add_argument("file", metavar="FILE", type=_path, help="a picture or a recording, in the library or not")
     for command in (search, similar):
         _library_options(command)
         _view_options(command)
@@ -162,7 +163,9 @@ def _composition_options(command: argparse.ArgumentParser) -> None:
     for name, meaning in (("--plus", "to look for as well"), ("--minus", "to keep away from")):
         asked.add_argument(name, metavar="TEXT", action="append", default=[], type=_text, help=f"a text {meaning}")
     for name, meaning in (("--like", "to come near"), ("--unlike", "to keep away from")):
-        asked.add_argument(name, metavar="FILE", action="append", default=[], help=f"a picture or recording {meaning}")
+        asked.add_argument(
+            name, metavar="FILE", action="append", default=[], type=_file, help=f"a picture or recording {meaning}"
+        )
     asked.add_argument(
         "--weight",
         metavar="PART=N",
@@ -236,7 +239,7 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
     status = _command(adder, "status", commands.status, "show what the library holds, with which models")
     skipped = _command(adder, "skipped", commands.skipped, "list files that could not be read, and why")
     remove = _command(adder, "remove", commands.remove, "forget files or folders (the files themselves stay)")
-    remove.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with all below it")
+    remove.add_argument("paths", metavar="PATH", nargs="+", type=_path, help="a file, or a folder with all below it")
     optimize = _command(adder, "optimize", commands.optimize, "compact the library's files")
     doctor = _command(adder, "doctor", commands.doctor, "check the library and say what to do about each problem")
     doctor.add_argument(
@@ -259,7 +262,7 @@ def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
         help=", ".join(f"{family.command} (encodes {', '.join(family.inputs)})" for family in FAMILIES),
     )
     command.add_argument("source", metavar="SOURCE", help="a Hugging Face id, or a folder with a checkpoint")
-    command.add_argument("--output", metavar="DIR", type=Path, required=True, help="the model directory to write")
+    command.add_argument("--output", metavar="DIR", type=_path, required=True, help="the model directory to write")
     command.add_argument(
         "--dtype",
         choices=("float16", "bfloat16", "float32"),
@@ -293,7 +296,7 @@ def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
         "directories",
         metavar="DIR",
         nargs="*",
-        type=Path,
+        type=_path,
         help="a model directory (default: each that was downloaded); `arrowlens convert` prepares what it converts, "
         "but not with `--format parquet`, and earlier versions did not",
     )
@@ -317,8 +320,8 @@ def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
 
 def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(adder, "eval", commands.evaluate, "measure how well models find your own captioned files")
-    command.add_argument("folder", metavar="FOLDER", type=Path, help="paths in the list are relative to it")
-    command.add_argument("pairs", metavar="PAIRS.csv", type=Path, help="a CSV file with the columns path and caption")
+    command.add_argument("folder", metavar="FOLDER", type=_path, help="paths in the list are relative to it")
+    command.add_argument("pairs", metavar="PAIRS.csv", type=_path, help="a CSV file with the columns path and caption")
     command.add_argument(
         "--models",
         metavar="SET",
@@ -375,10 +378,10 @@ def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
         "password", "for other addresses than this machine's own"
     ).add_mutually_exclusive_group()
     password.add_argument(
-        "--password-file", metavar="FILE", type=Path, help="ask for the password that --set-password put there"
+        "--password-file", metavar="FILE", type=_path, help="ask for the password that --set-password put there"
     )
     password.add_argument(
-        "--set-password", metavar="FILE", type=Path, help="ask for a new password now, keep its hash in FILE, and end"
+        "--set-password", metavar="FILE", type=_path, help="ask for a new password now, keep its hash in FILE, and end"
     )
     password.add_argument("--no-auth", action="store_true", help="let everybody in who reaches the address")
 
@@ -401,10 +404,19 @@ def _command(
 def _library_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--library",
-        metavar="DIR",
-        type=Path,
-        default=Path(os.environ.get(LIBRARY_VARIABLE) or DEFAULT_LIBRARY),
-        help=f"the library (default: ${LIBRARY_VARIABLE}, or {DEFAULT_LIBRARY} here)",
+        metavar="LIB",
+        type=_library,
+        default=_library(os.environ.get(LIBRARY_VARIABLE) or DEFAULT_LIBRARY),
+        help=f"the library: a folder, or s3://BUCKET/PREFIX (default: ${LIBRARY_VARIABLE}, or {DEFAULT_LIBRARY} here)",
+    )
+    command.add_argument(
+        "--storage-option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        type=_storage_option,
+        help="how to reach a library in a bucket, such as endpoint=http://localhost:9000, over the AWS_... variables; "
+        "several may be given (put keys into the variables: other users see the command line)",
     )
     _model_options(command)
 
@@ -427,6 +439,28 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def _path(text: str) -> Path:
+    if scheme_of(text) is not None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not on this machine; name a file or folder here")
+    return Path(text)
+
+
+def _file(text: str) -> str:
+    _path(text)
+    return text  # as it was typed: weights name it so
+
+
+def _library(text: str) -> Path | str:
+    return Path(text) if scheme_of(text) is None else text
+
+
+def _storage_option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):  # the text may hold a key: it is not shown
+        raise argparse.ArgumentTypeError("a storage option is KEY=VALUE, such as endpoint=http://localhost:9000")
+    return name, value
 
 
 def _amount(text: str) -> float:

@@ -15,7 +15,12 @@ _HOW_ALL = "--all shows the nearest anyway"
 
 def open_library(options: argparse.Namespace) -> arrowlens.Library:
     """The library that a command names."""
-    return arrowlens.Library.open(options.library, device=options.device, precision=options.precision)
+    return arrowlens.Library.open(
+        options.library,
+        device=options.device,
+        precision=options.precision,
+        storage_options=dict(options.storage_option),
+    )
 
 
 def search(options: argparse.Namespace) -> int:
@@ -123,7 +128,7 @@ def _grouped_tables(groups: Sequence[Group]) -> str:
 def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str:
     status = library.status()
     if not status.images and not status.audio:
-        return f"the library {shown_path(library.path)} is empty: arrowlens ingest FOLDER fills it"
+        return f"the library {shown_path(library.uri)} is empty: arrowlens ingest FOLDER fills it"
     if options.offset or options.page:
         return "there are no more results"
     held = f"({amount(status.images, 'picture')}, {amount(status.audio, 'recording')})"

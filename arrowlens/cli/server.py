@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
 import os
 import signal
 import socket
@@ -37,7 +38,7 @@ def set_password(path: Path) -> None:
     note(f"arrowlens: the password's hash is in {path}; start with --password-file {path}")
 
 
-def serve(library: Path, options: argparse.Namespace) -> int:
+def serve(library: str, options: argparse.Namespace) -> int:
     """Serve the page on ``options.host`` and ``options.port`` until it is stopped.
 
     Raises:
@@ -46,7 +47,8 @@ def serve(library: Path, options: argparse.Namespace) -> int:
     _check_address(options.host, options.port)
     password_hash = _password_hash(options)
     given = {
-        "ARROWLENS_LIBRARY": str(library),
+        "ARROWLENS_LIBRARY": library,
+        "ARROWLENS_STORAGE_OPTIONS": json.dumps(dict(options.storage_option)),
         "ARROWLENS_PRECISION": options.precision,
         "ARROWLENS_HOST": options.host,
         "ARROWLENS_PORT": str(options.port),

@@ -8,7 +8,6 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from arrowlens.errors import LibraryNotFoundError
@@ -18,6 +17,7 @@ from arrowlens.ingest.walk import LeftAlone, ScannedFile, Stamp, Walk, etag_of, 
 from arrowlens.media.files import bounded_ns
 from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
+from arrowlens.store.location import location_at
 
 _COLUMNS = [
     "media_id",
@@ -442,27 +442,29 @@ class IngestPlan:
 
 
 def plan(
-    library: MultimodalStorage | Path,
+    library: MultimodalStorage | str | os.PathLike[str],
     folders: Sequence[str | os.PathLike[str]],
     *,
     prune: bool | None = None,
     retry: bool = False,
+    storage_options: Mapping[str, str] | None = None,
 ) -> IngestPlan:
     """Return what ``run`` would do. Opens no file, writes nothing, and takes no lock.
 
     Args:
-        library: an open library, or the folder where it is or would be.
+        library: an open library, or the folder or address where it is or would be.
         folders: as for a run.
         prune: as of ``IngestOptions``.
         retry: as of ``IngestOptions``.
+        storage_options: as of ``MultimodalStorage``.
 
     Raises:
         FolderError: a folder is missing or unreadable. StorageError: the database refused.
         LibraryNotFoundError: there is something else where the library would be.
         LibraryVersionError: a newer Arrowlens wrote the library.
     """
-    storage = library if isinstance(library, MultimodalStorage) else _opened(library)
-    path = library.path if isinstance(library, MultimodalStorage) else library.expanduser().absolute()
+    storage = library if isinstance(library, MultimodalStorage) else _opened(library, storage_options)
+    path = library.path if isinstance(library, MultimodalStorage) else location_at(library, storage_options).path
     settings = storage.settings if storage is not None else Settings()
     if storage is not None and prune:
         former = former_mounts(storage, settings)
@@ -493,15 +495,13 @@ def plan(
     )
 
 
-def _opened(path: Path) -> MultimodalStorage | None:
-    """Return the library at ``path``; None where one would be made."""
-    path = path.expanduser()
+def _opened(address: str | os.PathLike[str], storage_options: Mapping[str, str] | None) -> MultimodalStorage | None:
+    """Return the library at an address; None where one would be made."""
     try:
-        return MultimodalStorage(path, create=False)
+        return MultimodalStorage(address, create=False, storage_options=storage_options)
     except LibraryNotFoundError:
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-            return None
-        raise
+        location_at(address, storage_options).require_usable()
+        return None
 
 
 def _of_nothing_known(seen: Walk) -> IngestPlan:

@@ -75,11 +75,11 @@ class FolderSource:
 
     Attributes:
         scopes: the folders to walk, of ``resolve_folders``.
-        library: the library's own folder, which is passed over.
+        library: the library's own folder, which is passed over; None for one in a bucket.
     """
 
     scopes: tuple[str, ...]
-    library: Path
+    library: Path | None
 
     def walk(self, settings: Settings) -> Walk:
         """List the files below ``scopes``, whose roots are registered in ``settings``."""

@@ -161,7 +161,9 @@ class _Place:
         return self.path != self.real
 
 
-def resolve_folders(folders: Iterable[str | os.PathLike[str]], library: Path, mounts: Sequence[str]) -> tuple[str, ...]:
+def resolve_folders(
+    folders: Iterable[str | os.PathLike[str]], library: Path | None, mounts: Sequence[str]
+) -> tuple[str, ...]:
     """Return the absolute real paths of folders, sorted, without those that lie inside another one.
 
     Raises:
@@ -173,13 +175,13 @@ def resolve_folders(folders: Iterable[str | os.PathLike[str]], library: Path, mo
     return tuple(sorted(path for path in paths if not any(relative_to(other, path) for other in paths)))
 
 
-def walk(scopes: tuple[str, ...], settings: Settings, library: Path) -> Walk:
+def walk(scopes: tuple[str, ...], settings: Settings, library: Path | None) -> Walk:
     """List the media files below folders.
 
     Args:
         scopes: the folders, of ``resolve_folders``.
         settings: those of the library, with the roots that the folders belong to.
-        library: the library's own folder, which is passed over.
+        library: the library's own folder, which is passed over; None for one in a bucket.
     """
     seen = _Walker(scopes, settings, library).run()
     seen.files.sort(key=lambda file: file.path)
@@ -189,18 +191,18 @@ def walk(scopes: tuple[str, ...], settings: Settings, library: Path) -> Walk:
 class _Walker:
     """One walk. Real folders are taken before links to folders: a file is met under its own name first."""
 
-    def __init__(self, scopes: tuple[str, ...], settings: Settings, library: Path) -> None:
+    def __init__(self, scopes: tuple[str, ...], settings: Settings, library: Path | None) -> None:
         self._walk = Walk(scopes)
         self._settings = settings
         self._roots = {os.fsencode(root.path): root for root in settings.roots}
         self._folders: list[_Place] = []
         self._links: list[_Place] = []
         self._visited: set[tuple[int, int | bytes]] = set()
-        self._library = os.fsencode(os.path.realpath(library))
+        self._library = None if library is None else os.fsencode(os.path.realpath(library))
         for mount in settings.mounts:
             if any(relative_to(scope, mount) for scope in scopes) and _is_away(mount):
                 self._walk.unread[os.fsencode(mount)] = _NOT_MOUNTED
-        if library.exists():  # a dry run may come before it
+        if library is not None and library.exists():  # a dry run may come before it
             self._visit(os.fsencode(library))
         for scope in scopes:  # a link to a folder around the walk is a loop
             for parent in Path(scope).parents:
@@ -372,7 +374,7 @@ class _Walker:
 
     def _is_reached_by_name(self, real: bytes) -> bool:
         """Return whether a folder is walked by its real path, or is the library's own."""
-        if real == self._library or real.startswith(_inside(self._library)):
+        if self._library is not None and (real == self._library or real.startswith(_inside(self._library))):
             return True
         if not self._is_in_root(real):
             return False
@@ -413,8 +415,8 @@ def mount_of(path: str) -> str:
     return path
 
 
-def _checked_folder(path: str, library: Path, mounts: Sequence[str]) -> str:
-    if relative_to(os.path.realpath(library), path) is not None:
+def _checked_folder(path: str, library: Path | None, mounts: Sequence[str]) -> str:
+    if library is not None and relative_to(os.path.realpath(library), path) is not None:
         raise FolderError(f"{path} is the library itself; name a folder that holds pictures or recordings")
     try:
         with os.scandir(path) as entries:

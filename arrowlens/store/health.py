@@ -25,7 +25,7 @@ from arrowlens.store.schema import (
     thumbnail_schema,
     vector_table_name,
 )
-from arrowlens.store.tables import Tables
+from arrowlens.store.tables import Tables, repeated
 from arrowlens.store.vectors import embedding_matrix
 
 if TYPE_CHECKING:
@@ -142,6 +142,15 @@ class Health:
         ids = self._queries.all_media(["media_id"])["media_id"]
         chosen = ids.take(pa.array(evenly_spaced(len(ids), n), pa.int64())).to_pylist()
         return len(chosen), len(self._queries.media(chosen))
+
+    def n_repeated(self, name: str) -> int:
+        """Count ids that several rows of a table have: two writers at once would leave them."""
+
+        def ask(table: LanceTable) -> int:
+            key = table.schema.names[0]
+            return len(repeated(table.search().select([key]).limit(None).to_arrow()[key]))
+
+        return self._tables.read(name, ask, 0)
 
     def check_thumbnails(self) -> ThumbnailCheck:
         """Compare thumbnails with searchable pictures."""

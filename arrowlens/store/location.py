@@ -1,22 +1,26 @@
-"""Where a library lies: the one place in the store that touches paths.
+"""Where a library lies: the one place in the store that touches files and objects.
 
-A ``Location`` is a local folder. What the store asks of it is written so that an object store can answer it, too: small
-files have names (keys), are read and written whole, and ``replace`` writes one only if its tag is still the one that
-was read. How a table is dropped or made durable, and how the one writer is held, is the location's own affair.
+A ``Location`` is a folder (``LocalLocation``) or a prefix in a bucket (``ObjectLocation``). Small files have names
+(keys), are read and written whole, and ``replace`` writes one only if its tag is still the one that was read. How a
+table is dropped or made durable, and how the one writer is held, is the location's own affair.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from arrowlens.errors import LibraryBusyError, LibraryNotFoundError, StorageError
+from arrowlens.addresses import scheme_of
+from arrowlens.errors import InputError, LibraryBusyError, LibraryNotFoundError, StorageError
 from arrowlens.store.schema import is_table_name
 
 SETTINGS_NAME = "library.json"
@@ -27,17 +31,175 @@ _PARTIAL = ".partial"  # one writer at a time: the name needs nothing random
 _OURS = {SETTINGS_NAME, SETTINGS_NAME + _PARTIAL, LOCK_NAME, _COPIES}  # what an interrupted creation may leave
 
 
-class Location:
-    """A library's folder. Names are relative to it, with slashes: ``library.json``, ``media.lance/data/x.lance``.
+class Location(Protocol):
+    """Where a library lies. Names are relative to it, with slashes: ``library.json``, ``media.lance/data/x.lance``.
 
-    Methods raise ``OSError`` when the disk refuses, unless they say otherwise.
+    Methods raise ``OSError`` when a disk refuses and StorageError when a bucket does, unless they say otherwise.
+    """
+
+    @property
+    def uri(self) -> str:
+        """The address, for lancedb and for people: an absolute folder, or ``s3://bucket/prefix``."""
+
+    @property
+    def path(self) -> Path | None:
+        """The folder, absolute; None in a bucket."""
+
+    @property
+    def storage_options(self) -> Mapping[str, str] | None:
+        """How lancedb reaches the bucket, None for a folder. Holds credentials: neither log nor store it."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what was written is whole and stays.
+
+        Buckets promise that. Of a disk, a loss of power may take parts of the last files, so that second copies of the
+        settings and manifests are kept. In a bucket they would be a further request for each commit, and of no use.
+        """
+
+    @property
+    def retention(self) -> dt.timedelta | None:
+        """How long earlier versions of tables are kept, None where they are deleted at once.
+
+        A process on this machine that dies takes its writes with it. One on another machine may be paused in the middle
+        of a merge, and go on later: lance finds out what was merged meanwhile from the versions in between. Without
+        them it writes the same ids again, silently.
+        """
+
+    def require_usable(self) -> None:
+        """Check that a library can be made here, without making anything.
+
+        Raises:
+            LibraryNotFoundError: the place holds other things. StorageError: it cannot be made, read or written.
+        """
+
+    def create(self) -> None:
+        """Prepare the place for a library.
+
+        Raises:
+            StorageError: that is refused.
+        """
+
+    def writer(self) -> AbstractContextManager[None]:
+        """Be the one writer for a block. The holding thread may enter again; all others are refused at once.
+
+        Raises:
+            LibraryBusyError: another thread or process is the writer. StorageError: the place refuses.
+        """
+
+    def require_writer(self) -> None:
+        """Check, before each write, that this process is still the writer.
+
+        Raises:
+            LibraryBusyError: it was paused for so long that another one may be.
+        """
+
+    def read(self, name: str) -> tuple[bytes, str] | None:
+        """Return the content of a file and its tag, None when there is no such file."""
+
+    def tag(self, name: str) -> str | None:
+        """Return what changes whenever the content of a file does, None when there is no such file."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file in one step; it is there to stay when this returns."""
+
+    def replace(self, name: str, content: bytes, expected_tag: str | None) -> str | None:
+        """``write`` if the file is still the one that was read; return its new tag.
+
+        Args:
+            name: of the file.
+            content: all of it.
+            expected_tag: of the file as it was read, None when there was none.
+
+        Raises:
+            LibraryBusyError: somebody else replaced it.
+        """
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a file another name."""
+
+    def remove(self, name: str) -> None:
+        """Delete a file."""
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Return the bytes of every file below a folder, by name; none for a missing folder."""
+
+    def tables(self) -> list[str]:
+        """Return the names of the tables, sorted."""
+
+    def manifests(self, table: str) -> list[str]:
+        """Return the names of the manifests of a table's versions, the newest first, for lance counts them down.
+
+        There is none before a table was committed: while it is made, or if that was interrupted.
+        """
+
+    def folder(self, table: str) -> str:
+        """Return the name of a table's folder.
+
+        Raises:
+            StorageError: it is not the name of a table.
+        """
+
+    def drop(self, table: str) -> None:
+        """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been interrupted."""
+
+    def sync(self, table: str) -> None:
+        """Wait until everything of a table is there to stay."""
+
+    def keep_copy(self, name: str) -> None:
+        """Keep a second copy of the settings or of a table's newest manifest; nothing where that is durable."""
+
+    def kept_manifest(self, table: str) -> str | None:
+        """Return the name of the copy of a table's newest manifest, None when there is none."""
+
+    def superseded(self, table: str) -> dict[str, dt.datetime]:
+        """Return when each earlier version of a table was written, by manifest; empty where none is retained."""
+
+    def now(self) -> dt.datetime:
+        """Return the time by the clock that ``superseded`` goes by."""
+
+
+def location_at(address: str | os.PathLike[str], storage_options: Mapping[str, str] | None = None) -> Location:
+    """Return the location with an address.
+
+    Args:
+        address: a folder, or ``s3://bucket/prefix``.
+        storage_options: for a bucket, over those of the environment (``AWS_...``): ``endpoint``, ``region``, ...
+
+    Raises:
+        InputError: an address or option that nothing understands, or the extra ``s3`` is not installed.
+    """
+    if (scheme := scheme_of(address)) is None:
+        if storage_options:
+            raise InputError(f"{os.fspath(address)} is a folder; storage options are for libraries in a bucket")
+        return LocalLocation(address)
+    if scheme != "s3":
+        raise InputError(f"a library cannot be at {os.fspath(address)!r}; name a folder, or s3://BUCKET/PREFIX")
+    from arrowlens.store.object_location import ObjectLocation  # deferred: obstore, an extra
+
+    return ObjectLocation(os.fspath(address), storage_options)
+
+
+def table_folder(uri: str, table: str) -> str:
+    """As ``Location.folder``."""
+    if not is_table_name(table):  # a name may come from a file: it must not lead out of the library
+        raise StorageError(f"{uri}: {table!r:.80} is not a table; restore library.json from a backup")
+    return f"{table}.lance"
+
+
+class LocalLocation:
+    """A library's folder.
 
     Args:
         path: the folder; it need not exist.
 
     Attributes:
-        path: the folder, absolute. uri: the database's address for lancedb.
+        path: the folder, absolute. uri: the same, as a text.
     """
+
+    storage_options = None
+    is_durable = False
+    retention = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser().absolute()  # lancedb resolves relative paths later, from another folder
@@ -110,6 +272,9 @@ class Location:
                 self._file_lock.release()
         finally:
             self._thread_lock.release()
+
+    def require_writer(self) -> None:
+        """Do nothing: the system keeps the lock as long as the process lives."""
 
     # -- small files ----------------------------------------------------------------------------------------------
 
@@ -197,9 +362,7 @@ class Location:
         Raises:
             StorageError: it is not the name of a table.
         """
-        if not is_table_name(table):  # a name may come from a file: it must not lead out of the library
-            raise StorageError(f"{self.path}: {table!r:.80} is not a table; restore library.json from a backup")
-        return f"{table}.lance"
+        return table_folder(self.uri, table)
 
     def drop(self, table: str) -> None:
         """Delete a table, in one step for whoever reads; a missing one too, for a drop may have been interrupted."""
@@ -249,6 +412,16 @@ class Location:
     def kept_manifest(self, table: str) -> str | None:
         """Return the name of the copy of a table's newest manifest, None when there is none."""
         return min((name for name in self.sizes(f"{_COPIES}/{table}") if name.endswith(".manifest")), default=None)
+
+    # -- earlier versions, of which none is retained --
+
+    def superseded(self, table: str) -> dict[str, dt.datetime]:
+        """Return nothing: a new version replaces the earlier ones at once."""
+        return {}
+
+    def now(self) -> dt.datetime:
+        """Return the time of this machine."""
+        return dt.datetime.now(dt.UTC)
 
 
 def _tag(status: os.stat_result) -> str:

@@ -45,6 +45,8 @@ class TableStats:
         n_needed: bytes of its rows.
         has_deleted: whether deleted rows are still on disk.
         n_versions: versions on disk; earlier ones may hold rows that were deleted since.
+        retained_until: in a bucket, when the last of the earlier versions may be deleted; None where there is none.
+        is_pruning_due: whether one of them may be deleted now.
     """
 
     n_rows: int
@@ -54,11 +56,18 @@ class TableStats:
     n_needed: int
     has_deleted: bool
     n_versions: int = 1
+    retained_until: dt.datetime | None = None
+    is_pruning_due: bool = False
 
     @property
     def is_wasteful(self) -> bool:
-        """Whether deleted rows are still on disk, or wasted bytes exceed a tenth of those of the rows."""
-        return self.has_deleted or self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
+        """Whether deleted rows are still on disk, or wasted bytes exceed a tenth of those of the rows.
+
+        In a bucket bytes that earlier versions need are no waste before their time is over.
+        """
+        if self.has_deleted or self.retained_until is not None:
+            return self.has_deleted or self.is_pruning_due
+        return self.n_wasted > _SLACK + _MAX_WASTE * self.n_needed
 
     @property
     def is_compaction_due(self) -> bool:
@@ -79,16 +88,19 @@ def table_stats(table: LanceTable, location: Location, name: str) -> TableStats:
     fragments = stats["fragment_stats"]
     needed = stats["total_bytes"]
     parts = [location.sizes(f"{location.folder(name)}/{part}") for part in ("data", "_versions", "_transactions")]
-    deletions = _deletions(location, name)
-    on_disk = sum(sum(sizes.values()) for sizes in (*parts, deletions))
+    on_disk = sum(sum(sizes.values()) for sizes in (*parts, _deletions(location, name)))
+    superseded = location.superseded(name).values()
+    ends = [written + location.retention for written in superseded] if location.retention is not None else []
     return TableStats(
         n_rows=stats["num_rows"],
         n_fragments=fragments["num_fragments"],
         n_largest=fragments["lengths"]["max"],
         n_wasted=max(0, on_disk - needed),
         n_needed=needed,
-        has_deleted=bool(deletions),
+        has_deleted=_has_deleted(table, location, name),
         n_versions=len(_versions(location, name)),
+        retained_until=max(ends, default=None),
+        is_pruning_due=bool(ends) and min(ends) < location.now(),
     )
 
 
@@ -155,6 +167,14 @@ class Maintenance:
             if (of_table := self._tables.read(name, ask, None)) is not None:
                 stats[name] = of_table
         return stats
+
+    def retained(self) -> tuple[int, dt.datetime | None]:
+        """Return how many bytes of earlier versions are kept, and until when; 0 and None in a folder."""
+        if self._tables.location.retention is None:
+            return 0, None
+        kept = [of_table for of_table in self.stats().values() if of_table.retained_until is not None]
+        until = max((of_table.retained_until for of_table in kept if of_table.retained_until), default=None)
+        return sum(of_table.n_wasted for of_table in kept), until
 
     def _each(self, name: str, act: Callable[[_TableMaintenance], None], doing: str = "compacting") -> None:
         with translated(f"{self._tables.location.uri}: {doing} {name}"):
@@ -237,8 +257,14 @@ class _TableMaintenance:
     def _compact(self) -> None:
         """Join fragments, extend indexes, and drop every version but the newest and the leftovers of killed runs.
 
-        Nothing is deleted before its replacement has reached the disk.
+        Nothing is deleted before its replacement has reached the disk. Where versions are retained, so is what no
+        version names yet, for a week: a writer that is at work may be about to name it.
         """
+        location = self.tables.location
+        if location.retention is not None:
+            ahead = dt.datetime.now(dt.UTC) - location.now()  # lance goes by this machine's clock
+            self.table.optimize(cleanup_older_than=max(location.retention + ahead, _AT_ONCE))
+            return
         self.table.optimize(cleanup_older_than=_FOR_EVER)
         self.tables.location.sync(self.name)
         self._forget_versions()
@@ -273,12 +299,21 @@ class _TableMaintenance:
         return table_stats(self.table, self.tables.location, self.name)
 
     def _has_deleted(self) -> bool:
-        return bool(_deletions(self.tables.location, self.name))
+        return _has_deleted(self.table, self.tables.location, self.name)
 
 
 def _versions(location: Location, table: str) -> list[str]:
     """The manifests of a table's versions; lance may have others."""
     return [name for name in location.manifests(table) if name.rpartition("/")[2].removesuffix(".manifest").isdecimal()]
+
+
+def _has_deleted(table: LanceTable, location: Location, name: str) -> bool:
+    """Whether deleted rows are in the files of the newest version; or of any other, where none is retained."""
+    if not _deletions(location, name):
+        return False
+    if location.retention is None:
+        return True
+    return int(table.list_versions()[-1]["metadata"]["total_deletion_files"]) > 0
 
 
 def _deletions(location: Location, table: str) -> dict[str, int]:

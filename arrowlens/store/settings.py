@@ -269,7 +269,7 @@ def read_settings(location: Location) -> tuple[Settings, str] | None:
     except _MALFORMED as error:
         # Names in the file stand in some messages; escaped, they stay on one line.
         raise StorageError(f"{path} is damaged ({ascii(str(error))[1:-1]}); {_way_back(location)}") from error
-    if location.tag(_COPY) is not None:
+    if not location.is_durable and location.tag(_COPY) is not None:
         raise StorageError(f"{path} is lost; {_way_back(location)}")
     return None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
-from arrowlens.store.location import SETTINGS_NAME, Location
+from arrowlens.store.location import SETTINGS_NAME, Location, location_at
 from arrowlens.store.records import media_schema
 from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION
 from arrowlens.store.settings import (
@@ -25,14 +25,14 @@ from arrowlens.store.settings import (
 from arrowlens.store.tables import Tables
 
 
-def restored(path: str | os.PathLike[str]) -> bool:
+def restored(path: str | os.PathLike[str], storage_options: Mapping[str, str] | None = None) -> bool:
     """Restore lost or damaged settings of a library from their copy; return whether that was needed.
 
     Raises:
         LibraryNotFoundError: no library there. LibraryBusyError: somebody writes to it.
         StorageError: there is no copy, or the disk refused.
     """
-    location = Location(path)
+    location = location_at(path, storage_options)
     try:
         if read_settings(location) is not None:
             return False
@@ -73,7 +73,7 @@ class LibraryState:
         with self.location.writer():
             if self.settings.schema_version < SCHEMA_VERSION:
                 self._upgrade()
-            if not has_copy(self.location):
+            if not self.location.is_durable and not has_copy(self.location):
                 self._write(*self._current())
             yield
 

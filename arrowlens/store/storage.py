@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import Matching
 from arrowlens.store.health import Health
 from arrowlens.store.index import MIN_ROWS, IndexState
-from arrowlens.store.location import Location
+from arrowlens.store.location import location_at
 from arrowlens.store.maintenance import Maintenance, TableStats
 from arrowlens.store.model_tables import ModelTables, StoredVectors
 from arrowlens.store.queries import Queries
@@ -39,21 +40,29 @@ class MultimodalStorage:
     several.
 
     Args:
-        storage_path: the library's folder.
+        storage_path: the library's folder, or ``s3://bucket/prefix``.
         create: make a library where there is none; the folder must then be missing or empty.
         index_from: rows of a vector table from which on an index is kept; below, all are compared.
+        storage_options: how to reach a bucket, over what the environment says (``AWS_...``); never stored.
 
     Attributes:
-        path: the library's folder. health: measurements for ``arrowlens doctor``.
+        path: the library's folder, None in a bucket. uri: its address. health: measurements for ``arrowlens doctor``.
 
     Raises:
         LibraryNotFoundError: no library there and ``create`` is False, or the folder holds other things.
         LibraryVersionError: a newer Arrowlens wrote it. StorageError: the disk refused.
     """
 
-    def __init__(self, storage_path: StrPath, create: bool = True, *, index_from: int = MIN_ROWS) -> None:
-        self._location = Location(storage_path)
-        self.path = self._location.path
+    def __init__(
+        self,
+        storage_path: StrPath,
+        create: bool = True,
+        *,
+        index_from: int = MIN_ROWS,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> None:
+        self._location = location_at(storage_path, storage_options)
+        self.path, self.uri = self._location.path, self._location.uri
         self.index_from = index_from
         self._tables = Tables(self._location)
         self._state = LibraryState(self._location, self._tables, create)
@@ -318,6 +327,10 @@ class MultimodalStorage:
     def needs_optimizing(self) -> bool:
         """Return whether ``optimize(thorough=False)`` has something to do."""
         return self._maintenance.needs_optimizing()
+
+    def retained(self) -> tuple[int, dt.datetime | None]:
+        """Return how many bytes of earlier versions a bucket still keeps, and until when."""
+        return self._maintenance.retained()
 
     def table_stats(self) -> dict[str, TableStats]:
         """Return how each table lies on disk, by its name."""

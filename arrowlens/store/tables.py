@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from arrowlens.errors import StorageError
 from arrowlens.store.filters import is_among
@@ -146,6 +147,14 @@ class Tables:
                 self._delete_part(table, column, part)
             self.secure(name)
 
+    def remove_duplicates(self, name: str, key: str, values: Sequence[str]) -> None:
+        """Keep one of the rows with the same ``key``, for keys among ``values``; the newest of them is not known."""
+        schema = self.read(name, lambda table: table.schema, None)
+        rows = self.rows_with(name, key, values, schema.names, schema)
+        first = pc.index_in(pa.array(sorted(set(values))), value_set=rows[key])
+        self.delete(name, key, values)
+        self.merge(name, key, rows.take(pc.drop_null(first)))
+
     def drop(self, name: str) -> None:
         """Delete a table, in one step for readers; finish a drop that was interrupted."""
         with translated(f"{self.location.uri}: deleting {name}"):
@@ -161,6 +170,8 @@ class Tables:
         Raises:
             StorageError: neither version can be read.
         """
+        if self.location.is_durable:
+            return False
         try:
             self.read(name, _read_keys, 0)
         except StorageError:
@@ -189,6 +200,8 @@ class Tables:
         Raises:
             OSError: the disk refused.
         """
+        if self.location.is_durable:
+            return
         self.location.sync(name)
         newest = self.manifest(name)
         if newest is not None:
@@ -248,6 +261,7 @@ class Tables:
     def retried(self, write: Callable[[], _T]) -> _T:
         """Return what ``write`` returns; call it again when another commit came in between."""
         for attempt in range(_ATTEMPTS):
+            self.location.require_writer()
             try:
                 return write()
             except _FOREIGN as error:
@@ -265,6 +279,7 @@ class Tables:
         self.retried(lambda: table.delete(is_among(column, part)))
 
     def _create(self, name: str, schema: pa.Schema) -> LanceTable:
+        self.location.require_writer()
         with self._lock:
             table: LanceTable = self._connected().create_table(name, schema=schema, exist_ok=True)
             if WORDS in schema.names:
@@ -278,7 +293,12 @@ class Tables:
                 os.environ.setdefault(variable, value)
             import lancedb
 
-            self._database = lancedb.connect(self.location.uri, read_consistency_interval=dt.timedelta(0))
+            options = self.location.storage_options
+            self._database = lancedb.connect(
+                self.location.uri,
+                read_consistency_interval=dt.timedelta(0),
+                storage_options=None if options is None else dict(options),
+            )
         return self._database
 
 
@@ -319,6 +339,13 @@ def _cure(message: str) -> str:
 def _is_vanished(error: BaseException) -> bool:
     message = str(error).lower()
     return "not found" in message or "no such file" in message
+
+
+def repeated(keys: pa.ChunkedArray) -> list[str]:
+    """Return the keys that are there more than once."""
+    counts = keys.value_counts()
+    values: list[str] = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    return values
 
 
 def _parts(values: Sequence[str]) -> list[Sequence[str]]:

@@ -26,7 +26,7 @@ from arrowlens.store.schema import (
 )
 from arrowlens.store.settings import relative_to
 from arrowlens.store.state import LibraryState
-from arrowlens.store.tables import Tables
+from arrowlens.store.tables import Tables, repeated
 
 StrPath = str | os.PathLike[str]
 
@@ -105,25 +105,36 @@ class Writer:
         """Delete vectors, thumbnails and fingerprints without a ``media`` row; return the number of vectors.
 
         A run that was killed leaves some, and so does the replacement of a file's content. Table versions that a power
-        failure left incomplete are mended or taken back first. Tables of earlier models are dropped.
+        failure left incomplete are mended or taken back first. Tables of earlier models are dropped. Of rows with the
+        same id, which two writers at once would leave, one is kept; the others count among the vectors.
         """
         n_deleted = 0
         with self._state.writing():
             self._state.drop_retired()
             for name in self._tables.names():
                 self._tables.recover(name)
+            self._keep_one_of_each(MEDIA_TABLE, "media_id", self._queries.all_media(["media_id"])["media_id"])
             media = self._queries.indexed()
             for name, (role, record) in self._state.settings.vector_tables.items():
                 schema = stored_embedding_schema(role, record.dimension)
                 rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
+                n_deleted += self._keep_one_of_each(name, "embedding_id", rows["embedding_id"])
                 stale = rows.filter(pa.array(~is_live(rows[source_column(role)], rows["content_hash"], media)))
                 self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
                 n_deleted += stale.num_rows
             for name, schema in ((THUMBNAIL_TABLE, thumbnail_schema()), (FINGERPRINT_TABLE, fingerprint_schema())):
                 hashes = self._tables.rows(name, ["content_hash"], schema)["content_hash"]
+                self._keep_one_of_each(name, "content_hash", hashes)
                 unused = hashes.filter(pc.invert(pc.is_in(hashes, value_set=media["content_hash"])))
                 self._tables.delete(name, "content_hash", unused.to_pylist())
         return n_deleted
+
+    def _keep_one_of_each(self, name: str, key: str, keys: pa.ChunkedArray) -> int:
+        """Delete rows of a table with an id that another row has, too; return the number of ids."""
+        values = repeated(keys)
+        if values:
+            self._tables.remove_duplicates(name, key, values)
+        return len(values)
 
     def _known_at(self, path: str) -> list[str]:
         known: list[str] = self._queries.media_under(path)["media_id"].to_pylist()

@@ -119,14 +119,14 @@ class IngestRuns:
             self._run = dataclasses.replace(self._run, **values)  # type: ignore[arg-type]
 
 
-_all: dict[Path, IngestRuns] = {}
+_all: dict[str, IngestRuns] = {}  # by the library's address
 _making = threading.Lock()
 
 
 def ingest_runs_of(library: Library) -> IngestRuns:
     """Return the runs of a library; the same object for every session."""
     with _making:
-        return _all.setdefault(library.path, IngestRuns(library))
+        return _all.setdefault(library.uri, IngestRuns(library))
 
 
 def close_ingest_runs() -> None:
@@ -152,12 +152,12 @@ def folder_of(text: str) -> Path:
     return path
 
 
-def _check_folder(folder: Path, library: Path) -> None:
+def _check_folder(folder: Path, library: Path | None) -> None:
     try:
         is_folder = folder.is_dir()
     except (OSError, ValueError):  # a zero byte in the name
         is_folder = False
     if not is_folder:
         raise InputError(f"there is no folder {str(folder)!r} on this server's disk, or it cannot be read")
-    if folder.resolve().is_relative_to(library.resolve()):
+    if library is not None and folder.resolve().is_relative_to(library.resolve()):
         raise InputError(f"{str(folder)!r} is the library itself; add the folder with your files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Generator
@@ -15,6 +16,7 @@ from arrowlens.library import Library
 from arrowlens.ui.html import plain
 
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
+OPTIONS_VARIABLE = "ARROWLENS_STORAGE_OPTIONS"  # as JSON; holds credentials
 DEVICE_VARIABLE = "ARROWLENS_DEVICE"
 PRECISION_VARIABLE = "ARROWLENS_PRECISION"
 OPEN_VARIABLE = "ARROWLENS_OPEN_TO_ALL"
@@ -50,6 +52,7 @@ def shared_library() -> Library:
             os.environ.get(LIBRARY_VARIABLE) or ".arrowlens",
             os.environ.get(DEVICE_VARIABLE) or None,
             os.environ.get(PRECISION_VARIABLE) or "auto",
+            os.environ.get(OPTIONS_VARIABLE) or "{}",
         )
 
 
@@ -71,5 +74,6 @@ def may_ingest() -> bool:
 
 
 @lru_cache(maxsize=4)
-def _open(path: str, device: str | None, precision: str) -> Library:
-    return Library.open(path, device=device, precision=precision, isolate_decoding=True)
+def _open(path: str, device: str | None, precision: str, storage_options: str) -> Library:
+    options = json.loads(storage_options)
+    return Library.open(path, device=device, precision=precision, isolate_decoding=True, storage_options=options)

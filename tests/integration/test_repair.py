@@ -14,7 +14,7 @@ from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.errors import StorageError
 from arrowlens.store import MultimodalStorage
-from arrowlens.store.location import Location
+from arrowlens.store.location import LocalLocation
 
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
 
@@ -129,13 +129,13 @@ def test_settings_that_the_disk_refuses_to_read_are_not_replaced(path, monkeypat
     newer = file.read_bytes() + b"\n"
     file.write_bytes(newer)
 
-    def refused(self, name, read=Location.read):
+    def refused(self, name, read=LocalLocation.read):
         if name == "library.json":
             raise OSError(errno.EIO, "Input/output error")
         return read(self, name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Location, "read", refused)
+        patched.setattr(LocalLocation, "read", refused)
         with pytest.raises(StorageError, match=r"library.json cannot be read \(Input/output error\)"):
             Library.restore_settings(path)
     assert file.read_bytes() == newer

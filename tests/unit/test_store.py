@@ -28,8 +28,8 @@ D = 8
 
 
 @pytest.fixture
-def storage(tmp_path):
-    storage = MultimodalStorage(tmp_path / "library")
+def storage(address):
+    storage = MultimodalStorage(address)
     storage.bind_models({"vision": ModelRecord(CLIP, D), "audio": ModelRecord(AUDIO, D)})
     storage.add_root("/pictures")
     return storage
@@ -381,7 +381,7 @@ def test_vectors_of_a_content_are_those_of_one_place_in_order(storage):
 
 
 def test_another_handle_sees_writes_at_once(storage):
-    other = MultimodalStorage(storage.path, create=False)
+    other = MultimodalStorage(storage.uri, create=False)
     assert found(other, unit(1)).num_rows == 0
     index(storage, "a.png", "h", [unit(1)])
     assert found(other, unit(1)).num_rows == 1
@@ -437,6 +437,7 @@ def test_the_seeds_methods(storage):
     assert len(storage.query_similar_images(vectors[2], top_k=99)) == 6
 
 
+@pytest.mark.parametrize("address", ["folder"], indirect=True)
 def test_a_library_that_lost_files_is_one_line_of_cause_and_cure(storage):
     index(storage, "a.png", "h", [unit(1)])
     shutil.rmtree(storage.path / f"clip_embeddings__{CLIP[:8]}.lance" / "data")
@@ -447,6 +448,7 @@ def test_a_library_that_lost_files_is_one_line_of_cause_and_cure(storage):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["folder"], indirect=True)
 def test_a_table_that_was_cut_off_while_it_was_made_is_no_table(storage):
     for name in ("media", f"clip_embeddings__{CLIP[:8]}"):
         (storage.path / f"{name}.lance" / "_versions").mkdir(parents=True)
@@ -456,6 +458,7 @@ def test_a_table_that_was_cut_off_while_it_was_made_is_no_table(storage):
     assert found(storage, unit(1)).num_rows == 1
 
 
+@pytest.mark.parametrize("address", ["folder"], indirect=True)
 def test_a_library_that_is_gone_is_an_error(storage):
     shutil.rmtree(storage.path)
     with pytest.raises(StorageError):

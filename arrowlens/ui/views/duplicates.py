@@ -63,7 +63,7 @@ def show_page(groups: list[DuplicateGroup], kind: DuplicateKind | None) -> None:
 
 library = library_or_stop()
 with errors_shown():
-    groups = groups_of(library, str(library.path), library.revision)
+    groups = groups_of(library, library.uri, library.revision)
 st.html(
     heading(
         "Duplicates",

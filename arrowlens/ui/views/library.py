@@ -169,7 +169,7 @@ def show_facts(overview: Overview) -> None:
         st.subheader("Models", anchor=False)
         st.html(rows(model_rows(status), ("role", "model", "digest", "dimensions", "vectors", "index")))
         runs_on = f"{status.device} in {status.precision}: {status.precision_reason}"
-        st.html(rows([("text finds", status.text_finds), ("runs on", runs_on), ("library", str(status.path))]))
+        st.html(rows([("text finds", status.text_finds), ("runs on", runs_on), ("library", status.uri)]))
 
 
 def model_rows(status: LibraryStatus) -> list[tuple[str, ...]]:
@@ -214,8 +214,8 @@ def folders_of(files: list[SkippedFile], status: LibraryStatus) -> tuple[Path, .
 
 library = library_or_stop()
 with errors_shown():
-    overview = overview_of(library, str(library.path), library.revision)
-st.html(heading("Library", printable(str(library.path))))
+    overview = overview_of(library, library.uri, library.revision)
+st.html(heading("Library", printable(library.uri)))
 runs = ingest_runs_of(library)
 is_going = runs.latest is not None and not runs.latest.is_over
 st.fragment(show_run, run_every=1.0 if is_going else 3.0)(runs)

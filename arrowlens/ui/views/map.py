@@ -107,7 +107,7 @@ def show_selected(library: Library, points: Sequence[Point]) -> None:
 
 def show(library: Library, choice: str) -> None:
     """Show the map of one of ``CHOICES``, and the files that are selected on it."""
-    key = (str(library.path), library.revision, CHOICES[choice])
+    key = (library.uri, library.revision, CHOICES[choice])
     embedding_map = map_of(library, *key)
     if not embedding_map.points:
         st.html(empty_state("Nothing to draw yet", "Add a folder on the page Library."))

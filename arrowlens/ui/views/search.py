@@ -295,7 +295,7 @@ def show_nothing(library: Library, question: Question, counts: Facets) -> None:
 
 def show_empty(library: Library) -> None:
     """Show how to fill an empty library."""
-    command = f"arrowlens ingest FOLDER --library {shlex.quote(printable(str(library.path)))}"
+    command = f"arrowlens ingest FOLDER --library {shlex.quote(printable(library.uri))}"
     if not may_ingest():
         st.html(empty_state("This library is empty", f"Fill it with: {command}"))
         return
@@ -308,9 +308,9 @@ def main() -> None:
     """Show the page."""
     library = library_or_stop()
     question = asked_now()
-    everything = facets(library, str(library.path), library.revision, {})
+    everything = facets(library, library.uri, library.revision, {})
     chosen = {by: [str(condition) for condition in each] for by, each in question.chosen().items() if each}
-    counts = facets(library, str(library.path), library.revision, chosen) if chosen else everything
+    counts = facets(library, library.uri, library.revision, chosen) if chosen else everything
     amounts = (counted(everything.modalities.get(name, 0), info.noun, info.plural) for name, info in MODALITIES.items())
     st.html(heading("Arrowlens", " · ".join(amounts)))
     show_filters(library, question, counts, change)

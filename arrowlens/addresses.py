@@ -1,0 +1,33 @@
+"""Paths on this machine and addresses elsewhere, which must never be mixed up: pathlib makes folders of addresses."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from arrowlens.errors import InputError
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # one slash: what pathlib leaves of two
+
+
+def scheme_of(address: str | os.PathLike[str]) -> str | None:
+    """Return the scheme of an address such as ``s3://bucket/prefix``, None for a path."""
+    match = _SCHEME.match(os.fsdecode(address))
+    return match[1].lower() if match else None
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path on this machine, with ``~`` expanded.
+
+    Raises:
+        InputError: it is the address of something elsewhere.
+    """
+    if scheme_of(path) is not None:
+        raise InputError(f"{os.fsdecode(path)} is not on this machine; name a file or folder here")
+    return Path(path).expanduser()
+
+
+def absolute(address: str | os.PathLike[str]) -> str:
+    """Return an address as it is, and a path on this machine as an absolute one."""
+    return os.fsdecode(address).rstrip("/") if scheme_of(address) is not None else str(local_path(address).absolute())
