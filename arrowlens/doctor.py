@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from arrowlens.addresses import is_bucket
 from arrowlens.embedding import EmbeddingPlan, embed
 from arrowlens.encoders import WeightLoader
 from arrowlens.encoders.folding import lacks_folded_weights
 from arrowlens.encoders.model_directory import weights_file
 from arrowlens.errors import MediaError, ModelLoadError, StorageError
+from arrowlens.ingest.bucket import BucketSource, Sources
 from arrowlens.ingest.prepare import Prepared, Preparer
 from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile
@@ -311,19 +313,27 @@ class Doctor:
         Raises:
             MediaError: it is the same file, and cannot be decoded now.
         """
-        path, file, settings = row["absolute_path"], ExactFile.of_row(row), self._storage.settings
-        root = settings.root_of(os.fsdecode(path))
-        try:  # in constant memory, before a decoder sees another file of the same size and time
-            if hash_file(file, _ANY_SIZE) != row["content_hash"]:
-                return None
-        except MediaError:
-            return None
+        path = row["absolute_path"]
+        root = self._storage.settings.root_of(os.fsdecode(path))
         if root is None:
             return None
         stamp = row["size"], row["modified_ns"]
-        listed = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, real_path=file.path)
+        listed = ScannedFile(path, root, row["path_bytes"], row["modality"], *stamp, file_id=row["file_id"])
+        source = Sources(FolderSource((), self._storage.path), BucketSource())
+        try:
+            if is_bucket(os.fsdecode(path)):
+                if source.look(listed).stamp != listed.stamp:
+                    return None
+            else:
+                file = ExactFile.of_row(row)
+                listed = dataclasses.replace(listed, real_path=file.path, file_id=None)
+                # In constant memory, before a decoder sees another file of the same size and time.
+                if hash_file(file, _ANY_SIZE) != row["content_hash"]:
+                    return None
+        except MediaError:
+            return None
         plan = EmbeddingPlan.of(self._provider, exact=exact)
-        prepared: Prepared = self._call(Preparer(FolderSource((), self._storage.path), plan, _ANY_SIZE), listed)
+        prepared: Prepared = self._call(Preparer(source, plan, _ANY_SIZE), listed)
         if prepared.decoded.reason is not None:
             raise MediaError(prepared.decoded.reason)
         return prepared if prepared.decoded.content_hash == row["content_hash"] else None

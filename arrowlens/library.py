@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
-from arrowlens.addresses import local_path
+from arrowlens.addresses import as_path, is_bucket, local_path, scheme_of
 from arrowlens.deprecation import renamed_method, renamed_property, warn_renamed
 from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from arrowlens.encoders import Runtime
     from arrowlens.evaluation import Evaluation
     from arrowlens.ingest import IngestEvent, IngestPlan, IngestReport, MigrationReport
+    from arrowlens.ingest.bucket import StoredObject
     from arrowlens.store import Facets, IndexState, ModelRecord
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
@@ -190,7 +192,7 @@ class SkippedFile:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Return the file of a row of ``MultimodalStorage.skipped``."""
-        return cls(Path(os.fsdecode(row["absolute_path"])), row["reason"], row["state"] == "indexed")
+        return cls(as_path(row["absolute_path"]), row["reason"], row["state"] == "indexed")
 
 
 class Library:
@@ -537,7 +539,8 @@ class Library:
         """Index everything below folders that is new or has changed, and forget what is gone from them.
 
         Args:
-            folders: with ``~`` expanded.
+            folders: with ``~`` expanded; prefixes of buckets, such as ``s3://bucket/photos`` (``gs://``, ``az://``);
+                and manifests, CSV or Parquet files with a column ``address``. What a manifest does not name stays.
             on_event: called with the progress, in the order of things, never at the same time from two threads.
             stop: once it is set, the run ends after storing what is encoded; the next run goes on from there.
             workers: how many files are decoded at a time, each in a process of its own; None is one a core.
@@ -562,7 +565,7 @@ class Library:
         options = ingest.IngestOptions(
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits()
         )
-        paths = [local_path(folder) for folder in folders]
+        paths = [_place(folder) for folder in folders]
         with _last_event_held_back(on_event) as (heard, calibrating):
             report = self._engine.retry_on_model_change(
                 lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop, cluster)
@@ -624,7 +627,7 @@ class Library:
         Raises:
             FolderError: a folder is missing or unreadable. StorageError: the database refused.
         """
-        return ingest.plan(self._storage, [local_path(folder) for folder in folders], prune=prune, retry=retry)
+        return ingest.plan(self._storage, [_place(folder) for folder in folders], prune=prune, retry=retry)
 
     def status(self) -> LibraryStatus:
         """What the library holds and how it works; loads no model."""
@@ -781,7 +784,7 @@ class Library:
         if hit.content_hash is None:
             return [hit.path]
         rows = self._storage.media_of(hit.content_hash).to_pylist()
-        return sorted(Path(os.fsdecode(row["absolute_path"])) for row in rows)
+        return sorted(as_path(row["absolute_path"]) for row in rows)
 
     def find_by_hash(self, content_hash: str) -> list[Hit]:
         """The files that have a content, by path, without scores."""
@@ -826,7 +829,7 @@ class Library:
         """
         file, name, _ = self._readable(media_id)
         with _naming(name):
-            return read_regular(file, max_bytes)
+            return read_regular(file, max_bytes) if isinstance(file, ExactFile) else file.read(max_bytes)
 
     @contextmanager
     def open_original(self, media_id: str) -> Iterator[Original]:
@@ -837,9 +840,14 @@ class Library:
             or recording, or it cannot be read.
         """
         exact, name, row = self._readable(media_id)
-        with _naming(name), open_regular(exact) as file:
-            now = os.fstat(file.fileno())
-            yield Original(file, name, row["format"], now.st_size, now.st_mtime_ns)
+        with _naming(name):
+            if not isinstance(exact, ExactFile):
+                with exact.open() as file:
+                    yield Original(file, name, row["format"], row["size"], row["modified_ns"])
+                return
+            with open_regular(exact) as file:
+                now = os.fstat(file.fileno())
+                yield Original(file, name, row["format"], now.st_size, now.st_mtime_ns)
 
     def waveform(self, media_id: str, n_columns: int = 600) -> np.ndarray:
         """The largest amplitude in each of ``n_columns`` equal parts of a recording, (n_columns,) float32, 1 at most.
@@ -865,21 +873,37 @@ class Library:
     def _drawn(self, media_id: str, draw: Callable[[ExactFile, float, int], np.ndarray], n_columns: int) -> np.ndarray:
         file, name, row = self._readable(media_id)
         with _naming(name):
-            return self._decode(draw, file, row["duration"] or 0.0, n_columns)
+            if isinstance(file, ExactFile):
+                return self._decode(draw, file, row["duration"] or 0.0, n_columns)
+            with tempfile.NamedTemporaryFile() as copy:
+                copy.write(file.read())
+                copy.flush()
+                local = ExactFile(os.fsencode(os.path.realpath(copy.name)))
+                return self._decode(draw, local, row["duration"] or 0.0, n_columns)
 
-    def _readable(self, media_id: str) -> tuple[ExactFile, str, dict[str, Any]]:
+    def _readable(self, media_id: str) -> tuple[ExactFile | StoredObject, str, dict[str, Any]]:
         """A file that was read as a picture or recording: what to open, its name, and its row."""
         rows = self._storage.media([media_id]).to_pylist()
         if not rows:
             raise MediaError(f"the library holds no file {media_id!r}; search again")
         row = rows[0]
-        name = Path(os.fsdecode(row["absolute_path"])).name
+        name = as_path(row["absolute_path"]).name
         if row["format"] is None:
             raise MediaError(f"{name}: it could not be read when it was ingested; `arrowlens skipped` says why")
-        return ExactFile.of_row(row), name, row
+        address = os.fsdecode(row["absolute_path"])
+        if not is_bucket(address):
+            return ExactFile.of_row(row), name, row
+        from arrowlens.ingest.bucket import StoredObject  # deferred: few libraries have such files
+
+        return StoredObject.of_row(address, row), name, row
 
     def _similar(self, read: Callable[[], Example], view: View) -> Results:
         return self._engine.retry_on_model_change(lambda: self._engine.searcher.similar(read(), view))
+
+
+def _place(place: StrPath) -> StrPath:
+    """Return a folder with ``~`` expanded, and an address as it is."""
+    return os.fsdecode(place) if scheme_of(place) is not None else local_path(place)
 
 
 @contextmanager

@@ -7,10 +7,11 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import arrowlens
-from arrowlens.addresses import absolute
+from arrowlens.addresses import absolute, is_bucket, is_manifest
 from arrowlens.cli.output import (
     amount,
     causes_text,
@@ -44,7 +45,8 @@ Command = Callable[[argparse.Namespace], int]
 def ingest(options: argparse.Namespace) -> int:
     """Index folders; the only command that creates a library."""
     for folder in options.folders:  # before the library is made: a mistyped folder must leave nothing behind
-        if not folder.expanduser().is_dir():
+        is_list = is_manifest(folder) and Path(folder).expanduser().is_file()
+        if not (is_bucket(folder) or is_list or Path(folder).expanduser().is_dir()):
             raise FolderError(f"{folder} is no folder; name folders that hold pictures or recordings")
     engine = engine_of(options)
     if options.price_per_hour is not None and not options.dry_run:
@@ -110,7 +112,7 @@ def _held_back(held_back: Mapping[str, int]) -> int:
 def _dry_run(options: argparse.Namespace) -> int:
     from arrowlens.ingest import plan  # deferred: pyarrow and numpy
 
-    folders = [folder.expanduser() for folder in options.folders]
+    folders = [folder if is_bucket(folder) else Path(folder).expanduser() for folder in options.folders]
     storage_options = dict(options.storage_option)
     planned = plan(options.library, folders, prune=options.prune, retry=options.retry, storage_options=storage_options)
     _note_unread(planned.unread_folders)

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import arrowlens
-from arrowlens.addresses import scheme_of
+from arrowlens.addresses import is_bucket, scheme_of
 from arrowlens.cli import commands, models, searching
 from arrowlens.cli.benchmark import benchmark
 from arrowlens.cli.duplicates import duplicates
@@ -75,7 +75,12 @@ _Adder = argparse._SubParsersAction  # argparse gives the type no public name
 def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(adder, "ingest", commands.ingest, "index folders of pictures and recordings")
     command.add_argument(
-        "folders", metavar="FOLDER", nargs="+", type=_path, help="a folder to index, with all folders below it"
+        "folders",
+        metavar="FOLDER",
+        nargs="+",
+        type=_place,
+        help="a folder to index, with all folders below it; the address of a prefix in a bucket, such as "
+        "s3://bucket/photos; or a manifest, a CSV or Parquet file with a column of addresses",
     )
     _library_options(command)
     command.add_argument(
@@ -445,6 +450,10 @@ def _path(text: str) -> Path:
     if scheme_of(text) is not None:
         raise argparse.ArgumentTypeError(f"{text!r} is not on this machine; name a file or folder here")
     return Path(text)
+
+
+def _place(text: str) -> Path | str:
+    return text if is_bucket(text) else _path(text)
 
 
 def _file(text: str) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Container, Hashable, Iterable,
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from arrowlens.addresses import is_bucket
 from arrowlens.errors import LibraryNotFoundError
+from arrowlens.ingest.bucket import Sources
 from arrowlens.ingest.prepare import Prepared
-from arrowlens.ingest.source import FolderSource
-from arrowlens.ingest.walk import LeftAlone, ScannedFile, Stamp, Walk, etag_of, resolve_folders, unmounted
+from arrowlens.ingest.walk import LeftAlone, ScannedFile, Stamp, Walk, etag_of, unmounted
 from arrowlens.media.files import bounded_ns
 from arrowlens.modalities import ROLE_OF
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
@@ -305,7 +306,8 @@ def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
     """
     renamed = {}
     for root in settings.roots:
-        if not any(relative_to(mount, root.path) is not None for mount in settings.mounts):
+        is_away = any(relative_to(mount, root.path) is not None for mount in settings.mounts)
+        if not (is_away or is_bucket(root.path)):
             real = os.path.realpath(root.path)
             if real != root.path and any(relative_to(scope, real) is not None for scope in walk.scopes):
                 renamed[root.root_id] = Root.at(real)
@@ -313,7 +315,9 @@ def _renamed_roots(settings: Settings, walk: Walk) -> dict[str, Root]:
 
 
 def _is_absent(path: bytes) -> bool:
-    """Return whether the file is gone; a folder of its name does not count."""
+    """Return whether a file is gone that a walk did not list; a folder of its name does not count."""
+    if is_bucket(os.fsdecode(path)):
+        return True  # a listing is consistent
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -469,10 +473,10 @@ def plan(
     if storage is not None and prune:
         former = former_mounts(storage, settings)
         settings = dataclasses.replace(settings, mounts=tuple(sorted({*settings.mounts} - {*former})))
-    scopes = resolve_folders(folders, path, settings.mounts)
-    for scope in scopes:
-        settings = settings.with_root(scope)
-    seen = FolderSource(scopes, path).walk(settings)
+    source = Sources.of(folders, path, settings.mounts)
+    for root in source.roots:
+        settings = settings.with_root(root)
+    seen = source.walk(settings)
     if storage is None or not settings.models:
         return _of_nothing_known(seen)
     todo = compare(storage, seen, retry=retry)

@@ -49,8 +49,16 @@ class Rules:
         Raises:
             FolderError: the file cannot be read or understood.
         """
+        return self.with_text(folder, _read(folder))
+
+    def with_text(self, folder: bytes, text: bytes) -> Rules:
+        """Return the rules for what lies in a folder whose ignore file holds ``text``.
+
+        Raises:
+            FolderError: it cannot be understood.
+        """
         length = len(os.fsdecode(os.path.join(folder, b"")))  # noqa: PTH118 - bytes
-        return Rules((*self.levels, (length, _read(folder))))
+        return Rules((*self.levels, (length, _patterns(text))))
 
     def ignore(self, path: bytes, is_folder: bool) -> bool:
         """Return whether a file or a folder is ignored, given that no folder around it is."""
@@ -80,22 +88,25 @@ def has_rules(folder: bytes) -> bool:
     return True
 
 
-def _read(folder: bytes) -> Patterns:
+def _read(folder: bytes) -> bytes:
     name = IGNORE_NAME.decode()
     try:
         with open_regular(_place(folder)) as file:
             if os.fstat(file.fileno()).st_size > _MAX_BYTES:
                 raise FolderError(f"{name} is larger than {_MAX_BYTES:,} bytes; nothing below its folder was touched")
-            data = file.read(_MAX_BYTES)
+            return file.read(_MAX_BYTES)
     except (OSError, MediaError) as error:
         raise FolderError(f"{name} cannot be read ({error}); nothing below its folder was touched") from error
+
+
+def _patterns(data: bytes) -> Patterns:
     # Names are compared as Python decodes them: bytes that are not UTF-8 are surrogates on both sides.
     lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).replace("\r\n", "\n").split("\n")
     try:
         return Patterns(lines)
     except PatternError as error:
         cure = "correct it; nothing below its folder was touched"
-        raise FolderError(f"{name}, {error}; {cure}") from error
+        raise FolderError(f"{IGNORE_NAME.decode()}, {error}; {cure}") from error
 
 
 def _place(folder: bytes) -> bytes:

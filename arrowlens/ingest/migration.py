@@ -15,8 +15,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from arrowlens.addresses import is_bucket
 from arrowlens.embedding import Provider
 from arrowlens.errors import FolderError, MediaError, ModelMismatchError
+from arrowlens.ingest.bucket import BucketSource, Sources
 from arrowlens.ingest.diff import Known, Plan
 from arrowlens.ingest.engines.local import LocalEngine
 from arrowlens.ingest.pipeline import encode_files, keep_captions
@@ -111,7 +113,7 @@ class _Migration:
         stop: threading.Event,
     ) -> None:
         self._storage, self._new = storage, storage.building()
-        self._source = FolderSource((), storage.path)  # the library says which files there are
+        self._source = Sources(FolderSource((), storage.path), BucketSource())  # the library says which files there are
         self._provider, self._options = provider, options
         self._progress, self._stop = progress, stop
         self._started = time.perf_counter()
@@ -243,7 +245,8 @@ class _Row:
         """Return the file as it is now, at the place where it was read; decoding says what is wrong with it."""
         path = root.absolute(self.path_bytes)
         # A row of an earlier layout does not say where its file really lay. Its content is compared, whatever it is.
-        real = self.real_path or (path if self.file_id is not None else os.path.realpath(path))
+        is_real = self.file_id is not None or is_bucket(root.path)
+        real = self.real_path or (path if is_real else os.path.realpath(path))
         file = ScannedFile(path, root, self.path_bytes, self.modality, 0, 0, real_path=real)
         try:
             return source.look(file)
@@ -280,7 +283,9 @@ def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:
     roots = {root.root_id: root for root in settings.roots if root.root_id in held}
     if not roots:
         return
-    resolve_folders([root.path for root in roots.values()], storage.path, settings.mounts)
+    folders = [root.path for root in roots.values() if not is_bucket(root.path)]
+    if folders:
+        resolve_folders(folders, storage.path, settings.mounts)
     paths = [roots[row.root_id].absolute(row.path_bytes) for row in rows]
     for mount in unmounted(settings.mounts):
         if any(path.startswith(os.fsencode(os.path.join(mount, ""))) for path in paths):  # noqa: PTH118 - bytes

@@ -1,4 +1,4 @@
-"""A run over folders: walk, compare, encode by an engine, write, prune, encode captions."""
+"""A run over folders and buckets: walk, compare, encode by an engine, write, prune, encode captions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import closing
 
 from arrowlens.embedding import Provider
 from arrowlens.ingest.batching import is_usable
+from arrowlens.ingest.bucket import Sources
 from arrowlens.ingest.diff import Plan, compare, content_of, decide, decide_pruning, former_mounts, pair
 from arrowlens.ingest.engines import Engine, RayOptions
 from arrowlens.ingest.engines.local import LocalEngine
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
-from arrowlens.ingest.source import FolderSource, Source
+from arrowlens.ingest.source import Source
 from arrowlens.ingest.step import Outcome, StepSpec
-from arrowlens.ingest.walk import resolve_folders
 from arrowlens.ingest.writer import LibraryWriter, Writer
 from arrowlens.media.decoded import Decoded
 from arrowlens.store import CAPTION_ROLE, ROLES, ModelRecord, MultimodalStorage
@@ -40,7 +40,8 @@ def run(
     Args:
         storage: the library; this thread becomes its one writer.
         provider: its models; a library without any is bound to them.
-        folders: walked; each becomes a root of the library unless a root holds it already.
+        folders: walked; each becomes a root of the library unless a root holds it already. Prefixes of buckets are
+            listed, and manifests read, as of ``bucket.Sources``.
         options: how to work; None takes the defaults.
         on_event: called in this thread with the progress.
         stop: once set, what is decoded is still encoded and written, and the run ends.
@@ -56,15 +57,15 @@ def run(
     """
     options, stop = options or IngestOptions(), stop or threading.Event()
     former = former_mounts(storage, storage.settings) if options.prune else ()
-    scopes = resolve_folders(folders, storage.path, sorted({*storage.settings.mounts} - {*former}))
+    source = Sources.of(folders, storage.path, sorted({*storage.settings.mounts} - {*former}))
     progress = Progress(on_event)
     engine = _engine(engine, options, progress)
     with storage.writing():
         storage.forget_mounts(former)
         storage.bind_models(_models(provider))
-        for scope in scopes:
-            storage.add_root(scope)
-        return _Run(storage, provider, FolderSource(scopes, storage.path), engine, options, progress, stop).run()
+        for root in source.roots:
+            storage.add_root(root)
+        return _Run(storage, provider, source, engine, options, progress, stop).run()
 
 
 def _engine(engine: Engine | RayOptions | None, options: IngestOptions, progress: Progress) -> Engine:

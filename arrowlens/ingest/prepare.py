@@ -144,6 +144,8 @@ class Preparer:
         """Get the version listed, else the one that is there now, whose other stamp the next run will see."""
         if file.content is not None:
             return Fetched(file.path, file.content)
+        if file.etag is not None and self._is_too_large(file):  # before it is downloaded
+            raise MediaError(f"{file.size:,} bytes is over the limit of {self._max_bytes(file):,} bytes")
         fetched = self.source.fetch(file) or self.source.fetch(self.source.look(file))
         if fetched is None:
             raise MediaError(_CHANGING)
@@ -162,5 +164,7 @@ class Preparer:
         return has_changed or (decoded.content_hash is None and not self._is_too_large(file))
 
     def _is_too_large(self, file: ScannedFile) -> bool:
-        limit = self.limits.max_image_bytes if file.modality == "image" else self.limits.max_file_bytes
-        return file.size is not None and file.size > limit
+        return file.size is not None and file.size > self._max_bytes(file)
+
+    def _max_bytes(self, file: ScannedFile) -> int:
+        return self.limits.max_image_bytes if file.modality == "image" else self.limits.max_file_bytes

@@ -1,7 +1,7 @@
 """Where media files come from: what lies there, and the bytes of one file.
 
-A folder tree is the only source yet. Its interface is what a bucket needs, too: a listing tells each file's version, a
-file is read in exactly that version, and decoding processes, which may run on another machine, fetch for themselves.
+A listing tells each file's version, and a file is read in exactly that version. Decoding processes, which may run on
+another machine, fetch for themselves what was not read ahead. Folders are here, buckets in ``bucket.py``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Source(Protocol):
         """
 
     def read_ahead(self, files: Iterable[ScannedFile]) -> Iterator[ScannedFile]:
-        """Yield files in their order, with the ``content`` of those that this machine has to wait for.
+        """Yield files, in any order, with the ``content`` of those that this machine has to wait for.
 
         A file whose version is not there any more, or that cannot be read, comes without: ``fetch`` gives the reason.
         """

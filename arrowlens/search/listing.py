@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arrowlens.addresses import as_path
 from arrowlens.modalities import Modality
 from arrowlens.search.hybrid import Match
 from arrowlens.search.query import View
@@ -35,7 +34,7 @@ def hit_of(match: Match, row: Mapping[str, Any], words: str | None = None) -> Hi
         words: that were searched for.
     """
     return Hit(
-        path=Path(os.fsdecode(row["absolute_path"])),
+        path=as_path(row["absolute_path"]),
         media_id=match.media_id,
         modality=row["modality"],
         score=match.score or 0.0,

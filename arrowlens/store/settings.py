@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from arrowlens.addresses import scheme_of
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
 from arrowlens.modalities import FIRST_RECIPE, MAX_WINDOW_S, ROLE_OF, SAMPLE_RATES, Recipe, Windows
 from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
@@ -99,7 +100,10 @@ class RouteCalibration:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Root:
-    """A folder that was ingested. ``path`` is absolute; bytes of its name that are not UTF-8 are surrogates."""
+    """A folder that was ingested, or a prefix of a bucket.
+
+    ``path`` is absolute, or such as ``s3://bucket/photos``; bytes of its name that are not UTF-8 are surrogates.
+    """
 
     root_id: str
     path: str
@@ -454,7 +458,8 @@ def _calibration(weights: Iterable[object], n_pairs: object, digests: Mapping[st
 
 
 def _root(root_id: object, path: object) -> Root:
-    return Root(_checked("root_id", root_id, is_root_id), _absolute("root", path))
+    is_elsewhere = isinstance(path, str) and scheme_of(path) is not None and "\0" not in path
+    return Root(_checked("root_id", root_id, is_root_id), str(path) if is_elsewhere else _absolute("root", path))
 
 
 def _absolute(name: str, value: object) -> str:

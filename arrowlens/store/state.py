@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 
+from arrowlens.addresses import scheme_of
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
 from arrowlens.store.location import SETTINGS_NAME, Location, location_at
 from arrowlens.store.records import media_schema
@@ -102,9 +103,13 @@ class LibraryState:
             self.save(self.settings.with_calibrations(calibrations))
 
     def add_root(self, folder: str | os.PathLike[str]) -> Root:
-        """Return the root that contains an absolute folder, a new one where none does (InputError: it is relative)."""
+        """Return the root that contains an absolute folder or the address of a prefix, a new one where none does.
+
+        Raises:
+            InputError: it is relative.
+        """
         path = os.fsdecode(folder)
-        if not os.path.isabs(path):  # noqa: PTH117 - a name that is not UTF-8 is no use to pathlib
+        if scheme_of(path) is None and not os.path.isabs(path):  # noqa: PTH117 - a name that is not UTF-8 is no use to pathlib
             raise InputError(f"{path} is not an absolute path")
         with self.writing():
             self.save(self.settings.with_root(path))

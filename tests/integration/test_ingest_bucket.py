@@ -1,0 +1,240 @@
+"""Sources in buckets: what is listed, and that a file is read in exactly the version listed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import obstore
+import pytest
+
+from arrowlens import Library
+from arrowlens.cli import main
+from arrowlens.doctor import Doctor
+from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError
+from arrowlens.ingest import IngestOptions, run
+from arrowlens.ingest.bucket import BucketSource, Sources, read_manifest
+from arrowlens.store import MultimodalStorage, Settings
+from tests.soak.whole import assert_whole, read
+from tests.support.folders import write_folder, write_picture
+from tests.support.object_store import SECRET_KEY
+from tests.support.small_models import SmallProvider
+
+
+def client(address):
+    from arrowlens.ingest import bucket
+
+    return bucket._store(address)
+
+
+@pytest.fixture(autouse=True)
+def _no_clients_of_earlier_tests():
+    """Clients take the environment when they are made."""
+    from arrowlens.ingest import bucket
+
+    bucket._store.cache_clear()
+
+
+def put(address, folder):
+    """Copy a folder to a prefix."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            obstore.put(client(address), path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def listed(address, source=None):
+    source = source or BucketSource((address,))
+    settings = Settings()
+    for root in source.roots:
+        settings = settings.with_root(root)
+    return source.walk(settings)
+
+
+def test_a_bucket_gives_the_library_that_its_files_in_a_folder_give(bucket, storage, tmp_path):
+    folder = write_folder(tmp_path / "in", 20, 3)
+    (folder / "bad.png").write_bytes(b"bad")
+    (folder / "picture 001.txt").write_text("a bicycle", encoding="utf-8")
+    (folder / "twin.png").write_bytes((folder / "picture 002.png").read_bytes())
+    (folder / ".arrowlensignore").write_text("picture 004*\naside/\n")
+    (folder / "aside").mkdir()
+    write_picture(folder / "aside" / "x.png", 99)
+    put(bucket, folder)
+    elsewhere = MultimodalStorage(tmp_path / "elsewhere")
+    here = run(storage, SmallProvider(("vision", "audio", "text")), [folder])
+    there = run(elsewhere, SmallProvider(("vision", "audio", "text")), [bucket])
+    for name in ("indexed", "skipped", "copied", "captions", "reasons", "left_alone"):
+        assert getattr(here, name) == getattr(there, name), name
+    mine, theirs = read(storage.path), read(elsewhere.path)
+    of_files = {name: rows for name, rows in theirs.keys.items() if not name.startswith("text")}
+    assert_whole(dataclasses.replace(theirs, keys=of_files), settled=True)
+    by_path = [{row["path"]: row for row in state.media} for state in (mine, theirs)]
+    assert by_path[0].keys() == by_path[1].keys()
+    for path, row in by_path[0].items():
+        for column in ("content_hash", "state", "reason", "caption", "width", "duration", "size"):
+            assert row[column] == by_path[1][path][column], (path, column)
+    assert theirs.thumbnails == mine.thumbnails
+    vectors = [
+        {
+            (name, row.get("content_hash"), row.get("start")): vector.tobytes()
+            for name in state.keys
+            for row, vector in zip(state.keys[name], state.vectors[name], strict=True)
+        }
+        for state in (mine, theirs)
+    ]
+    assert vectors[0] == vectors[1]
+    again = run(elsewhere, SmallProvider(("vision", "audio", "text")), [bucket])
+    assert (again.indexed, again.unchanged) == (0, there.indexed)
+    obstore.delete(client(bucket), ["picture 002.png"])
+    obstore.put(client(bucket), "picture 001.txt", b"a red bicycle")
+    changed = run(elsewhere, SmallProvider(("vision", "audio", "text")), [bucket])
+    assert (changed.removed, changed.captions, changed.indexed) == (1, 1, 0)
+
+
+def test_two_writes_in_one_second_are_two_versions(bucket, storage, tmp_path):
+    """They may have equal sizes and times."""
+    first, second = (write_picture(tmp_path / f"{seed}.png", seed).read_bytes() for seed in (1, 2))
+    second = second + b"\0" * (len(first) - len(second)) if len(first) > len(second) else second
+    obstore.put(client(bucket), "x.png", first)
+    (file,) = listed(bucket).files
+    source = BucketSource((bucket,))
+    assert source.fetch(file).data == first
+    (ahead,) = source.read_ahead([file])
+    assert ahead.content == first
+    run(storage, SmallProvider(), [bucket])
+    obstore.put(client(bucket), "x.png", second)
+    assert source.fetch(file) is None
+    (stale,) = source.read_ahead([file])
+    assert stale.content is None
+    now = source.look(file)
+    assert now.stamp != file.stamp
+    same_time = dataclasses.replace(now, size=file.size, modified_ns=file.modified_ns)
+    assert same_time.stamp != file.stamp
+    assert run(storage, SmallProvider(), [bucket]).indexed == 1
+
+
+def test_a_file_replaced_between_listing_and_reading_is_read_as_it_is_and_again_by_the_next_run(
+    bucket, storage, tmp_path
+):
+    one, other = (write_picture(tmp_path / f"{seed}.png", seed).read_bytes() for seed in (1, 2))
+    obstore.put(client(bucket), "x.png", one)
+
+    def replace(event):
+        if event.phase == "index" and event.path is None:
+            obstore.put(client(bucket), "x.png", other)
+
+    assert run(storage, SmallProvider(), [bucket], on_event=replace).indexed == 1
+    assert run(storage, SmallProvider(), [bucket]).unchanged == 1
+    (row,) = storage.all_media().to_pylist()
+    with Library(storage, SmallProvider()) as library:
+        assert library.original(row["media_id"]) == other
+
+
+def test_a_listing_that_breaks_off_removes_nothing(bucket, proxy, storage, tmp_path, monkeypatch):
+    monkeypatch.setattr("arrowlens.ingest.bucket._RETRY_S", 1.0)
+    put(bucket, write_folder(tmp_path / "in", 6, 0))
+    assert run(storage, SmallProvider(), [bucket]).indexed == 6
+    proxy.is_away = True
+    with pytest.raises(FolderError, match=f"{bucket} cannot be listed") as raised:
+        run(storage, SmallProvider(), [bucket], IngestOptions(prune=True))
+    assert SECRET_KEY not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    proxy.is_away = False
+    whole = obstore.list
+
+    def broken(store, **how):
+        yield next(iter(whole(store, chunk_size=2)))
+        raise obstore.exceptions.GenericError("the connection was cut")
+
+    monkeypatch.setattr(obstore, "list", broken)
+    obstore.delete(client(bucket), ["picture 005.jpg"])
+    report = run(storage, SmallProvider(), [bucket], IngestOptions(prune=True))
+    assert (report.unchanged, report.removed) == (2, 0)
+    assert report.unread_folders == {
+        bucket: "the listing broke off: the store does not give it: the connection was cut"
+    }
+    monkeypatch.undo()
+
+
+def test_a_manifest_names_what_is_read_and_removes_nothing(bucket, storage, tmp_path):
+    put(bucket, write_folder(tmp_path / "in", 4, 0))
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"address,note\n{bucket}/picture 001.jpg,x\n{bucket}/picture 002.png,y\n{bucket}/gone.png,z\n")
+    report = run(storage, SmallProvider(), [manifest])
+    assert (report.indexed, report.skipped, report.reasons) == (2, 1, {"the object is gone": 1})
+    assert run(storage, SmallProvider(), [bucket]).indexed == 2, "what the manifest did not name"
+    manifest.write_text(f"address\n{bucket}/picture 001.jpg\n")
+    again = run(storage, SmallProvider(), [manifest], IngestOptions(prune=True))
+    assert (again.unchanged, again.removed) == (1, 0)
+    for content, message in (("name\nx\n", "no column address, uri, url, path"), ("path\nx.png\n", "is no address in")):
+        manifest.write_text(content)
+        with pytest.raises(FolderError, match=message):
+            read_manifest(manifest)
+
+
+def test_originals_and_waveforms_are_read_through_the_source(bucket, storage, tmp_path):
+    put(bucket, folder := write_folder(tmp_path / "in", 1, 1))
+    run(storage, SmallProvider(), [bucket])
+    with Library(storage, SmallProvider()) as library:
+        hits = {hit.modality: hit for hit in library.hits(storage.all_media()["media_id"].to_pylist())}
+        picture = hits["image"]
+        assert str(picture.path) == f"{bucket}/below/picture 000.png"
+        assert picture.path.name == "picture 000.png"
+        data = (folder / "below/picture 000.png").read_bytes()
+        assert library.original(picture.media_id) == data
+        with library.open_original(picture.media_id) as original:
+            original.file.seek(-10, 2)
+            assert original.file.read() == data[-10:]
+            original.file.seek(1)
+            assert original.file.read(3) == b"PNG"
+        assert library.waveform(hits["audio"].media_id, 10).shape == (10,)
+        with pytest.raises(MediaError, match="over the limit of 5 bytes"):
+            library.original(picture.media_id, 5)
+        obstore.put(client(bucket), "below/picture 000.png", b"another one")
+        with pytest.raises(FileChangedError):
+            library.original(picture.media_id)
+        same, changed = Doctor(storage, SmallProvider())._files(2, set())
+        assert (same.what, changed.value) == ("lowest cosine of 1 files, encoded again", 1)
+        with pytest.raises(InputError, match="is not on this machine"):
+            library.similar(f"{bucket}/below/picture 000.png")
+
+
+def test_the_command(bucket, tmp_path, capsys):
+    put(bucket, write_folder(tmp_path / "in", 2, 0))
+    local = write_folder(tmp_path / "local", 1, 0)
+    library = ["--library", str(tmp_path / "library")]
+    assert main(["ingest", bucket, str(local), *library, "--models", "demo", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["new"] == 3
+    assert main(["ingest", f"{bucket}/nowhere/at all", *library, "--models", "demo", "--dry-run"]) == 1
+    assert "/nowhere/at all holds no objects; check the address" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["ingest", "ftp://host/x", *library])
+    assert not (tmp_path / "library").exists()
+
+
+def test_reads_at_once_hide_the_way_to_the_bucket(bucket, proxy, tmp_path):
+    proxy.delay_s = 0.03
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(64):
+        (folder / f"{number:02d}.png").write_bytes(b"x" * 1000)
+    put(bucket, folder)
+    files = listed(bucket).files
+    started = time.perf_counter()
+    assert [file.content for file in BucketSource((bucket,)).read_ahead(files)] == [b"x" * 1000] * 64
+    assert time.perf_counter() - started < 64 * 0.03 / 3
+
+
+def test_a_source_of_folders_and_buckets_gives_each_what_is_its_own(bucket, tmp_path):
+    put(bucket, write_folder(tmp_path / "in", 2, 0))
+    local = write_folder(tmp_path / "local", 2, 0)
+    source = Sources.of([local, bucket], None, ())
+    seen = listed(bucket, source)
+    assert len(seen.files) == 4
+    ahead = list(source.read_ahead(seen.files))
+    assert [file.content is None for file in ahead] == [True, True, False, False]
+    for file in ahead:
+        assert source.fetch(file) is not None
+        assert source.look(file).stamp == file.stamp
+    with source.open(seen.files[-1].path) as stream:
+        assert stream.read(4)
