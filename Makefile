@@ -8,7 +8,7 @@ SAMPLES := arrowlens/demo/samples
 UI ?= 1
 PORT ?= 8501
 
-.PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots train-demo eval-demo eval-sounds fit-relevance ui clean
+.PHONY: demo test soak fuzz package test-lowest lint fix bench bench-index bench-plots bench-scale train-demo eval-demo eval-sounds fit-relevance ui clean
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -80,6 +80,10 @@ bench-index: $(VENV)/installed-bench
 bench-plots: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks batches --save docs/encoder-benchmark.json
 	$(BIN)/python -m benchmarks.plot_encoders docs/encoder-benchmark.json docs/encoder-benchmark.svg
+
+# Ray beside the local engine, and a bucket beside a folder; some ten minutes on two quiet cores.
+bench-scale: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks scale
 
 # The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
 # half hours on two cores.

@@ -11,7 +11,7 @@ import sys
 
 BENCHMARKS = (
     *("loading", "first", "vision", "batches", "audio", "clip", "text", "memory", "precision", "ingest"),
-    *("duplicates", "relevance", "cold", "page", "index"),
+    *("duplicates", "relevance", "cold", "page", "index", "scale"),
 )
 
 

@@ -192,7 +192,7 @@ class Rewriter(Writer):
     """
 
     def __init__(
-        self, storage: MultimodalStorage, contents: Mapping[str, str], progress: Progress, commit_every: int
+        self, storage: MultimodalStorage, contents: Mapping[str, str], progress: Progress, commit_every: int | None
     ) -> None:
         super().__init__(storage, progress, commit_every)
         self._contents = contents
@@ -224,7 +224,7 @@ class Rewriter(Writer):
         return self._n_readable
 
     def _write_files(self) -> None:
-        if self._n_readable:
+        if self._n_readable and self._is_on_disk:
             self._storage.optimize_meanwhile()
         self._n_readable = 0
 

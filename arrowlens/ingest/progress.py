@@ -28,7 +28,9 @@ class IngestOptions:
             a place where a disk was mounted as it is, if files of the library lie there; False removes nothing.
         batch_size: items that the model encodes at once, from 1 on; vectors depend on it by less than rounding to
             float16 does. None takes 8 for each core of a CPU, which is also fastest there, and 32 on other devices.
-        commit_every: files between two commits at most, from 1 on; a killed run loses these, or those of some seconds.
+        commit_every: files between two commits at most, from 1 on; a killed run loses these. None takes 4,096 where the
+            library lies on a disk, where something is written every few seconds, too, and 32,000 in a bucket, where
+            a commit takes seconds.
         exact: decode pictures in full instead of at twice the size that the model takes: slower, vectors barely differ.
         retry: read files again that could not be decoded, though they have not changed.
         limits: what a file may be at most.
@@ -37,7 +39,7 @@ class IngestOptions:
     workers: int | None = None
     prune: bool | None = None
     batch_size: int | None = None
-    commit_every: int = 4096
+    commit_every: int | None = None
     exact: bool = False
     retry: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)

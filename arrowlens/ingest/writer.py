@@ -23,17 +23,25 @@ from arrowlens.store import INDEXED, MEDIA_LAYOUT, SKIPPED, MultimodalStorage, V
 
 # A killed run loses the work of so many seconds; the first files can be found sooner.
 _FIRST_AFTER_S, _LATER_AFTER_S = 1.0, 5.0
+_ON_DISK, _IN_A_BUCKET = 4096, 32_000  # files between two commits
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 _NOT_DECODED = Decoded(modality=None, reason="")
 
 
 class Writer(ABC):
-    """Gathers what outcomes say is to be written, and writes it when it is enough."""
+    """Gathers what outcomes say is to be written, and writes it when it is enough.
 
-    def __init__(self, storage: MultimodalStorage, progress: Progress, commit_every: int) -> None:
+    Args:
+        storage: the library.
+        progress: is told of each file.
+        commit_every: files between two commits at most, as of ``IngestOptions``.
+    """
+
+    def __init__(self, storage: MultimodalStorage, progress: Progress, commit_every: int | None) -> None:
         self._storage, self._progress = storage, progress
-        self._commit_every = commit_every
+        self._is_on_disk = storage.path is not None
+        self._commit_every = commit_every or (_ON_DISK if self._is_on_disk else _IN_A_BUCKET)
         self._last, self._due_s = time.monotonic(), _FIRST_AFTER_S
         self._vectors: dict[str, list[VectorRow]] = {}
         self._copies: dict[str, list[Prepared]] = {}  # by role: files that get the vectors of equal content
@@ -68,7 +76,8 @@ class Writer(ABC):
     def commit_if_due(self) -> bool:
         """Write if there are enough files, or enough time has passed; return whether it wrote."""
         n_waiting = self._n_waiting
-        is_due = n_waiting >= self._commit_every or time.monotonic() - self._last > self._due_s
+        is_late = self._is_on_disk and time.monotonic() - self._last > self._due_s
+        is_due = n_waiting >= self._commit_every or is_late
         if n_waiting and is_due:
             self.commit()
         return bool(n_waiting and is_due)
@@ -116,7 +125,7 @@ class LibraryWriter(Writer):
         has_written: whether there was anything to write.
     """
 
-    def __init__(self, storage: MultimodalStorage, progress: Progress, commit_every: int) -> None:
+    def __init__(self, storage: MultimodalStorage, progress: Progress, commit_every: int | None) -> None:
         super().__init__(storage, progress, commit_every)
         self._media: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}  # media_id -> what changes of the row that is there
@@ -161,7 +170,8 @@ class LibraryWriter(Writer):
         if self._media:
             self._storage.upsert_media([self._media[media_id] for media_id in sorted(self._media)])
             self.has_written = True
-            self._storage.optimize_meanwhile()
+            if self._is_on_disk:  # in a bucket, a run compacts once, in the end
+                self._storage.optimize_meanwhile()
         self._media.clear()
         self._thumbnails.clear()
         self._fingerprints.clear()

@@ -39,7 +39,7 @@ class ReadAhead(Generic[_Item, _Result]):
         stop: threading.Event,
     ) -> None:
         self._open_step, self._items, self._size, self._stop = open_step, iter(items), size, stop
-        self._changed = threading.Condition()
+        self._changed, self._taking = threading.Condition(), threading.Lock()
         self._waiting: deque[_Result] = deque()
         self._n_bytes = 0
         self._failure: BaseException | None = None
@@ -103,6 +103,7 @@ class ReadAhead(Generic[_Item, _Result]):
                 self._changed.wait()
             if self._closed or self._failure is not None:
                 return None
+        with self._taking:  # not the lock of the results: an item may have to be waited for, too
             return next(((item,) for item in self._items), None)
 
     def _add(self, result: _Result) -> None:

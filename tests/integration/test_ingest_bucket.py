@@ -212,6 +212,26 @@ def test_the_command(bucket, tmp_path, capsys):
     assert not (tmp_path / "library").exists()
 
 
+def test_a_run_commits_once_in_a_bucket_and_every_few_seconds_on_a_disk(bucket, storage, tmp_path, monkeypatch):
+    folder, commits = write_folder(tmp_path / "in", 6, 0), []
+    upsert = MultimodalStorage.upsert_media
+
+    def counted(self, rows):
+        commits.append((self.uri, len(rows)))
+        upsert(self, rows)
+
+    def wait(event):
+        if event.indexed == 2:
+            time.sleep(1.1)
+
+    monkeypatch.setattr(MultimodalStorage, "upsert_media", counted)
+    elsewhere = MultimodalStorage(f"{bucket}/library")
+    for library in (storage, elsewhere):
+        assert run(library, SmallProvider(), [folder], IngestOptions(workers=1, batch_size=1), wait).indexed == 6
+    assert [n for uri, n in commits if uri == bucket + "/library"] == [6]
+    assert len([n for uri, n in commits if uri == storage.uri]) > 1
+
+
 def test_reads_at_once_hide_the_way_to_the_bucket(bucket, proxy, tmp_path):
     proxy.delay_s = 0.03
     folder = tmp_path / "in"

@@ -184,6 +184,8 @@ def test_a_chunk_is_told_of_its_own_files_and_of_those_that_may_be_equal():
     mine = ScannedFile(b"/pictures/y", root, b"y", "image", 5, 2)
     known[mine.media_id] = Known(root.root_id, b"y", 7, 1, "d", None, indexed=True)
     assert engine._Contents(known).of([mine]).keys() == {"a", mine.media_id}
+    many = {f"{number}": known["a"] for number in range(1000)}
+    assert engine._Contents(known | many).of([mine]).keys() == {mine.media_id}, "a chunk stays small"
 
 
 def test_models_reach_a_node_that_does_not_have_them(tmp_path, monkeypatch):

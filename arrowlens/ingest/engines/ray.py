@@ -43,6 +43,7 @@ except ImportError as error:
 CHUNK = 64  # files; Ray takes 1 to 3 ms for a chunk, whatever is in it
 _CHUNKS_A_WORKER = 2
 _ATTEMPTS = 3  # of a chunk, and of starting workers
+_MOST_ALIKE = 64  # known files of a size that are sent with a chunk
 _TICK_S = 0.25
 _START_LIMIT_S = 300.0  # without a worker; a node that is gone is noticed after some 35 s
 
@@ -149,7 +150,6 @@ class RayEngine:
         """
         with _connected(self._options.address):
             crew = _Crew(spec, self._options, self._progress)
-            self._progress.start_reading()
             try:
                 yield from self._run(crew, spec, files, _Contents(known), stop)
             finally:
@@ -186,9 +186,13 @@ class _Contents:
                 self._by_size.setdefault(row.size, []).append(media_id)
 
     def of(self, files: Sequence[ScannedFile]) -> dict[str, Known]:
-        """Return the rows by media id; equal contents have equal sizes."""
+        """Return the rows by media id; equal contents have equal sizes.
+
+        Where very many files have one size, as uncompressed pictures of a camera do, copies are encoded again.
+        """
         own = {file.media_id for file in files}
-        alike = {media_id for file in files for media_id in self._by_size.get(file.size, ())}
+        of_a_size = (self._by_size.get(size, ()) for size in {file.size for file in files})
+        alike = {media_id for media_ids in of_a_size if len(media_ids) <= _MOST_ALIKE for media_id in media_ids}
         return {media_id: self.known[media_id] for media_id in own | alike if media_id in self.known}
 
 
@@ -220,6 +224,7 @@ class _Crew:
         self._costs: dict[Any, _Costs] = {}
         self._n_failed_starts = 0
         self._idle_since = time.monotonic()
+        self._has_begun = False
         for _ in range(self.n_workers):
             self._start()
 
@@ -284,6 +289,9 @@ class _Crew:
             self._start()
             return
         self._n_failed_starts = 0
+        if not self._has_begun:
+            self._has_begun = True
+            self._progress.start_reading()  # the start of workers is no part of the rate
         self._room[worker] = _CHUNKS_A_WORKER
         self._progress.n_nodes = len({*self._node_of.values()})
 
