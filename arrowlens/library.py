@@ -167,7 +167,7 @@ class LibraryStatus:
             precision=runtime.precision,
             precision_reason=runtime.reason,
             indexes=statistics.indexes,
-            folders=tuple(Path(root.path) for root in settings.roots),
+            folders=tuple(as_path(root.path) for root in settings.roots),
             window_s=settings.recipe.windows.length_s,
             hop_s=settings.recipe.windows.hop_s,
             next_models=settings.next_models,
@@ -667,7 +667,7 @@ class Library:
             InputError: the library knows nothing at one of the paths; nothing is forgotten then.
             LibraryBusyError, StorageError: another process is writing; the database refused.
         """
-        return self._storage.forget([local_path(path) for path in as_tuple(paths, "paths")])
+        return self._storage.forget([_place(path) for path in as_tuple(paths, "paths")])
 
     def optimize(self) -> None:
         """Compact the library's files and drop what is no longer used; ingesting does this by itself when it pays.
@@ -744,7 +744,7 @@ class Library:
 
     def folders(self) -> tuple[Path, ...]:
         """The folders that were ingested."""
-        return tuple(Path(root.path) for root in self._storage.settings.roots)
+        return tuple(as_path(root.path) for root in self._storage.settings.roots)
 
     def facets(self, where: Where = (), chosen: Mapping[str, Where] | None = None) -> Facets:
         """What files can be filtered by, with counts: modalities, formats, folders, sizes, lengths, the span of days.

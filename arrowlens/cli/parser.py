@@ -244,7 +244,9 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
     status = _command(adder, "status", commands.status, "show what the library holds, with which models")
     skipped = _command(adder, "skipped", commands.skipped, "list files that could not be read, and why")
     remove = _command(adder, "remove", commands.remove, "forget files or folders (the files themselves stay)")
-    remove.add_argument("paths", metavar="PATH", nargs="+", type=_path, help="a file, or a folder with all below it")
+    remove.add_argument(
+        "paths", metavar="PATH", nargs="+", type=_place, help="a file, or a folder or prefix with all below it"
+    )
     optimize = _command(adder, "optimize", commands.optimize, "compact the library's files")
     doctor = _command(adder, "doctor", commands.doctor, "check the library and say what to do about each problem")
     doctor.add_argument(

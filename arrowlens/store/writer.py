@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.addresses import is_bucket
 from arrowlens.errors import InputError
 from arrowlens.store.fulltext import WORDS, words_of
 from arrowlens.store.maintenance import Maintenance
@@ -81,20 +82,25 @@ class Writer:
     def forget(self, paths: Sequence[StrPath]) -> int:
         """Delete files, and folders with everything below them, from the library; return the number of files.
 
+        Args:
+            paths: on this machine, or addresses in buckets.
+
         Raises:
             InputError: nothing is known at one of the paths; nothing is deleted then.
         """
         media_ids: dict[str, None] = {}
         with self._state.writing():
             for path in paths:
-                whole = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the links in it
+                whole = os.fsdecode(path).rstrip("/")
+                if not is_bucket(path):
+                    whole = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the links in it
                 known = self._known_at(whole) or self._known_at(_with_real_parent(whole))
                 if not known:
                     raise InputError(f"the library knows nothing at {whole}; `arrowlens status` shows its folders")
                 media_ids.update(dict.fromkeys(known))
             self.delete_media(list(media_ids))
             # Otherwise a place whose disk is not mounted any more could never hold files of the library again.
-            removed = [os.path.realpath(path) for path in paths]
+            removed = [os.path.realpath(path) for path in paths if not is_bucket(path)]
             mounts = self._state.settings.mounts
             self._state.forget_mounts(
                 [mount for mount in mounts if any(relative_to(path, mount) is not None for path in removed)]

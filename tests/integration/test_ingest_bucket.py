@@ -199,6 +199,17 @@ def test_originals_and_waveforms_are_read_through_the_source(bucket, storage, tm
             library.similar(f"{bucket}/below/picture 000.png")
 
 
+def test_what_a_bucket_holds_is_forgotten_by_its_address(bucket, storage, tmp_path):
+    put(bucket, write_folder(tmp_path / "in", 4, 0))
+    run(storage, SmallProvider(), [bucket])
+    with Library(storage, SmallProvider()) as library:
+        assert [str(folder) for folder in library.folders()] == [bucket]
+        assert library.remove([f"{bucket}/picture 001.jpg"]) == 1
+        with pytest.raises(InputError, match=f"the library knows nothing at {bucket}/nowhere"):
+            library.remove([f"{bucket}/nowhere"])
+        assert library.remove([f"{bucket}/"]) == 3
+
+
 def test_the_command(bucket, tmp_path, capsys):
     put(bucket, write_folder(tmp_path / "in", 2, 0))
     local = write_folder(tmp_path / "local", 1, 0)
