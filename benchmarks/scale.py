@@ -46,6 +46,7 @@ def main() -> None:
     n_files = parser.parse_args().files
     header("scale")
     folder = jpegs(n_files)
+    ingest([jpegs(8)])  # the first run of a process loads and compiles much
     local = ingest([folder])
     with cluster():
         on_ray = ingest([folder], RayOptions(concurrency=n_cores()))

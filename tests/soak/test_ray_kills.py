@@ -18,7 +18,7 @@ from tests.support.folders import write_folder
 from tests.support.processes import workers_of
 from tests.support.ray_cluster import add_node, running_cluster, worker_pids
 
-N_KILLS = 30
+N_KILLS = int(os.environ.get("RAY_KILLS", "30"))
 KINDS = ("worker", "decoder", "driver", "raylet")
 DRIVER = """
 import sys
@@ -63,7 +63,7 @@ def test_thirty_kills_leave_what_an_undisturbed_run_leaves(tmp_path):
             assert_equal(read(library), expected)
             assert MultimodalStorage(library).repair() == 0
     print(f"{n_runs} runs, killed: {counts}")
-    assert all(counts.values())
+    assert all(counts.values()) or N_KILLS < 30
 
 
 LOCAL = """

@@ -422,5 +422,22 @@ def test_a_window_between_long_silences_does_not_keep_the_recording_in_memory():
         assert recording() is None
 
 
+def test_an_item_that_has_to_be_waited_for_keeps_no_result_back():
+    """As the next file of a bucket, which is still being read."""
+    release = threading.Event()
+
+    def items():
+        yield 1
+        release.wait(20)
+        yield 2
+
+    with ReadAhead(lambda: nullcontext(lambda item: item), items(), 2, lambda _: 1, threading.Event()) as results:
+        started = time.monotonic()
+        assert next(results) == 1
+        assert time.monotonic() - started < 10
+        release.set()
+        assert list(results) == [2]
+
+
 class _Weak(np.ndarray):
     """An array that says when it is gone."""
