@@ -96,8 +96,12 @@ class Caption:
 
     @property
     def number(self) -> int:
-        """A number made of the text, in place of a window's in the id of its vector: another text, another id."""
-        return int.from_bytes(hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).digest()[:6])
+        """A number made of the text, in place of a window's in the id of its vector: another text, another id.
+
+        A film that was a recording has another one as well, since the vector's row says what it is of.
+        """
+        marked = f"{self.text}\0video" if self.modality == "video" else self.text
+        return int.from_bytes(hashlib.sha256(marked.encode("utf-8", "surrogatepass")).digest()[:6])
 
     @property
     def embedding_id(self) -> str:
