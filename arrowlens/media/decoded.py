@@ -61,8 +61,8 @@ class Limits:
     max_seconds: float = 7200.0
     """Length of a recording. Of a longer film the shots are read, and not the sound."""
     max_decode_s: float = 120.0
-    """Seconds that one file may take in a decode worker, a film ten times as many; ``decode`` itself does not watch
-    the clock."""
+    """Seconds that one file may take in a decode worker, a large film up to ten times as many; ``decode`` itself does
+    not watch the clock."""
     max_film_bytes: int = 128 * 1024**3
     """Size of a film's file, which is streamed."""
     max_shots: int = MAX_SHOTS

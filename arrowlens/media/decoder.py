@@ -102,7 +102,7 @@ def decode_fingerprint(
         content_hash: what it holds, as of ``Decoded``.
         limits: as for ``decode``.
     """
-    decoded = decode(path, limits)
+    decoded = decode(path, limits, frames=False)
     return decoded.fingerprint if decoded.content_hash == content_hash else None
 
 

@@ -47,6 +47,7 @@ _N_FRAMES_IN_MEMORY = 3  # of 4.5 bytes a pixel: what a decoder holds of a film,
 _MOST_KEY_FRAMES = 4_000  # looked at in a film: more than one a second counts in films of an hour only
 _SPACING_S = 0.5  # between two frames that are compared, at least
 _MOST_SCANS = 100  # stretches between key frames that are looked into
+_MOST_KEPT = 200  # pictures between key frames that are kept, and a few more: 60 MB
 _GRID = (16, 16)  # cells of the coarse copy: columns, rows
 _CHANGED_CELLS = 0.25  # of the cells: those that change most are compared
 _CUT = 24.0  # of 255: mean change of those cells from which it is another shot
@@ -303,50 +304,51 @@ class FilmReader:
                 n_bad += 1
                 continue
             last_s = last_s if time_s is None else time_s
-            yield from (self._look(frame, is_key=True) for frame in frames)
+            yield from (self._look(frame, has_picture=True) for frame in frames)
         if n_bad > 1 + _BAD_SHARE * n_packets:
             raise MediaError(f"damaged: {n_bad:,} of {n_packets:,} pictures cannot be decoded")
 
     def _with_others(self, looks: list[_Look], side: int) -> list[_Look]:
         """Look between key frames that are far apart, where the picture has changed, or may have meanwhile."""
-        ends = pairwise([*looks, replace(looks[-1], time_s=self.length_s)])
-        gaps = [
-            (
-                max(_change(one, other), _CUT if other.time_s - one.time_s > _UNSEEN_S or one is looks[-1] else 0.0),
-                one,
-                other,
-            )
-            for one, other in ends
-            if other.time_s - one.time_s > 2 * _SPACING_S
-        ]
-        scanned = sorted((gap for gap in gaps if gap[0] >= _CUT), key=lambda gap: -gap[0])[:_MOST_SCANS]
-        others = [look for _, one, other in scanned for look in self._between(one, other.time_s, side)]
+        gaps = []
+        for one, other in pairwise([*looks, replace(looks[-1], time_s=self.length_s)]):
+            gap_s = other.time_s - one.time_s
+            is_unseen = gap_s > _UNSEEN_S or one is looks[-1]
+            if gap_s > 2 * _SPACING_S and (is_unseen or _change(one, other) >= _CUT):
+                gaps.append((_change(one, other), one, other.time_s))
+        others: list[_Look] = []
+        for _, key, end_s in sorted(gaps, key=lambda gap: -gap[0])[:_MOST_SCANS]:
+            if len(self._kept) < _MOST_KEPT:
+                others += self._between(key, end_s, side)
         return sorted([*looks, *others], key=lambda look: look.time_s)
 
     def _between(self, key: _Look, end_s: float, side: int) -> Iterator[_Look]:
         """Look at frames that others depend on, between a key frame and the next one."""
         self._stream.codec_context.skip_frame = "NONREF"
         self._seek(key.time_s)
-        last = key
+        spacing_s = max(_SPACING_S, (end_s - key.time_s) / _MOST_KEPT)
+        last, kept_s = key, key.time_s
         for packet in self._packets():
             for frame in self._decode(packet) or ():
                 time_s = self._time(frame)
                 if time_s >= end_s - _LATE_S:
                     return
-                if time_s - last.time_s >= _SPACING_S:
-                    look = self._look(frame, is_key=False)
-                    if _change(last, look) >= _CUT:  # to come here again would take as long as a second of the film
-                        self._kept[time_s] = self._picture(frame, side)
+                if time_s - last.time_s >= spacing_s:
+                    look = self._look(frame, has_picture=False)
+                    if _change(last, look) >= _CUT or time_s - kept_s >= MAX_SHOT_S:
+                        # To come here again would take as long as to come here now.
+                        self._kept[time_s], kept_s = self._picture(frame, side), time_s
+                        look = replace(look, has_picture=True)
                     yield (last := look)
 
-    def _look(self, frame: Any, *, is_key: bool) -> _Look:  # noqa: ANN401 - PyAV's
+    def _look(self, frame: Any, *, has_picture: bool) -> _Look:  # noqa: ANN401 - PyAV's
         columns, rows = _GRID
         small = frame.reformat(width=4 * columns, height=4 * rows, format="rgb24", interpolation="AREA").to_ndarray()
         cells = small.reshape(rows, 4, columns, 4, 3).mean(axis=(1, 3), dtype=np.float32)
         self._last_s = max(self._last_s, self._time(frame))
         shown = round(frame.width * self._aspect), frame.height
         self.width, self.height = shown[::-1] if frame.rotation % 180 else shown
-        return _Look(self._time(frame), is_key, cells)
+        return _Look(self._time(frame), has_picture, cells)
 
     # -- single frames --------------------------------------------------------------------------------------------
 
@@ -430,10 +432,16 @@ class FilmReader:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Look:
-    """A frame at a time, with the mean colours of its parts."""
+    """A frame.
+
+    Attributes:
+        time_s: seconds from the start.
+        has_picture: its picture is quick to have: it is a key frame, or its picture was kept.
+        cells: (rows, columns, 3) float32, the mean colours of its parts.
+    """
 
     time_s: float
-    is_key: bool
+    has_picture: bool
     cells: np.ndarray
 
 
@@ -454,7 +462,7 @@ def _shots(looks: Sequence[_Look], length_s: float) -> list[Shot]:
         end_s = max(times[stop] if stop < len(looks) else length_s, start_s)
         n_parts = max(1, math.ceil((end_s - start_s) / MAX_SHOT_S - 1e-6))
         edges = np.linspace(start_s, end_s, n_parts + 1).tolist()
-        keys = [look.time_s for look in looks[first:stop] if look.is_key] or [times[first]]  # quick to decode again
+        keys = [look.time_s for look in looks[first:stop] if look.has_picture] or [times[first]]
         shots += [Shot(*edge, _nearest(keys, sum(edge) / 2)) for edge in pairwise(edges)]
     return shots
 

@@ -125,9 +125,13 @@ class FileText:
 
     @property
     def number(self) -> int:
-        """A number made of the text, in place of a window's in the id of its vector: another text, another id."""
+        """A number made of the text, in place of a window's in the id of its vector: another text, another id.
+
+        A film that was a recording has another one as well, since the vector's row says what it is of.
+        """
         words, start = self.text.text, self.text.start
         key = words if start is None else f"{start:.3f} {words}"
+        key = f"{key}\0video" if self.modality == "video" else key
         return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:6])
 
     @property

@@ -41,6 +41,12 @@ def fault(decoded: Decoded) -> str | None:
         if not fit or decoded.pixels.size == 0 or decoded.width * decoded.height > LIMITS.max_pixels:
             return f"unfit pixels {decoded.pixels.shape} of {decoded.width} x {decoded.height}"
         return None if decoded.thumbnail else "no thumbnail"
+    if decoded.modality == "video":
+        fit = all(frame.dtype == np.uint8 and frame.ndim == 3 and frame.size for frame in decoded.frames)
+        if not fit or not decoded.frames or len(decoded.frames) != len(decoded.shots) or not decoded.thumbnail:
+            return f"unfit frames: {len(decoded.frames)} of {len(decoded.shots)} shots"
+        if decoded.samples is None:
+            return None
     if decoded.samples is None:
         return "neither contents nor a reason"
     if not np.isfinite(decoded.samples).all() or not 0 < len(decoded.samples) <= LIMITS.max_seconds * 16_000:
@@ -51,7 +57,7 @@ def fault(decoded: Decoded) -> str | None:
 def memory_fault(decoded: Decoded, n_bytes: int, memory: int) -> str | None:
     """Whether decoding took more memory than the limits let a file of its size take, pixels and seconds included."""
     budget = _DECODER_BYTES + _FILE_COPIES * n_bytes + _PIXEL_BYTES * LIMITS.max_pixels
-    if decoded.modality != "image":
+    if decoded.modality == "audio":
         budget = _DECODER_BYTES + _FILE_COPIES * n_bytes + int(_SECOND_BYTES * LIMITS.max_seconds)
     if memory <= budget:
         return None

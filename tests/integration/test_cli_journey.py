@@ -106,7 +106,7 @@ def write_broken(folder: Path) -> dict[str, str]:
         "text.png": "text",
         "huge.png": "50000",
         "nan.wav": "NaN",
-        "noise.mp3": "not a picture or recording",
+        "noise.mp3": "not a picture, recording or film",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import lancedb
@@ -14,8 +15,10 @@ import pytest
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.ingest import run
+from arrowlens.ingest.pipeline import keep_captions
 from arrowlens.store import MultimodalStorage, strip_key
 from arrowlens.store.schema import vector_table_name
+from arrowlens.ui.cards import hit_body
 from tests.support.film_factory import Scene, scene_film
 from tests.support.film_scenes import BICYCLE, DRAWINGS, Story
 from tests.support.media_factory import image_bytes
@@ -136,6 +139,16 @@ def test_thumbnail_and_strip(library, films):
     assert (hit.width, hit.height, hit.duration > 5) == (192, 144, True)
 
 
+def test_the_page_plays_a_film_from_its_moment(library):
+    hits = library.search("a red bicycle", k=20, modality="video")
+    hit = next(hit for hit in hits if hit.start)
+    shown = hit_body(hit)
+    assert f'src="/original/{hit.media_id}#t={hit.start:g}"' in shown
+    assert f'poster="/thumbnail/{hit.content_hash}"' in shown
+    assert f'src="/thumbnail/{strip_key(hit.content_hash)}"' in shown
+    assert f'<span style="left: {100 * hit.start / hit.duration:.2f}%;' in shown
+
+
 def test_the_halves_of_a_live_photo_know_each_other(library, folder):
     found = {hit.path.name: hit for hit in library.newest(k=50)}
     assert found["live.heic"].companion == folder / "live.mov"
@@ -247,6 +260,25 @@ def test_films_that_were_recordings_become_films(tmp_path, clips):
     assert storage.thumbnails(sorted(contents)).keys() == contents
     assert run(storage, provider, [clips]).unchanged == 5
     assert storage.repair() == 0
+
+
+def test_a_caption_of_a_film_that_was_a_recording_is_one_of_a_film(tmp_path, clips):
+    (clips / "1.txt").write_text("a long way home")
+    provider = SmallProvider(["vision", "audio", "text"])
+    storage = MultimodalStorage(tmp_path / "library")
+    run(storage, provider, [clips])
+    storage.close()
+    as_before_films(tmp_path / "library")
+    storage = MultimodalStorage(tmp_path / "library")
+    keep_captions(storage, provider, threading.Event())  # as the version before wrote its vector
+    digest, query = storage.models["text"].recipe_digest, provider.text_encoder.encode("a long way home")[0]
+
+    def found(modality):
+        return storage.search("text", digest, query, 5, modality).num_rows
+
+    assert (found("audio"), found("video")) == (1, 0)
+    run(storage, provider, [clips])
+    assert (found("audio"), found("video")) == (0, 1)
 
 
 def test_each_role_is_encoded_once_for_equal_content(tmp_path, clips):

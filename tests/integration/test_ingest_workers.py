@@ -155,7 +155,7 @@ def test_what_takes_much_memory_is_decoded_alone(tmp_path):
 def test_fetching_a_long_result_is_no_decoding():
     found = ScannedFile(b"/x", Root.at("/"), b"x", "audio", 1, 1)
     with Workers(LongStep(), 30.0, Spent(), large_bytes(Limits())).open() as decoder:
-        content = decoder(found).inputs.content
+        content = decoder(found).inputs[0].content
     assert content is not None
     np.testing.assert_array_equal(content[::1_000_000], np.arange(0, 50_000_000, 1_000_000))
 

@@ -111,7 +111,10 @@ def test_filters_count_what_the_others_leave(opened, library_path):
     app = opened("app.py", format="png", folder="again")
     assert not app.exception
     assert app.button_group(key="formats").options == [f"png {N_GROUPS}"]
-    assert app.button_group(key="modality").options == [f"All {N_GROUPS}", f"Pictures {N_GROUPS}", "Recordings 0"]
+    assert app.button_group(key="modality").options == [
+        *(f"All {N_GROUPS}", f"Pictures {N_GROUPS}"),
+        *("Recordings 0", "Films 0"),
+    ]
     assert app.selectbox(key="folder").options == [f"All folders ({2 * N_GROUPS})", f"again ({N_GROUPS})"]
     assert app.selectbox(key="filter-size").options == ["Any", f"under 100 KB ({N_GROUPS})"]
 

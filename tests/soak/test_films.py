@@ -47,13 +47,15 @@ def repeat(data: bytes, path: Path, n_times: int) -> None:
     source.write_bytes(data)
     with av.open(str(path), "w", format="matroska") as output, av.open(str(source)) as first:
         streams = {stream.type: output.add_stream_from_template(stream) for stream in first.streams}
+        last = dict.fromkeys(streams, -1)
         for turn in range(n_times):
             with av.open(str(source)) as container:
                 for packet in container.demux():
-                    if packet.dts is not None:
-                        shift = round(turn * CLIP_S / packet.time_base)
+                    kind, shift = packet.stream.type, round(turn * CLIP_S / packet.time_base)
+                    if packet.dts is not None and packet.dts + shift > last[kind]:  # the sound is a little longer
                         packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                        packet.stream = streams[packet.stream.type]
+                        last[kind] = packet.dts
+                        packet.stream = streams[kind]
                         output.mux(packet)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from arrowlens.modalities import AUDIO_WINDOWS
-from arrowlens.store import INDEXED, MultimodalStorage
+from arrowlens.store import INDEXED, MultimodalStorage, strip_key
 
 SAME = 0.9999  # the cosine of "the same vector"
 MOST_SILENT_S = 0.5  # at either end of the recordings of tests; libraries leave silence there out
@@ -85,23 +85,36 @@ def assert_whole(state: State, settled: bool) -> None:
         np.testing.assert_allclose(norms, 1.0, atol=2e-3)
     for key, row in visible.items():
         assert_complete(row, held.get(key, []))
-        if row["modality"] == "image":
+        if row["modality"] != "audio":
             assert row["content_hash"] in state.thumbnails, row["path"]
         elif not row["trivial"]:
             assert row["content_hash"] in state.fingerprints, row["path"]
     if settled:
         assert held.keys() == visible.keys(), "vectors of nothing"
-        pictures = {row["content_hash"] for row in visible.values() if row["modality"] == "image"}
-        assert state.thumbnails.keys() == pictures, "thumbnails of nothing"
+        shown = {row["content_hash"] for row in visible.values() if row["modality"] != "audio"}
+        films = {row["content_hash"] for row in visible.values() if row["modality"] == "video"}
+        assert state.thumbnails.keys() == shown | set(map(strip_key, films)), "thumbnails of nothing"
         sounds = {row["content_hash"] for row in visible.values() if row["modality"] == "audio" and not row["trivial"]}
         assert state.fingerprints.keys() == sounds, "fingerprints of nothing"
 
 
 def assert_complete(row: dict[str, Any], vectors: list[dict[str, Any]]) -> None:
-    """A picture has its one vector, a recording one for each window from its first sound to its last."""
+    """A picture has its one vector, a recording one for each window from its first sound to its last, a film both.
+
+    Of a film each shot has one, and its sound is as a recording's.
+    """
     assert vectors, f"{row['path']} is indexed and has no vectors"
     if row["modality"] == "image":
         assert len(vectors) == 1
+        return
+    if row["modality"] == "video":
+        shots = [(vector["start"], vector["end"]) for vector in vectors if "source_id" in vector]
+        assert shots, f"{row['path']} has no shots"
+        assert len(set(shots)) == len(shots)
+        assert all(0 <= start <= end <= row["duration"] + 0.01 for start, end in shots)
+        vectors = [vector for vector in vectors if "source_id" not in vector]
+        assert bool(vectors) == (row["sample_rate"] is not None)
+    if not vectors:
         return
     starts, end = sorted(vector["start"] for vector in vectors), max(vector["end"] for vector in vectors)
     assert starts == [pytest.approx(starts[0] + AUDIO_WINDOWS.hop_s * index) for index in range(len(starts))]

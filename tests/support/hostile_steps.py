@@ -86,7 +86,7 @@ class LargeStep:
         self._say("end")
         if found.relative == b"crash":
             os.kill(os.getpid(), signal.SIGKILL)
-        return Prepared(found, Decoded("audio", None, "hash"), Inputs("audio", np.zeros(self.n_samples, np.float32)))
+        return Prepared(found, Decoded("audio", None, "hash"), (Inputs("audio", np.zeros(self.n_samples, np.float32)),))
 
     def content(self, found: ScannedFile) -> str | None:
         return "hash"
@@ -103,4 +103,6 @@ class LongStep:
     """A step whose results are larger than any pipe."""
 
     def __call__(self, found: ScannedFile) -> Prepared:
-        return Prepared(found, Decoded("audio", None, "hash"), Inputs("audio", np.arange(50_000_000, dtype=np.float32)))
+        return Prepared(
+            found, Decoded("audio", None, "hash"), (Inputs("audio", np.arange(50_000_000, dtype=np.float32)),)
+        )

@@ -103,6 +103,18 @@ def test_no_more_shots_than_allowed_evenly_thinned() -> None:
     assert set(few) <= set(every)
 
 
+def test_a_film_with_one_key_frame_is_seen_to_its_end() -> None:
+    """What changes too slowly to be a cut has another picture every ten seconds all the same."""
+    picture = np.zeros((96, 128, 3), np.uint8)
+    picture[:, :24] = (250, 200, 40)  # wanders to the right
+    settings = {"preset": "ultrafast", "g": "2000", "keyint_min": "2000", "sc_threshold": "0"}
+    data = scene_film([Scene(picture, 28.0)], options=settings, has_sound=False, size=(128, 96))
+    decoded = film(data)
+    assert len(decoded.shots) == 3
+    brightest = [int(frame.mean(axis=(0, 2)).argmax()) for frame in decoded.frames]
+    assert brightest == sorted(set(brightest)), "each part has a picture of its own"
+
+
 def test_black_between_scenes_is_left_out_but_a_black_film_is_a_film() -> None:
     black = np.zeros((64, 96, 3), np.uint8)
     scenes = [Scene(black, 2.0), Scene(pixels(1), 2.0)]

@@ -94,6 +94,13 @@ def test_an_address_names_recordings_by_any_word_that_it_ever_had(word):
     assert question.to_params() == {"kind": ["recordings"]}
 
 
+@pytest.mark.parametrize("word", ["films", "video"])
+def test_addresses_of_films(word):
+    question = Question.from_params({"kind": [word]})
+    assert question.modality == "video"
+    assert question.to_params() == {"kind": ["films"]}
+
+
 def test_the_usual_is_left_out_of_the_address():
     assert Question().to_params() == {}
     assert Question(text="a cat").with_part(Part.of("less", "a sofa")).to_params() == {

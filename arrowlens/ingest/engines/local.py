@@ -17,11 +17,11 @@ from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import MemoryWatch, n_cores
 
-_FILM_PATIENCE = 10.0  # a film of hours takes minutes
+_MOST_PATIENCE, _PATIENCE_BYTES = 10.0, 32 * 1024**2  # a film of hours takes minutes
 
 
 def _patience(file: ScannedFile) -> float:
-    return _FILM_PATIENCE if file.modality == "video" else 1.0
+    return min(_MOST_PATIENCE, 1.0 + (file.size or 0) / _PATIENCE_BYTES) if file.modality == "video" else 1.0
 
 
 class LocalEngine:
