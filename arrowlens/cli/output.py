@@ -158,7 +158,7 @@ def status_text(status: LibraryStatus) -> str:
         ("library", shown_path(status.uri)),
         ("holds", held_text(status)),
         ("skipped", f"{amount(status.skipped, 'file')} that could not be read"),
-        ("texts", f"looked for in {amount(status.read, 'picture')}, heard in {amount(status.heard, 'recording')}"),
+        ("texts", f"looked for in {amount(status.read, 'file')}, heard in {amount(status.heard, 'file')}"),
         ("on disk" if status.path else "in the bucket", byte_size(status.n_bytes)),
         *([("still to go", _retained_text(status))] if status.retained_until is not None else []),
         *(("folder", shown_path(folder)) for folder in status.folders),
@@ -244,11 +244,11 @@ def plan_text(plan: IngestPlan) -> str:
     )
     lines = [told]
     if plan.to_read:
-        lines.append(f"would read the text in {amount(plan.to_read, 'picture')}")
+        lines.append(f"would read the text in {amount(plan.to_read, 'file')}")
     if plan.to_hear:
         hours = plan.hours_to_hear / REAL_TIMES
         lines.append(
-            f"would listen to {amount(plan.to_hear, 'recording')} of {plan.hours_to_hear:.1f} hours together: some "
+            f"would listen to {amount(plan.to_hear, 'file')} of {plan.hours_to_hear:.1f} hours together: some "
             f"{hours:.1f} hours with the speech model base, {_TIMES_SMALL:g} times as long with small"
         )
     return "\n".join([*lines, *([left_alone_text(plan.left_alone)] if plan.left_alone else [])])

@@ -115,12 +115,15 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     )
     texts = command.add_argument_group("words in media", "once everything is found by what it shows or sounds like")
     texts.add_argument(
-        "--read-text", action="store_true", help="read what is written in pictures (pip install 'arrowlens[ocr]')"
+        "--read-text",
+        action="store_true",
+        help="read what is written in pictures and films (pip install 'arrowlens[ocr]')",
     )
     texts.add_argument(
         "--transcribe",
         action="store_true",
-        help="write down what is said in recordings (pip install 'arrowlens[speech]'); slow, --dry-run says how long",
+        help="write down what is said in recordings and films (pip install 'arrowlens[speech]'); slow, --dry-run says "
+        "how long",
     )
     texts.add_argument(
         "--speech-model",

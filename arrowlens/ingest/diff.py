@@ -17,7 +17,7 @@ from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.source import Source
 from arrowlens.ingest.walk import LeftAlone, ScannedFile, Stamp, Walk, etag_of, unmounted
 from arrowlens.media.files import bounded_ns
-from arrowlens.modalities import FORMAT_MODALITY, MEDIA_ROLES, ROLES_OF, TextSource, roles_of
+from arrowlens.modalities import FORMAT_MODALITY, MEDIA_ROLES, MODALITIES, ROLES_OF, Input, TextSource, roles_of
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
 from arrowlens.store.location import location_at
 
@@ -451,7 +451,7 @@ class IngestPlan:
         n_bytes: of the files that would be read.
         unread_folders: folders that could not be read, with the reason.
         left_alone: how many files and folders would be passed over, and why, as of ``IngestReport``.
-        to_read: pictures whose text would be looked for. to_hear: recordings that would be listened to.
+        to_read: pictures and films whose text would be looked for. to_hear: recordings and films to listen to.
         hours_to_hear: how long these last, as far as the library or their own headers say.
         by_modality: how many files would be read, by the modality that their names promise.
         models: digests of the library's models by role; empty for a library that is still to be made.
@@ -543,9 +543,10 @@ def _texts_to_read(
     readings = storage.readings().to_pylist() if storage is not None else []
     held = {row["media_id"]: row for row in rows}
 
-    def unread(wanted: TextSource, modality: str) -> list[ScannedFile]:
+    def unread(wanted: TextSource, one: Input) -> list[ScannedFile]:
+        modalities = {name for name, info in MODALITIES.items() if one in info.inputs}
         done = {each["content_hash"] for each in readings if each["source"] == wanted}
-        of_modality = [file for file in files if file.modality == modality and wanted in sources]
+        of_modality = [file for file in files if file.modality in modalities and wanted in sources]
         return [file for file in of_modality if held.get(file.media_id, {}).get("content_hash") not in done]
 
     to_hear = unread("speech", "audio")
@@ -555,7 +556,7 @@ def _texts_to_read(
 
 
 def _length(source: Source, file: ScannedFile) -> float:
-    """Return the seconds that a recording's header states; 0 where it cannot be read."""
+    """Return the seconds that the header of a recording or film states; 0 where it cannot be read."""
     from arrowlens.media.recordings import stated_seconds  # deferred: decoders
 
     try:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import MediaError
@@ -19,7 +20,7 @@ from arrowlens.ingest.progress import IngestOptions, Progress
 from arrowlens.ingest.source import Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits, decode
-from arrowlens.modalities import SAMPLE_RATE
+from arrowlens.modalities import MODALITIES, SAMPLE_RATE
 from arrowlens.store import INDEXED, MediaText, MultimodalStorage, Reading
 from arrowlens.texts import TextReader
 from arrowlens.workers.pool import Workers
@@ -27,6 +28,7 @@ from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import Spent, trim_memory
 
 _COMMIT_EVERY_S = 5.0
+_MOST_SHOTS, _FILM_SIDE = 60, 720  # of a film; pictures of all of them are in memory at once: 170 MB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,11 +38,13 @@ class Unread:
     Attributes:
         file: as the walk saw it.
         content_hash: what the library holds of it.
+        modality: of its content.
         duration: seconds; None for a picture.
     """
 
     file: ScannedFile
     content_hash: str
+    modality: str
     duration: float | None
 
 
@@ -86,14 +90,19 @@ class ReadingStep:
             return TextsRead(item, reason=str(error), is_lasting=False)
         if fetched is None:
             return TextsRead(item, reason="the file has changed since it was indexed", is_lasting=False)
+        limits, min_side = self.limits, self.reader.min_side
+        if item.modality == "video":
+            limits, min_side = dataclasses.replace(limits, max_shots=min(limits.max_shots, _MOST_SHOTS)), _FILM_SIDE
         decoded = decode(
             fetched.path,
-            self.limits,
+            limits,
             data=fetched.data,
             name=os.fsdecode(item.file.path),
             thumbnail=False,
-            min_side=self.reader.min_side,
+            min_side=min_side,
             sample_rate=SAMPLE_RATE,
+            sound=self.reader.reads == "audio",
+            frames=self.reader.reads == "image",
         )
         is_same = decoded.content_hash == item.content_hash
         if decoded.reason is not None:
@@ -136,15 +145,21 @@ def unread_files(
     known = known.filter(pc.is_null(known["reason"])) if retry else known
     done = set(known["content_hash"].to_pylist())
     rows = storage.all_media(["media_id", "content_hash", "modality", "state", "duration"])
-    rows = rows.filter(pc.and_(pc.equal(rows["state"], INDEXED), pc.equal(rows["modality"], reader.modality)))
+    rows = rows.filter(pc.and_(pc.equal(rows["state"], INDEXED), _is_read(rows["modality"], reader)))
     held = {row["media_id"]: row for row in rows.to_pylist()}
     unread = []
     for file in files:
         row = held.get(file.media_id)
         if row is not None and row["content_hash"] not in done:
             done.add(row["content_hash"])
-            unread.append(Unread(file, row["content_hash"], row["duration"]))
+            unread.append(Unread(file, row["content_hash"], row["modality"], row["duration"]))
     return unread
+
+
+def _is_read(modalities: pa.ChunkedArray, reader: TextReader) -> pa.ChunkedArray:
+    """Return which modalities a reader finds texts in."""
+    wanted = [name for name, info in MODALITIES.items() if reader.reads in info.inputs]
+    return pc.is_in(modalities, value_set=pa.array(wanted, pa.string()))
 
 
 def read_texts(

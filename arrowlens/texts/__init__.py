@@ -3,8 +3,8 @@
 A reader finds texts in what ``media.decode`` gives; ``ingest --read-text`` and ``--transcribe`` run readers in worker
 processes and store what they find::
 
-    OcrReader()                         text in pictures; needs the extra ocr
-    SpeechReader.of(model_directory)    speech in recordings; needs the extra speech
+    OcrReader()                         text in pictures and films; needs the extra ocr
+    SpeechReader.of(model_directory)    speech in recordings and films; needs the extra speech
 
 The packages that do the work are imported in the worker, with the first file.
 """
@@ -16,22 +16,22 @@ from typing import Protocol
 
 from arrowlens.errors import InputError
 from arrowlens.media import Decoded
-from arrowlens.modalities import Modality, TextSource
+from arrowlens.modalities import Input, TextSource
 from arrowlens.store import MediaText
 
 __all__ = ["TextReader", "installed_version"]
 
 
 class TextReader(Protocol):
-    """Finds texts in media of one modality. Picklable."""
+    """Finds texts in what is seen or heard of media. Picklable."""
 
     @property
     def source(self) -> TextSource:
         """What its texts are called."""
 
     @property
-    def modality(self) -> Modality:
-        """What it reads."""
+    def reads(self) -> Input:
+        """What it reads: pictures and shots of films ("image"), or recordings and the sound of films ("audio")."""
 
     @property
     def engine(self) -> str:

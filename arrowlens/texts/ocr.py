@@ -1,4 +1,4 @@
-"""Text in pictures, by RapidOCR: PP-OCRv6's small models, which come in its wheel."""
+"""Text in pictures and films, by RapidOCR: PP-OCRv6's small models, which come in its wheel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from arrowlens.media import Decoded
-from arrowlens.modalities import Modality, TextSource
+from arrowlens.modalities import Input, TextSource
 from arrowlens.store import MediaText
 from arrowlens.texts import installed_version
 from arrowlens.workers.resources import n_cores
@@ -42,7 +42,7 @@ class OcrReader:
     """
 
     source: ClassVar[TextSource] = "ocr"
-    modality: ClassVar[Modality] = "image"
+    reads: ClassVar[Input] = "image"
     min_side: ClassVar[int | None] = _SIDE // 2
     max_bytes: ClassVar[int] = _WORKER_BYTES
     engine: str = dataclasses.field(default="")
@@ -65,23 +65,37 @@ class OcrReader:
     def extract(self, decoded: Decoded) -> list[MediaText]:
         """Return the text of a picture, its lines from top to bottom; none where there is no text.
 
-        The picture is searched for text at a size of 2,000 pixels. Only one that has some is read, part by part.
+        Of a film, the text of each shot with the times of the shot; what stands there for several shots counts once.
         """
-        assert decoded.pixels is not None
-        whole = decoded.pixels[:, :, ::-1]  # BGR, as the models were trained
-        engine, is_large = _engine(), max(whole.shape[:2]) > _SIDE
-        if is_large:
-            detected = engine(whole, use_det=True, use_cls=False, use_rec=False)
-            if detected.boxes is None or not len(detected.boxes):
-                return []
-        lines: dict[str, list[float]] = {}
-        for part in _parts(whole) if is_large else [whole]:
-            for line, scores in _lines(engine(np.ascontiguousarray(part), use_det=True, use_cls=True, use_rec=True)):
-                lines.setdefault(line, scores)  # one that lies in two parts counts once
-        if not any(_is_sure(line, scores) for line, scores in lines.items()):
+        if decoded.modality != "video":
+            assert decoded.pixels is not None
+            return _read(decoded.pixels)
+        texts: dict[str, MediaText] = {}
+        for shot, frame in zip(decoded.shots, decoded.frames, strict=True):
+            for text in _read(frame):
+                texts.setdefault(text.text, dataclasses.replace(text, start=shot.start_s, end=shot.end_s))
+        return list(texts.values())
+
+
+def _read(pixels: np.ndarray) -> list[MediaText]:
+    """Return the text of a picture (H, W, 3), none or one.
+
+    The picture is searched for text at a size of 2,000 pixels. Only one that has some is read, part by part.
+    """
+    whole = pixels[:, :, ::-1]  # BGR, as the models were trained
+    engine, is_large = _engine(), max(whole.shape[:2]) > _SIDE
+    if is_large:
+        detected = engine(whole, use_det=True, use_cls=False, use_rec=False)
+        if detected.boxes is None or not len(detected.boxes):
             return []
-        scores = [score for each in lines.values() for score in each]
-        return [MediaText("ocr", "\n".join(lines), confidence=round(float(np.mean(scores)), 4))]
+    lines: dict[str, list[float]] = {}
+    for part in _parts(whole) if is_large else [whole]:
+        for line, scores in _lines(engine(np.ascontiguousarray(part), use_det=True, use_cls=True, use_rec=True)):
+            lines.setdefault(line, scores)  # one that lies in two parts counts once
+    if not any(_is_sure(line, scores) for line, scores in lines.items()):
+        return []
+    scores = [score for each in lines.values() for score in each]
+    return [MediaText("ocr", "\n".join(lines), confidence=round(float(np.mean(scores)), 4))]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Speech in recordings, by faster-whisper: Whisper in CTranslate2's format, in int8 on the processor."""
+"""Speech in recordings and films, by faster-whisper: Whisper in CTranslate2's format, in int8 on the processor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from arrowlens.errors import ModelLoadError
 from arrowlens.media import Decoded
-from arrowlens.modalities import SAMPLE_RATE, Modality, TextSource
+from arrowlens.modalities import SAMPLE_RATE, Input, TextSource
 from arrowlens.store import MediaText
 from arrowlens.texts import installed_version
 from arrowlens.workers.resources import n_cores
@@ -34,7 +34,7 @@ MOST_REPETITION = 2.4  # bytes of its text for one of the compressed text
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SpeechReader:
-    """Writes down what is said in recordings, with the times. ``SpeechReader.of(directory)`` makes one.
+    """Writes down what is said in recordings and films, with the times. ``SpeechReader.of(directory)`` makes one.
 
     Attributes:
         engine: the program with its version, and the digest of the model.
@@ -43,7 +43,7 @@ class SpeechReader:
     """
 
     source: ClassVar[TextSource] = "speech"
-    modality: ClassVar[Modality] = "audio"
+    reads: ClassVar[Input] = "audio"
     min_side: ClassVar[int | None] = None
     engine: str
     directory: Path
@@ -84,9 +84,8 @@ class SpeechReader:
 
     def extract(self, decoded: Decoded) -> list[MediaText]:
         """Return what is said, a text for each segment; none where nobody speaks."""
-        assert decoded.samples is not None
         texts = []
-        for start, samples in _parts(decoded.samples):
+        for start, samples in _parts(decoded.samples) if decoded.samples is not None else ():  # a film may be silent
             segments, about = _model(self.directory).transcribe(
                 samples,
                 vad_filter=True,

@@ -12,6 +12,8 @@ import types
 import numpy as np
 import pytest
 import soundfile
+import soxr
+from PIL import Image, ImageDraw, ImageFont
 
 from arrowlens import Library
 from arrowlens.cli import main
@@ -22,10 +24,12 @@ from arrowlens.texts import ocr as ocr_module
 from arrowlens.texts.ocr import OcrReader
 from arrowlens.texts.speech import SpeechReader
 from tests.support.documents import document
+from tests.support.film_factory import Scene, scene_film
 from tests.support.folders import write_sound
 from tests.support.real_weights import DATA, SPEECH, spoken_sentence, whisper_base_folder
 
 SAMPLES = DEMO.parent / "samples"
+FILM_SENTENCE = "Please do not leave your luggage alone on the platform"
 SENTENCE = "The train to the city leaves at nine in the morning"
 
 
@@ -50,7 +54,20 @@ def folder(tmp_path_factory):
     soundfile.write(folder / "train.wav", np.float32(spoken_sentence(SENTENCE, "en+f3")), 16_000)
     for name in ("engine-01.ogg", "motorcycle-01.ogg", "propeller-plane-01.flac", "choir-01.ogg", "speech-03.flac"):
         (folder / name).write_bytes((SAMPLES / "sounds" / name).read_bytes())
+    (folder / "station.mp4").write_bytes(station_film())
     return folder
+
+
+def station_film() -> bytes:
+    """Four seconds of a drawing, then a slide with words, with a sentence said from the start."""
+    drawing = np.asarray(Image.open(next((SAMPLES / "pictures").glob("*/lion-01.png"))).convert("RGB"))
+    slide = Image.new("RGB", (960, 540), "white")
+    ImageDraw.Draw(slide).text((60, 200), "Departure platform eleven", "black", ImageFont.load_default(60))
+    said = soxr.resample(np.float32(spoken_sentence(FILM_SENTENCE, "en+m3")), 16_000, 48_000)
+    silence = np.zeros(48_000, np.float32)
+    sound = np.concatenate([said, np.resize(silence, max(0, 4 * 48_000 - len(said)))])
+    scenes = [Scene(drawing, len(sound) / 48_000, sound), Scene(np.asarray(slide), 4.0)]
+    return scene_film(scenes, size=(960, 540))
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +96,21 @@ def test_pictures_without_lettering_and_sounds_without_speech_have_no_text(libra
         "7_lucas_25.wav",
         "3_lucas_25.wav",
         "train.wav",
+        "station.mp4",
     }
     assert len(with_text) >= 12
     status = library.status()
-    assert (status.read, status.heard, status.skipped) == (20, 9, 0)
+    assert (status.read, status.heard, status.skipped) == (21, 10, 0)
+
+
+def test_a_film_is_found_by_what_is_written_and_said_in_it_at_its_moment(library):
+    (written,) = library.search('"departure platform"', sources=["ocr"])
+    assert (written.path.name, written.modality, written.source) == ("station.mp4", "video", "ocr")
+    assert 3.9 <= written.start < written.end
+    said = library.search("luggage", mode="keyword", sources=["speech"])[0]
+    assert (said.path.name, said.source) == ("station.mp4", "speech")
+    assert 0.0 <= said.start < 3.0
+    assert [text.source for text in library.texts(said)].count("ocr") == 1
 
 
 def test_what_is_said_is_found_at_its_moment(library):
@@ -127,10 +155,10 @@ def test_a_dry_run_says_how_much_there_is_to_hear(folder, tmp_path, capsys):
     command = ["ingest", str(folder), "--library", str(tmp_path / "b.lens"), "--dry-run"]
     assert main([*command, "--read-text", "--transcribe", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert (planned["to_read"], planned["to_hear"]) == (20, 9)
+    assert (planned["to_read"], planned["to_hear"]) == (21, 10)
     assert 20 / 3600 < planned["hours_to_hear"] < 90 / 3600
     assert main([*command, "--transcribe"]) == 0
-    assert "would listen to 9 recordings" in capsys.readouterr().out
+    assert "would listen to 10 files" in capsys.readouterr().out
     assert not (tmp_path / "b.lens").exists()
 
 
