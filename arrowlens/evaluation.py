@@ -178,14 +178,14 @@ def calibrate(
         )
     calibrations, not_told = {}, []
     for of_kind in enough:
-        found = Calibration.of_scores(
+        calibration = Calibration.of_scores(
             engine.bank.mean(of_kind.kind), of_kind.asked, of_kind.scores, of_kind.right, ~of_kind.right
         )
-        if found is None:
+        if calibration is None:
             not_told.append(MODALITIES[of_kind.kind].plural)
             continue
         digests = engine.bank.digests("text", of_kind.kind)
-        calibrations[f"text to {of_kind.kind}"] = RouteCalibration(found.weights, of_kind.n_pairs, digests)
+        calibrations[f"text to {of_kind.kind}"] = RouteCalibration(calibration.weights, of_kind.n_pairs, digests)
     if not calibrations:
         nouns = " and ".join(not_told)
         raise InputError(f"the models do not tell right {nouns} from wrong ones in {pairs}; check its captions")

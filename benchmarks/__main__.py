@@ -1,6 +1,6 @@
 """``make bench``: run the benchmarks, each in a process of its own, and print their tables.
 
-python -m benchmarks [loading first vision batches audio clip text memory ingest duplicates ...]
+python -m benchmarks [loading first vision batches audio clip siglip clap text memory ingest ...]
 python -m benchmarks index --rows 100000    options after the name of one benchmark are its own
 """
 
@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 BENCHMARKS = (
-    *("loading", "first", "vision", "batches", "audio", "clip", "text", "memory", "precision", "ingest"),
-    *("duplicates", "relevance", "cold", "page", "index", "scale"),
+    *("loading", "first", "vision", "batches", "audio", "clip", "siglip", "clap", "text", "memory", "precision"),
+    *("ingest", "duplicates", "relevance", "cold", "page", "index", "scale"),
 )
 
 

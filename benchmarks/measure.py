@@ -95,7 +95,7 @@ def full_size_clip(patch_size: int = 16) -> Path:
     if not (path / "config.json").exists():
         text = {**TEXT_B, "vocab_size": 49408, "max_position_embeddings": 77}
         clip_checkpoint(path, {**VIT_B16, "patch_size": patch_size}, text, projection_dim=512)
-        _halve(path, transformers.CLIPModel)
+        halve(path, transformers.CLIPModel)
     return path
 
 
@@ -104,7 +104,7 @@ def full_size_whisper() -> Path:
     path = CACHE / "whisper-checkpoint"
     if not (path / "config.json").exists():
         whisper_checkpoint(path, **WHISPER_BASE)
-        _halve(path, transformers.WhisperModel)
+        halve(path, transformers.WhisperModel)
     return path
 
 
@@ -116,7 +116,8 @@ def converted(checkpoint: Path, convert: Callable[..., object]) -> Path:
     return path
 
 
-def _halve(path: Path, kind: type[transformers.PreTrainedModel]) -> None:
+def halve(path: Path, kind: type[transformers.PreTrainedModel]) -> None:
+    """Store a checkpoint in float16, as published ones mostly are."""
     kind.from_pretrained(path).half().save_pretrained(path)
 
 

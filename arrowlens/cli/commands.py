@@ -36,6 +36,7 @@ from arrowlens.modalities import MODALITIES, ROLE_OF, Modality, TextSource
 from arrowlens.search import byte_size, printable
 
 if TYPE_CHECKING:
+    from arrowlens.evaluation import Evaluation
     from arrowlens.ingest import IngestPlan, RayOptions
     from arrowlens.media import Limits
 
@@ -173,6 +174,33 @@ def convert(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Recall of a model set over the user's own captioned files, and how true its relevance is of them."""
+    measured = _measured(options)
+    for path, reason in measured.skipped:
+        note(f"arrowlens: {shown_path(path)} is left out: {printable(reason)}")
+    if options.json:
+        recalls = [dataclasses.asdict(recall) for recall in measured.recalls]
+        skipped = [{"path": str(path), "reason": reason} for path, reason in measured.skipped]
+        reliability = [dataclasses.asdict(each) for each in measured.reliability]
+        calibrated = dict(measured.calibrated)
+        result = {"recalls": recalls, "skipped": skipped, "reliability": reliability, "calibrated": calibrated}
+        write_json({**result, "not_calibrated": measured.not_calibrated, "templates": dict(measured.templates)})
+        return 0
+    print(recall_table(measured.recalls))
+    for kind, templates in measured.templates.items():
+        asked = f"names of things are asked for in {amount(len(templates), 'template')}, as {templates[0]!r}"
+        note(f"for {MODALITIES[kind].plural}, {asked}; --no-templates asks for them as they are")
+    for each in measured.reliability:
+        print(f"\nHow true relevance is of {MODALITIES[each.answer].plural} found by a text:")
+        print(reliability_table(each))
+    for route, n_pairs in measured.calibrated.items():
+        noun = MODALITIES[cast("Modality", route.split()[-1])].plural
+        print(f"from now on the relevance of {noun} found by a text is calibrated with your {amount(n_pairs, 'pair')}")
+    for noun in measured.not_calibrated:
+        note(f"arrowlens: {noun} keep their relevance, for the models do not tell right ones from wrong ones")
+    return 0
+
+
+def _measured(options: argparse.Namespace) -> Evaluation:
     from arrowlens import evaluation  # deferred: torch
     from arrowlens.library import DEFAULT_MODELS  # deferred, as above
 
@@ -181,43 +209,19 @@ def evaluate(options: argparse.Namespace) -> int:
             options.wrong_usage("--save-calibration measures the models of the library; leave --models out")
         options.library = options.library or options.usual_library
         with open_library(options) as library:
-            found = library.calibrate(options.folder, options.pairs)
-    else:
-        if options.library is not None:
-            options.wrong_usage("--library goes with --save-calibration; --models names the models to measure")
-        with ModelProgress() as progress:
-            found = evaluation.evaluate(
-                options.folder,
-                options.pairs,
-                options.models or DEFAULT_MODELS,
-                options.device,
-                options.precision,
-                use_templates=options.templates,
-                on_progress=progress,
-            )
-    for path, reason in found.skipped:
-        note(f"arrowlens: {shown_path(path)} is left out: {printable(reason)}")
-    if options.json:
-        recalls = [dataclasses.asdict(recall) for recall in found.recalls]
-        skipped = [{"path": str(path), "reason": reason} for path, reason in found.skipped]
-        reliability = [dataclasses.asdict(each) for each in found.reliability]
-        calibrated = dict(found.calibrated)
-        result = {"recalls": recalls, "skipped": skipped, "reliability": reliability, "calibrated": calibrated}
-        write_json({**result, "not_calibrated": found.not_calibrated, "templates": dict(found.templates)})
-        return 0
-    print(recall_table(found.recalls))
-    for kind, templates in found.templates.items():
-        asked = f"names of things are asked for in {amount(len(templates), 'template')}, as {templates[0]!r}"
-        note(f"for {MODALITIES[kind].plural}, {asked}; --no-templates asks for them as they are")
-    for each in found.reliability:
-        print(f"\nHow true relevance is of {MODALITIES[each.answer].plural} found by a text:")
-        print(reliability_table(each))
-    for route, n_pairs in found.calibrated.items():
-        noun = MODALITIES[cast("Modality", route.split()[-1])].plural
-        print(f"from now on the relevance of {noun} found by a text is calibrated with your {amount(n_pairs, 'pair')}")
-    for noun in found.not_calibrated:
-        note(f"arrowlens: {noun} keep their relevance, for the models do not tell right ones from wrong ones")
-    return 0
+            return library.calibrate(options.folder, options.pairs)
+    if options.library is not None:
+        options.wrong_usage("--library goes with --save-calibration; --models names the models to measure")
+    with ModelProgress() as progress:
+        return evaluation.evaluate(
+            options.folder,
+            options.pairs,
+            options.models or DEFAULT_MODELS,
+            options.device,
+            options.precision,
+            use_templates=options.templates,
+            on_progress=progress,
+        )
 
 
 def status(options: argparse.Namespace) -> int:

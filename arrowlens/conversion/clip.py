@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 
@@ -16,8 +15,8 @@ from arrowlens.conversion.family import (
     TOKENIZER_NAME,
     Prepared,
     Vectors,
+    compare_pictures_and_texts,
     load_config,
-    load_reference,
     load_tokenizer,
     parsed_tokenizer,
     tokenizer_file,
@@ -26,7 +25,6 @@ from arrowlens.conversion.family import (
 )
 from arrowlens.conversion.preprocessing import image_settings, preprocessing_config
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
-from arrowlens.conversion.samples import TEXTS, pictures
 from arrowlens.encoders.clip import CLIPEngine
 from arrowlens.encoders.image_processor import CLIP_MEAN, CLIP_STD
 from arrowlens.errors import ConversionError
@@ -96,22 +94,14 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
 
 def compare(checkpoint: Checkpoint, engine: CLIPEngine) -> Iterator[Vectors]:
     """Encode built-in pictures and texts with the converted model and with transformers' CLIPModel."""
-    model = load_reference(checkpoint, "CLIPModel")
-    images, texts = pictures(), list(TEXTS)
-    ours = engine.encode_image(np.stack([engine.image_processor(image) for image in images]))
-    with torch.inference_mode():
-        processor = _original_processor(checkpoint, engine.image_processor.image_size)
-        pixels = torch.from_numpy(np.stack(processor(images=images)["pixel_values"]))
-        yield Vectors("pictures", ours, model.get_image_features(pixel_values=pixels).pooler_output.numpy())
-        tokens = load_tokenizer(checkpoint)(
-            texts,
-            padding=True,
-            truncation=True,
-            max_length=model.config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        )
-        reference = model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-    yield Vectors("texts", engine.encode_text(texts), reference.pooler_output.numpy())
+    processor = _original_processor(checkpoint, engine.image_processor.image_size)
+
+    def tokens(texts: list[str], most: int) -> dict[str, torch.Tensor]:
+        tokenizer = load_tokenizer(checkpoint)
+        encoded = tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt")
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+
+    yield from compare_pictures_and_texts(checkpoint, engine, "CLIPModel", processor, tokens)
 
 
 def _text_dimensions(checkpoint: Checkpoint, config: Any, tokenizer: bytes) -> dict[str, Any]:  # noqa: ANN401 - transformers'

@@ -153,11 +153,11 @@ def _variables(path: Path, data: mmap.mmap) -> dict[str, _Variable]:
     if specification != _SPECIFICATION:
         raise ConversionError(f"{path}: holds a {specification!r}, but a Whisper model ({_SPECIFICATION}) is needed")
     reader.number("I")  # the specification's revision: what is needed is looked for by name
-    found = {}
+    variables = {}
     for _ in range(reader.number("I")):
         name = reader.string()
-        found[name] = reader.variable(name)
-    return found
+        variables[name] = reader.variable(name)
+    return variables
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +13,8 @@ from tokenizers import Tokenizer
 
 from arrowlens.conversion.checkpoint import Checkpoint
 from arrowlens.conversion.preprocessing import square_side
+from arrowlens.conversion.samples import TEXTS, pictures
+from arrowlens.encoders.image_text import ImageTextEngine
 from arrowlens.encoders.transformer import ACTIVATIONS
 from arrowlens.errors import ConversionError
 
@@ -52,6 +54,32 @@ class Converter(Protocol):
     def compare(self, checkpoint: Checkpoint, encoder: Any) -> Iterator[Vectors]:  # noqa: ANN401 - the family's encoder
         """Encode built-in inputs with the converted model and with the original, both in float32."""
         ...
+
+
+def compare_pictures_and_texts(
+    checkpoint: Checkpoint,
+    engine: ImageTextEngine,
+    model_class: str,
+    processor: Any,  # noqa: ANN401 - untyped library
+    tokens: Callable[[list[str], int], Mapping[str, torch.Tensor]],
+) -> Iterator[Vectors]:
+    """Encode built-in pictures and texts with the converted model and with transformers'.
+
+    Args:
+        checkpoint: of the original.
+        engine: the converted model.
+        model_class: of the original.
+        processor: the original's, of pictures.
+        tokens: texts, and the most tokens that one may have -> what the original takes.
+    """
+    model = load_reference(checkpoint, model_class)
+    images, texts = pictures(), list(TEXTS)
+    ours = engine.encode_image(np.stack([engine.image_processor(image) for image in images]))
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.stack(processor(images=images)["pixel_values"]))
+        yield Vectors("pictures", ours, model.get_image_features(pixel_values=pixels).pooler_output.numpy())
+        reference = model.get_text_features(**tokens(texts, model.config.text_config.max_position_embeddings))
+    yield Vectors("texts", engine.encode_text(texts), reference.pooler_output.numpy())
 
 
 def load_config(checkpoint: Checkpoint, model_type: str, config_class: str) -> Any:  # noqa: ANN401 - untyped library

@@ -361,9 +361,9 @@ def _needed(files: dict[str, _File]) -> list[_File]:
     """Return the small files that conversion reads and the first group of weights that the model has; none without."""
     names = [name for name in SMALL_FILES if name in files]
     for group in WEIGHTS:
-        found = sorted(name for name in files if any(fnmatchcase(name, pattern) for pattern in group))
-        if found:
-            return [files[name] for name in names + found]
+        weights = sorted(name for name in files if any(fnmatchcase(name, pattern) for pattern in group))
+        if weights:
+            return [files[name] for name in names + weights]
     return []
 
 

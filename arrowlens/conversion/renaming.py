@@ -84,23 +84,23 @@ def rename(
     """
     if dtype not in _DTYPES:
         raise ConversionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
-    found = _canonical(checkpoint, table)
+    by_name = _canonical(checkpoint, table)
     for whole, names in table.parts(counters):
-        if whole in found:
-            original, tensor = found.pop(whole)
+        if whole in by_name:
+            original, tensor = by_name.pop(whole)
             for index, name in enumerate(names):
-                found[name] = (original, replace(tensor, part=(index, len(names))))
+                by_name[name] = (original, replace(tensor, part=(index, len(names))))
     reshapings = dict(table.reshapings(counters))
     tensors: dict[str, torch.Tensor] = {}
     n_bytes, used = 0, set[str]()
     for ours, sources in table.expand(counters):
-        parts = [_load(checkpoint, found, name) for name in sources if name != ZEROS]
+        parts = [_load(checkpoint, by_name, name) for name in sources if name != ZEROS]
         used.update(sources)
         n_bytes += sum(part.nbytes for part in parts)
         target = torch.float32 if ours in table.full_precision else _DTYPES[dtype]
         stacked = reshapings.get(ours, _as_it_is)(_stack(checkpoint, sources, parts))
         tensors[ours] = _cast(stacked, target, checkpoint, sources[0])
-    _refuse_unknown(checkpoint, table, {name: original for name, (original, _) in found.items() if name not in used})
+    _refuse_unknown(checkpoint, table, {name: original for name, (original, _) in by_name.items() if name not in used})
     return Renamed(tensors, n_bytes)
 
 
@@ -119,27 +119,27 @@ def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _canonical(checkpoint: Checkpoint, table: RenameTable) -> dict[str, tuple[str, LazyTensor]]:
-    found: dict[str, tuple[str, LazyTensor]] = {}
+    by_name: dict[str, tuple[str, LazyTensor]] = {}
     for original, tensor in checkpoint.tensors():
         name = original
         for pattern, replacement in table.spellings:
             name = re.sub(pattern, replacement, name)
-        if name in found:
+        if name in by_name:
             raise ConversionError(
-                f"{checkpoint.directory}: tensors '{found[name][0]}' and '{original}' are the same one twice; "
+                f"{checkpoint.directory}: tensors '{by_name[name][0]}' and '{original}' are the same one twice; "
                 f"save the checkpoint again with save_pretrained"
             )
-        found[name] = (original, tensor)
-    return found
+        by_name[name] = (original, tensor)
+    return by_name
 
 
-def _load(checkpoint: Checkpoint, found: Mapping[str, tuple[str, LazyTensor]], name: str) -> torch.Tensor:
-    if name not in found:
+def _load(checkpoint: Checkpoint, by_name: Mapping[str, tuple[str, LazyTensor]], name: str) -> torch.Tensor:
+    if name not in by_name:
         raise ConversionError(
             f"{checkpoint.directory}: tensor '{name}' is missing; config.json asks for it: "
             f"take a complete checkpoint of the right kind"
         )
-    tensor = found[name][1].load()
+    tensor = by_name[name][1].load()
     if not tensor.is_floating_point():
         raise ConversionError(f"{checkpoint.directory}: tensor '{name}' has type {tensor.dtype}; it must be a float")
     return tensor

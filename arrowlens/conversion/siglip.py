@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import normalizers
 
@@ -18,8 +17,8 @@ from arrowlens.conversion.family import (
     TOKENIZER_NAME,
     Prepared,
     Vectors,
+    compare_pictures_and_texts,
     load_config,
-    load_reference,
     load_tokenizer,
     parsed_tokenizer,
     tower_dimensions,
@@ -32,7 +31,6 @@ from arrowlens.conversion.preprocessing import (
     preprocessing_config,
 )
 from arrowlens.conversion.renaming import WEIGHT_AND_BIAS, RenameTable, rename
-from arrowlens.conversion.samples import TEXTS, pictures
 from arrowlens.conversion.sentencepiece import MODEL_NAME, siglip_tokenizer
 from arrowlens.encoders.siglip import SiglipEngine
 from arrowlens.errors import ConversionError
@@ -89,22 +87,8 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
     Raises:
         ConversionError: not a SigLIP checkpoint, incomplete, damaged, or of a kind that is not supported.
     """
-    if checkpoint.config().get("model_type") == _NAFLEX:
-        raise ConversionError(
-            f"{checkpoint.directory}: a NaFlex model of SigLIP 2 (model_type {_NAFLEX!r}), which is not supported; "
-            "take one with a fixed resolution, such as google/siglip2-base-patch16-224"
-        )
-    config = load_config(checkpoint, "siglip", "SiglipConfig")
+    config = _checked_config(checkpoint)
     vision, text = config.vision_config, config.text_config
-    if not vision.vision_use_head:
-        raise ConversionError(
-            f"{checkpoint.directory}: vision_use_head is false; only models with a head are supported"
-        )
-    if text.projection_size != vision.hidden_size:
-        raise ConversionError(
-            f"{checkpoint.directory}: config.json projects texts to {text.projection_size} dimensions, but pictures "
-            f"have {vision.hidden_size}; they must be equal"
-        )
     tokenizer, padding = _tokenizer(checkpoint, text.vocab_size)
     counters = {
         "vision": range(vision.num_hidden_layers),
@@ -135,26 +119,36 @@ def prepare(checkpoint: Checkpoint, dtype: str) -> Prepared:
     return Prepared(renamed.tensors, dimensions, files, renamed.original_bytes)
 
 
+def _checked_config(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - transformers'
+    if checkpoint.config().get("model_type") == _NAFLEX:
+        raise ConversionError(
+            f"{checkpoint.directory}: a NaFlex model of SigLIP 2 (model_type {_NAFLEX!r}), which is not supported; "
+            "take one with a fixed resolution, such as google/siglip2-base-patch16-224"
+        )
+    config = load_config(checkpoint, "siglip", "SiglipConfig")
+    vision, text = config.vision_config, config.text_config
+    if not vision.vision_use_head:
+        raise ConversionError(
+            f"{checkpoint.directory}: vision_use_head is false; only models with a head are supported"
+        )
+    if text.projection_size != vision.hidden_size:
+        raise ConversionError(
+            f"{checkpoint.directory}: config.json projects texts to {text.projection_size} dimensions, but pictures "
+            f"have {vision.hidden_size}; they must be equal"
+        )
+    return config
+
+
 def compare(checkpoint: Checkpoint, engine: SiglipEngine) -> Iterator[Vectors]:
     """Encode built-in pictures and texts with the converted model and with transformers' SiglipModel."""
-    model = load_reference(checkpoint, "SiglipModel")
-    images, texts = pictures(), list(TEXTS)
-    ours = engine.encode_image(np.stack([engine.image_processor(image) for image in images]))
-    with torch.inference_mode():
-        processor = _original_processor(checkpoint)
-        pixels = torch.from_numpy(np.stack(processor(images=images)["pixel_values"]))
-        yield Vectors("pictures", ours, model.get_image_features(pixel_values=pixels).pooler_output.numpy())
+
+    def tokens(texts: list[str], most: int) -> dict[str, torch.Tensor]:
         tokenizer = load_tokenizer(checkpoint)
-        tokens = tokenizer(
-            [text.lower() for text in texts] if _must_lower_case(checkpoint, tokenizer) else texts,
-            padding="max_length",
-            truncation=True,
-            max_length=model.config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        )
-        # Without the tokenizer's mask: these models attend to padding.
-        reference = model.get_text_features(input_ids=tokens["input_ids"])
-    yield Vectors("texts", engine.encode_text(texts), reference.pooler_output.numpy())
+        texts = [text.lower() for text in texts] if _must_lower_case(checkpoint, tokenizer) else texts
+        encoded = tokenizer(texts, padding="max_length", truncation=True, max_length=most, return_tensors="pt")
+        return {"input_ids": encoded["input_ids"]}  # without the mask: these models attend to padding
+
+    yield from compare_pictures_and_texts(checkpoint, engine, "SiglipModel", _original_processor(checkpoint), tokens)
 
 
 def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> tuple[bytes, dict[str, Any]]:

@@ -18,8 +18,9 @@ from torch.nn import functional
 from arrowlens.encoders.audio import CONTEXTS, Projector, as_waveforms
 from arrowlens.encoders.runtime import Encoder, choose_runtime, load_module, to_device, to_vectors
 from arrowlens.encoders.swin import Swin
+from arrowlens.encoders.text import BertTower, TextConfig
 from arrowlens.encoders.tokenizer import TOKENIZER_NAME, TextTokenizer
-from arrowlens.encoders.transformer import Embedding, InferenceCore, LayerNorm, LazyParameters
+from arrowlens.encoders.transformer import LayerNorm, LazyParameters
 from arrowlens.encoders.weights import ModelPath, open_weights
 from arrowlens.errors import AudioValidationError, TextValidationError
 
@@ -64,7 +65,7 @@ class ClapAudioConfig:
 
 
 @dataclass(frozen=True)
-class ClapTextConfig:
+class ClapTextConfig(TextConfig):
     """Dimensions of CLAP's text tower, a RoBERTa; the defaults are clap-htsat-unfused's."""
 
     vocab_size: int = 50265
@@ -128,30 +129,13 @@ def folded(mel: torch.Tensor, size: int) -> torch.Tensor:
     return stretched.view(batch, parts, size, n_mels).transpose(2, 3).reshape(batch, 1, size, size)
 
 
-class ClapTextTower(LazyParameters):
+class ClapTextTower(BertTower):
     """RoBERTa: token ids to the pooled state of the first token."""
 
-    position_embedding: torch.Tensor
-    token_type_embedding: torch.Tensor
-
     def __init__(self, config: ClapTextConfig) -> None:
-        width, eps = config.hidden_size, config.layer_norm_eps
-        super().__init__(
-            position_embedding=(config.max_positions, width), token_type_embedding=(config.type_vocab_size, width)
-        )
+        super().__init__(config)
         self.pad_token_id = config.pad_token_id
-        self.token_embedding = Embedding(config.vocab_size, width)
-        self.embedding_layernorm = LayerNorm(width, eps)
-        self.transformer = InferenceCore(
-            width,
-            config.num_layers,
-            config.num_heads,
-            config.intermediate_size,
-            eps,
-            activation=config.activation,
-            norm="post",
-        )
-        self.pooler = Projector(width, width)
+        self.pooler = Projector(config.hidden_size, config.hidden_size)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, tokens) int64 and bool -> (batch, hidden_size) float32."""

@@ -20,7 +20,7 @@ from arrowlens.errors import TextValidationError
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Dimensions of a BERT encoder; the defaults are all-MiniLM-L6-v2's. ``max_length`` is where texts are cut."""
+    """Dimensions of a BERT or RoBERTa; the defaults are all-MiniLM-L6-v2's. ``max_length`` is where texts are cut."""
 
     vocab_size: int = 30522
     max_positions: int = 512
@@ -35,8 +35,8 @@ class TextConfig:
     pad_token_id: int = 0
 
 
-class TextTower(LazyParameters):
-    """The BERT encoder: token ids to the mean over the real tokens."""
+class BertTower(LazyParameters):
+    """Embeddings and layers of BERT and RoBERTa, whose subclasses say which states make the text's."""
 
     position_embedding: torch.Tensor
     token_type_embedding: torch.Tensor
@@ -57,6 +57,10 @@ class TextTower(LazyParameters):
             activation=config.activation,
             norm="post",
         )
+
+
+class TextTower(BertTower):
+    """The BERT encoder: token ids to the mean over the real tokens."""
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Shapes: (batch, tokens) int64 and bool -> (batch, hidden_size)."""

@@ -287,15 +287,9 @@ def write_model(
         _write_parquet(directory / PARQUET_NAME, tensors, _to_metadata(info))
     for name, data in files.items():
         (directory / name).write_bytes(data)
-    config = {
-        "family": family,
-        "source": source,
-        "space": space,
-        "digest": info.digest,
-        "pooling_layer": info.pooling_layer,
-        "dimensions": dimensions,
-    }
-    (directory / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    shown = ("family", "source", "space", "digest", "pooling_layer", "dimensions")
+    config = json.dumps({name: getattr(info, name) for name in shown}, indent=2)
+    (directory / CONFIG_NAME).write_text(config + "\n", encoding="utf-8")
     return info
 
 

@@ -24,19 +24,23 @@ class Copies:
 
     Args:
         storage: holds the files' fingerprints and thumbnails, and those of an example that is one of its files.
-        example: what is asked with.
+        example: what is asked with, a picture or a recording.
+
+    Attributes:
+        modality: of the example, and of the files that may be copies of it.
     """
 
     def __init__(self, storage: MultimodalStorage, example: Example) -> None:
         self._storage = storage
         self._example = example
+        self.modality = example.modality
         self._known: dict[str, bool] = {}
 
     def among(self, contents: Sequence[str]) -> set[str]:
         """Return those of some content hashes whose files are copies of the example, in other bytes."""
         new = [content for content in contents if content not in self._known | {self._example.content_hash: False}]
         if new:
-            compare = self._copied_recordings if self._example.modality == "audio" else self._copied_pictures
+            compare = self._copied_recordings if self.modality == "audio" else self._copied_pictures
             copied = compare(new)
             self._known.update((content, content in copied) for content in new)
         return {content for content in contents if self._known.get(content)}

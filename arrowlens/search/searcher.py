@@ -568,7 +568,8 @@ class Searcher:
 
     def _with_copies(self, matches: list[Match], kind: Modality, question: _Question) -> list[Match]:
         """Return matches, of which copies of the file that is asked with are known as such."""
-        if question.copies is None or self._bank is None or not matches:
+        copies = question.copies
+        if copies is None or copies.modality != kind or self._bank is None or not matches:
             return matches
         nearest = sorted(matches, key=lambda match: (-(match.score or 0.0), match.media_id))[:N_COMPARED]
         if kind == "image":  # as of duplicates, the vectors need only not contradict
@@ -576,10 +577,10 @@ class Searcher:
 
             own = float((question.vectors[kind].astype(np.float64) @ self._bank.mean(kind)).mean())
             nearest = [match for match in nearest if 1.0 - (match.score or 0.0) <= COPY_DISTANCE * (1.0 - own)]
-        copies = question.copies.among([match.content_hash for match in nearest])
+        copied = copies.among([match.content_hash for match in nearest])
         return [
             dataclasses.replace(match, relevance=max(match.relevance or 0.0, RELEVANCE), matches=True, found_by="copy")
-            if match.content_hash in copies
+            if match.content_hash in copied
             else match
             for match in matches
         ]
