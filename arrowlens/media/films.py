@@ -131,6 +131,7 @@ def read_film(
                 f"{say_length(reader.duration or 0.0)} is over the limit of {say_length(limits.max_seconds)}"
             )
         film = _seen(reader, side or SIDE, limits) if pictures else _unseen(reader)
+    del reader  # its decoder would keep its frames beside the sound: 200 MB in 4K
     return _with_sound(film, file, size, file_format, limits, sample_rate) if hears else film
 
 
