@@ -99,9 +99,9 @@ def ingest(options: argparse.Namespace) -> int:
 
 def engine_of(options: argparse.Namespace) -> RayOptions | Literal["local"]:
     """Return who decodes and encodes; options of a cluster without ``--engine ray`` are wrong usage."""
-    from arrowlens.ingest import RayOptions  # deferred: numpy
-
     if options.engine == "ray":
+        from arrowlens.ingest import RayOptions  # deferred: torch
+
         return RayOptions(options.address, options.concurrency, options.num_gpus or 0)
     given = {"--address": options.address, "--concurrency": options.concurrency, "--num-gpus": options.num_gpus}
     for name, value in given.items():

@@ -1,4 +1,4 @@
-"""Folders on disk -> a library: walk, compare, decode, encode, store.
+"""Folders and buckets -> a library: walk, compare, decode, encode, store.
 
 ``run(storage, provider, folders, options, on_event, stop)`` brings a library up to date, reports ``IngestEvent``s while
 it works, and returns an ``IngestReport``. ``plan`` says what a run would do. A file belongs to the deepest root of the

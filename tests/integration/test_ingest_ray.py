@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import arrowlens
+from arrowlens import Library
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import model_files
 from arrowlens.errors import InputError, ModelLoadError, WorkerError
@@ -222,6 +223,14 @@ def test_workers_share_a_cluster():
         engine.shares(nodes, RayOptions(num_gpus=4))
     with pytest.raises(InputError, match="concurrency is 0"):
         RayOptions(concurrency=0)
+
+
+def test_an_unknown_engine_is_named(tmp_path, storage):
+    with (
+        Library(storage, SmallProvider()) as library,
+        pytest.raises(InputError, match="engine is 'spark'; use 'local'"),
+    ):
+        library.ingest(tmp_path, engine="spark")
 
 
 def test_without_the_extra_the_message_names_it(tmp_path, monkeypatch, storage):
