@@ -20,6 +20,7 @@ def open_library(options: argparse.Namespace) -> arrowlens.Library:
         device=options.device,
         precision=options.precision,
         storage_options=dict(options.storage_option),
+        replica=getattr(options, "replica", False),  # other commands read the library itself
     )
 
 
