@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from arrowlens.addresses import as_path, is_bucket, local_path, scheme_of
 from arrowlens.deprecation import renamed_method, renamed_property, warn_renamed
 from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
+from arrowlens.encoders.model_directory import cache_directory
 from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.decoded import large_bytes
@@ -71,12 +74,14 @@ if TYPE_CHECKING:
     from arrowlens.ingest import IngestEvent, IngestPlan, IngestReport, MigrationReport
     from arrowlens.ingest.bucket import StoredObject
     from arrowlens.store import Facets, IndexState, ModelRecord
+    from arrowlens.store.replica import Replica
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
 DEFAULT_SPEECH_MODEL = "base"
 EngineName = Literal["local", "ray"]
+_REPLICA_CHECK_S = 5.0  # how long what is copied of a library in a bucket passes for its newest state
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -216,6 +221,10 @@ class Library:
         self._isolated = Isolated(Limits().max_decode_s, max_bytes) if isolate_decoding else None
         self._decode = self._isolated or directly
         self._engine = QueryEngine(storage, provider, self._decode)
+        self._replica: Replica | None = None
+        self._copy: tuple[MultimodalStorage, QueryEngine] | None = None  # what the replica is asked with
+        self._copied_at = -math.inf  # seconds of the monotonic clock
+        self._copying = threading.Lock()
 
     @classmethod
     def open(
@@ -231,6 +240,7 @@ class Library:
         guarded: bool | None = None,
         on_progress: OnProgress | None = None,
         storage_options: Mapping[str, str] | None = None,
+        replica: bool = True,
     ) -> Self:
         """Open a library; make it where there is none, if ``models`` is given or ``create`` is true.
 
@@ -251,6 +261,8 @@ class Library:
             on_progress: called with each step of downloading and converting ``base`` models.
             storage_options: how to reach a bucket, over what the environment says (``AWS_ACCESS_KEY_ID``, ...):
                 ``endpoint``, ``region``, ``access_key_id``, ``secret_access_key``, ... Never stored.
+            replica: search a library in a bucket in a copy of its vectors, indexes and media, in the user's cache
+                folder. The first search makes it; later ones copy what is missing. False searches the bucket itself.
 
         Raises:
             LibraryNotFoundError: none there, and none is to be made. LibraryVersionError: a newer Arrowlens wrote it.
@@ -274,7 +286,10 @@ class Library:
         provider = provider_of(model_set, device, precision, known, use_templates=use_templates)
         storage = storage or MultimodalStorage(path, create=True, storage_options=storage_options)
         bind(storage, model_records(model_set, provider), named=models is not None)
-        return cls(storage, provider, isolate_decoding)
+        library = cls(storage, provider, isolate_decoding)
+        if replica:
+            library._replica = storage.replica(cache_directory() / "replicas")
+        return library
 
     def __enter__(self) -> Self:
         return self
@@ -289,6 +304,37 @@ class Library:
         if self._isolated is not None:
             self._isolated.close()
         self._storage.close()
+        if self._copy is not None:
+            self._copy[0].close()
+
+    def _reading(self) -> tuple[MultimodalStorage, QueryEngine]:
+        """What questions are asked of: the replica, seconds behind at most, or else the library itself.
+
+        Raises:
+            LibraryNotFoundError, StorageError: the replica cannot be brought up to date.
+        """
+        if self._replica is None:
+            return self._storage, self._engine
+        with self._copying:
+            if self._copy is None or time.monotonic() - self._copied_at > _REPLICA_CHECK_S:
+                self._replica.update()
+                self._copied_at = time.monotonic()
+            if self._copy is None:
+                storage = MultimodalStorage(self._replica.path, create=False)
+                self._copy = storage, QueryEngine(storage, self._engine.provider, self._decode)
+            return self._copy
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Have the next question after a block see what the block wrote, and ask it with the models of then."""
+        try:
+            yield
+        finally:
+            with self._copying:
+                self._copied_at = -math.inf
+                if self._copy is not None and self._copy[1].provider is not self._engine.provider:
+                    self._copy[0].close()
+                    self._copy = None
 
     @property
     def path(self) -> Path | None:
@@ -358,14 +404,15 @@ class Library:
             MediaError: a file cannot be decoded.
             ModelLoadError: a model that the question needs is missing.
         """
+        _, engine = self._reading()
         near, far = (
-            tuple(map(self._engine.example, as_tuple(examples, name)))
+            tuple(map(engine.example, as_tuple(examples, name)))
             for examples, name in ((like, "like"), (unlike, "unlike"))
         )
         query = Query(text, as_tuple(plus, "plus"), as_tuple(minus, "minus"), near, weights or {}, modality, mode, far)
         query = dataclasses.replace(query, sources=as_tuple(sources, "sources"))
         view = View(k, offset, parse(where), collapse, sort)
-        return self._engine.retry_on_model_change(lambda: self._engine.searcher.search(query, view))
+        return engine.retry_on_model_change(lambda: engine.searcher.search(query, view))
 
     def search_many(
         self,
@@ -402,7 +449,8 @@ class Library:
             raise InputError("search_many takes several texts; search takes one")
         queries = [Query(text, modality=modality, mode=mode) for text in texts]
         view = View(k, offset, parse(where), collapse, sort)
-        return self._engine.retry_on_model_change(lambda: self._engine.searcher.search_many(queries, view))
+        _, engine = self._reading()
+        return engine.retry_on_model_change(lambda: engine.searcher.search_many(queries, view))
 
     def similar(
         self,
@@ -448,7 +496,7 @@ class Library:
             ModelLoadError: the library has no model for that modality.
         """
         view = View(k, offset, parse(where), collapse, sort)
-        return self._similar(lambda: dataclasses.replace(self._engine.example(example), at_s=at), view)
+        return self._similar(lambda engine: dataclasses.replace(engine.example(example), at_s=at), view)
 
     def similar_to(
         self,
@@ -476,7 +524,7 @@ class Library:
     ) -> Results:
         """As ``similar``, for a file's bytes. ``name`` is for messages only; nothing is stored."""
         view = View(k, offset, parse(where), collapse, sort)
-        return self._similar(lambda: self._engine.examples.upload(data, name), view)
+        return self._similar(lambda engine: engine.examples.upload(data, name), view)
 
     def search_by_image(
         self,
@@ -490,7 +538,7 @@ class Library:
     ) -> Results:
         """As ``similar``, for a picture in memory, of any mode and size; turned upright, over white."""
         view = View(k, offset, parse(where), collapse, sort)
-        return self._similar(lambda: self._engine.examples.picture(image), view)
+        return self._similar(lambda engine: engine.examples.picture(image), view)
 
     def search_by_audio(
         self,
@@ -505,7 +553,7 @@ class Library:
     ) -> Results:
         """As ``similar``, for a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length."""
         view = View(k, offset, parse(where), collapse, sort)
-        return self._similar(lambda: self._engine.examples.samples(samples, rate), view)
+        return self._similar(lambda engine: engine.examples.samples(samples, rate), view)
 
     def example(self, data: bytes, name: str) -> Example:
         """Return a file's bytes as a part of questions, encoded once. Nothing is stored.
@@ -533,7 +581,8 @@ class Library:
         Raises:
             InputError, MediaError, ModelError, StorageError: as ``similar``.
         """
-        return self._engine.retry_on_model_change(lambda: self._engine.searcher.embed(self._engine.example(item)))
+        _, engine = self._reading()
+        return engine.retry_on_model_change(lambda: engine.searcher.embed(engine.example(item)))
 
     def embed_text(self, text: str, modality: Modality = "image") -> np.ndarray:
         """Return the vector that ``search`` asks with for media of a modality: (d,) float32 of length one.
@@ -599,7 +648,7 @@ class Library:
             workers=workers, prune=prune, retry=retry, exact=exact, limits=limits or Limits(), readers=readers
         )
         paths = [_place(folder) for folder in folders]
-        with _last_event_held_back(on_event) as (heard, calibrating):
+        with self._writing(), _last_event_held_back(on_event) as (heard, calibrating):
             report = self._engine.retry_on_model_change(
                 lambda: ingest.run(self._storage, self._engine.provider, paths, options, heard, stop, cluster)
             )
@@ -646,7 +695,7 @@ class Library:
         provider = self._engine.provider_for(model_set)
         options = ingest.IngestOptions(workers=workers, limits=limits or Limits())
         records = model_records(model_set, provider)
-        with _last_event_held_back(on_event) as (heard, calibrating):
+        with self._writing(), _last_event_held_back(on_event) as (heard, calibrating):
             report = ingest.migrate(self._storage, provider, records, options, heard, stop)
             started = time.perf_counter()
             if report.switched:
@@ -705,7 +754,8 @@ class Library:
             InputError: the library knows nothing at one of the paths; nothing is forgotten then.
             LibraryBusyError, StorageError: another process is writing; the database refused.
         """
-        return self._storage.forget([_place(path) for path in as_tuple(paths, "paths")])
+        with self._writing():
+            return self._storage.forget([_place(path) for path in as_tuple(paths, "paths")])
 
     def optimize(self) -> None:
         """Compact the library's files and drop what is no longer used; ingesting does this by itself when it pays.
@@ -763,7 +813,7 @@ class Library:
         Raises:
             StorageError: the database refused.
         """
-        return self._storage.version
+        return self._reading()[0].version
 
     def duplicates(self, *kinds: DuplicateKind) -> Duplicates:
         """Groups of files that are there twice, or nearly, as of the last ingest; nothing is deleted, no model loaded.
@@ -802,8 +852,9 @@ class Library:
         if unknown := sorted(set(chosen) - set(FACETS)):
             raise InputError(f"{unknown[0]!r} is not a filter; use one of {', '.join(FACETS)}")
         conditions = {"": parse(where), **{by: parse(each) for by, each in chosen.items()}}
-        selected = {by: self._storage.select(to_store_filters(each)) for by, each in conditions.items() if each}
-        return self._storage.facets(selected.pop("", None), selected)
+        storage, _ = self._reading()
+        selected = {by: storage.select(to_store_filters(each)) for by, each in conditions.items() if each}
+        return storage.facets(selected.pop("", None), selected)
 
     def newest(self, k: int = 20, modality: Modality | None = None, *, where: Where = (), offset: int = 0) -> Results:
         """The ``k`` files that were taken last, newest first; ``where`` and ``offset`` as for ``search``.
@@ -811,7 +862,7 @@ class Library:
         Raises:
             InputError: ``k`` or a condition is unusable. StorageError: the database refused.
         """
-        return listing.newest(self._storage, View(k, offset, parse(where)), modality)
+        return listing.newest(self._reading()[0], View(k, offset, parse(where)), modality)
 
     def file(self, path: StrPath) -> Hit:
         """Return the file at a path, without scores; ``~`` is expanded.
@@ -821,7 +872,8 @@ class Library:
             StorageError: the database refused.
         """
         place = Path(path).expanduser().absolute()
-        row = self._storage.media_by_path(place) or self._storage.media_by_path(place.parent.resolve() / place.name)
+        storage = self._reading()[0]
+        row = storage.media_by_path(place) or storage.media_by_path(place.parent.resolve() / place.name)
         held = self.hits([row["media_id"]]) if row is not None else []
         if not held:
             reason = f" ({row['reason']})" if row is not None and row["reason"] else ""
@@ -837,23 +889,23 @@ class Library:
             StorageError: the database refused.
         """
         written = [MediaText(source, text) for source in WRITTEN if (text := getattr(hit, source))]
-        extracted = self._storage.extracted_texts([hit.content_hash] if hit.content_hash is not None else [])
+        extracted = self._reading()[0].extracted_texts([hit.content_hash] if hit.content_hash is not None else [])
         return [*written, *extracted.get(hit.content_hash or "", []), MediaText("name", printable(hit.path.name))]
 
     def hits(self, media_ids: Sequence[str]) -> list[Hit]:
         """Files by id, in that order, without scores; what the library does not hold is left out."""
-        return listing.hits(self._storage, media_ids)
+        return listing.hits(self._reading()[0], media_ids)
 
     def paths(self, hit: Hit) -> list[Path]:
         """Where the content of a file lies, by path; the file itself included."""
         if hit.content_hash is None:
             return [hit.path]
-        rows = self._storage.media_of(hit.content_hash).to_pylist()
+        rows = self._reading()[0].media_of(hit.content_hash).to_pylist()
         return sorted(as_path(row["absolute_path"]) for row in rows)
 
     def find_by_hash(self, content_hash: str) -> list[Hit]:
         """The files that have a content, by path, without scores."""
-        rows = self._storage.media_of(content_hash).to_pylist()
+        rows = self._reading()[0].media_of(content_hash).to_pylist()
         return sorted(self.hits([row["media_id"] for row in rows]), key=lambda hit: hit.path)
 
     version = renamed_property("version", "revision")
@@ -869,7 +921,7 @@ class Library:
         Raises:
             InputError: both are asked for, and have spaces of their own. StorageError: the database refused.
         """
-        return draw_map(self._storage, modality)
+        return draw_map(self._reading()[0], modality)
 
     def thumbnails(self, hits: Iterable[Hit | Member]) -> dict[str, bytes]:
         """JPEGs of at most 320 pixels by ``media_id``; hits without one (recordings) are left out."""
@@ -958,7 +1010,7 @@ class Library:
 
     def _readable(self, media_id: str) -> tuple[ExactFile | StoredObject, str, dict[str, Any]]:
         """A file that was read as a picture or recording: what to open, its name, and its row."""
-        rows = self._storage.media([media_id]).to_pylist()
+        rows = self._reading()[0].media([media_id]).to_pylist()
         if not rows:
             raise MediaError(f"the library holds no file {media_id!r}; search again")
         row = rows[0]
@@ -972,8 +1024,9 @@ class Library:
 
         return StoredObject.of_row(address, row), name, row
 
-    def _similar(self, read: Callable[[], Example], view: View) -> Results:
-        return self._engine.retry_on_model_change(lambda: self._engine.searcher.similar(read(), view))
+    def _similar(self, read: Callable[[QueryEngine], Example], view: View) -> Results:
+        _, engine = self._reading()
+        return engine.retry_on_model_change(lambda: engine.searcher.similar(read(engine), view))
 
 
 def text_readers(

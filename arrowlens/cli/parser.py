@@ -190,6 +190,7 @@ def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
     )
     for command in (search, similar):
         _library_options(command)
+        _replica_option(command)
         _view_options(command)
         _json_option(command)
 
@@ -421,6 +422,7 @@ def _add_benchmark(adder: _Adder[argparse.ArgumentParser]) -> None:
 def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
     command = _command(adder, "ui", commands.ui, "search in the browser")
     _library_options(command)
+    _replica_option(command)
     command.add_argument("--host", default=DEFAULT_HOST, help=f"address to listen on (default: {DEFAULT_HOST})")
     command.add_argument(
         "--port", type=_port, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT})"
@@ -483,6 +485,15 @@ def _library_options(command: argparse.ArgumentParser) -> None:
         "several may be given (put keys into the variables: other users see the command line)",
     )
     _model_options(command)
+
+
+def _replica_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-replica",
+        dest="replica",
+        action="store_false",
+        help="search a library in a bucket where it is, without copying what searches need into the cache folder",
+    )
 
 
 def _model_options(command: argparse.ArgumentParser) -> None:

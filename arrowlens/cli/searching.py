@@ -31,6 +31,7 @@ def open_library(options: argparse.Namespace) -> arrowlens.Library:
         precision=options.precision,
         use_templates=getattr(options, "templates", True),  # only commands that ask texts have the option
         storage_options=dict(options.storage_option),
+        replica=getattr(options, "replica", False),  # other commands read the library itself
     )
 
 

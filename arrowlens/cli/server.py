@@ -49,6 +49,7 @@ def serve(library: str, options: argparse.Namespace) -> int:
     given = {
         "ARROWLENS_LIBRARY": library,
         "ARROWLENS_STORAGE_OPTIONS": json.dumps(dict(options.storage_option)),
+        "ARROWLENS_NO_REPLICA": "" if options.replica else "1",
         "ARROWLENS_PRECISION": options.precision,
         "ARROWLENS_HOST": options.host,
         "ARROWLENS_PORT": str(options.port),

@@ -1,10 +1,10 @@
-"""A library on disk: media, thumbnails and vectors in LanceDB. lancedb is imported in this package only, and late.
+"""A library: media, thumbnails and vectors in LanceDB. lancedb is imported in this package only, and late.
 
-A library is a folder::
+A library is a folder, or a prefix in a bucket::
 
     library.json                       Settings: layout, models by role, windows, roots; replaced whole
     copies/                            second copies of it and of each table's newest manifest, for ``doctor --repair``
-    writer.lock                        held while somebody writes
+    writer.lock                        held while somebody writes; in a bucket ``writer.lease``, and no copies
     media.lance                        a row for each place of a file (``media_schema``)
     thumbnails.lance                   a JPEG for each content
     fingerprints.lance                 an acoustic fingerprint for each content of a recording
@@ -14,6 +14,7 @@ A library is a folder::
 
 ``MultimodalStorage(path, create=True)`` opens one: a facade over parts, each constructed with what it needs::
 
+    Location       where it lies: files or objects, the one writer, how long earlier versions are kept
     Tables         LanceDB's tables: opened, read, merged and deleted from
     LibraryState   the settings as they are on disk now, and the writer lock
     ModelTables    the vectors of the models in use; those of the next models in ``storage.building()``

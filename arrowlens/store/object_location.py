@@ -9,7 +9,8 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from arrowlens.errors import InputError, LibraryBusyError, LibraryNotFoundError, StorageError
 from arrowlens.store.lease import LEASE_NAME, Lease, put_if
@@ -25,6 +26,13 @@ _ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/[^/?#\x00-\x1f]+)*", re.ASCII)
 _CLIENT_OPTIONS = {"allow_http", "allow_invalid_certificates", "connect_timeout", "proxy_url", "timeout"}
 _SECRETS = re.compile(r"secret|token|password|key|credential", re.IGNORECASE)
 _USER = re.compile(r"//[^/@\s]+@")
+
+
+class StoredObject(NamedTuple):
+    """An object as a listing gives it: its bytes and its ETag."""
+
+    size: int
+    tag: str
 
 
 class ObjectLocation:
@@ -189,6 +197,38 @@ class ObjectLocation:
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Return the bytes of every object below a folder, by name."""
         return {each["path"]: each["size"] for each in self._list(folder)}
+
+    @property
+    def endpoint(self) -> str:
+        """The server, empty for Amazon's own: the same address may be another library elsewhere."""
+        return self._options.get("endpoint") or os.environ.get("AWS_ENDPOINT") or os.environ.get("AWS_ENDPOINT_URL", "")
+
+    def objects(self) -> dict[str, StoredObject]:
+        """Return every object below the prefix by name, by one listing."""
+        return {each["path"]: StoredObject(each["size"], str(each["e_tag"])) for each in self._list()}
+
+    def download(self, name: str, path: Path) -> None:
+        """Copy an object into a file.
+
+        Raises:
+            FileNotFoundError: there is no such object. OSError: the disk refuses. StorageError: the bucket does.
+        """
+        import obstore
+
+        with path.open("wb") as file:
+            with self.failing("read", name):
+                try:
+                    chunks = iter(obstore.get(self._store, name))
+                except FileNotFoundError:
+                    chunks = None
+            if chunks is None:
+                raise FileNotFoundError(name)
+            while True:
+                with self.failing("read", name):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                file.write(chunk)
 
     # -- tables ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import datetime as dt
 import operator
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,8 +23,10 @@ from arrowlens.store.index import MIN_ROWS, IndexState
 from arrowlens.store.location import location_at
 from arrowlens.store.maintenance import Maintenance, TableStats
 from arrowlens.store.model_tables import ModelTables, StoredVectors
+from arrowlens.store.object_location import ObjectLocation
 from arrowlens.store.queries import Queries
 from arrowlens.store.records import FileText, MediaText, Reading
+from arrowlens.store.replica import Replica
 from arrowlens.store.selection import Selection
 from arrowlens.store.settings import ModelRecord, Root, RouteCalibration, Settings
 from arrowlens.store.standalone import query_named, store_named
@@ -84,6 +87,12 @@ class MultimodalStorage:
         storage = copy.copy(self)
         storage._use_models(operator.attrgetter("next_models"))
         return storage
+
+    def replica(self, folder: Path) -> Replica | None:
+        """Return the copy, below a folder, of what a library in a bucket is searched by; None for one in a folder."""
+        if not isinstance(self._location, ObjectLocation):
+            return None
+        return Replica(self._location, folder)
 
     def __enter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from arrowlens.ui.html import plain
 
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
 OPTIONS_VARIABLE = "ARROWLENS_STORAGE_OPTIONS"  # as JSON; holds credentials
+NO_REPLICA_VARIABLE = "ARROWLENS_NO_REPLICA"
 DEVICE_VARIABLE = "ARROWLENS_DEVICE"
 PRECISION_VARIABLE = "ARROWLENS_PRECISION"
 OPEN_VARIABLE = "ARROWLENS_OPEN_TO_ALL"
@@ -53,6 +54,7 @@ def shared_library() -> Library:
             os.environ.get(DEVICE_VARIABLE) or None,
             os.environ.get(PRECISION_VARIABLE) or "auto",
             os.environ.get(OPTIONS_VARIABLE) or "{}",
+            not os.environ.get(NO_REPLICA_VARIABLE),
         )
 
 
@@ -74,6 +76,8 @@ def may_ingest() -> bool:
 
 
 @lru_cache(maxsize=4)
-def _open(path: str, device: str | None, precision: str, storage_options: str) -> Library:
+def _open(path: str, device: str | None, precision: str, storage_options: str, replica: bool) -> Library:
     options = json.loads(storage_options)
-    return Library.open(path, device=device, precision=precision, isolate_decoding=True, storage_options=options)
+    return Library.open(
+        path, device=device, precision=precision, isolate_decoding=True, storage_options=options, replica=replica
+    )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import obstore
 import pyarrow as pa
@@ -15,7 +18,7 @@ from obstore.store import from_url
 import arrowlens
 from arrowlens import Library
 from arrowlens.cli import main
-from arrowlens.errors import InputError
+from arrowlens.errors import InputError, LibraryBusyError, LibraryError
 from arrowlens.store import MultimodalStorage, object_location
 from tests.integration.test_cli_journey import SAMPLES
 from tests.integration.test_store_upkeep import TABLES, end_of_run, library
@@ -34,6 +37,11 @@ def folder(tmp_path):
     shutil.copy(SAMPLES / FILES[0], folder / "copy.png")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
 
 
 def said(capsys, *arguments):
@@ -123,7 +131,7 @@ def test_a_library_that_is_not_there_is_an_error_and_leaves_nothing(bucket, caps
 
 
 def test_without_the_extra_one_line_names_it(monkeypatch, capsys):
-    monkeypatch.setitem(arrowlens.cli.entry.sys.modules, "obstore.store", None)
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
     assert main(["status", "--library", "s3://photos/library"]) == 1
     error = capsys.readouterr().err
     assert "pip install 'arrowlens[s3]'" in error
@@ -176,7 +184,7 @@ def test_a_writer_that_was_paused_beyond_its_lease_writes_no_more(bucket, monkey
     with storage.writing():
         commit(storage, ["a"])
         monkeypatch.setattr(storage._location._lease, "_ends", 0.0)
-        with pytest.raises(arrowlens.errors.LibraryBusyError, match="another one may be writing"):
+        with pytest.raises(LibraryBusyError, match="another one may be writing"):
             commit(storage, ["b"])
     assert other.statistics().images == 1
 
@@ -186,3 +194,69 @@ def test_search_by_an_address_is_an_error(bucket, folder):
         for ask in (lambda: library.similar("s3://photos/a.jpg"), lambda: library.ingest("s3://photos")):
             with pytest.raises(InputError, match="is not on this machine"):
                 ask()
+
+
+def test_searches_go_to_a_copy_that_is_brought_up_to_date(folder, bucket, proxy, tmp_path, monkeypatch):
+    monkeypatch.setattr(arrowlens.library, "_REPLICA_CHECK_S", 3600.0)
+    with Library.open(bucket, models="demo", replica=False) as writer, Library.open(bucket) as reader:
+        writer.ingest(folder, workers=1)
+        expected = writer.search("a lion")
+        assert reader.search("a lion").to_arrow() == expected.to_arrow()
+        proxy.requests.clear()
+        assert reader.search("a dog").to_arrow().num_rows == len(expected)
+        assert proxy.requests == [], "a search reads nothing of the bucket"
+        assert len(reader.thumbnails(expected)) == 1, "of the picture"
+        writer.remove([folder / "dog-01.ogg"])
+        monkeypatch.setattr(arrowlens.library, "_REPLICA_CHECK_S", 0.0)
+        assert len(reader.search("a lion")) == len(expected) - 1
+        (copy,) = (tmp_path / "cache" / "replicas").iterdir()
+        assert not list(copy.glob("thumbnails.lance/*"))
+        proxy.requests.clear()
+        reader.search("a lion")
+        assert [request.method for request in proxy.requests] == ["GET"], "one listing"
+
+
+def test_a_copy_that_broke_off_or_was_damaged_is_completed(folder, bucket, proxy, tmp_path):
+    with Library.open(bucket, models="demo") as library:
+        library.ingest(folder, workers=1)
+        expected = library.search("a lion").to_arrow()
+    (copy,) = (tmp_path / "cache" / "replicas").iterdir()
+    (data, *_) = sorted(copy.glob("media.lance/data/*"))
+    data.write_bytes(b"cut")
+    (manifest,) = copy.glob("media.lance/_versions/*")
+    manifest.unlink()
+    with Library.open(bucket) as library:
+        assert library.search("a lion").to_arrow() == expected
+
+
+def test_a_store_that_is_away_for_seconds_or_loses_answers_costs_nothing(bucket, proxy):
+    storage = library(bucket)
+    proxy.lose_answers("PUT .*/media.lance/_versions/", 2)
+    proxy.lose_answers("PUT .*/thumbnails.lance/data/")
+    commit(storage, ["a", "b"])
+    proxy.is_away = True
+    threading.Timer(4, setattr, (proxy, "is_away", False)).start()
+    commit(storage, ["b", "c"])
+    assert storage.statistics().images == 3
+    assert [storage.health.n_repeated(name) for name in TABLES] == [0, 0, 0]
+
+
+def test_a_merge_that_was_held_up_while_others_wrote_and_compacted_writes_no_id_twice(bucket, proxy, object_store):
+    """Without the versions in between lance would not notice that the ids were written meanwhile."""
+    storage = library(bucket)
+    commit(storage, ["a", "b"])
+    options = {"endpoint": object_store.endpoint}
+    other = MultimodalStorage(bucket, storage_options=options)
+    proxy.hold("PUT .*/media.lance/(data|_transactions)")
+    paused = ThreadPoolExecutor(1).submit(commit, storage, ["c", "d"])
+    proxy.wait_until_held()
+    other._location._lease = storage._location._lease.__class__(
+        bucket, other._location._store, other._location.failing, lambda: dt.datetime.max.replace(tzinfo=dt.UTC)
+    )  # for this one the first writer's lease is over
+    commit(other, ["c", "d"])
+    other.optimize()
+    proxy.release()
+    error = paused.exception(timeout=60)
+    assert error is None or isinstance(error, LibraryError), "it saw what was written meanwhile, or was refused"
+    assert [other.health.n_repeated(name) for name in TABLES] == [0, 0, 0]
+    assert other.statistics().images == 4

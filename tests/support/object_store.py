@@ -289,7 +289,7 @@ async def _serve(proxy: Proxy, port: int, client: asyncio.StreamReader, to_clien
             await _pass_body(server, to_client, None if method == "HEAD" or status in (204, 304) else answer)
             if _value(answer, "connection") == "close":
                 return
-    except (ConnectionError, asyncio.IncompleteReadError):
+    except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):  # cancelled when the proxy ends
         pass
     finally:
         for writer in (to_client, to_server):
