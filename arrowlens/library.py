@@ -320,7 +320,7 @@ class Library:
                 self._replica.update()
                 self._copied_at = time.monotonic()
             if self._copy is None:
-                storage = MultimodalStorage(self._replica.path, create=False)
+                storage = self._storage.opened_replica(self._replica.path)
                 self._copy = storage, QueryEngine(storage, self._engine.provider, self._decode)
             return self._copy
 

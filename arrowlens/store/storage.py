@@ -71,6 +71,7 @@ class MultimodalStorage:
         self._tables = Tables(self._location)
         self._state = LibraryState(self._location, self._tables, create)
         self._maintenance = Maintenance(self._tables, self._state, index_from)
+        self._original: MultimodalStorage | None = None  # of a replica, which lacks what few questions need
         self._use_models(operator.attrgetter("models"))
 
     def _use_models(self, models_of: Callable[[Settings], Mapping[str, ModelRecord]]) -> None:
@@ -93,6 +94,12 @@ class MultimodalStorage:
         if not isinstance(self._location, ObjectLocation):
             return None
         return Replica(self._location, folder)
+
+    def opened_replica(self, path: Path) -> MultimodalStorage:
+        """Return the copy of this library in a folder, to be read; it takes thumbnails and fingerprints from here."""
+        storage = MultimodalStorage(path, create=False, index_from=self.index_from)
+        storage._original = self
+        return storage
 
     def __enter__(self) -> Self:
         return self
@@ -296,11 +303,11 @@ class MultimodalStorage:
 
     def thumbnails(self, content_hashes: Sequence[str]) -> dict[str, bytes]:
         """Return JPEGs by content hash."""
-        return self._queries.thumbnails(content_hashes)
+        return (self._original or self)._queries.thumbnails(content_hashes)
 
     def fingerprints(self, content_hashes: Sequence[str], part: str) -> dict[str, bytes]:
         """Return a part of acoustic fingerprints, "spectrum" or "waveform", by content hash."""
-        return self._queries.fingerprints(content_hashes, part)
+        return (self._original or self)._queries.fingerprints(content_hashes, part)
 
     def file_texts(self) -> Iterator[FileText]:
         """Return the texts of all searchable files."""
