@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from arrowlens.embedding import EmbeddingPlan, Provider, encode
-from arrowlens.encoders.runtime import EncodingThreads, encoding_threads
 from arrowlens.errors import MediaError
 from arrowlens.ingest.batching import BATCH, BATCH_OF_A_CORE, Batcher, Batches, ModelFailure, Pending
 from arrowlens.ingest.diff import Action, Known, decide
@@ -26,6 +26,9 @@ from arrowlens.modalities import ROLE_OF, Input
 from arrowlens.store import MultimodalStorage
 from arrowlens.workers.isolated import Call, directly
 from arrowlens.workers.resources import Spent
+
+if TYPE_CHECKING:
+    from arrowlens.encoders.runtime import EncodingThreads
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -273,6 +276,8 @@ class EncodeStep:
             ModelLoadError: a model cannot be loaded.
             RuntimeError: the model does not work.
         """
+        from arrowlens.encoders.runtime import encoding_threads  # deferred: torch, and a run may have nothing to encode
+
         given = nullcontext(self._threads) if self._threads is not None else encoding_threads(self._spec.device)
         with given as threads:
             encoding = Encoding(self._spec, known, threads, self.encoding)

@@ -64,6 +64,12 @@ def test_a_command_that_runs_no_model_imports_no_torch(library, asked):
     assert sorted({*NOT_WANTED, "torch", "lance_namespace_urllib3_client.api"} & modules) == []
 
 
+def test_a_run_that_has_nothing_to_encode_imports_no_torch(library, tmp_path):
+    command = [sys.executable, "-c", PROGRAM, "ingest", str(tmp_path), "--library", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "torch" not in done.stderr.splitlines()[-1].split()
+
+
 def test_what_was_left_out_of_an_import_is_there_when_it_is_asked_for():
     program = """
 from arrowlens.store.importing import import_lancedb

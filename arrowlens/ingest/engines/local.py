@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
-from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.ingest.diff import Known
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import Progress
@@ -39,6 +38,8 @@ class LocalEngine:
         self, spec: StepSpec, files: Sequence[ScannedFile], known: Mapping[str, Known], stop: threading.Event
     ) -> Generator[list[Outcome], None, None]:
         """Yield the outcomes of files, as of ``Engine``; a list for each file."""
+        from arrowlens.encoders.runtime import encoding_threads  # deferred: torch, and a run may have nothing to encode
+
         progress, limits = self._progress, spec.limits
         progress.n_decoding = min(self._n_workers, n_cores())
         max_bytes = large_bytes(limits, exact=spec.exact, sample_rate=spec.models.recipe.sample_rate)

@@ -21,7 +21,6 @@ from typing import Any
 
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import install_model, model_files
-from arrowlens.encoders.runtime import encoding_threads
 from arrowlens.errors import WorkerError
 from arrowlens.ingest.diff import Known, decide
 from arrowlens.ingest.engines import RayOptions
@@ -76,6 +75,8 @@ class _Worker:
         Raises:
             ModelLoadError: a model cannot be loaded.
         """
+        from arrowlens.encoders.runtime import encoding_threads  # deferred: torch; the driver does not encode
+
         spec = dataclasses.replace(self._spec, models=with_local_models(self._spec.models, self._models, ray.get))
         limits = spec.limits
         max_bytes = large_bytes(limits, exact=spec.exact, sample_rate=spec.models.recipe.sample_rate)
