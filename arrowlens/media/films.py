@@ -21,6 +21,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 from av.stream import Disposition
+from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
 from arrowlens.errors import MediaError
@@ -199,6 +200,8 @@ class FilmReader:
         self._start_s = (container.start_time or 0) / av.time_base
         self._aspect = float(stream.sample_aspect_ratio or Fraction(1)) or 1.0
         self._last_s = 0.0
+        # One scaler for each purpose: frames would make one each, which takes 50 MB of a 4K film.
+        self._reduce, self._draw = VideoReformatter(), VideoReformatter()
         self._kept: dict[float, np.ndarray] = {}  # pictures of frames that were decoded by the way
         self.width, self.height = context.width, context.height
 
@@ -344,7 +347,7 @@ class FilmReader:
 
     def _look(self, frame: Any, *, has_picture: bool) -> _Look:  # noqa: ANN401 - PyAV's
         columns, rows = _GRID
-        small = frame.reformat(width=4 * columns, height=4 * rows, format="rgb24", interpolation="AREA").to_ndarray()
+        small = self._reduce.reformat(frame, 4 * columns, 4 * rows, "rgb24", interpolation="AREA").to_ndarray()
         cells = small.reshape(rows, 4, columns, 4, 3).mean(axis=(1, 3), dtype=np.float32)
         self._last_s = max(self._last_s, self._time(frame))
         shown = round(frame.width * self._aspect), frame.height
@@ -374,13 +377,13 @@ class FilmReader:
         width, height = max(1, round(frame.width * self._aspect)), frame.height
         scale = min(1.0, side / min(width, height))
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        colours = {"src_colorspace": "ITU709"} if frame.colorspace == _UNSTATED and frame.height >= _HD_ROWS else {}
+        space = Colorspace.ITU709 if frame.colorspace == _UNSTATED and frame.height >= _HD_ROWS else None
         if frame.interlaced_frame:  # two moments: the first one's rows
-            rows = frame.reformat(format="rgb24", **colours).to_ndarray()[::2]
+            rows = self._draw.reformat(frame, format="rgb24", src_colorspace=space).to_ndarray()[::2]
             pixels = np.asarray(Image.fromarray(rows).resize((width, height), Image.Resampling.BICUBIC))
         else:
-            scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC", **colours)
-            pixels = scaled.to_ndarray()
+            drawn = self._draw.reformat(frame, width, height, "rgb24", src_colorspace=space, interpolation="BICUBIC")
+            pixels = drawn.to_ndarray()
         if is_hdr(frame.color_trc):
             pixels = to_sdr(pixels, frame.color_trc)
         return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
