@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import math
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -20,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from arrowlens import ingest
-from arrowlens.addresses import as_path, is_bucket, local_path, scheme_of
+from arrowlens.addresses import absolute, as_path, is_bucket, local_path, scheme_of
 from arrowlens.deprecation import renamed_method, renamed_property, warn_renamed
 from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
@@ -81,6 +82,7 @@ __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFil
 DEFAULT_MODELS = "base"  # of a new library
 DEFAULT_SPEECH_MODEL = "base"
 EngineName = Literal["local", "ray"]
+_AT_ONCE = 4 * 1024**2  # bytes of an object
 _REPLICA_CHECK_S = 5.0  # how long what is copied of a library in a bucket passes for its newest state
 
 
@@ -871,13 +873,14 @@ class Library:
             InputError: the library holds no such file.
             StorageError: the database refused.
         """
-        place = Path(path).expanduser().absolute()
-        storage = self._reading()[0]
-        row = storage.media_by_path(place) or storage.media_by_path(place.parent.resolve() / place.name)
+        storage, place = self._reading()[0], Path(absolute(path))
+        row = storage.media_by_path(absolute(path))
+        if row is None and not is_bucket(path):
+            row = storage.media_by_path(place.parent.resolve() / place.name)
         held = self.hits([row["media_id"]]) if row is not None else []
         if not held:
             reason = f" ({row['reason']})" if row is not None and row["reason"] else ""
-            raise InputError(f"the library holds no file at {place}{reason}; `arrowlens ingest` its folder")
+            raise InputError(f"the library holds no file at {absolute(path)}{reason}; `arrowlens ingest` its folder")
         return held[0]
 
     def texts(self, hit: Hit) -> list[MediaText]:
@@ -1003,7 +1006,8 @@ class Library:
             if isinstance(file, ExactFile):
                 return self._decode(draw, file, row["duration"] or 0.0, n_columns)
             with tempfile.NamedTemporaryFile() as copy:
-                copy.write(file.read())
+                with file.open() as source:
+                    shutil.copyfileobj(source, copy, _AT_ONCE)
                 copy.flush()
                 local = ExactFile(os.fsencode(os.path.realpath(copy.name)))
                 return self._decode(draw, local, row["duration"] or 0.0, n_columns)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arrowlens.addresses import as_path, is_bucket
 from arrowlens.modalities import EXTRACTED, MODALITIES
 from arrowlens.search import Hit, byte_size, printable
 
@@ -129,6 +130,8 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 def shown_path(path: str | os.PathLike[str]) -> str:
     """``path`` made safe to print, relative to the current folder when it is below it."""
+    if is_bucket(path):
+        return printable(str(as_path(os.fspath(path))))
     path, here = Path(path), Path.cwd()
     return printable(str(path.relative_to(here) if path.is_relative_to(here) else path))
 

@@ -6,9 +6,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 from arrowlens.embedding import Provider
+from arrowlens.errors import StorageError
 from arrowlens.ingest.batching import is_usable
 from arrowlens.ingest.bucket import Sources
 from arrowlens.ingest.diff import Plan, compare, content_of, decide, decide_pruning, former_mounts, pair
@@ -164,7 +165,12 @@ class _Run:
             writer.execute(Outcome(refused, decide(plan.known.get(file.media_id), refused, spec.roles)))
         self._progress.emit("index")
         if plan.to_read and not self._stop.is_set():
-            encode_files(self._engine, spec, plan, writer, self._stop)
+            try:
+                encode_files(self._engine, spec, plan, writer, self._stop)
+            except Exception:
+                with suppress(StorageError):  # what was encoded is not lost with what failed
+                    writer.commit()
+                raise
         writer.commit()
         return writer
 

@@ -27,7 +27,7 @@ from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import Spent, trim_memory
 
-_COMMIT_EVERY_S = 5.0
+_ON_DISK_S, _IN_A_BUCKET_S = 5.0, 300.0  # between two commits; each stays in a bucket for a day
 _MOST_SHOTS, _FILM_SIDE = 60, 720  # of a film; pictures of all of them are in memory at once: 170 MB
 
 
@@ -199,6 +199,7 @@ def read_texts(
     ahead = ReadAhead[Unread, TextsRead](workers.open, todo, n_processes, lambda read: read.n_bytes, stop)
     waiting: list[Reading] = []
     n_read, last = 0, time.monotonic()
+    due_s = _IN_A_BUCKET_S if storage.path is None else _ON_DISK_S
     with ahead as results:
         try:
             for read in results:
@@ -206,7 +207,7 @@ def read_texts(
                     waiting.append(Reading(read.item.content_hash, read.texts, read.reason))
                 n_read += read.reason is None
                 progress.count_text(read.item.file.path, read.item.duration or 0.0, read.reason)
-                if time.monotonic() - last > _COMMIT_EVERY_S:
+                if time.monotonic() - last > due_s:
                     _commit(storage, reader, waiting)
                     last = time.monotonic()
         finally:
@@ -218,6 +219,7 @@ def read_texts(
 def _commit(storage: MultimodalStorage, reader: TextReader, waiting: list[Reading]) -> None:
     if waiting:
         storage.replace_texts(reader.source, reader.engine, waiting)
-        storage.optimize_meanwhile()
+        if storage.path is not None:
+            storage.optimize_meanwhile()
         waiting.clear()
         trim_memory()

@@ -24,6 +24,7 @@ from arrowlens.store import INDEXED, MEDIA_LAYOUT, SKIPPED, MultimodalStorage, V
 # A killed run loses the work of so many seconds; the first files can be found sooner.
 _FIRST_AFTER_S, _LATER_AFTER_S = 1.0, 5.0
 _ON_DISK, _IN_A_BUCKET = 4096, 32_000  # files between two commits
+_MOST_WAITING = 100_000  # vectors in memory: 200 MB of 512 dimensions
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _LATEST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 _NOT_DECODED = Decoded(modality=None, reason="")
@@ -77,7 +78,8 @@ class Writer(ABC):
         """Write if there are enough files, or enough time has passed; return whether it wrote."""
         n_waiting = self._n_waiting
         is_late = self._is_on_disk and time.monotonic() - self._last > self._due_s
-        is_due = n_waiting >= self._commit_every or is_late
+        is_full = sum(map(len, self._vectors.values())) >= _MOST_WAITING
+        is_due = n_waiting >= self._commit_every or is_late or is_full
         if n_waiting and is_due:
             self.commit()
         return bool(n_waiting and is_due)

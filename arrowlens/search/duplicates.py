@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from arrowlens.addresses import as_path
 from arrowlens.errors import InputError, MediaError
 from arrowlens.media.files import ExactFile
 from arrowlens.modalities import ROLE_OF, Modality
@@ -228,7 +229,7 @@ def _resembling(
 
 def _group(kind: DuplicateKind, files: Sequence[_File], similarities: Iterable[float]) -> DuplicateGroup:
     members = [
-        Member(path=Path(os.fsdecode(file.path)), similarity=similarity, **{name: file.row[name] for name in _COPIED})
+        Member(path=as_path(file.path), similarity=similarity, **{name: file.row[name] for name in _COPIED})
         for file, similarity in zip(files, similarities, strict=True)
     ]
     return DuplicateGroup(kind, tuple(members))

@@ -129,14 +129,20 @@ class Lease:
         threading.Thread(target=self._renew, args=(self._is_over,), daemon=True, name="writer lease").start()
 
     def _renew(self, is_over: threading.Event) -> None:
+        """Renew the lease until it is given back or somebody else has it.
+
+        One that has ended is ours again if it is as we left it: then nobody held it in between.
+        """
         while not is_over.wait(LENGTH_S / _RENEWALS):
             with self._renewing:
                 started = _now()
-                if is_over.is_set() or started >= self._ends:
+                if is_over.is_set():
                     return
-                with contextlib.suppress(StorageError):  # asked again until the lease ends
-                    is_ours = self._replace(f"{socket.gethostname()}:{os.getpid()}")
-                    self._ends = started + LENGTH_S if is_ours else 0.0
+                with contextlib.suppress(StorageError):  # asked again
+                    if not self._replace(f"{socket.gethostname()}:{os.getpid()}"):
+                        self._ends = 0.0
+                        return
+                    self._ends = started + LENGTH_S
 
     def _give_back(self) -> None:
         """Let the next one have it at once; where that fails, it has to wait until the lease ends."""

@@ -335,6 +335,8 @@ def _is_ours(name: str) -> bool:
 def _normalised(options: Mapping[str, str]) -> dict[str, str]:
     """Options by obstore's names, which lance knows with ``aws_`` in front."""
     given = {name.lower().removeprefix("aws_"): value for name, value in options.items()}
+    if "endpoint_url" in given:
+        given["endpoint"] = given.pop("endpoint_url")
     if (allowed := os.environ.get("AWS_ALLOW_HTTP")) is not None:  # obstore forgets it where other options are given
         return {"allow_http": allowed, **given}
     return given

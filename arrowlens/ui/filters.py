@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from arrowlens.addresses import as_path
 from arrowlens.library import Library
 from arrowlens.search import byte_size, printable
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES, Facets, root_id_of
@@ -65,7 +65,7 @@ def _folders(library: Library, question: Question, counts: Facets, change: Chang
         if option == ("", ""):
             return f"All folders ({sum(counts.roots.values()):,})"
         count = counts.folders.get(folder, 0) if folder else counts.roots.get(root_id_of(root), 0)
-        return f"{printable(folder or str(Path(root)))} ({count:,})"
+        return f"{printable(folder or str(as_path(root)))} ({count:,})"
 
     def choose() -> None:
         root, folder = st.session_state.folder

@@ -20,7 +20,7 @@ import arrowlens
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.errors import InputError, LibraryBusyError, LibraryError
-from arrowlens.store import MultimodalStorage, object_location
+from arrowlens.store import MultimodalStorage, lease, object_location
 from tests.integration.test_cli_journey import SAMPLES
 from tests.integration.test_store_upkeep import TABLES, end_of_run, library
 from tests.support.object_store import ACCESS_KEY, SECRET_KEY
@@ -188,6 +188,18 @@ def test_a_writer_that_was_paused_beyond_its_lease_writes_no_more(bucket, monkey
         with pytest.raises(LibraryBusyError, match="another one may be writing"):
             commit(storage, ["b"])
     assert other.statistics().images == 1
+
+
+def test_a_lease_that_ended_while_the_bucket_was_away_goes_on_if_nobody_took_it(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "LENGTH_S", 1.0)
+    storage = library(bucket)
+    with storage.writing():
+        monkeypatch.setattr(storage._location._lease, "_ends", 0.0)
+        deadline = time.monotonic() + 10
+        while not storage._location._lease._ends and time.monotonic() < deadline:
+            time.sleep(0.05)
+        commit(storage, ["a"])
+    assert MultimodalStorage(bucket).statistics().images == 1
 
 
 def test_search_by_an_address_is_an_error(bucket, folder):

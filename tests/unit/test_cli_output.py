@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from arrowlens.addresses import as_path
 from arrowlens.cli import main
 from arrowlens.cli.output import (
     amount,
@@ -211,3 +212,8 @@ def test_matches_are_counted_and_the_rest_is_folded_unless_it_is_asked_for(tmp_p
     only_itself = Results(hits, 5.0, has_match=True, n_matches=0)  # of ``similar``, whose file does not count
     assert said(only_itself) == (3, "no matches in 5 ms\nno other file matches; --all shows the nearest anyway\n")
     assert said(some, "--json")[0] == 1
+
+
+def test_addresses_of_buckets_keep_their_slashes():
+    for path in ("s3://photos/2024/a.png", as_path(b"s3://photos/2024/a.png"), Path("s3://photos/2024/a.png")):
+        assert shown_path(path) == "s3://photos/2024/a.png"
