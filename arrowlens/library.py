@@ -494,7 +494,7 @@ class Library:
         Raises:
             MediaError: a file or its bytes cannot be decoded.
             AudioValidationError: unusable samples or rate.
-            InputError: no such example, or an option is unusable.
+            InputError: no such example, an option is unusable, or the library knows no moment ``at``.
             ModelLoadError: the library has no model for that modality.
         """
         view = View(k, offset, parse(where), collapse, sort)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from arrowlens.search.query import Query
     from arrowlens.store import MultimodalStorage
 
+_FOUND_IN: dict[TextSource | None, Input] = {"speech": "audio", "ocr": "image"}  # of texts that have a moment
 SURE = 0.9  # relevance from which a file that meaning puts forward need not wait for all that have the words
 
 
@@ -64,7 +65,8 @@ class Match:
         """Return this file, found by its words or by a text, with what its content was found to mean."""
         if by_meaning is None:
             return self
-        moment = self if self.start is not None else by_meaning
+        has_moment = self.start is not None or by_meaning.matches is False
+        moment = self if has_moment else by_meaning
         return dataclasses.replace(
             self,
             score=by_meaning.score,
@@ -72,7 +74,7 @@ class Match:
             start=moment.start,
             end=moment.end,
             matches=True if self.matches or by_meaning.matches else None,
-            found_in=by_meaning.found_in,
+            found_in=by_meaning.found_in if self.start is None else _FOUND_IN.get(self.source, by_meaning.found_in),
         )
 
 

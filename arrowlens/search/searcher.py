@@ -221,7 +221,7 @@ class Searcher:
             ImageValidationError, AudioValidationError: an unusable example. ModelLoadError: a model is missing.
         """
         modality = example.inputs[0]
-        stored = self._stored(ROLE_OF[modality], example)
+        stored = self._stored(ROLE_OF[modality], example.content_hash)
         if not len(stored) and example.shots is not None:
             return encode("image", [*example.shots], self._provider)
         if not len(stored) and example.windows:
@@ -309,7 +309,9 @@ class Searcher:
     def _vectors(self, example: Example, modality: Input) -> np.ndarray:
         """(n, d) of the picture, of a film's shots, or of the windows of sound; n is 0 where there are none."""
         role = ROLE_OF[modality]
-        stored = self._stored(role, example)
+        if example.at_s is not None:
+            return self._at_moment(role, example, example.at_s)
+        stored = self._stored(role, example.content_hash)
         if len(stored):
             return stored[evenly_spaced(len(stored))]
         if example.vectors is not None and example.digest == self._provider.recipe_digest(role):
@@ -341,16 +343,26 @@ class Searcher:
         kinds, content = list(vectors), example.content_hash
         return _Question(vectors, modality=modality, kinds=kinds, content=content, copies=copies)
 
-    def _stored(self, role: str, example: Example) -> np.ndarray:
-        """The vectors that the library has of an example, of its moment alone where it names one."""
-        digest, content = self._provider.recipe_digest(role), example.content_hash
+    def _stored(self, role: str, content: str | None) -> np.ndarray:
+        digest = self._provider.recipe_digest(role)
         if content is None:
             return np.empty((0, 0), dtype=np.float32)
-        if example.at_s is None:
-            return self._storage.vectors(role, digest, content)
-        at_s, rows = example.at_s, self._storage.vector_rows(role, [content]).get(content, [])
-        there = [row.embedding for row in rows if (row.start or 0.0) <= at_s < (row.end or math.inf)]
-        return np.stack(there) if there else np.empty((0, 0), dtype=np.float32)
+        return self._storage.vectors(role, digest, content)
+
+    def _at_moment(self, role: str, example: Example, at_s: float) -> np.ndarray:
+        """The vectors of the shot or the windows at a moment, (n, d); of the nearest in time where there is a gap."""
+        content = example.content_hash or ""
+        rows = self._storage.vector_rows(role, [content]).get(content, [])
+        if example.modality == "image":
+            raise InputError(f"{example.name}: a picture has no moments; leave the time out")
+        if not rows:
+            raise InputError(f"{example.name}: the library knows no moments of it; ingest it, or leave the time out")
+        lengths = self._storage.media_of(content)["duration"].to_pylist()
+        end_s = max([length for length in lengths if length is not None], default=math.inf)
+        if not 0.0 <= at_s <= end_s:
+            raise InputError(f"{example.name}: {at_s:g} s is not in its {end_s:.1f} s; name a moment from 0 s on")
+        away = [max((row.start or 0.0) - at_s, at_s - (row.end or math.inf), 0.0) for row in rows]
+        return np.stack([row.embedding for row, each in zip(rows, away, strict=True) if each == min(away)])
 
     # -- from vectors to results ----------------------------------------------------------------------------------
 
@@ -577,7 +589,9 @@ class Searcher:
 
             own = float((question.vectors[kind].astype(np.float64) @ self._bank.mean(kind)).mean())
             nearest = [match for match in nearest if 1.0 - (match.score or 0.0) <= COPY_DISTANCE * (1.0 - own)]
-        copied = copies.among([match.content_hash for match in nearest])
+        rows = self._storage.media([match.media_id for match in nearest]).select(["media_id", "modality"]).to_pylist()
+        alike = {row["media_id"] for row in rows if row["modality"] == copies.modality}  # a shot of a film is no copy
+        copied = copies.among([match.content_hash for match in nearest if match.media_id in alike])
         return [
             dataclasses.replace(match, relevance=max(match.relevance or 0.0, RELEVANCE), matches=True, found_by="copy")
             if match.content_hash in copied

@@ -110,7 +110,6 @@ def test_credentials_are_nowhere_to_be_read(folder, bucket, monkeypatch, capsys,
         ["similar", "s3://photos/a.jpg"],
         ["search", "x", "--like", "s3://photos/a.jpg"],
         ["eval", "s3://photos", "pairs.csv"],
-        ["remove", "s3://photos"],
         ["ui", "--password-file", "s3://photos/hash"],
     ],
 )

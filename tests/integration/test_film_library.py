@@ -14,8 +14,9 @@ import pytest
 
 from arrowlens import Library
 from arrowlens.cli import main
+from arrowlens.errors import InputError
 from arrowlens.ingest import run
-from arrowlens.ingest.pipeline import keep_captions
+from arrowlens.ingest.pipeline import keep_texts
 from arrowlens.store import MultimodalStorage, strip_key
 from arrowlens.store.schema import vector_table_name
 from arrowlens.ui.cards import hit_body
@@ -103,6 +104,14 @@ def test_more_like_a_picture_a_film_or_a_moment(library, films, folder):
     assert whole[0].path == path
     assert {each.modality for each in whole} == {"video"}
     moment = library.similar(hit, k=20, at=story.start_of(BICYCLE) + 0.5)
+    for at in (-1.0, 3600.0):
+        with pytest.raises(InputError, match="s is not in its"):
+            library.similar(hit, at=at)
+    with pytest.raises(InputError, match="a picture has no moments"):
+        library.similar(folder / "bicycle.png", at=1.0)
+    assert {each.found_by for each in library.similar(folder / "bicycle.png") if each.modality == "video"} == {
+        "meaning"
+    }
     with_a_bicycle = {"bicycle.png", "copy.mkv", *(film.name for film in films)}
     assert {each.path.name for each in moment[: len(with_a_bicycle)]} == with_a_bicycle
     by_picture = library.similar(folder / "bicycle.png", k=20)
@@ -270,7 +279,7 @@ def test_a_caption_of_a_film_that_was_a_recording_is_one_of_a_film(tmp_path, cli
     storage.close()
     as_before_films(tmp_path / "library")
     storage = MultimodalStorage(tmp_path / "library")
-    keep_captions(storage, provider, threading.Event())  # as the version before wrote its vector
+    keep_texts(storage, provider, threading.Event())  # as the version before wrote its vector
     digest, query = storage.models["text"].recipe_digest, provider.text_encoder.encode("a long way home")[0]
 
     def found(modality):
