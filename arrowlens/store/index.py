@@ -114,6 +114,7 @@ def keep_index(table: LanceTable, min_rows: int = MIN_ROWS, *, rebuild: bool = F
     Returns:
         Whether something was done.
     """
+    _drop_earlier(table)
     due = index_due(table, min_rows, during_run=during_run)
     if due == "drop":
         table.drop_index(str(_index_name(table)))
@@ -152,9 +153,15 @@ def _build(table: LanceTable) -> None:
         sample_rate=_TRAINING_ROWS,
     )
     table.create_index(VECTORS, config=config, replace=True, name=INDEX_NAME)
-    for index in table.list_indices():  # afterwards: so that there is always one
-        if VECTORS in index.columns and index.name != INDEX_NAME:
-            table.drop_index(index.name)
+    _drop_earlier(table)  # afterwards, so that there is always one
+
+
+def _drop_earlier(table: LanceTable) -> None:
+    """Drop the index of an earlier version beside today's; a run that was killed may have left it."""
+    names = [index.name for index in table.list_indices() if VECTORS in index.columns]
+    for name in names if INDEX_NAME in names else ():
+        if name != INDEX_NAME:
+            table.drop_index(name)
 
 
 def _search(table: LanceTable, query: np.ndarray) -> Any:  # noqa: ANN401 - lancedb is not typed

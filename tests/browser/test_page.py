@@ -218,7 +218,7 @@ def test_an_upload_that_cannot_be_read_is_one_line(opened, library_path):
 
 
 def test_nonsense_in_the_address_is_passed_over(opened, library_path):
-    app = opened(library_path, page="-1", size="x", since="yesterday", like="../../etc/passwd", kind="films")
+    app = opened(library_path, page="-1", size="x", since="yesterday", like="../../etc/passwd", kind="sculptures")
     assert not app.exception
     assert not app.error
     assert shown(app)

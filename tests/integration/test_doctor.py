@@ -20,6 +20,7 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError
 from arrowlens.media import Limits
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
+from arrowlens.store.index import INDEX_NAME
 
 DEMO = Path(arrowlens.__file__).parent / "demo"
 INDEX_FROM, N, D = 2_000, 2_400, 512
@@ -211,7 +212,7 @@ def test_an_index_that_finds_too_little_is_built_anew(patient):
     from lancedb.index import IvfPq
 
     config = IvfPq(distance_type="cosine", num_partitions=1, num_sub_vectors=2, num_bits=4)
-    patient[2].create_index("embedding", config=config, replace=True)
+    patient[2].create_index("embedding", config=config, replace=True, name=INDEX_NAME)
     found, values = index_ills(patient)
     assert ("problem", "vision recall@10 of the index, 20 vectors") in [ill[:2] for ill in found]
     assert values["vision recall@10 of the index, 20 vectors"] < 0.9
@@ -222,7 +223,9 @@ def test_an_index_that_finds_too_little_is_built_anew(patient):
 def test_an_index_that_is_silently_not_used(patient):
     from lancedb.index import IvfRq
 
-    patient[2].create_index("embedding", config=IvfRq(distance_type="l2", num_partitions=1), replace=True)
+    patient[2].create_index(
+        "embedding", config=IvfRq(distance_type="l2", num_partitions=1), replace=True, name=INDEX_NAME
+    )
     found, _ = index_ills(patient)
     assert ("problem", "vision index", "there, but not used") in found
     patient[0].optimize()
@@ -230,7 +233,7 @@ def test_an_index_that_is_silently_not_used(patient):
 
 
 def test_an_index_that_is_missing(patient):
-    patient[2].drop_index("embedding_idx")
+    patient[2].drop_index(INDEX_NAME)
     found, _ = index_ills(patient)
     assert ("problem", "vision index", "missing") in found
     patient[0].optimize(thorough=False)

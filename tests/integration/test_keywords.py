@@ -281,7 +281,8 @@ def match(name, found_by="meaning", relevance=None):
     matches = (None if relevance is None else relevance >= 0.5) if is_meaning else True
     by = "words" if found_by == "name" else found_by
     score = 0.5 if is_meaning else None
-    return Match(name, name, score, relevance, None, None, by, matches, not is_meaning, found_by == "name")
+    has_words, is_name = not is_meaning, found_by == "name"
+    return Match(name, name, score, relevance, None, None, by, matches, has_words, is_name=is_name)
 
 
 def test_words_come_before_meaning_unless_that_is_sure():

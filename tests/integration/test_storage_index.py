@@ -11,7 +11,7 @@ import pytest
 
 from arrowlens.search.hybrid import page, read_ranking
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow
-from arrowlens.store.index import index_state, is_index_used, max_unindexed
+from arrowlens.store.index import INDEX_NAME, index_state, is_index_used, max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS
 
 DIGEST, D = "c" * 64, 32
@@ -204,7 +204,7 @@ def test_a_large_library_waits_with_extending_until_the_run_ends(tmp_path):
 
 
 def parts(storage):
-    return ask(storage, lambda table: table.index_stats("embedding_idx").num_indices)
+    return ask(storage, lambda table: table.index_stats(INDEX_NAME).num_indices)
 
 
 def test_searches_go_on_while_the_index_is_built_and_extended(tmp_path):

@@ -131,6 +131,9 @@ class _Provider:
     def dimension(self, role: str) -> int:
         return 8
 
+    def templates(self, role: str) -> tuple[str, ...]:
+        return ()
+
 
 @given(text=TEXTS.filter(lambda text: not any("\ud800" <= letter <= "\udfff" for letter in text)))
 def test_any_text_as_a_models_digest_or_file_name_is_a_model_error(text):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arrowlens.media.files import hash_bytes
-from arrowlens.modalities import Modality, TextSource
+from arrowlens.modalities import Input, TextSource
 from arrowlens.store import MediaText
 
 
@@ -28,7 +28,7 @@ class KnownTexts:
     """
 
     source: TextSource
-    modality: Modality
+    reads: Input
     texts: dict[str, list[MediaText]]
     log: Path
     engine: str = "known 1"

@@ -409,7 +409,7 @@ def test_rows_that_come_while_a_question_is_put_push_out_none(storage, monkeypat
         return n_rows
 
     monkeypatch.setattr(LanceTable, "count_rows", count_then_write)
-    assert set(found(storage, unit(1), 20_000)["media_id"].to_pylist()) == ids
+    assert ids <= set(found(storage, unit(1), 20_000)["media_id"].to_pylist())
     assert ids < set(storage.find_words("cat", 20_000)["media_id"].to_pylist())
     assert not writers
 
