@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from arrowlens.addresses import BUCKET_SCHEMES, is_bucket, is_manifest, scheme_of
-from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError
+from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError, UnreachableError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, is_junk
 from arrowlens.ingest.source import Fetched, FolderSource
 from arrowlens.ingest.walk import ETAG, ScannedFile, Walk, etag_of, resolve_folders
@@ -245,6 +245,32 @@ def read_manifest(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_checked(str(address)) for address in table[column].to_pylist()))
 
 
+def require_objects(address: str) -> None:
+    """Ask for one object of a prefix.
+
+    Raises:
+        FolderError: it cannot be listed, or holds none.
+    """
+    import obstore
+
+    try:
+        with _failing():
+            has_objects = any(iter(obstore.list(_store(address), chunk_size=1)))
+    except MediaError as error:
+        raise _unlistable(address, error) from error
+    if not has_objects:
+        raise _empty(address)
+
+
+def _unlistable(address: str, error: MediaError) -> FolderError:
+    cure = "check the address and the credentials; nothing was changed"
+    return FolderError(f"{address} cannot be listed ({error}); {cure}")
+
+
+def _empty(address: str) -> FolderError:
+    return FolderError(f"{address} holds no objects; check the address; nothing was changed")
+
+
 def read_object(address: str, etag: str | None, max_bytes: int | None = None) -> bytes:
     """Return the bytes of an object.
 
@@ -387,11 +413,10 @@ class _Listing:
                     self._objects.update((meta["path"], meta) for meta in page)
         except MediaError as error:
             if not self._objects:
-                cure = "check the address and the credentials; nothing was changed"
-                raise FolderError(f"{self._scope} cannot be listed ({error}); {cure}") from error
+                raise _unlistable(self._scope, error) from error
             self._seen.unread[os.fsencode(self._scope)] = f"the listing broke off: {error}"
         if not self._objects:  # a mistyped prefix is no empty one
-            raise FolderError(f"{self._scope} holds no objects; check the address; nothing was changed")
+            raise _empty(self._scope)
 
     def _file(self, key: str, meta: Mapping[str, Any]) -> ScannedFile | None:
         folder, _, name = key.rpartition("/")
@@ -511,7 +536,8 @@ def _failing() -> Iterator[None]:
     """Translate obstore's errors.
 
     Raises:
-        FileChangedError: another version is there now. MediaError: one line, without credentials.
+        FileChangedError: another version is there now. MediaError: it is gone. UnreachableError: anything else. The
+            message is one line, without credentials.
     """
     from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 
@@ -522,9 +548,9 @@ def _failing() -> Iterator[None]:
     except FileNotFoundError:
         raise MediaError("the object is gone") from None
     except (PermissionDeniedError, UnauthenticatedError, PermissionError):
-        raise MediaError("the store refuses to give it; check the credentials and what they allow") from None
+        raise UnreachableError("the store refuses to give it; check the credentials and what they allow") from None
     except (BaseError, OSError) as error:
-        raise MediaError(f"the store does not give it: {_cause(error)}") from None
+        raise UnreachableError(f"the store does not give it: {_cause(error)}") from None
 
 
 def _cause(error: BaseException) -> str:
