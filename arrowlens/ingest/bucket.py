@@ -84,9 +84,23 @@ class BucketSource:
             seen.files.extend(threads.map(self._looked_at, files))
 
     def _looked_at(self, file: ScannedFile) -> ScannedFile:
+        """Return the file as it is now, with the caption beside it."""
+        import obstore
+
         with suppress(MediaError):  # reading it gives the reason
-            return self.look(file)
-        return file
+            file = self.look(file)
+        is_unknown = False
+        for address in _caption_addresses(os.fsdecode(file.path)):
+            store, key = _opened(address)
+            try:
+                with _failing():
+                    meta = obstore.head(store, key)
+                return replace(file, sidecar=os.fsencode(address), caption_stamp=_caption_stamp(meta))
+            except UnreachableError:
+                is_unknown = True
+            except MediaError:
+                continue
+        return replace(file, is_caption_unknown=is_unknown)
 
     def look(self, file: ScannedFile) -> ScannedFile:
         """Return the file as it is now; errors as of ``Source``."""
@@ -389,6 +403,7 @@ class _Listing:
         self._objects: dict[str, Mapping[str, Any]] = {}
         self._rules: dict[str, Rules | None] = {}  # by folder; None for one that is left alone
         self._captions: set[str] = set()
+        self._has_broken_off = False
 
     def run(self) -> None:
         self._list()
@@ -414,6 +429,7 @@ class _Listing:
         except MediaError as error:
             if not self._objects:
                 raise _unlistable(self._scope, error) from error
+            self._has_broken_off = True
             self._seen.unread[os.fsencode(self._scope)] = f"the listing broke off: {error}"
         if not self._objects:  # a mistyped prefix is no empty one
             raise _empty(self._scope)
@@ -438,7 +454,16 @@ class _Listing:
         sidecar, stamp = self._caption(key, rules)
         relative = cast(bytes, self._root.relative(address))
         return ScannedFile(
-            path, self._root, relative, modality, meta["size"], _modified_ns(meta), sidecar, stamp, None, _file_id(meta)
+            path,
+            self._root,
+            relative,
+            modality,
+            meta["size"],
+            _modified_ns(meta),
+            sidecar,
+            stamp,
+            file_id=_file_id(meta),
+            is_caption_unknown=self._has_broken_off and sidecar is None,  # it may come behind the break
         )
 
     def _rules_of(self, folder: str) -> Rules | None:
@@ -472,13 +497,22 @@ class _Listing:
 
     def _caption(self, key: str, rules: Rules) -> tuple[bytes | None, str | None]:
         """Return address and stamp of the text beside an object that is its caption."""
-        for wanted in (f"{key}.txt", f"{os.path.splitext(key)[0]}.txt"):  # noqa: PTH122 - a key
+        for wanted in _caption_addresses(key):
             if (meta := self._objects.get(wanted)) is not None:
                 address = os.fsencode(f"{self._scope}/{wanted}")
                 if not rules.ignore(address, is_folder=False):
                     self._captions.add(wanted)
-                    return address, f"{meta['size']}:{meta['e_tag']}"
+                    return address, _caption_stamp(meta)
         return None, None
+
+
+def _caption_addresses(address: str) -> tuple[str, str]:
+    """Return where the caption of an object may be, by its address or key."""
+    return f"{address}.txt", f"{os.path.splitext(address)[0]}.txt"  # noqa: PTH122 - an address
+
+
+def _caption_stamp(meta: Mapping[str, Any]) -> str:
+    return f"{meta['size']}:{meta['e_tag']}"
 
 
 def _modified_ns(meta: Mapping[str, Any]) -> int:

@@ -172,6 +172,48 @@ def test_a_manifest_names_what_is_read_and_removes_nothing(bucket, storage, tmp_
             read_manifest(manifest)
 
 
+def captions(storage):
+    return {row["path"]: row["caption"] for row in storage.all_media().to_pylist() if row["caption"]}
+
+
+def test_a_manifest_keeps_captions_and_finds_new_ones(bucket, storage, tmp_path):
+    put(bucket, write_folder(tmp_path / "in", 2, 0))
+    obstore.put(client(bucket), "picture 001.txt", b"a bicycle")
+    run(storage, SmallProvider(), [bucket])
+    assert captions(storage) == {"picture 001.jpg": "a bicycle"}
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"address\n{bucket}/picture 001.jpg\n{bucket}/below/picture 000.png\n")
+    assert run(storage, SmallProvider(), [manifest]).unchanged == 2
+    obstore.put(client(bucket), "below/picture 000.png.txt", b"a boat")
+    obstore.put(client(bucket), "picture 001.jpg", write_picture(tmp_path / "other.png", 77).read_bytes())
+    assert run(storage, SmallProvider(), [manifest]).indexed == 1
+    assert captions(storage) == {"picture 001.jpg": "a bicycle", "below/picture 000.png": "a boat"}
+    obstore.delete(client(bucket), ["picture 001.txt"])
+    run(storage, SmallProvider(), [manifest])
+    assert captions(storage) == {"below/picture 000.png": "a boat"}
+
+
+def test_a_listing_that_breaks_off_before_a_caption_keeps_it(bucket, storage, tmp_path, monkeypatch):
+    put(bucket, write_folder(tmp_path / "in", 2, 0))
+    obstore.put(client(bucket), "picture 001.txt", b"a bicycle")
+    run(storage, SmallProvider(), [bucket])
+    whole = obstore.list
+
+    def broken(store, **how):
+        yield [meta for page in whole(store) for meta in page if meta["path"] != "picture 001.txt"]
+        raise obstore.exceptions.GenericError("the connection was cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "list", broken)
+        assert run(storage, SmallProvider(), [bucket]).unchanged == 2
+        obstore.put(client(bucket), "picture 001.jpg", write_picture(tmp_path / "other.png", 77).read_bytes())
+        report = run(storage, SmallProvider(), [bucket])
+        assert (report.unchanged, report.skipped, report.indexed) == (1, 1, 0)
+        assert captions(storage) == {"picture 001.jpg": "a bicycle"}
+    assert run(storage, SmallProvider(), [bucket]).indexed == 1
+    assert captions(storage) == {"picture 001.jpg": "a bicycle"}
+
+
 def test_originals_and_waveforms_are_read_through_the_source(bucket, storage, tmp_path):
     put(bucket, folder := write_folder(tmp_path / "in", 1, 1))
     run(storage, SmallProvider(), [bucket])
