@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -29,7 +29,8 @@ from arrowlens.store import Settings
 
 READS_AT_ONCE = 32  # at 30 ms: 94 files a second against 21 with one
 _MOST_AHEAD_BYTES = 256 * 1024**2  # of files that were read and are not decoded yet
-_MOST_READ_AHEAD = 64 * 1024**2  # bytes of a file; a larger one is read by its decoder, which has a limit of memory
+_MOST_READ_AHEAD = 64 * 1024**2  # bytes of a file; a larger one is read in parts, by its decoder
+_PART = 8 * 1024**2  # bytes of one request for a large object
 _RETRY_S = 30.0  # how long a store that does not answer is asked again
 _PAGE = 1000
 _SECRETS = re.compile(r"secret|token|password|key|credential", re.IGNORECASE)
@@ -111,9 +112,17 @@ class BucketSource:
             return _with_meta(file, obstore.head(store, key))
 
     def fetch(self, file: ScannedFile) -> Fetched | None:
-        """Get the version listed; None when another one is there now. Errors as of ``Source``."""
+        """Get the version listed, a large one to be read in parts; None when another one is there now.
+
+        Errors as of ``Source``.
+        """
+        address = os.fsdecode(file.path)
+        if file.size is not None and file.size > _MOST_READ_AHEAD:
+            if self.look(file).stamp != file.stamp:
+                return None
+            return Fetched(file.path, opened=partial(open_object, address, file.etag))
         try:
-            data = read_object(os.fsdecode(file.path), file.etag)
+            data = read_object(address, file.etag)
         except FileChangedError:
             return None
         return Fetched(file.path, data)
@@ -304,7 +313,10 @@ def read_object(address: str, etag: str | None, max_bytes: int | None = None) ->
         result = obstore.get(store, key, options={"if_match": etag} if etag is not None else {})
         if max_bytes is not None and result.meta["size"] > max_bytes:
             raise MediaError(f"{result.meta['size']:,} bytes is over the limit of {max_bytes:,} bytes")
-        return bytes(result.bytes())
+        content = io.BytesIO()  # its value is no copy; bytes(result.bytes()) would be one
+        for part in result.stream():
+            content.write(part)
+        return content.getvalue()
 
 
 @contextmanager
@@ -322,8 +334,12 @@ def open_object(address: str, etag: str | None) -> Iterator[BinaryIO]:
         if etag is not None and meta["e_tag"] != etag:
             raise FileChangedError(_CHANGED)
         reader = _Reader(store, key, meta["size"], meta["e_tag"])
-        with io.BufferedReader(reader, 1 << 20) as file:
+    with io.BufferedReader(reader, _PART if meta["size"] > _MOST_READ_AHEAD else 1 << 20) as file:
+        try:
             yield file
+        finally:
+            if reader.failure is not None:  # decoders take what is missing for the end of the file
+                raise reader.failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,11 +368,12 @@ class StoredObject:
 
 
 class _Reader(io.RawIOBase):
-    """The bytes of an object as a file."""
+    """The bytes of an object as a file; ``failure`` is why some could not be read."""
 
     def __init__(self, store: Any, key: str, size: int, etag: str | None) -> None:  # noqa: ANN401 - obstore's
         self._store, self._key, self._size, self._etag = store, key, size, etag
         self._position = 0
+        self.failure: MediaError | None = None
 
     def readable(self) -> bool:
         """Return True."""
@@ -380,15 +397,19 @@ class _Reader(io.RawIOBase):
         """Read into a buffer, and return how many bytes; errors as of ``read_object``."""
         import obstore
 
-        end = min(self._size, self._position + len(buffer))
+        end = min(self._size, self._position + min(len(buffer), _PART))
         if self._position >= end:
             return 0
         options: Any = {"range": (self._position, end)}
         if self._etag is not None:
             options["if_match"] = self._etag
-        with _failing():
-            data = obstore.get(self._store, self._key, options=options).bytes()
-        buffer[: len(data)] = bytes(data)
+        try:
+            with _failing():
+                data = memoryview(obstore.get(self._store, self._key, options=options).bytes())
+        except MediaError as error:
+            self.failure = error
+            raise
+        buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 

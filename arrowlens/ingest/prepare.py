@@ -12,7 +12,7 @@ from arrowlens.ingest.source import Fetched, Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded, Limits, decode, hash_file, read_caption
 from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, second_bytes
-from arrowlens.media.files import hash_bytes
+from arrowlens.media.files import hash_bytes, hash_stream
 from arrowlens.modalities import ROLE_OF, ROLES_OF
 
 _COPIES_OF_SOUND = 3  # while a recording is put together, checked and sent
@@ -122,7 +122,14 @@ class Preparer:
             fetched = self.source.fetch(file) if file.content is None else Fetched(file.path, file.content)
             if fetched is None:
                 return None
-            return hash_bytes(fetched.data) if fetched.data is not None else hash_file(fetched.path, self.limits)
+            if fetched.data is not None:
+                return hash_bytes(fetched.data)
+            if fetched.opened is None:
+                return hash_file(fetched.path, self.limits)
+            if self._is_too_large(file):
+                return None
+            with fetched.opened() as opened:
+                return hash_stream(opened, file.size or 0)
         except MediaError:
             return None
 
@@ -145,6 +152,7 @@ class Preparer:
             fetched.path,
             limits,
             data=fetched.data,
+            opened=fetched.opened,
             name=name,
             min_side=self.plan.min_side,
             sample_rate=self.plan.recipe.sample_rate,
@@ -152,7 +160,9 @@ class Preparer:
         )
         bare = dataclasses.replace(decoded, pixels=None, samples=None, shots=(), frames=())
         if decoded.reason is not None:
-            return Prepared(file, bare, unread=self._is_unread(file, decoded))
+            unread = self._is_unread(file, decoded)
+            unreachable = unread and fetched.opened is not None and decoded.content_hash is None
+            return Prepared(file, bare, unread=unread, unreachable=unreachable)
         try:
             inputs = prepare_each(decoded, self.plan)
         except Exception as error:  # any error costs this file only

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 
+import numpy as np
 import obstore
 import pytest
+from PIL import Image
 
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.doctor import Doctor
+from arrowlens.embedding import EmbeddingPlan
 from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError
 from arrowlens.ingest import IngestOptions, run
 from arrowlens.ingest.bucket import BucketSource, Sources, read_manifest
+from arrowlens.ingest.prepare import Preparer
+from arrowlens.media import Limits, decode
 from arrowlens.store import MultimodalStorage, Settings
 from tests.soak.whole import assert_whole, read
-from tests.support.folders import write_folder, write_picture
+from tests.support.film_factory import film_bytes
+from tests.support.folders import write_folder, write_picture, write_sound
 from tests.support.object_store import SECRET_KEY
 from tests.support.small_models import SmallProvider
 
@@ -212,6 +219,72 @@ def test_a_listing_that_breaks_off_before_a_caption_keeps_it(bucket, storage, tm
         assert captions(storage) == {"picture 001.jpg": "a bicycle"}
     assert run(storage, SmallProvider(), [bucket]).indexed == 1
     assert captions(storage) == {"picture 001.jpg": "a bicycle"}
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Objects of more than 20,000 bytes count as large, and are read in parts of 4,096."""
+    monkeypatch.setattr("arrowlens.ingest.bucket._MOST_READ_AHEAD", 20_000)
+    monkeypatch.setattr("arrowlens.ingest.bucket._PART", 4096)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "sound.wav", "picture.png"])
+def test_a_large_object_is_decoded_from_parts_of_it(bucket, proxy, tmp_path, in_parts, name):
+    path = tmp_path / name
+    if name == "film.mp4":
+        path.write_bytes(film_bytes("mp4", seconds=6.0, channels=2))
+    elif name == "sound.wav":
+        write_sound(path, 3, 4.0)
+    else:
+        noise = np.random.default_rng(5).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    assert path.stat().st_size > 20_000
+    obstore.put(client(bucket), name, path.read_bytes())
+    source = BucketSource((bucket,))
+    (file,) = source.read_ahead(listed(bucket).files)
+    assert file.content is None
+    preparer = Preparer(source, EmbeddingPlan.of(SmallProvider()), Limits())
+    before = len(proxy.requests)
+    prepared, local = preparer(file), decode(path, min_side=preparer.plan.min_side)
+    assert len(proxy.requests) - before >= path.stat().st_size / 4096
+    assert prepared.decoded.reason is None
+    assert prepared.decoded.content_hash == local.content_hash == preparer.content(file)
+    assert (prepared.decoded.duration, prepared.decoded.width) == (local.duration, local.width)
+    assert source.fetch(file).data is None
+
+
+def test_a_large_object_that_is_replaced_or_refused_while_it_is_decoded_counts_as_unread(
+    bucket, tmp_path, in_parts, monkeypatch
+):
+    write_sound(tmp_path / "sound.wav", 3, 4.0)
+    data = (tmp_path / "sound.wav").read_bytes()
+    obstore.put(client(bucket), "sound.wav", data)
+    source = BucketSource((bucket,))
+    (file,) = listed(bucket).files
+    preparer = Preparer(source, EmbeddingPlan.of(SmallProvider()), Limits())
+    whole, n_parts = obstore.get, itertools.count(1)
+
+    def replaced(*arguments, **how):
+        if next(n_parts) == len(data) // 4096 + 4:  # after the content was hashed
+            obstore.put(client(bucket), "sound.wav", data[:-2] + b"xx")
+        return whole(*arguments, **how)
+
+    def refused(*arguments, **how):
+        if next(n_parts) >= len(data) // 4096 + 4:
+            raise obstore.exceptions.GenericError("no answer")
+        return whole(*arguments, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "get", replaced)
+        prepared = preparer(file)
+    assert prepared.unread
+    assert "the object changed since it was listed" in prepared.decoded.reason
+    assert source.fetch(file) is None
+    (file,), n_parts = listed(bucket).files, itertools.count(1)
+    monkeypatch.setattr(obstore, "get", refused)
+    prepared = preparer(file)
+    assert (prepared.unread, prepared.unreachable, prepared.decoded.content_hash) == (True, True, None)
+    assert prepared.decoded.reason == "the store does not give it: no answer"
 
 
 def test_originals_and_waveforms_are_read_through_the_source(bucket, storage, tmp_path):
