@@ -174,13 +174,13 @@ class Sources:
 
     @classmethod
     def of(cls, places: Iterable[str | os.PathLike[str]], library: Path | None, mounts: Sequence[str]) -> Sources:
-        """Return the source of folders, prefixes of buckets and manifests.
+        """Return the source of folders, prefixes of buckets and manifests; asks each prefix for one object.
 
         Args:
             places: at least one. library, mounts: as of ``resolve_folders``.
 
         Raises:
-            FolderError: as ``resolve_folders``, ``resolve_buckets`` and ``read_manifest``.
+            FolderError: as ``resolve_folders``, ``resolve_buckets``, ``require_objects`` and ``read_manifest``.
         """
         places = list(places)
         prefixes = resolve_buckets(place for place in places if scheme_of(place) is not None)
@@ -188,6 +188,8 @@ class Sources:
         local = [place for place in places if scheme_of(place) is None and not is_manifest(place)]
         folders = resolve_folders(local, library, mounts) if local or not places else ()
         return cls(FolderSource(folders, library), BucketSource(prefixes, names))
+        for prefix in prefixes:
+            require_objects(prefix)
 
     @property
     def roots(self) -> tuple[str, ...]:
