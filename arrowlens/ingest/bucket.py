@@ -559,7 +559,7 @@ def _checked(address: str) -> str:
 
 def _bucket_of(address: str) -> str:
     scheme, _, rest = address.partition("://")
-    n_parts = 2 if scheme == "az" else 1  # account and container
+    n_parts = 2 if scheme.lower() == "az" else 1  # account and container
     return f"{scheme}://{'/'.join(rest.split('/')[:n_parts])}"
 
 
@@ -571,7 +571,6 @@ def _opened(address: str) -> tuple[Any, str]:
 @cache
 def _store(address: str) -> Any:  # noqa: ANN401 - obstore's stores share no public type
     try:
-        import obstore.store
         from obstore.exceptions import BaseError
     except ImportError:
         raise InputError(f"{address} needs obstore, which is not installed; run pip install 'arrowlens[s3]'") from None
@@ -583,12 +582,25 @@ def _store(address: str) -> Any:  # noqa: ANN401 - obstore's stores share no pub
     allowed = os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"  # obstore forgets it where options are given
     client: Any = {"timeout": "60s", "connect_timeout": "5s", "allow_http": allowed}
     try:
-        return obstore.store.from_url(address, client_options=client, retry_config=retry)
+        return _new_store(address, client_options=client, retry_config=retry)
     except (BaseError, ValueError, TypeError) as error:
         raise InputError(f"{address} cannot be reached ({_cause(error)}); check the address") from None
 
 
 @contextmanager
+def _new_store(address: str, **options: Any) -> Any:  # noqa: ANN401 - as above
+    """Make a store of a prefix, which is no URL: it may hold ``#``, ``?`` and ``%``."""
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() == "az":
+        account, _, rest = rest.partition("/")
+        options["account_name"] = account
+    name, _, prefix = rest.partition("/")
+    store: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme.lower()]
+    return store(name, prefix=prefix or None, **options)
+
+
 def _failing() -> Iterator[None]:
     """Translate obstore's errors.
 
