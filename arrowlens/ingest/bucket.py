@@ -33,7 +33,8 @@ _MOST_READ_AHEAD = 64 * 1024**2  # bytes of a file; a larger one is read in part
 _PART = 8 * 1024**2  # bytes of one request for a large object
 _RETRY_S = 30.0  # how long a store that does not answer is asked again
 _PAGE = 1000
-_SECRETS = re.compile(r"secret|token|password|key|credential", re.IGNORECASE)
+_SECRETS = re.compile(r"(AWS|GOOGLE|AZURE)_.*(secret|token|password|key|credential|connection)", re.IGNORECASE)
+_SHORTEST_SECRET = 8  # characters; shorter ones are words of messages
 _COLUMNS = ("address", "uri", "url", "path")
 _CHANGED = "the object changed since it was listed; the next run reads it"
 
@@ -187,9 +188,9 @@ class Sources:
         names = tuple(name for place in places if is_manifest(place) for name in read_manifest(place))
         local = [place for place in places if scheme_of(place) is None and not is_manifest(place)]
         folders = resolve_folders(local, library, mounts) if local or not places else ()
-        return cls(FolderSource(folders, library), BucketSource(prefixes, names))
         for prefix in prefixes:
             require_objects(prefix)
+        return cls(FolderSource(folders, library), BucketSource(prefixes, names))
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -587,7 +588,6 @@ def _store(address: str) -> Any:  # noqa: ANN401 - obstore's stores share no pub
         raise InputError(f"{address} cannot be reached ({_cause(error)}); check the address") from None
 
 
-@contextmanager
 def _new_store(address: str, **options: Any) -> Any:  # noqa: ANN401 - as above
     """Make a store of a prefix, which is no URL: it may hold ``#``, ``?`` and ``%``."""
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -601,6 +601,7 @@ def _new_store(address: str, **options: Any) -> Any:  # noqa: ANN401 - as above
     return store(name, prefix=prefix or None, **options)
 
 
+@contextmanager
 def _failing() -> Iterator[None]:
     """Translate obstore's errors.
 
@@ -628,6 +629,6 @@ def _cause(error: BaseException) -> str:
 
 def _redacted(line: str) -> str:
     for name, value in os.environ.items():
-        if value and _SECRETS.search(name):
+        if len(value) >= _SHORTEST_SECRET and _SECRETS.match(name):
             line = line.replace(value, "***")
     return re.sub(r"//[^/@\s]+@", "//***@", line)[:200]

@@ -18,6 +18,7 @@ from arrowlens.doctor import Doctor
 from arrowlens.embedding import EmbeddingPlan
 from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError
 from arrowlens.ingest import IngestOptions, run
+from arrowlens.ingest import bucket as buckets
 from arrowlens.ingest.bucket import BucketSource, Sources, read_manifest
 from arrowlens.ingest.prepare import Preparer
 from arrowlens.media import Limits, decode
@@ -285,6 +286,31 @@ def test_a_large_object_that_is_replaced_or_refused_while_it_is_decoded_counts_a
     prepared = preparer(file)
     assert (prepared.unread, prepared.unreachable, prepared.decoded.content_hash) == (True, True, None)
     assert prepared.decoded.reason == "the store does not give it: no answer"
+
+
+def test_a_mistyped_prefix_leaves_the_library_as_it_was(bucket, storage, tmp_path):
+    with pytest.raises(FolderError, match="nowhere holds no objects; check the address; nothing was changed"):
+        run(storage, SmallProvider(), [write_folder(tmp_path / "in", 1, 0), f"{bucket}/nowhere"])
+    assert (storage.settings.roots, storage.settings.models) == ((), {})
+
+
+@pytest.mark.parametrize("prefix", ["a#b", "a?b", "a%20b", "a b", "ä/ö"])
+def test_prefixes_are_no_urls(bucket, storage, tmp_path, prefix):
+    put(bucket, write_folder(tmp_path / "in", 1, 0))
+    for place in ("a", prefix):
+        path = write_picture(tmp_path / "x.png", len(place))
+        obstore.put(client(bucket), f"{place}/c#d%20.png", path.read_bytes())
+    (file,) = listed(f"{bucket}/{prefix}").files
+    assert file.path == f"{bucket}/{prefix}/c#d%20.png".encode()
+    assert BucketSource((bucket,)).fetch(file).data == path.read_bytes()
+    assert run(storage, SmallProvider(), [f"{bucket}/{prefix}"]).indexed == 1
+
+
+def test_messages_hide_keys_of_stores_alone(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a long secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "list")
+    monkeypatch.setenv("OTHER_KEY", "the listing")
+    assert buckets._redacted("the listing broke off: a long secret") == "the listing broke off: ***"
 
 
 def test_originals_and_waveforms_are_read_through_the_source(bucket, storage, tmp_path):
