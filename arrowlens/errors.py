@@ -60,6 +60,10 @@ class FileChangedError(MediaError):
     """A file of the library is not the one that was indexed: it was changed, replaced, or is reached by a link."""
 
 
+class UnreachableError(MediaError):
+    """A bucket refuses to give an object, or does not answer: the object may be there as it was."""
+
+
 class WorkerError(ArrowlensError):
     """The processes that decode files cannot be started, or do not work."""
 

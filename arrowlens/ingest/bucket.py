@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from arrowlens.addresses import BUCKET_SCHEMES, is_bucket, is_manifest, scheme_of
-from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError
+from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError, UnreachableError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, is_junk
 from arrowlens.ingest.source import Fetched, FolderSource
 from arrowlens.ingest.walk import ETAG, ScannedFile, Walk, etag_of, resolve_folders
@@ -29,10 +29,12 @@ from arrowlens.store import Settings
 
 READS_AT_ONCE = 32  # at 30 ms: 94 files a second against 21 with one
 _MOST_AHEAD_BYTES = 256 * 1024**2  # of files that were read and are not decoded yet
-_MOST_READ_AHEAD = 64 * 1024**2  # bytes of a file; a larger one is read by its decoder, which has a limit of memory
+_MOST_READ_AHEAD = 64 * 1024**2  # bytes of a file; a larger one is read in parts, by its decoder
+_PART = 8 * 1024**2  # bytes of one request for a large object
 _RETRY_S = 30.0  # how long a store that does not answer is asked again
 _PAGE = 1000
-_SECRETS = re.compile(r"secret|token|password|key|credential", re.IGNORECASE)
+_SECRETS = re.compile(r"(AWS|GOOGLE|AZURE)_.*(secret|token|password|key|credential|connection)", re.IGNORECASE)
+_SHORTEST_SECRET = 8  # characters; shorter ones are words of messages
 _COLUMNS = ("address", "uri", "url", "path")
 _CHANGED = "the object changed since it was listed; the next run reads it"
 
@@ -84,9 +86,23 @@ class BucketSource:
             seen.files.extend(threads.map(self._looked_at, files))
 
     def _looked_at(self, file: ScannedFile) -> ScannedFile:
+        """Return the file as it is now, with the caption beside it."""
+        import obstore
+
         with suppress(MediaError):  # reading it gives the reason
-            return self.look(file)
-        return file
+            file = self.look(file)
+        is_unknown = False
+        for address in _caption_addresses(os.fsdecode(file.path)):
+            store, key = _opened(address)
+            try:
+                with _failing():
+                    meta = obstore.head(store, key)
+                return replace(file, sidecar=os.fsencode(address), caption_stamp=_caption_stamp(meta))
+            except UnreachableError:
+                is_unknown = True
+            except MediaError:
+                continue
+        return replace(file, is_caption_unknown=is_unknown)
 
     def look(self, file: ScannedFile) -> ScannedFile:
         """Return the file as it is now; errors as of ``Source``."""
@@ -97,9 +113,17 @@ class BucketSource:
             return _with_meta(file, obstore.head(store, key))
 
     def fetch(self, file: ScannedFile) -> Fetched | None:
-        """Get the version listed; None when another one is there now. Errors as of ``Source``."""
+        """Get the version listed, a large one to be read in parts; None when another one is there now.
+
+        Errors as of ``Source``.
+        """
+        address = os.fsdecode(file.path)
+        if file.size is not None and file.size > _MOST_READ_AHEAD:
+            if self.look(file).stamp != file.stamp:
+                return None
+            return Fetched(file.path, opened=partial(open_object, address, file.etag))
         try:
-            data = read_object(os.fsdecode(file.path), file.etag)
+            data = read_object(address, file.etag)
         except FileChangedError:
             return None
         return Fetched(file.path, data)
@@ -151,19 +175,21 @@ class Sources:
 
     @classmethod
     def of(cls, places: Iterable[str | os.PathLike[str]], library: Path | None, mounts: Sequence[str]) -> Sources:
-        """Return the source of folders, prefixes of buckets and manifests.
+        """Return the source of folders, prefixes of buckets and manifests; asks each prefix for one object.
 
         Args:
             places: at least one. library, mounts: as of ``resolve_folders``.
 
         Raises:
-            FolderError: as ``resolve_folders``, ``resolve_buckets`` and ``read_manifest``.
+            FolderError: as ``resolve_folders``, ``resolve_buckets``, ``require_objects`` and ``read_manifest``.
         """
         places = list(places)
         prefixes = resolve_buckets(place for place in places if scheme_of(place) is not None)
         names = tuple(name for place in places if is_manifest(place) for name in read_manifest(place))
         local = [place for place in places if scheme_of(place) is None and not is_manifest(place)]
         folders = resolve_folders(local, library, mounts) if local or not places else ()
+        for prefix in prefixes:
+            require_objects(prefix)
         return cls(FolderSource(folders, library), BucketSource(prefixes, names))
 
     @property
@@ -245,6 +271,32 @@ def read_manifest(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_checked(str(address)) for address in table[column].to_pylist()))
 
 
+def require_objects(address: str) -> None:
+    """Ask for one object of a prefix.
+
+    Raises:
+        FolderError: it cannot be listed, or holds none.
+    """
+    import obstore
+
+    try:
+        with _failing():
+            has_objects = any(iter(obstore.list(_store(address), chunk_size=1)))
+    except MediaError as error:
+        raise _unlistable(address, error) from error
+    if not has_objects:
+        raise _empty(address)
+
+
+def _unlistable(address: str, error: MediaError) -> FolderError:
+    cure = "check the address and the credentials; nothing was changed"
+    return FolderError(f"{address} cannot be listed ({error}); {cure}")
+
+
+def _empty(address: str) -> FolderError:
+    return FolderError(f"{address} holds no objects; check the address; nothing was changed")
+
+
 def read_object(address: str, etag: str | None, max_bytes: int | None = None) -> bytes:
     """Return the bytes of an object.
 
@@ -264,7 +316,10 @@ def read_object(address: str, etag: str | None, max_bytes: int | None = None) ->
         result = obstore.get(store, key, options={"if_match": etag} if etag is not None else {})
         if max_bytes is not None and result.meta["size"] > max_bytes:
             raise MediaError(f"{result.meta['size']:,} bytes is over the limit of {max_bytes:,} bytes")
-        return bytes(result.bytes())
+        content = io.BytesIO()  # its value is no copy; bytes(result.bytes()) would be one
+        for part in result.stream():
+            content.write(part)
+        return content.getvalue()
 
 
 @contextmanager
@@ -282,8 +337,12 @@ def open_object(address: str, etag: str | None) -> Iterator[BinaryIO]:
         if etag is not None and meta["e_tag"] != etag:
             raise FileChangedError(_CHANGED)
         reader = _Reader(store, key, meta["size"], meta["e_tag"])
-        with io.BufferedReader(reader, 1 << 20) as file:
+    with io.BufferedReader(reader, _PART if meta["size"] > _MOST_READ_AHEAD else 1 << 20) as file:
+        try:
             yield file
+        finally:
+            if reader.failure is not None:  # decoders take what is missing for the end of the file
+                raise reader.failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,11 +371,12 @@ class StoredObject:
 
 
 class _Reader(io.RawIOBase):
-    """The bytes of an object as a file."""
+    """The bytes of an object as a file; ``failure`` is why some could not be read."""
 
     def __init__(self, store: Any, key: str, size: int, etag: str | None) -> None:  # noqa: ANN401 - obstore's
         self._store, self._key, self._size, self._etag = store, key, size, etag
         self._position = 0
+        self.failure: MediaError | None = None
 
     def readable(self) -> bool:
         """Return True."""
@@ -340,15 +400,19 @@ class _Reader(io.RawIOBase):
         """Read into a buffer, and return how many bytes; errors as of ``read_object``."""
         import obstore
 
-        end = min(self._size, self._position + len(buffer))
+        end = min(self._size, self._position + min(len(buffer), _PART))
         if self._position >= end:
             return 0
         options: Any = {"range": (self._position, end)}
         if self._etag is not None:
             options["if_match"] = self._etag
-        with _failing():
-            data = obstore.get(self._store, self._key, options=options).bytes()
-        buffer[: len(data)] = bytes(data)
+        try:
+            with _failing():
+                data = memoryview(obstore.get(self._store, self._key, options=options).bytes())
+        except MediaError as error:
+            self.failure = error
+            raise
+        buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
@@ -363,6 +427,7 @@ class _Listing:
         self._objects: dict[str, Mapping[str, Any]] = {}
         self._rules: dict[str, Rules | None] = {}  # by folder; None for one that is left alone
         self._captions: set[str] = set()
+        self._has_broken_off = False
 
     def run(self) -> None:
         self._list()
@@ -387,11 +452,11 @@ class _Listing:
                     self._objects.update((meta["path"], meta) for meta in page)
         except MediaError as error:
             if not self._objects:
-                cure = "check the address and the credentials; nothing was changed"
-                raise FolderError(f"{self._scope} cannot be listed ({error}); {cure}") from error
+                raise _unlistable(self._scope, error) from error
+            self._has_broken_off = True
             self._seen.unread[os.fsencode(self._scope)] = f"the listing broke off: {error}"
         if not self._objects:  # a mistyped prefix is no empty one
-            raise FolderError(f"{self._scope} holds no objects; check the address; nothing was changed")
+            raise _empty(self._scope)
 
     def _file(self, key: str, meta: Mapping[str, Any]) -> ScannedFile | None:
         folder, _, name = key.rpartition("/")
@@ -413,7 +478,16 @@ class _Listing:
         sidecar, stamp = self._caption(key, rules)
         relative = cast(bytes, self._root.relative(address))
         return ScannedFile(
-            path, self._root, relative, modality, meta["size"], _modified_ns(meta), sidecar, stamp, None, _file_id(meta)
+            path,
+            self._root,
+            relative,
+            modality,
+            meta["size"],
+            _modified_ns(meta),
+            sidecar,
+            stamp,
+            file_id=_file_id(meta),
+            is_caption_unknown=self._has_broken_off and sidecar is None,  # it may come behind the break
         )
 
     def _rules_of(self, folder: str) -> Rules | None:
@@ -447,13 +521,22 @@ class _Listing:
 
     def _caption(self, key: str, rules: Rules) -> tuple[bytes | None, str | None]:
         """Return address and stamp of the text beside an object that is its caption."""
-        for wanted in (f"{key}.txt", f"{os.path.splitext(key)[0]}.txt"):  # noqa: PTH122 - a key
+        for wanted in _caption_addresses(key):
             if (meta := self._objects.get(wanted)) is not None:
                 address = os.fsencode(f"{self._scope}/{wanted}")
                 if not rules.ignore(address, is_folder=False):
                     self._captions.add(wanted)
-                    return address, f"{meta['size']}:{meta['e_tag']}"
+                    return address, _caption_stamp(meta)
         return None, None
+
+
+def _caption_addresses(address: str) -> tuple[str, str]:
+    """Return where the caption of an object may be, by its address or key."""
+    return f"{address}.txt", f"{os.path.splitext(address)[0]}.txt"  # noqa: PTH122 - an address
+
+
+def _caption_stamp(meta: Mapping[str, Any]) -> str:
+    return f"{meta['size']}:{meta['e_tag']}"
 
 
 def _modified_ns(meta: Mapping[str, Any]) -> int:
@@ -477,7 +560,7 @@ def _checked(address: str) -> str:
 
 def _bucket_of(address: str) -> str:
     scheme, _, rest = address.partition("://")
-    n_parts = 2 if scheme == "az" else 1  # account and container
+    n_parts = 2 if scheme.lower() == "az" else 1  # account and container
     return f"{scheme}://{'/'.join(rest.split('/')[:n_parts])}"
 
 
@@ -489,7 +572,6 @@ def _opened(address: str) -> tuple[Any, str]:
 @cache
 def _store(address: str) -> Any:  # noqa: ANN401 - obstore's stores share no public type
     try:
-        import obstore.store
         from obstore.exceptions import BaseError
     except ImportError:
         raise InputError(f"{address} needs obstore, which is not installed; run pip install 'arrowlens[s3]'") from None
@@ -501,9 +583,22 @@ def _store(address: str) -> Any:  # noqa: ANN401 - obstore's stores share no pub
     allowed = os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"  # obstore forgets it where options are given
     client: Any = {"timeout": "60s", "connect_timeout": "5s", "allow_http": allowed}
     try:
-        return obstore.store.from_url(address, client_options=client, retry_config=retry)
+        return _new_store(address, client_options=client, retry_config=retry)
     except (BaseError, ValueError, TypeError) as error:
         raise InputError(f"{address} cannot be reached ({_cause(error)}); check the address") from None
+
+
+def _new_store(address: str, **options: Any) -> Any:  # noqa: ANN401 - as above
+    """Make a store of a prefix, which is no URL: it may hold ``#``, ``?`` and ``%``."""
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() == "az":
+        account, _, rest = rest.partition("/")
+        options["account_name"] = account
+    name, _, prefix = rest.partition("/")
+    store: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme.lower()]
+    return store(name, prefix=prefix or None, **options)
 
 
 @contextmanager
@@ -511,7 +606,8 @@ def _failing() -> Iterator[None]:
     """Translate obstore's errors.
 
     Raises:
-        FileChangedError: another version is there now. MediaError: one line, without credentials.
+        FileChangedError: another version is there now. MediaError: it is gone. UnreachableError: anything else. The
+            message is one line, without credentials.
     """
     from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 
@@ -522,9 +618,9 @@ def _failing() -> Iterator[None]:
     except FileNotFoundError:
         raise MediaError("the object is gone") from None
     except (PermissionDeniedError, UnauthenticatedError, PermissionError):
-        raise MediaError("the store refuses to give it; check the credentials and what they allow") from None
+        raise UnreachableError("the store refuses to give it; check the credentials and what they allow") from None
     except (BaseError, OSError) as error:
-        raise MediaError(f"the store does not give it: {_cause(error)}") from None
+        raise UnreachableError(f"the store does not give it: {_cause(error)}") from None
 
 
 def _cause(error: BaseException) -> str:
@@ -533,6 +629,6 @@ def _cause(error: BaseException) -> str:
 
 def _redacted(line: str) -> str:
     for name, value in os.environ.items():
-        if value and _SECRETS.search(name):
+        if len(value) >= _SHORTEST_SECRET and _SECRETS.match(name):
             line = line.replace(value, "***")
     return re.sub(r"//[^/@\s]+@", "//***@", line)[:200]

@@ -41,6 +41,7 @@ _COLUMNS = [
 # Rows from this layout on lack nothing that only the file itself can tell.
 _COMPLETE_SINCE = 2
 _FILMS_SINCE = 4  # layout; before, films were recordings, or skipped for want of sound
+_CAPTION_UNKNOWN = "its caption could not be looked for; the next run reads the file"
 # A run that would remove more of a root asks first: a share together with a number, or a number alone.
 SHARE, N_OF_SHARE, N_AT_MOST = 0.5, 20, 1_000
 
@@ -221,12 +222,17 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
         media_id = file.media_id
         seen.add(media_id)
         before = known.get(media_id)
+        keeps_caption = file.is_caption_unknown and before is not None and before.caption_stamp is not None
+        if keeps_caption and before is not None:
+            file = dataclasses.replace(file, caption_stamp=before.caption_stamp)
         if before is not None and before.is_current(file):
             (plan.unchanged if before.is_recorded(file) else plan.moved_disk).append(file)
         elif not any(role in models for role in ROLES_OF[file.modality]):
             plan.refused.append(file)
         elif not retry and before is not None and _is_still_bad(before, file):
             plan.still_bad.append((file, before.reason or ""))
+        elif keeps_caption:  # reading the file would forget it
+            plan.still_bad.append((file, _CAPTION_UNKNOWN))
         else:
             plan.to_read.append(file)
     _sort_missing(storage.settings, walk, plan, [media_id for media_id in known if media_id not in seen])

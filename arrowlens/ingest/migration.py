@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from arrowlens.addresses import is_bucket
 from arrowlens.embedding import Provider
 from arrowlens.errors import FolderError, MediaError, ModelMismatchError
-from arrowlens.ingest.bucket import BucketSource, Sources
+from arrowlens.ingest.bucket import READS_AT_ONCE, BucketSource, Sources, require_objects
 from arrowlens.ingest.diff import Known, Plan
 from arrowlens.ingest.engines.local import LocalEngine
 from arrowlens.ingest.pipeline import encode_files, keep_texts
@@ -47,7 +48,8 @@ class MigrationReport:
         lost: files that could not be encoded, and so left the results; `arrowlens skipped` names them.
         reasons: how many were lost for which reason, the most frequent first.
         seconds: from start to end.
-        switched: whether the new models serve; False when the run was asked to stop before it had come to its end.
+        switched: whether the new models serve; False when the run was asked to stop before it had come to its end, or
+            a bucket refused files or did not answer. Nothing is lost then, and the next run goes on from there.
     """
 
     encoded: int = 0
@@ -74,7 +76,7 @@ def migrate(
     """Encode everything in the library with other models, and switch to them.
 
     A file that can no longer be read is recorded with its reason, as one that a run over its folder could not read, and
-    leaves the results with the switch.
+    leaves the results with the switch. While a bucket refuses a file, or does not answer, there is no switch.
 
     Args:
         storage: the library; this thread becomes its one writer.
@@ -86,8 +88,8 @@ def migrate(
 
     Raises:
         ModelMismatchError: the new set has no model for a kind of file that the library holds.
-        FolderError: a folder of the library is missing, or on a disk that is not mounted. In both cases nothing is
-            changed.
+        FolderError: a folder of the library is missing, or on a disk that is not mounted, or a bucket cannot be
+            reached. In these cases nothing is changed.
         LibraryBusyError: another run is writing.
         ModelLoadError: a model cannot be loaded.
         StorageError: the disk or the database refused.
@@ -131,7 +133,7 @@ class _Migration:
             encode_files(engine, spec, plan, rewriter, self._stop)
         rewriter.commit()
         n_captions = keep_texts(self._new, self._provider, self._stop)
-        if self._stop.is_set():
+        if self._stop.is_set() or rewriter.n_unreachable:
             return self._report(n_captions, rewriter)
         self._progress.emit("optimize")
         self._storage.optimize(thorough=False)  # with the indexes of the new vectors
@@ -147,8 +149,9 @@ class _Migration:
         roots = {root.root_id: root for root in self._storage.settings.roots}
         has = {role: self._new.vector_keys(role) for role in MEDIA_ROLES if role in self._new.models}
         plan = Plan()
-        for row in rows:
-            file = row.file(roots[row.root_id], self._source)
+        with ThreadPoolExecutor(READS_AT_ONCE, "look") as threads:
+            files = list(threads.map(lambda row: row.file(roots[row.root_id], self._source), rows))
+        for row, file in zip(rows, files, strict=True):
             held = frozenset(role for role, keys in has.items() if (row.media_id, row.content_hash) in keys)
             if held:
                 plan.known[row.media_id] = row.known(held)
@@ -189,6 +192,7 @@ class Rewriter(Writer):
 
     Attributes:
         lost: files that cannot be encoded, by id; with the reason, and the content hash if the content is at fault.
+        n_unreachable: how many of them a bucket refused, or did not answer for.
     """
 
     def __init__(
@@ -198,11 +202,13 @@ class Rewriter(Writer):
         self._contents = contents
         self._n_readable = 0
         self.lost: dict[str, tuple[str, str | None]] = {}
+        self.n_unreachable = 0
 
     def _execute(self, outcome: Outcome) -> None:
         """Record a file that gets no vectors of the new models."""
         prepared, file = outcome.prepared, outcome.prepared.file
         content = None if prepared.unread else prepared.decoded.content_hash
+        self.n_unreachable += prepared.unreachable
         if content is not None and content != self._contents[file.media_id]:
             self._lose(file, _CHANGED, None)
         else:
@@ -249,15 +255,19 @@ class _Row:
 
     def file(self, root: Root, source: Source) -> ScannedFile:
         """Return the file as it is now, at the place where it was read; decoding says what is wrong with it."""
-        path = root.absolute(self.path_bytes)
-        # A row of an earlier layout does not say where its file really lay. Its content is compared, whatever it is.
-        is_real = self.file_id is not None or is_bucket(root.path)
-        real = self.real_path or (path if is_real else os.path.realpath(path))
-        file = ScannedFile(path, root, self.path_bytes, self.modality, 0, 0, real_path=real)
+        file = self.scanned(root)
         try:
             return source.look(file)
         except MediaError:
             return file
+
+    def scanned(self, root: Root) -> ScannedFile:
+        """Return the file at the place where it was read, without its version."""
+        path = root.absolute(self.path_bytes)
+        # A row of an earlier layout does not say where its file really lay. Its content is compared, whatever it is.
+        is_real = self.file_id is not None or is_bucket(root.path)
+        real = self.real_path or (path if is_real else os.path.realpath(path))
+        return ScannedFile(path, root, self.path_bytes, self.modality, 0, 0, real_path=real)
 
     def known(self, roles: frozenset[str]) -> Known:
         """Return what the library holds of a file that has vectors of some of the new models."""
@@ -291,7 +301,7 @@ def _check_kinds(rows: list[_Row], models: Mapping[str, ModelRecord]) -> None:
 
 
 def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:
-    """Refuse to start while a folder or a disk of the library is missing: its files would be lost."""
+    """Refuse to start while a folder, a disk or a bucket of the library is missing: its files would be lost."""
     settings = storage.settings
     held = {row.root_id for row in rows}
     roots = {root.root_id: root for root in settings.roots if root.root_id in held}
@@ -300,7 +310,23 @@ def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:
     folders = [root.path for root in roots.values() if not is_bucket(root.path)]
     if folders:
         resolve_folders(folders, storage.path, settings.mounts)
+    for root in roots.values():
+        if is_bucket(root.path):
+            _check_bucket(root, next(row for row in rows if row.root_id == root.root_id))
     paths = [roots[row.root_id].absolute(row.path_bytes) for row in rows]
     for mount in unmounted(settings.mounts):
         if any(path.startswith(os.fsencode(os.path.join(mount, ""))) for path in paths):  # noqa: PTH118 - bytes
             raise FolderError(f"the disk that was mounted at {mount} is not mounted now; nothing was changed")
+
+
+def _check_bucket(root: Root, row: _Row) -> None:
+    """Look at one object. Where there is none, list the root: keys that may only read cannot do that.
+
+    Raises:
+        FolderError: the bucket cannot be reached, or the root is empty.
+    """
+    source = BucketSource((root.path,))
+    try:
+        source.look(row.scanned(root))
+    except MediaError:
+        require_objects(root.path)

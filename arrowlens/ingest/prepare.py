@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 
+from arrowlens.addresses import is_bucket
 from arrowlens.embedding import EmbeddingPlan, Inputs, prepare_each
-from arrowlens.errors import MediaError
+from arrowlens.errors import MediaError, UnreachableError
 from arrowlens.ingest.source import Fetched, Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded, Limits, decode, hash_file, read_caption
 from arrowlens.media.decoded import EXACT_PIXEL_BYTES, PIXEL_BYTES, second_bytes
-from arrowlens.media.files import hash_bytes
+from arrowlens.media.files import hash_bytes, hash_stream
 from arrowlens.modalities import ROLE_OF, ROLES_OF
 
 _COPIES_OF_SOUND = 3  # while a recording is put together, checked and sent
@@ -28,6 +29,7 @@ class Prepared:
         decoded: what it holds, without pixels, frames and samples, or the reason why nothing.
         inputs: what is to be encoded, of a film for two models; empty for a file that cannot be read.
         unread: its bytes could not be read, so that nothing is known of its content.
+        unreachable: ``unread``, since a bucket refused it or did not answer; it may be there as it was.
         caption: the text of the file beside it.
         caption_unread: there is such a text file, and it could not be read.
         needs_room: it was not decoded, since that takes much memory; ``Preparer.alone`` decodes it.
@@ -37,6 +39,7 @@ class Prepared:
     decoded: Decoded
     inputs: tuple[Inputs, ...] = ()
     unread: bool = False
+    unreachable: bool = False
     caption: str | None = None
     caption_unread: bool = False
     needs_room: bool = False
@@ -119,26 +122,37 @@ class Preparer:
             fetched = self.source.fetch(file) if file.content is None else Fetched(file.path, file.content)
             if fetched is None:
                 return None
-            return hash_bytes(fetched.data) if fetched.data is not None else hash_file(fetched.path, self.limits)
+            if fetched.data is not None:
+                return hash_bytes(fetched.data)
+            if fetched.opened is None:
+                return hash_file(fetched.path, self.limits)
+            if self._is_too_large(file):
+                return None
+            with fetched.opened() as opened:
+                return hash_stream(opened, file.size or 0)
         except MediaError:
             return None
 
     def lost(self, file: ScannedFile, reason: str, content: str | None) -> Prepared:
         """Return the result for a file whose process died; its content is unknown, so the next run tries again."""
         decoded = Decoded(file.modality, reason, content, file.size or 0)
-        return Prepared(dataclasses.replace(file, content=None), decoded, unread=content is None)
+        unread = content is None
+        unreachable = unread and is_bucket(os.fsdecode(file.path))  # it could not be read for its hash either
+        return Prepared(dataclasses.replace(file, content=None), decoded, unread=unread, unreachable=unreachable)
 
     def _prepare(self, file: ScannedFile, limits: Limits, *, sound: bool = True) -> Prepared:
         try:
             fetched = self._fetch(file)
         except MediaError as error:
-            return Prepared(file, Decoded(file.modality, str(error)), unread=True)
+            unreachable = isinstance(error, UnreachableError)
+            return Prepared(file, Decoded(file.modality, str(error)), unread=True, unreachable=unreachable)
         file = dataclasses.replace(file, file_id=fetched.file_id or file.file_id, content=None)
         name = os.fsdecode(file.path)
         decoded = decode(
             fetched.path,
             limits,
             data=fetched.data,
+            opened=fetched.opened,
             name=name,
             min_side=self.plan.min_side,
             sample_rate=self.plan.recipe.sample_rate,
@@ -146,7 +160,9 @@ class Preparer:
         )
         bare = dataclasses.replace(decoded, pixels=None, samples=None, shots=(), frames=())
         if decoded.reason is not None:
-            return Prepared(file, bare, unread=self._is_unread(file, decoded))
+            unread = self._is_unread(file, decoded)
+            unreachable = unread and fetched.opened is not None and decoded.content_hash is None
+            return Prepared(file, bare, unread=unread, unreachable=unreachable)
         try:
             inputs = prepare_each(decoded, self.plan)
         except Exception as error:  # any error costs this file only

@@ -97,6 +97,7 @@ class ReadingStep:
             fetched.path,
             limits,
             data=fetched.data,
+            opened=fetched.opened,
             name=os.fsdecode(item.file.path),
             thumbnail=False,
             min_side=min_side,

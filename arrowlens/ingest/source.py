@@ -7,7 +7,7 @@ another machine, fetch for themselves what was not read ahead. Folders are here,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +25,15 @@ class Fetched:
     """One version of a file, to be decoded.
 
     Attributes:
-        path: what a decoder opens; with ``data``, a name only.
+        path: what a decoder opens; with ``data`` or ``opened``, a name only.
         data: the bytes, of a source whose files are not on this machine.
+        opened: opens this version, seekable, where the bytes are too many to be held in memory.
         file_id: device and inode of the file; None where there are none.
     """
 
     path: AnyPath
     data: bytes | None = None
+    opened: Callable[[], AbstractContextManager[BinaryIO]] | None = None
     file_id: str | None = None
 
 

@@ -45,6 +45,7 @@ class ScannedFile:
         real_path: where the file lies, free of links; None where that is ``path``.
         file_id: its device and inode; of an object in a bucket "etag:" and its ETag; None when nothing is known.
         is_linked: it may have further names (hard links).
+        is_caption_unknown: whether there is a caption could not be found out; what the library holds of it is to stay.
         content: the bytes of this version, where they were read ahead; not sent on with outcomes.
     """
 
@@ -59,6 +60,7 @@ class ScannedFile:
     real_path: bytes | None = None
     file_id: str | None = None
     is_linked: bool = False
+    is_caption_unknown: bool = False
     content: bytes | None = field(default=None, repr=False, compare=False)
 
     @property

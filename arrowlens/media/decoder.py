@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, fields, replace
 from typing import Any, BinaryIO
 
-from arrowlens.errors import MEMORY_REASON, MediaError
+from arrowlens.errors import MEMORY_REASON, FileChangedError, MediaError, UnreachableError
 from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
 from arrowlens.media.decoded import (
     AnyPath,
@@ -43,6 +44,7 @@ def decode(
     limits: Limits = _DEFAULT_LIMITS,
     *,
     data: bytes | None = None,
+    opened: Callable[[], AbstractContextManager[BinaryIO]] | None = None,
     name: str | None = None,
     thumbnail: bool = True,
     min_side: int | None = None,
@@ -57,9 +59,10 @@ def decode(
     caller's mistake raises.
 
     Args:
-        path: the file; with ``data`` it is not opened and serves as a name only.
+        path: the file; with ``data`` or ``opened`` it is not opened and serves as a name only.
         limits: how large a file may be.
         data: the bytes of an upload, decoded under the same limits.
+        opened: opens a file that does not lie on this machine, always in the same version; seekable.
         name: what to go by instead of ``path`` when the content is not recognised.
         thumbnail: whether to make one of a picture, and an acoustic fingerprint of a recording.
         min_side: what a picture's shorter side is needed for, in pixels: it may be reduced by a whole factor to no
@@ -76,16 +79,22 @@ def decode(
             if data is not None:
                 file: BinaryIO = io.BytesIO(data)
                 found.size = len(data)
+            elif opened is not None:
+                file = stack.enter_context(opened())
+                found.size = file.seek(0, os.SEEK_END)
+                file.seek(0)
             else:
                 file = stack.enter_context(open_regular(path))
                 before = os.fstat(file.fileno())
                 found.size = before.st_size
             contents = _decode(file, found, limits, thumbnail, min_side, sample_rate, sound, frames)
-            if data is None:
+            if data is None and opened is None:
                 require_unchanged(file, before)
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
         if is_out_of_memory(error):
             return replace(_refused(found, _NO_MEMORY), too_large=True)
+        if isinstance(error, UnreachableError | FileChangedError):  # it says nothing of the content that was hashed
+            found.content_hash = None
         if isinstance(error, MediaError):
             return replace(_refused(found, str(error)), too_large=isinstance(error, TooLargeError))
         return _refused(found, f"damaged: it cannot be decoded ({error or type(error).__name__})")

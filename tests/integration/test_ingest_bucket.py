@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 
+import numpy as np
 import obstore
 import pytest
+from PIL import Image
 
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.doctor import Doctor
+from arrowlens.embedding import EmbeddingPlan
 from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError
 from arrowlens.ingest import IngestOptions, run
+from arrowlens.ingest import bucket as buckets
 from arrowlens.ingest.bucket import BucketSource, Sources, read_manifest
+from arrowlens.ingest.prepare import Preparer
+from arrowlens.media import Limits, decode
 from arrowlens.store import MultimodalStorage, Settings
 from tests.soak.whole import assert_whole, read
-from tests.support.folders import write_folder, write_picture
+from tests.support.film_factory import film_bytes
+from tests.support.folders import write_folder, write_picture, write_sound
 from tests.support.object_store import SECRET_KEY
 from tests.support.small_models import SmallProvider
 
@@ -170,6 +178,139 @@ def test_a_manifest_names_what_is_read_and_removes_nothing(bucket, storage, tmp_
         manifest.write_text(content)
         with pytest.raises(FolderError, match=message):
             read_manifest(manifest)
+
+
+def captions(storage):
+    return {row["path"]: row["caption"] for row in storage.all_media().to_pylist() if row["caption"]}
+
+
+def test_a_manifest_keeps_captions_and_finds_new_ones(bucket, storage, tmp_path):
+    put(bucket, write_folder(tmp_path / "in", 2, 0))
+    obstore.put(client(bucket), "picture 001.txt", b"a bicycle")
+    run(storage, SmallProvider(), [bucket])
+    assert captions(storage) == {"picture 001.jpg": "a bicycle"}
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"address\n{bucket}/picture 001.jpg\n{bucket}/below/picture 000.png\n")
+    assert run(storage, SmallProvider(), [manifest]).unchanged == 2
+    obstore.put(client(bucket), "below/picture 000.png.txt", b"a boat")
+    obstore.put(client(bucket), "picture 001.jpg", write_picture(tmp_path / "other.png", 77).read_bytes())
+    assert run(storage, SmallProvider(), [manifest]).indexed == 1
+    assert captions(storage) == {"picture 001.jpg": "a bicycle", "below/picture 000.png": "a boat"}
+    obstore.delete(client(bucket), ["picture 001.txt"])
+    run(storage, SmallProvider(), [manifest])
+    assert captions(storage) == {"below/picture 000.png": "a boat"}
+
+
+def test_a_listing_that_breaks_off_before_a_caption_keeps_it(bucket, storage, tmp_path, monkeypatch):
+    put(bucket, write_folder(tmp_path / "in", 2, 0))
+    obstore.put(client(bucket), "picture 001.txt", b"a bicycle")
+    run(storage, SmallProvider(), [bucket])
+    whole = obstore.list
+
+    def broken(store, **how):
+        yield [meta for page in whole(store) for meta in page if meta["path"] != "picture 001.txt"]
+        raise obstore.exceptions.GenericError("the connection was cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "list", broken)
+        assert run(storage, SmallProvider(), [bucket]).unchanged == 2
+        obstore.put(client(bucket), "picture 001.jpg", write_picture(tmp_path / "other.png", 77).read_bytes())
+        report = run(storage, SmallProvider(), [bucket])
+        assert (report.unchanged, report.skipped, report.indexed) == (1, 1, 0)
+        assert captions(storage) == {"picture 001.jpg": "a bicycle"}
+    assert run(storage, SmallProvider(), [bucket]).indexed == 1
+    assert captions(storage) == {"picture 001.jpg": "a bicycle"}
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Objects of more than 20,000 bytes count as large, and are read in parts of 4,096."""
+    monkeypatch.setattr("arrowlens.ingest.bucket._MOST_READ_AHEAD", 20_000)
+    monkeypatch.setattr("arrowlens.ingest.bucket._PART", 4096)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "sound.wav", "picture.png"])
+def test_a_large_object_is_decoded_from_parts_of_it(bucket, proxy, tmp_path, in_parts, name):
+    path = tmp_path / name
+    if name == "film.mp4":
+        path.write_bytes(film_bytes("mp4", seconds=6.0, channels=2))
+    elif name == "sound.wav":
+        write_sound(path, 3, 4.0)
+    else:
+        noise = np.random.default_rng(5).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    assert path.stat().st_size > 20_000
+    obstore.put(client(bucket), name, path.read_bytes())
+    source = BucketSource((bucket,))
+    (file,) = source.read_ahead(listed(bucket).files)
+    assert file.content is None
+    preparer = Preparer(source, EmbeddingPlan.of(SmallProvider()), Limits())
+    before = len(proxy.requests)
+    prepared, local = preparer(file), decode(path, min_side=preparer.plan.min_side)
+    assert len(proxy.requests) - before >= path.stat().st_size / 4096
+    assert prepared.decoded.reason is None
+    assert prepared.decoded.content_hash == local.content_hash == preparer.content(file)
+    assert (prepared.decoded.duration, prepared.decoded.width) == (local.duration, local.width)
+    assert source.fetch(file).data is None
+
+
+def test_a_large_object_that_is_replaced_or_refused_while_it_is_decoded_counts_as_unread(
+    bucket, tmp_path, in_parts, monkeypatch
+):
+    write_sound(tmp_path / "sound.wav", 3, 4.0)
+    data = (tmp_path / "sound.wav").read_bytes()
+    obstore.put(client(bucket), "sound.wav", data)
+    source = BucketSource((bucket,))
+    (file,) = listed(bucket).files
+    preparer = Preparer(source, EmbeddingPlan.of(SmallProvider()), Limits())
+    whole, n_parts = obstore.get, itertools.count(1)
+
+    def replaced(*arguments, **how):
+        if next(n_parts) == len(data) // 4096 + 4:  # after the content was hashed
+            obstore.put(client(bucket), "sound.wav", data[:-2] + b"xx")
+        return whole(*arguments, **how)
+
+    def refused(*arguments, **how):
+        if next(n_parts) >= len(data) // 4096 + 4:
+            raise obstore.exceptions.GenericError("no answer")
+        return whole(*arguments, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "get", replaced)
+        prepared = preparer(file)
+    assert prepared.unread
+    assert "the object changed since it was listed" in prepared.decoded.reason
+    assert source.fetch(file) is None
+    (file,), n_parts = listed(bucket).files, itertools.count(1)
+    monkeypatch.setattr(obstore, "get", refused)
+    prepared = preparer(file)
+    assert (prepared.unread, prepared.unreachable, prepared.decoded.content_hash) == (True, True, None)
+    assert prepared.decoded.reason == "the store does not give it: no answer"
+
+
+def test_a_mistyped_prefix_leaves_the_library_as_it_was(bucket, storage, tmp_path):
+    with pytest.raises(FolderError, match="nowhere holds no objects; check the address; nothing was changed"):
+        run(storage, SmallProvider(), [write_folder(tmp_path / "in", 1, 0), f"{bucket}/nowhere"])
+    assert (storage.settings.roots, storage.settings.models) == ((), {})
+
+
+@pytest.mark.parametrize("prefix", ["a#b", "a?b", "a%20b", "a b", "ä/ö"])
+def test_prefixes_are_no_urls(bucket, storage, tmp_path, prefix):
+    put(bucket, write_folder(tmp_path / "in", 1, 0))
+    for place in ("a", prefix):
+        path = write_picture(tmp_path / "x.png", len(place))
+        obstore.put(client(bucket), f"{place}/c#d%20.png", path.read_bytes())
+    (file,) = listed(f"{bucket}/{prefix}").files
+    assert file.path == f"{bucket}/{prefix}/c#d%20.png".encode()
+    assert BucketSource((bucket,)).fetch(file).data == path.read_bytes()
+    assert run(storage, SmallProvider(), [f"{bucket}/{prefix}"]).indexed == 1
+
+
+def test_messages_hide_keys_of_stores_alone(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a long secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "list")
+    monkeypatch.setenv("OTHER_KEY", "the listing")
+    assert buckets._redacted("the listing broke off: a long secret") == "the listing broke off: ***"
 
 
 def test_originals_and_waveforms_are_read_through_the_source(bucket, storage, tmp_path):

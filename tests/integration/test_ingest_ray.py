@@ -239,3 +239,15 @@ def test_without_the_extra_the_message_names_it(tmp_path, monkeypatch, storage):
     monkeypatch.delattr(importlib.import_module("arrowlens.ingest.engines"), "ray")
     with pytest.raises(WorkerError, match=r"pip install 'arrowlens\[ray\]'"):
         run(storage, SmallProvider(), [write_folder(tmp_path / "in", 1, 0)], engine=RayOptions())
+
+
+def test_chunks_are_of_so_many_files_or_bytes_and_a_film_is_one_by_itself():
+    mb, root = 1024**2, Root.at("/in")
+    sounds, films = [("audio", 200 * mb), ("audio", 100 * mb)], [("video", mb), ("video", 9)]
+    sizes = [*[("image", mb)] * 3, *sounds, *films, ("image", None)]
+    files = [ScannedFile(b"/in/%d" % n, root, b"%d" % n, *each, 1) for n, each in enumerate(sizes)]
+    parts = list(engine.split(files, 2))
+    assert [file for part in parts for file in part] == files
+    names = [b" ".join(file.relative for file in part) for part in parts]
+    assert names == [b"0 1", b"2 3", b"4", b"5", b"6", b"7"]
+    assert list(engine.split([], 2)) == []

@@ -11,10 +11,12 @@ import threading
 import time
 
 import numpy as np
+import obstore
 import pytest
 
 from arrowlens.errors import FolderError, LibraryBusyError, ModelMismatchError
 from arrowlens.ingest import IngestOptions, migrate, run
+from arrowlens.ingest import bucket as buckets
 from arrowlens.ingest.migration import Rewriter
 from arrowlens.media import decode, windows
 from arrowlens.store import MultimodalStorage
@@ -373,3 +375,45 @@ def assert_answers(library, sets, n_files):
         for role, n in (("vision", n_files - 1), ("audio", 1)):
             query = np.random.default_rng(0).standard_normal(serving[role].dimension)
             assert len(storage.search(role, serving[role].recipe_digest, query, n_files + 1)) == n
+
+
+@pytest.fixture
+def in_a_bucket(bucket, tmp_path):
+    """A library of six pictures in a bucket, whose clients are made anew."""
+    fresh_clients()
+    folder = write_folder(tmp_path / "of the bucket", 6, 0)
+    for path in folder.rglob("*.*"):
+        obstore.put(buckets._store(bucket), path.name, path.read_bytes())
+    with MultimodalStorage(tmp_path / "library") as storage:
+        run(storage, OLD, [bucket], IngestOptions(workers=1))
+        yield storage
+    fresh_clients()
+
+
+def fresh_clients():
+    """Clients take the environment when they are made."""
+    buckets._store.cache_clear()
+
+
+def test_a_bucket_that_refuses_the_keys_changes_nothing(in_a_bucket, monkeypatch):
+    settings = in_a_bucket.settings
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another key")
+    fresh_clients()
+    with pytest.raises(FolderError, match="check the address and the credentials; nothing was changed"):
+        change(in_a_bucket)
+    assert in_a_bucket.settings == settings
+
+
+def test_a_bucket_that_refuses_files_later_loses_none_of_them(in_a_bucket, bucket, monkeypatch):
+    before = in_a_bucket.all_media()
+    with monkeypatch.context() as patch:
+        patch.setattr("arrowlens.ingest.migration._check_folders", lambda storage, rows: None)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "another key")
+        fresh_clients()
+        report = change(in_a_bucket)
+    assert (report.encoded, report.lost, report.switched) == (0, 6, False)
+    assert in_a_bucket.all_media().equals(before)
+    fresh_clients()
+    obstore.delete(buckets._store(bucket), ["picture 001.jpg"])
+    report = change(in_a_bucket)
+    assert (report.encoded, report.reasons, report.switched) == (5, {"the object is gone": 1}, True)

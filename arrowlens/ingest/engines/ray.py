@@ -40,6 +40,7 @@ except ImportError as error:
     raise WorkerError("--engine ray needs Ray; install it with: pip install 'arrowlens[ray]'") from error
 
 CHUNK = 64  # files; Ray takes 1 to 3 ms for a chunk, whatever is in it
+_CHUNK_BYTES = 256 * 1024**2  # of its files; a film is a chunk by itself
 _CHUNKS_A_WORKER = 2
 _ATTEMPTS = 3  # of a chunk, and of starting workers
 _MOST_ALIKE = 64  # known files of a size that are sent with a chunk
@@ -161,7 +162,7 @@ class RayEngine:
         self, crew: _Crew, spec: StepSpec, files: Sequence[ScannedFile], contents: _Contents, stop: StopEvent
     ) -> Iterator[list[Outcome]]:
         size = min(CHUNK, max(1, -(-len(files) // (_CHUNKS_A_WORKER * crew.n_workers))))
-        chunks = deque(_Chunk(files[start : start + size]) for start in range(0, len(files), size))
+        chunks = deque(_Chunk(part) for part in split(files, size))
         while crew.n_under_way or (chunks and not stop.is_set()):
             while chunks and not stop.is_set() and crew.has_room:
                 crew.begin(chunk := chunks.popleft(), contents.of(chunk.files))
@@ -315,6 +316,24 @@ class _Crew:
             spent = [getattr(each, name) for each in self._costs.values()]
             total.busy, total.idle = sum(each.busy for each in spent), sum(each.idle for each in spent)
         return list(outcomes)
+
+
+def split(files: Sequence[ScannedFile], size: int) -> Iterator[Sequence[ScannedFile]]:
+    """Yield files in their order, in parts of ``size`` files or 256 MB at most; a film alone.
+
+    Files are what takes the time of small ones, and bytes that of large ones. A file of more bytes is a part by itself.
+    """
+    part: list[ScannedFile] = []
+    n_bytes = 0
+    for file in files:
+        n_more = _CHUNK_BYTES if file.modality == "video" else max(1, file.size or 0)
+        if part and (len(part) == size or n_bytes + n_more > _CHUNK_BYTES):
+            yield part
+            part, n_bytes = [], 0
+        part.append(file)
+        n_bytes += n_more
+    if part:
+        yield part
 
 
 def shares(nodes: Sequence[Mapping[str, float]], options: RayOptions) -> tuple[int, int]:
