@@ -15,7 +15,9 @@ import pytest
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.ingest import run
-from arrowlens.ingest.pipeline import keep_captions
+from arrowlens.ingest.pipeline import keep_texts
+from arrowlens.media import Limits
+from arrowlens.modalities import MAX_SHOTS
 from arrowlens.store import MultimodalStorage, strip_key
 from arrowlens.store.schema import vector_table_name
 from arrowlens.ui.cards import hit_body
@@ -176,6 +178,20 @@ def test_doctor_finds_nothing_wrong(library):
     assert [finding for finding in library.doctor() if finding.level == "problem"] == []
 
 
+@pytest.mark.parametrize("max_shots", [MAX_SHOTS, 4])
+def test_doctor_compares_the_shots_of_a_film_that_fades_to_black(tmp_path, max_shots):
+    black, (first, second, third) = np.zeros((48, 64, 3), np.uint8), (pixels(seed) for seed in range(3))
+    scenes = [Scene(picture, 1.5) for picture in (black, first, second, black, third, first, third, black)]
+    path = tmp_path / "in" / "fade.mp4"
+    path.parent.mkdir()
+    path.write_bytes(scene_film(scenes, options={"preset": "ultrafast"}, has_sound=False))
+    with Library.open(tmp_path / "l", models="demo") as library:
+        assert library.ingest(path.parent, limits=Limits(max_shots=max_shots)).indexed == 1
+        findings = library.doctor()
+    assert [finding for finding in findings if finding.level != "ok"] == []
+    assert any(finding.what == "lowest cosine of 1 files, encoded again" for finding in findings)
+
+
 # -- films in the steps of a run, with small models -------------------------------------------------------------------
 
 
@@ -270,7 +286,7 @@ def test_a_caption_of_a_film_that_was_a_recording_is_one_of_a_film(tmp_path, cli
     storage.close()
     as_before_films(tmp_path / "library")
     storage = MultimodalStorage(tmp_path / "library")
-    keep_captions(storage, provider, threading.Event())  # as the version before wrote its vector
+    keep_texts(storage, provider, threading.Event())  # as the version before wrote its vector
     digest, query = storage.models["text"].recipe_digest, provider.text_encoder.encode("a long way home")[0]
 
     def found(modality):
