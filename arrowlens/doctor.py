@@ -6,14 +6,14 @@ import dataclasses
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from arrowlens.addresses import is_bucket
-from arrowlens.embedding import EmbeddingPlan, embed
+from arrowlens.embedding import EmbeddingPlan, Inputs, embed
 from arrowlens.encoders import WeightLoader
 from arrowlens.encoders.folding import lacks_folded_weights
 from arrowlens.encoders.model_directory import weights_file
@@ -24,6 +24,7 @@ from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
 from arrowlens.media.files import ExactFile, hash_file
+from arrowlens.media.windowing import Window
 from arrowlens.modalities import MAX_SHOTS, MEDIA_ROLES, ROLE_OF, ROLES_OF
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS, TableStats
@@ -32,7 +33,7 @@ from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:
     from arrowlens.encoders import MultimodalEmbeddingProvider
-    from arrowlens.store import MultimodalStorage
+    from arrowlens.store import MultimodalStorage, VectorRow
 
 Level = Literal["ok", "notice", "problem"]
 
@@ -42,6 +43,7 @@ MIN_RECALL = 0.97
 SAME = 0.9999  # cosine from which on two vectors are the same
 # Files were ingested under whatever limits; one that has changed since is not decoded.
 _ANY_SIZE = Limits(max_pixels=2**62, max_file_bytes=2**62, max_image_bytes=2**62, max_seconds=math.inf)
+_MANY_SHOTS = 1_000  # of a film whose library was made with another limit: 300 MB of pictures
 _WORTH_A_WORD = 1024**2  # bytes; a run leaves some that compaction does not take away
 _QUICKLY_CAST = 50_000_000  # bytes of weights, in some hundredths of a second
 _DOCTOR = "`arrowlens doctor"
@@ -259,7 +261,7 @@ class Doctor:
             path = os.fsdecode(row["absolute_path"])
             roles = [role for role in ROLES_OF[row["modality"]] if role not in damaged and self._provider.has(role)]
             held = {role: self._stored(role, row["content_hash"]) for role in roles}
-            stored = {role: vectors for role, vectors in held.items() if len(vectors)}
+            stored = {role: vectors for role, vectors in held.items() if vectors}
             if not stored:
                 continue  # said as a file without vectors, or as vectors that cannot be read
             try:
@@ -285,34 +287,50 @@ class Doctor:
         if undecoded:
             yield Finding("files that could not be decoded again", "notice", len(undecoded), undecoded[0])
 
-    def _stored(self, role: str, content_hash: str) -> np.ndarray:
-        """The vectors (n, d) of a content, n = 0 where there are none or they cannot be read."""
+    def _stored(self, role: str, content_hash: str) -> list[VectorRow]:
+        """The vectors of a content, none where there are none or they cannot be read."""
         try:
-            return self._storage.vectors(role, self._storage.settings.models[role].recipe_digest, content_hash)
+            return self._storage.vector_rows(role, [content_hash]).get(content_hash, [])
         except StorageError:
-            return np.empty((0, 0), np.float32)
+            return []
 
-    def _cosine(self, row: dict[str, Any], stored: Mapping[str, np.ndarray]) -> float | None:
+    def _cosine(self, row: dict[str, Any], stored: Mapping[str, Sequence[VectorRow]]) -> float | None:
         """Lowest cosine of a file's vectors, encoded now, with the stored ones by role; None for another file now.
 
         Raises:
-            MediaError: it is the same file, and cannot be decoded now.
+            MediaError: it is the same file, and cannot be decoded now, or it is a film whose shots are others now.
         """
         best = 0.0
         for exact in (False, True):  # `ingest --exact` decodes in full, and does not say so in the library
-            n_shots = len(stored.get(ROLE_OF["image"], ()))  # of a film, thinned as it was then
-            prepared = self._prepared(row, exact, max_shots=n_shots or 1)
+            prepared = self._prepared_again(row, exact, stored.get(ROLE_OF["image"], ()))
             if prepared is None:
                 return None
-            cosines = [
-                _lowest_cosine(embed(inputs, self._provider), stored[ROLE_OF[inputs.modality]])
-                for inputs in prepared.inputs
-                if ROLE_OF[inputs.modality] in stored
-            ]
+            cosines = []
+            for inputs in prepared.inputs:
+                rows = stored.get(ROLE_OF[inputs.modality], ())
+                if rows and inputs.modality == "image" and row["modality"] == "video":
+                    inputs, rows = _shared_shots(inputs, rows)
+                if rows:
+                    vectors = np.stack([each.embedding for each in rows])
+                    cosines.append(_lowest_cosine(embed(inputs, self._provider), vectors))
             best = max(best, min(cosines, default=0.0))
             if best > SAME:
                 break
         return best
+
+    def _prepared_again(self, row: dict[str, Any], exact: bool, shots: Sequence[VectorRow]) -> Prepared | None:
+        """A file as ``_prepared`` gives it; a film with the stored shots, under whatever limit they were chosen.
+
+        Black shots are dropped after a film is thinned, so the number of stored shots is not that limit.
+        """
+        if row["modality"] != "video":
+            return self._prepared(row, exact)
+        prepared, times = None, {_times(shot) for shot in shots}
+        for most in (max(MAX_SHOTS, len(shots)), _MANY_SHOTS):
+            prepared = self._prepared(row, exact, max_shots=most)
+            if prepared is None or times <= {_times(window) for window in prepared.inputs[0].windows}:
+                break
+        return prepared
 
     def _prepared(self, row: dict[str, Any], exact: bool, *, max_shots: int = 1) -> Prepared | None:
         """A file as it was ingested; None when it is another file now, or is gone.
@@ -345,6 +363,28 @@ class Doctor:
         if prepared.decoded.reason is not None:
             raise MediaError(prepared.decoded.reason)
         return prepared if prepared.decoded.content_hash == row["content_hash"] else None
+
+
+def _shared_shots(inputs: Inputs, rows: Sequence[VectorRow]) -> tuple[Inputs, list[VectorRow]]:
+    """The shots of a film that are stored and were cut again, in one order.
+
+    Raises:
+        MediaError: there is none.
+    """
+    stored = {_times(row): row for row in rows}
+    places = [place for place, window in enumerate(inputs.windows) if _times(window) in stored]
+    if not places or inputs.content is None:
+        raise MediaError("none of its stored shots is among those that were cut now")
+    windows = tuple(inputs.windows[place] for place in places)
+    shared = dataclasses.replace(inputs, content=inputs.content[places], windows=windows)
+    return shared, [stored[_times(window)] for window in windows]
+
+
+def _times(shot: Window | VectorRow) -> tuple[float, float]:
+    """Start and end in seconds, in the precision in which they are stored."""
+    if isinstance(shot, Window):
+        return float(np.float32(shot.start_s)), float(np.float32(shot.end_s))
+    return float(np.float32(shot.start or 0.0)), float(np.float32(shot.end or 0.0))
 
 
 def _lowest_cosine(vectors: np.ndarray, stored: np.ndarray) -> float:

@@ -62,6 +62,7 @@ class ModalityInfo:
 
 AUDIO_WINDOWS = Windows(10.0, 5.0)
 MAX_SHOT_S = 10.0  # of a film, between two cuts
+SOUND_MISSING = "sound"  # key in the metadata of a film under which it says why its sound was left out
 MAX_SHOTS = 200  # of a film that get a vector, by default
 SAMPLE_RATE = 16_000  # Hz, of recordings for Whisper, for fingerprints and for waveforms
 SAMPLE_RATES = (SAMPLE_RATE, 48_000)  # Hz, of all that models take; encoders/registry.py says which takes which

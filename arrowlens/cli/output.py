@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arrowlens.addresses import as_path, is_bucket
-from arrowlens.modalities import EXTRACTED, MODALITIES
+from arrowlens.modalities import EXTRACTED, MODALITIES, SOUND_MISSING
 from arrowlens.search import Hit, byte_size, printable
 
 if TYPE_CHECKING:
@@ -80,12 +80,14 @@ def file_text(hit: Hit, texts: Sequence[MediaText]) -> str:
     """All that is known of a file: facts, a line each, then its texts with their times."""
     size = f"{hit.width} x {hit.height} pixels" if hit.width and hit.height else ""
     place = f"{hit.latitude:.5f}, {hit.longitude:.5f}" if hit.latitude is not None and hit.longitude is not None else ""
+    missing = hit.metadata.get(SOUND_MISSING) if hit.modality == "video" else None
     facts = {
         "path": shown_path(hit.path),
         "kind": hit.modality,
         "format": f"{hit.format}, {byte_size(hit.size or 0)}",
         "size": size,
         "length": clock(hit.duration) if hit.duration else "",
+        "sound": f"left out: {missing}" if missing else "",
         "taken": f"{hit.taken:%Y-%m-%d %H:%M}" if hit.taken else "",
         "camera": hit.camera or "",
         "place": place,
@@ -203,8 +205,12 @@ def report_text(report: IngestReport) -> str:
     if report.read or report.heard or report.unread_texts:
         n_failed = sum(report.unread_texts.values())
         failed = f", {amount(n_failed, 'file')} that could not be read so" if n_failed else ""
+        lines.append(f"text read in {amount(report.read, 'file')}, {amount(report.heard, 'file')} listened to{failed}")
+    if report.without_sound:
+        n, reason = sum(report.without_sound.values()), next(iter(report.without_sound))
         lines.append(
-            f"text read in {amount(report.read, 'picture')}, {amount(report.heard, 'recording')} listened to{failed}"
+            f"{amount(n, 'film')} without sound ({printable(reason)}); "
+            "`arrowlens ingest --retry` reads it, of a long film with a larger --max-hours"
         )
     if report.left_alone:
         lines.append(left_alone_text(report.left_alone))

@@ -17,7 +17,17 @@ from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.source import Source
 from arrowlens.ingest.walk import LeftAlone, ScannedFile, Stamp, Walk, etag_of, unmounted
 from arrowlens.media.files import bounded_ns
-from arrowlens.modalities import FORMAT_MODALITY, MEDIA_ROLES, MODALITIES, ROLES_OF, Input, TextSource, roles_of
+from arrowlens.modalities import (
+    FORMAT_MODALITY,
+    MEDIA_ROLES,
+    MODALITIES,
+    ROLE_OF,
+    ROLES_OF,
+    SOUND_MISSING,
+    Input,
+    TextSource,
+    roles_of,
+)
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
 from arrowlens.store.location import location_at
 
@@ -37,6 +47,7 @@ _COLUMNS = [
     "file_id",
     "format",
     "sample_rate",
+    "metadata",
 ]
 # Rows from this layout on lack nothing that only the file itself can tell.
 _COMPLETE_SINCE = 2
@@ -55,6 +66,7 @@ class Known:
         roles: of its vectors. missing: those that it lacks, of the models that the library has.
         was_recording: a film may be meant: it is of a container that earlier versions read for its sound alone.
         layout: schema version that the row was written in; None before there was such a column.
+        lacks_sound: it is a film whose sound was left out, since it was too long or could not be decoded.
         real_path: of the file that was read, as of ``ScannedFile``; None in rows of an earlier layout.
         file_id: likewise.
     """
@@ -74,6 +86,7 @@ class Known:
     roles: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
     was_recording: bool = False
+    lacks_sound: bool = False
 
     def is_same_file(self, file: ScannedFile) -> bool:
         """Return whether size and time, or the ETag, say that the content is what it was."""
@@ -209,7 +222,7 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
     Args:
         storage: the library.
         walk: the files.
-        retry: open files again that could not be read and have not changed.
+        retry: open files again that could not be read and have not changed, and films whose sound was left out.
 
     Raises:
         StorageError: the database refused.
@@ -225,7 +238,7 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
         keeps_caption = file.is_caption_unknown and before is not None and before.caption_stamp is not None
         if keeps_caption and before is not None:
             file = dataclasses.replace(file, caption_stamp=before.caption_stamp)
-        if before is not None and before.is_current(file):
+        if before is not None and before.is_current(file) and not (retry and before.lacks_sound):
             (plan.unchanged if before.is_recorded(file) else plan.moved_disk).append(file)
         elif not any(role in models for role in ROLES_OF[file.modality]):
             plan.refused.append(file)
@@ -274,7 +287,8 @@ def _read_known(storage: MultimodalStorage) -> dict[str, Known]:
     for values in zip(*(columns[name].to_pylist() for name in _COLUMNS), strict=True):
         row = dict(zip(_COLUMNS, values, strict=True))
         media_id, state = row.pop("media_id"), row.pop("state")
-        file_format, rate = row.pop("format"), row.pop("sample_rate")
+        file_format, rate, metadata = row.pop("format"), row.pop("sample_rate"), dict(row.pop("metadata") or ())
+        lacks_sound = row["modality"] == "video" and SOUND_MISSING in metadata and ROLE_OF["audio"] in models
         wanted = roles_of(row["modality"], has_sound=rate is not None)
         place = media_id, row["content_hash"]
         roles = frozenset(role for role, keys in vectors.items() if place in keys)
@@ -284,6 +298,7 @@ def _read_known(storage: MultimodalStorage) -> dict[str, Known]:
             roles=roles,
             missing=frozenset(wanted) & vectors.keys() - roles,
             was_recording=FORMAT_MODALITY.get(file_format) == "video" and (row["layout"] or 0) < _FILMS_SINCE,
+            lacks_sound=lacks_sound,
         )
     return known
 
@@ -545,9 +560,15 @@ def _texts_to_read(
     storage: MultimodalStorage | None, source: Source, files: Sequence[ScannedFile], sources: Collection[TextSource]
 ) -> dict[str, Any]:
     """Return the fields of a plan about texts; files that are new or have changed count, too."""
-    rows = storage.all_media(["media_id", "content_hash", "duration"]).to_pylist() if storage is not None else []
+    columns = ["media_id", "content_hash", "duration", "modality", "sample_rate", "size", "modified_ns"]
+    rows = storage.all_media(columns).to_pylist() if storage is not None else []
     readings = storage.readings().to_pylist() if storage is not None else []
     held = {row["media_id"]: row for row in rows}
+    silent = {
+        (row["media_id"], row["size"], row["modified_ns"])
+        for row in rows
+        if row["modality"] == "video" and row["sample_rate"] is None
+    }
 
     def unread(wanted: TextSource, one: Input) -> list[ScannedFile]:
         modalities = {name for name, info in MODALITIES.items() if one in info.inputs}
@@ -555,7 +576,7 @@ def _texts_to_read(
         of_modality = [file for file in files if file.modality in modalities and wanted in sources]
         return [file for file in of_modality if held.get(file.media_id, {}).get("content_hash") not in done]
 
-    to_hear = unread("speech", "audio")
+    to_hear = [file for file in unread("speech", "audio") if (file.media_id, file.size, file.modified_ns) not in silent]
     lengths = [held.get(file.media_id, {}).get("duration") or _length(source, file) for file in to_hear]
     n_read = len(unread("ocr", "image"))
     return {"to_read": n_read, "to_hear": len(to_hear), "hours_to_hear": round(sum(lengths) / 3600, 3)}

@@ -34,7 +34,8 @@ class IngestOptions:
             library lies on a disk, where something is written every few seconds, too, and 32,000 in a bucket, where
             a commit takes seconds.
         exact: decode pictures in full instead of at twice the size that the model takes: slower, vectors barely differ.
-        retry: read files again that could not be decoded, though they have not changed.
+        retry: read files again that could not be decoded, and films whose sound was left out, though they have not
+            changed.
         limits: what a file may be at most.
         readers: read texts in the files, once their vectors are written.
     """
@@ -116,6 +117,8 @@ class IngestReport:
             without a text model.
         read: pictures whose text was looked for. heard: recordings that were listened to.
         unread_texts: how many files could not be read so for which reason, the most frequent first.
+        without_sound: how many of the films that were read lack their sound for which reason, the most frequent first:
+            it is too long, or cannot be decoded. They are found by what they show.
         copied: of ``indexed``, how many took the vectors of equal content and were not encoded.
         reasons: how many files were skipped for which reason, the most frequent first.
         unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
@@ -148,6 +151,7 @@ class IngestReport:
     read: int = 0
     heard: int = 0
     unread_texts: dict[str, int] = dataclasses.field(default_factory=dict)
+    without_sound: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values for JSON."""
@@ -187,6 +191,7 @@ class Progress:
         self.texts_read: dict[TextSource, int] = {"ocr": 0, "speech": 0}
         self.reasons: dict[str, int] = {}
         self.unread_texts: dict[str, int] = {}
+        self.without_sound: dict[str, int] = {}
         self._texts = _TextProgress("read", 0, 0.0)
         self.held_back: dict[str, int] = {}
         self.timings = {"walking": 0.0, "waiting": 0.0, "writing": 0.0}
@@ -216,6 +221,11 @@ class Progress:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if path is not None:
             self.emit("index", path, reason)
+
+    def count_missing_sound(self, reason: str | None) -> None:
+        """Count a film whose sound was left out for a reason; None for any other file."""
+        if reason is not None:
+            self.without_sound[reason] = self.without_sound.get(reason, 0) + 1
 
     def emit(self, phase: Phase, path: bytes | None = None, reason: str | None = None) -> None:
         """Send an event."""
@@ -285,6 +295,7 @@ class Progress:
             read=self.texts_read["ocr"],
             heard=self.texts_read["speech"],
             unread_texts=dict(sorted(self.unread_texts.items(), key=lambda item: (-item[1], item[0]))),
+            without_sound=dict(sorted(self.without_sound.items(), key=lambda item: (-item[1], item[0]))),
         )
 
     def _rate(self) -> float:

@@ -18,7 +18,7 @@ from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.step import Outcome
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Decoded
-from arrowlens.modalities import ROLE_OF
+from arrowlens.modalities import ROLE_OF, SOUND_MISSING
 from arrowlens.store import INDEXED, MEDIA_LAYOUT, SKIPPED, MultimodalStorage, VectorRow, strip_key
 
 # A killed run loses the work of so many seconds; the first files can be found sooner.
@@ -150,6 +150,7 @@ class LibraryWriter(Writer):
         file = prepared.file
         if action.writes == "row" and action.reason is None:
             self._media[file.media_id] = _indexed_row(prepared)
+            self._progress.count_missing_sound(prepared.decoded.sound_missing)
         elif action.writes == "row":
             decoded = _NOT_DECODED if prepared.unread else prepared.decoded
             self._media[file.media_id] = _media_row(file, decoded, action.reason)
@@ -193,6 +194,7 @@ class LibraryWriter(Writer):
                 self._fingerprints[decoded.content_hash] = decoded.fingerprint.parts
         self.contents[decoded.content_hash] += 1
         self.readable.add(media_id)
+        self._progress.count_missing_sound(decoded.sound_missing)
         self._progress.count("indexed", prepared.file.path)
 
     def _complete_kept(self) -> None:
@@ -266,7 +268,7 @@ def _media_row(file: ScannedFile, decoded: Decoded, reason: str | None = None) -
 
 
 def _metadata(decoded: Decoded) -> dict[str, str]:
-    return decoded.metadata | ({} if decoded.sound_missing is None else {"sound": decoded.sound_missing})
+    return decoded.metadata | ({} if decoded.sound_missing is None else {SOUND_MISSING: decoded.sound_missing})
 
 
 def _moment(modified_ns: int | None) -> dt.datetime | None:

@@ -14,9 +14,12 @@ import pytest
 
 from arrowlens import Library
 from arrowlens.cli import main
+from arrowlens.cli.output import report_text
 from arrowlens.errors import InputError
-from arrowlens.ingest import run
+from arrowlens.ingest import IngestOptions, plan, run
 from arrowlens.ingest.pipeline import keep_texts
+from arrowlens.media import Limits
+from arrowlens.modalities import MAX_SHOTS
 from arrowlens.store import MultimodalStorage, strip_key
 from arrowlens.store.schema import vector_table_name
 from arrowlens.ui.cards import hit_body
@@ -185,6 +188,20 @@ def test_doctor_finds_nothing_wrong(library):
     assert [finding for finding in library.doctor() if finding.level == "problem"] == []
 
 
+@pytest.mark.parametrize("max_shots", [MAX_SHOTS, 4])
+def test_doctor_compares_the_shots_of_a_film_that_fades_to_black(tmp_path, max_shots):
+    black, (first, second, third) = np.zeros((48, 64, 3), np.uint8), (pixels(seed) for seed in range(3))
+    scenes = [Scene(picture, 1.5) for picture in (black, first, second, black, third, first, third, black)]
+    path = tmp_path / "in" / "fade.mp4"
+    path.parent.mkdir()
+    path.write_bytes(scene_film(scenes, options={"preset": "ultrafast"}, has_sound=False))
+    with Library.open(tmp_path / "l", models="demo") as library:
+        assert library.ingest(path.parent, limits=Limits(max_shots=max_shots)).indexed == 1
+        findings = library.doctor()
+    assert [finding for finding in findings if finding.level != "ok"] == []
+    assert any(finding.what == "lowest cosine of 1 files, encoded again" for finding in findings)
+
+
 # -- films in the steps of a run, with small models -------------------------------------------------------------------
 
 
@@ -321,6 +338,23 @@ def test_a_library_without_a_model_for_pictures_hears_its_films(tmp_path, clips)
     assert run(storage, SmallProvider(["audio"]), [clips]).unchanged == 3
     report = run(storage, SmallProvider(), [clips], None)
     assert (report.indexed, report.skipped) == (5, 0), "a model that comes later finds what it is for"
+
+
+def test_a_film_whose_sound_was_too_long_gets_it_with_retry(tmp_path, clips, capsys):
+    film = clips / "1.mp4"
+    storage, provider = MultimodalStorage(tmp_path / "library"), SmallProvider()
+    report = run(storage, provider, [film.parent], IngestOptions(limits=Limits(max_seconds=1.0)))
+    assert sum(report.without_sound.values()) == 3, "two films and a copy; the third one is silent"
+    assert "3 films without sound (" in report_text(report)
+    row = next(row for row in storage.all_media().to_pylist() if row["path"] == "1.mp4")
+    assert dict(row["metadata"])["sound"] in report.without_sound
+    assert plan(storage, [clips], sources=["speech"]).to_hear == 0
+    assert run(storage, provider, [clips]).timings["decoding"] == 0.0
+    again = run(storage, provider, [clips], IngestOptions(retry=True))
+    assert (again.indexed, again.unchanged, again.without_sound) == (3, 2, {})
+    assert sound_vectors(storage, {row["media_id"]})[row["content_hash"]].shape[0] > 0
+    assert run(storage, provider, [clips], IngestOptions(retry=True)).timings["decoding"] == 0.0
+    assert plan(storage, [clips], sources=["speech"]).to_hear == 3
 
 
 def test_a_film_that_was_cut_off_half_way_is_completed(tmp_path, clips):
