@@ -57,17 +57,20 @@ STYLE = """<style>
 [class*="st-key-open-"] button { background: transparent; border-color: transparent; border-radius: .6rem; }
 [class*="st-key-hit-image-"] [class*="st-key-open-"] button * { opacity: 0; }
 [class*="st-key-open-"] button:is(:hover, :focus-visible) { border-color: #5c7cfa; background: transparent; }
-[class*="st-key-near-"], [class*="st-key-far-"], [class*="st-key-hit-audio-"] [class*="st-key-open-"] {
+[class*="st-key-near-"], [class*="st-key-far-"],
+:is([class*="st-key-hit-audio-"], [class*="st-key-hit-video-"]) [class*="st-key-open-"] {
   top: .35rem; width: auto !important; }
 [class*="st-key-near-"] { right: 2.35rem; } [class*="st-key-far-"] { right: .35rem; }
-[class*="st-key-hit-audio-"] [class*="st-key-open-"] { right: 4.35rem; }
-:is([class*="st-key-near-"], [class*="st-key-far-"], [class*="st-key-hit-audio-"] [class*="st-key-open-"]) button {
+:is([class*="st-key-hit-audio-"], [class*="st-key-hit-video-"]) [class*="st-key-open-"] { right: 4.35rem; }
+:is([class*="st-key-near-"], [class*="st-key-far-"],
+:is([class*="st-key-hit-audio-"], [class*="st-key-hit-video-"]) [class*="st-key-open-"]) button {
   width: 1.8rem; height: 1.8rem; min-height: 0; padding: 0; border-radius: 50%; overflow: hidden; opacity: 0;
   background: rgba(20, 22, 30, .72); color: #fff; border: 1px solid rgba(255, 255, 255, .35); }
-:is([class*="st-key-near-"], [class*="st-key-far-"], [class*="st-key-hit-audio-"] [class*="st-key-open-"])
+:is([class*="st-key-near-"], [class*="st-key-far-"],
+:is([class*="st-key-hit-audio-"], [class*="st-key-hit-video-"]) [class*="st-key-open-"])
   button > * { font-size: 0; width: 0; height: 0; overflow: hidden; position: absolute; }
 [class*="st-key-near-"] button::after { content: "+"; } [class*="st-key-far-"] button::after { content: "−"; }
-[class*="st-key-hit-audio-"] [class*="st-key-open-"] button::after { content: "⤢"; }
+:is([class*="st-key-hit-audio-"], [class*="st-key-hit-video-"]) [class*="st-key-open-"] button::after { content: "⤢"; }
 [class*="st-key-hit-"]:is(:hover, :focus-within) button { opacity: 1 !important; }
 @media (hover: none) { [class*="st-key-hit-"] button { opacity: .85 !important; } }
 [class*="st-key-hit-"] button:focus-visible { outline: 2px solid #5c7cfa; outline-offset: 1px; }
