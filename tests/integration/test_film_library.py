@@ -363,7 +363,7 @@ def test_a_film_whose_sound_was_too_long_gets_it_with_retry(tmp_path, clips, cap
     assert "3 films without sound (" in report_text(report)
     row = next(row for row in storage.all_media().to_pylist() if row["path"] == "1.mp4")
     assert dict(row["metadata"])["sound"] in report.without_sound
-    assert plan(storage, [clips], sources=["speech"]).to_hear == 0
+    assert plan(storage, [clips], sources=["speech"]).to_hear == 3, "sound that was left out may be heard now"
     assert run(storage, provider, [clips]).timings["decoding"] == 0.0
     again = run(storage, provider, [clips], IngestOptions(retry=True))
     assert (again.indexed, again.unchanged, again.without_sound) == (3, 2, {})
