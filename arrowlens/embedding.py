@@ -15,7 +15,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +24,7 @@ import numpy as np
 
 from arrowlens import media
 from arrowlens.errors import AudioValidationError, InputError, MediaError
-from arrowlens.media.decoded import Decoded
+from arrowlens.media.decoded import Decoded, Limits
 from arrowlens.media.windowing import Window, windows, without_silent_ends
 from arrowlens.modalities import FIRST_RECIPE, MODALITIES, ROLE_OF, SAMPLE_RATE, TEXT_ROLE, Input, Modality, Recipe
 from arrowlens.workers.isolated import Call, directly
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from arrowlens.encoders.tokenizer import TextTokenizer
     from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
 
+_ANY_SIZE = Limits(max_file_bytes=2**62, max_film_bytes=2**62)
 MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
 MOST_TEMPLATE_WORDS = 3  # without an article; templates were published for names of things, not for sentences
 _ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
@@ -391,20 +393,34 @@ class ExampleReader:
     """Makes examples as ingest reads files: pictures of the model's size, recordings in the library's windows.
 
     Args:
-        models: the library's models. call: how files are decoded.
+        models: the library's models.
+        call: how files are decoded.
+        held_modality: gives the modality of a content, by its hash, whose vectors the library has; None of any other.
     """
 
-    def __init__(self, models: MultimodalEmbeddingProvider, call: Call = directly) -> None:
+    def __init__(
+        self,
+        models: MultimodalEmbeddingProvider,
+        call: Call = directly,
+        held_modality: Callable[[str], Modality | None] = lambda _: None,
+    ) -> None:
         self._models = models
         self._call = call
+        self._held_modality = held_modality
 
     def file(self, path: str | os.PathLike[str]) -> Example:
-        """A file, in the library or not; ``~`` is expanded.
+        """A file, in the library or not; ``~`` is expanded. What the library holds is not decoded, however long it is.
 
         Raises:
             MediaError: it is missing or cannot be decoded; says why.
         """
-        return self._decoded(Path(path).expanduser(), None, os.fspath(path))
+        place, name = Path(path).expanduser(), os.fspath(path)
+        with suppress(MediaError):  # decoding it says the same, with its name
+            content = media.hash_file(place, _ANY_SIZE)
+            modality = self._held_modality(content)
+            if modality is not None:
+                return Example(name, modality, content)
+        return self._decoded(place, None, name)
 
     def upload(self, data: bytes, name: str) -> Example:
         """A file's bytes; nothing is stored.
@@ -452,14 +468,11 @@ class ExampleReader:
 
     def _decoded(self, path: str | Path, data: bytes | None, name: str) -> Example:
         plan = self._plan()
+        options: dict[str, Any] = {"data": data, "min_side": plan.min_side, "sample_rate": plan.recipe.sample_rate}
         try:
-            decoded = self._call(
-                media.decode,
-                path,
-                data=data,
-                min_side=plan.min_side,
-                sample_rate=plan.recipe.sample_rate,
-            )
+            decoded = self._call(media.decode, path, **options)
+            if decoded.modality == "video" and decoded.too_large:  # of a long film, the shots
+                decoded = self._call(media.decode, path, **options, sound=False)
         except MediaError as error:
             raise MediaError(f"{name}: {error}") from error
         if decoded.reason is not None:

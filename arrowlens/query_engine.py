@@ -19,7 +19,7 @@ from arrowlens.encoders.model_directory import cache_directory, model_info
 from arrowlens.errors import ArrowlensError, InputError, ModelMismatchError
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes
-from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, Input
+from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, ROLES_OF, Input, Modality
 from arrowlens.models import SET_ROLES, ModelSet, resolve
 from arrowlens.search import Hit, Searcher
 from arrowlens.search.relevance.background import Bank
@@ -53,14 +53,24 @@ class QueryEngine:
         self.provider = provider
         if isinstance(self._call, Isolated):  # recordings at another rate take other memory
             self._call.allow(large_bytes(Limits(), sample_rate=provider.recipe.sample_rate))
-        self.examples = ExampleReader(provider, self._call)
+        self.examples = ExampleReader(provider, self._call, self._held_modality)
         self.bank = Bank(
             provider,
-            self.examples.file,
+            ExampleReader(provider, self._call).file,
             cache_directory() / "relevance",
             lambda: self._storage.settings.calibrations,
         )
         self.searcher = Searcher(self._storage, provider, self.bank)
+
+    def _held_modality(self, content_hash: str) -> Modality | None:
+        """Return the modality of a content that can be searched with by its stored vectors; None of any other."""
+        models = self._storage.settings.models
+        for row in self._storage.media_of(content_hash).to_pylist():
+            modality: Modality = row["modality"]
+            roles = [role for role in ROLES_OF[modality] if role in models]
+            if any(self._storage.vector_rows(role, [content_hash]) for role in roles):
+                return modality
+        return None
 
     def replace(self, provider: MultimodalEmbeddingProvider) -> None:
         """Ask with other models from now on."""

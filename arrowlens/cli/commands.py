@@ -48,7 +48,7 @@ def ingest(options: argparse.Namespace) -> int:
     for folder in options.folders:  # before the library is made: a mistyped folder must leave nothing behind
         is_list = is_manifest(folder) and Path(folder).expanduser().is_file()
         if not (is_bucket(folder) or is_list or Path(folder).expanduser().is_dir()):
-            raise FolderError(f"{folder} is no folder; name folders that hold pictures or recordings")
+            raise FolderError(f"{folder} is no folder; name folders that hold pictures, recordings or films")
     if options.speech_model is not None and not options.transcribe:
         options.wrong_usage("--speech-model goes with --transcribe")
     engine = engine_of(options)

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the ``arrowlens`` command; a parsed command line carries the function to call as ``run``."""
     parser = argparse.ArgumentParser(
         prog="arrowlens",
-        description="Find pictures and recordings by meaning, on your own machine.",
+        description="Find pictures, recordings and films by meaning, on your own machine.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"arrowlens {arrowlens.__version__}")
@@ -79,7 +79,7 @@ _Adder = argparse._SubParsersAction  # argparse gives the type no public name
 
 
 def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
-    command = _command(adder, "ingest", commands.ingest, "index folders of pictures and recordings")
+    command = _command(adder, "ingest", commands.ingest, "index folders of pictures, recordings and films")
     command.add_argument(
         "folders",
         metavar="FOLDER",
@@ -102,7 +102,11 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
         help="remove what is no longer on disk under these folders, or keep it (default: remove it, unless it is more "
         "than half of a folder's files and at least 20, or more than 1,000)",
     )
-    command.add_argument("--retry", action="store_true", help="try files again that could not be read")
+    command.add_argument(
+        "--retry",
+        action="store_true",
+        help="try files again that could not be read, and films whose sound was left out",
+    )
     command.add_argument(
         "--exact", action="store_true", help="decode pictures in full: slower, with barely different vectors"
     )
@@ -159,7 +163,12 @@ def _cluster_options(command: argparse.ArgumentParser) -> None:
 def _limit_options(command: argparse.ArgumentParser) -> None:
     limits = command.add_argument_group("limits", "a file beyond them is skipped")
     limits.add_argument("--max-megapixels", metavar="N", type=_amount, help="largest picture (default: 120)")
-    limits.add_argument("--max-hours", metavar="H", type=_amount, help="longest recording (default: 2)")
+    limits.add_argument(
+        "--max-hours",
+        metavar="H",
+        type=_amount,
+        help="longest recording; of a longer film the sound is left out (default: 2)",
+    )
     limits.add_argument(
         "--max-shots", metavar="N", type=_positive, help="shots of a film, evenly thinned (default: 200)"
     )

@@ -560,14 +560,16 @@ def _texts_to_read(
     storage: MultimodalStorage | None, source: Source, files: Sequence[ScannedFile], sources: Collection[TextSource]
 ) -> dict[str, Any]:
     """Return the fields of a plan about texts; files that are new or have changed count, too."""
-    columns = ["media_id", "content_hash", "duration", "modality", "sample_rate", "size", "modified_ns"]
+    columns = ["media_id", "content_hash", "duration", "modality", "sample_rate", "metadata", "size", "modified_ns"]
     rows = storage.all_media(columns).to_pylist() if storage is not None else []
     readings = storage.readings().to_pylist() if storage is not None else []
     held = {row["media_id"]: row for row in rows}
     silent = {
         (row["media_id"], row["size"], row["modified_ns"])
         for row in rows
-        if row["modality"] == "video" and row["sample_rate"] is None
+        if row["modality"] == "video"
+        and row["sample_rate"] is None
+        and SOUND_MISSING not in dict(row["metadata"] or ())
     }
 
     def unread(wanted: TextSource, one: Input) -> list[ScannedFile]:

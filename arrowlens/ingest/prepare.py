@@ -17,7 +17,13 @@ from arrowlens.modalities import ROLE_OF, ROLES_OF
 
 _COPIES_OF_SOUND = 3  # while a recording is put together, checked and sent
 _CONCURRENT_BYTES = 112_500_000  # that decoding a file may take beside others
+_MOST_PATIENCE, _PATIENCE_BYTES = 10.0, 32 * 1024**2  # a film of hours takes minutes
 _CHANGING = "the file changed while it was read; try again when nothing writes to it"
+
+
+def patience(file: ScannedFile) -> float:
+    """Return how many times ``Limits.max_decode_s`` decoding a file may take: 1, or up to 10 for a large film."""
+    return min(_MOST_PATIENCE, 1.0 + (file.size or 0) / _PATIENCE_BYTES) if file.modality == "video" else 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class IngestReport:
         stopped: whether the run was asked to stop; what it had not reached is left for the next one.
         captions: texts encoded, new and changed ones: captions, descriptions, titles, and what was read and heard; none
             without a text model.
-        read: pictures whose text was looked for. heard: recordings that were listened to.
+        read: pictures and films whose text was looked for. heard: recordings and films that were listened to.
         unread_texts: how many files could not be read so for which reason, the most frequent first.
         without_sound: how many of the films that were read lack their sound for which reason, the most frequent first:
             it is too long, or cannot be decoded. They are found by what they show.

@@ -16,19 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import MediaError
+from arrowlens.ingest.prepare import patience
 from arrowlens.ingest.progress import IngestOptions, Progress
 from arrowlens.ingest.source import Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits, decode
 from arrowlens.modalities import MODALITIES, SAMPLE_RATE
 from arrowlens.store import INDEXED, MediaText, MultimodalStorage, Reading
-from arrowlens.texts import TextReader
+from arrowlens.texts import MOST_SHOTS, TextReader
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import Spent, trim_memory
 
 _ON_DISK_S, _IN_A_BUCKET_S = 5.0, 300.0  # between two commits; each stays in a bucket for a day
-_MOST_SHOTS, _FILM_SIDE = 60, 720  # of a film; pictures of all of them are in memory at once: 170 MB
+_FILM_SIDE = 720  # pixels of the shorter side of a film's pictures
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class ReadingStep:
             return TextsRead(item, reason="the file has changed since it was indexed", is_lasting=False)
         limits, min_side = self.limits, self.reader.min_side
         if item.modality == "video":
-            limits, min_side = dataclasses.replace(limits, max_shots=min(limits.max_shots, _MOST_SHOTS)), _FILM_SIDE
+            limits, min_side = dataclasses.replace(limits, max_shots=min(limits.max_shots, MOST_SHOTS)), _FILM_SIDE
         decoded = decode(
             fetched.path,
             limits,
@@ -115,6 +116,11 @@ class ReadingStep:
         except Exception as error:  # any error costs this file only
             cause = " ".join(f"{type(error).__name__}: {error}".split())
             return TextsRead(item, reason=f"its text cannot be read ({cause})")
+
+    def limit_s(self, item: Unread) -> float:
+        """Return the seconds that a file may take; a film is decoded as long as for its vectors, and then read."""
+        decode_s, read_s = self.limits.max_decode_s, self.reader.limit_s(item.duration)
+        return decode_s * patience(item.file) + read_s if item.modality == "video" else max(decode_s, read_s)
 
     def alone(self, item: Unread) -> TextsRead:
         """Read a file that took its process along, in another one."""
@@ -193,9 +199,8 @@ def read_texts(
     progress.start_texts(reader.source, len(todo), sum(item.duration or 0.0 for item in todo))
     if not todo or stop.is_set():
         return 0
-    limit_s = max(options.limits.max_decode_s, reader.limit_s(max(item.duration or 0.0 for item in todo)))
     step = ReadingStep(source, reader, options.limits)
-    workers = Workers(step, limit_s, Spent(), reader.max_bytes, ordinary_bytes=reader.max_bytes)
+    workers = Workers(step, 1.0, Spent(), reader.max_bytes, step.limit_s, ordinary_bytes=reader.max_bytes)
     n_processes = min(reader.n_processes, options.n_workers)
     ahead = ReadAhead[Unread, TextsRead](workers.open, todo, n_processes, lambda read: read.n_bytes, stop)
     waiting: list[Reading] = []

@@ -19,7 +19,10 @@ from arrowlens.media import Decoded
 from arrowlens.modalities import Input, TextSource
 from arrowlens.store import MediaText
 
-__all__ = ["TextReader", "installed_version"]
+__all__ = ["MOST_SHOTS", "TextReader", "installed_version"]
+
+
+MOST_SHOTS = 60  # of a film that are read; pictures of all of them are in memory at once: 170 MB
 
 
 class TextReader(Protocol):
@@ -50,7 +53,7 @@ class TextReader(Protocol):
         """How many processes read at once at most."""
 
     def limit_s(self, duration: float | None) -> float:
-        """Return the seconds that reading a medium may take; ``duration`` is that of the longest, in seconds."""
+        """Return the seconds that reading may take; ``duration`` is the medium's in seconds, None of a picture."""
 
     def extract(self, decoded: Decoded) -> list[MediaText]:
         """Return the texts of a medium, in their order; none where there is no text."""

@@ -14,7 +14,7 @@ from PIL import Image
 from arrowlens.media import Decoded
 from arrowlens.modalities import Input, TextSource
 from arrowlens.store import MediaText
-from arrowlens.texts import installed_version
+from arrowlens.texts import MOST_SHOTS, installed_version
 from arrowlens.workers.resources import n_cores
 
 _SIDE = 2_000  # pixels that the models look at at once, in each direction
@@ -22,6 +22,7 @@ _OVERLAP = 120  # pixels of neighbouring parts, so that each line is whole in on
 _MOST_PIXELS = 12_000_000  # of a picture with text; a larger one is reduced
 _THREADS = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
 _DECODE_S, _READ_S = 30.0, 90.0
+_SHOT_S = 15.0  # for a shot of a film; a dense slide takes 4 s on an idle core
 _WORKER_BYTES = 1_500_000_000
 
 # Patterns and edges are read as single characters, at times with confidence, and rarely as several
@@ -59,8 +60,8 @@ class OcrReader:
         return min(2, n_cores())
 
     def limit_s(self, duration: float | None) -> float:
-        """Return the seconds that a picture may take."""
-        return _DECODE_S + _READ_S
+        """Return the seconds that a picture may take, or the shots of a film, which has a ``duration``."""
+        return _DECODE_S + (_READ_S if duration is None else MOST_SHOTS * _SHOT_S)
 
     def extract(self, decoded: Decoded) -> list[MediaText]:
         """Return the text of a picture, its lines from top to bottom; none where there is no text.

@@ -48,7 +48,7 @@ section.al-group > p { margin: 0 0 .8rem; opacity: .7; font-size: .88rem; }
 
 MEANINGS: dict[DuplicateKind, tuple[str, str]] = {
     "identical": ("Identical", "the same bytes"),
-    "copy": ("Copies", "the same picture or recording in another format, size or quality"),
+    "copy": ("Copies", "the same picture, recording or film in another format, size or quality"),
     "near": ("Nearly the same", "as two shots of one moment"),
 }
 _COMPARED = {

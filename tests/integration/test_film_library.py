@@ -15,10 +15,11 @@ import pytest
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.cli.output import report_text
+from arrowlens.embedding import ExampleReader
 from arrowlens.errors import InputError
 from arrowlens.ingest import IngestOptions, plan, run
 from arrowlens.ingest.pipeline import keep_texts
-from arrowlens.media import Limits
+from arrowlens.media import Limits, decode
 from arrowlens.modalities import MAX_SHOTS
 from arrowlens.store import MultimodalStorage, strip_key
 from arrowlens.store.schema import vector_table_name
@@ -125,6 +126,29 @@ def test_more_like_a_picture_a_film_or_a_moment(library, films, folder):
     by_file = library.similar(path, k=20)
     assert [each.path for each in by_file] == [each.path for each in whole]
     assert len(library.embed(hit)) == len(story.names)
+
+
+def test_a_held_film_is_an_example_without_being_decoded(library, films, folder, tmp_path, monkeypatch):
+    film = next(iter(films))
+    decoded = library.similar(film, k=3)
+    again = shutil.copy(film, tmp_path / "again.mp4")
+    outside = tmp_path / "outside.mp4"
+    outside.write_bytes(Story.drawn(70).film())
+    monkeypatch.setattr("arrowlens.media.decode", lambda *_, **options: pytest.fail("it was decoded"))
+    assert [hit.path for hit in library.similar(again, k=3)] == [hit.path for hit in decoded]
+    assert folder / "bicycle.png" in {hit.path for hit in library.similar(shutil.copy(DRAWINGS[BICYCLE], tmp_path))}
+    calls = []
+
+    def too_long(path, *, sound=True, **options):
+        calls.append(sound)
+        return decode(path, Limits(max_seconds=1.0), sound=sound, **options)
+
+    monkeypatch.setattr("arrowlens.media.decode", too_long)
+    reader = ExampleReader(library._engine.provider)
+    example = reader.file(outside)
+    assert calls == [True, False]
+    assert (example.windows, example.modality) == (None, "video")
+    assert len(example.shots) > 0
 
 
 def test_a_film_is_found_by_its_sound(library, films, folder):
@@ -348,7 +372,7 @@ def test_a_film_whose_sound_was_too_long_gets_it_with_retry(tmp_path, clips, cap
     assert "3 films without sound (" in report_text(report)
     row = next(row for row in storage.all_media().to_pylist() if row["path"] == "1.mp4")
     assert dict(row["metadata"])["sound"] in report.without_sound
-    assert plan(storage, [clips], sources=["speech"]).to_hear == 0
+    assert plan(storage, [clips], sources=["speech"]).to_hear == 3, "sound that was left out may be heard now"
     assert run(storage, provider, [clips]).timings["decoding"] == 0.0
     again = run(storage, provider, [clips], IngestOptions(retry=True))
     assert (again.indexed, again.unchanged, again.without_sound) == (3, 2, {})

@@ -11,12 +11,17 @@ import pytest
 
 from arrowlens.errors import InputError
 from arrowlens.ingest import IngestOptions, run
+from arrowlens.ingest.reading import ReadingStep, Unread
+from arrowlens.ingest.source import FolderSource
+from arrowlens.ingest.walk import ScannedFile
+from arrowlens.media import Limits
 from arrowlens.search import Query, Searcher, View
 from arrowlens.search.where import parse, to_store_filters
-from arrowlens.store import MediaText, ModelRecord, MultimodalStorage, Reading, VectorRow, written_texts
+from arrowlens.store import MediaText, ModelRecord, MultimodalStorage, Reading, Root, VectorRow, written_texts
 from arrowlens.store.fulltext import phrases_of, text_words, words_of
 from arrowlens.store.numerals import numerals_in
 from arrowlens.store.schema import READING_TABLE, TEXT_TABLE
+from arrowlens.texts.ocr import OcrReader
 from tests.support.folders import write_picture, write_sound
 from tests.support.small_library import DIGESTS, Engine, Provider, vector
 from tests.support.small_models import SmallProvider
@@ -317,3 +322,15 @@ def test_a_library_of_the_layout_before_has_its_captions_as_texts_and_gets_numer
 def test_words_of_a_row_have_numerals():
     assert words_of({"path": "seven.jpg", "caption": "vingt et un ans"}) == "seven jpg 7 vingt et un ans 21"
     assert written_texts({"title": None, "caption": "a\n b", "description": ""}) == [MediaText("caption", "a b")]
+
+
+def test_a_film_may_be_read_for_as_long_as_its_shots_take():
+    step = ReadingStep(FolderSource((), None), OcrReader("any 1"), Limits())
+
+    def limit_s(modality, size, duration):
+        file = ScannedFile(b"/in/a", Root.at("/in"), b"a", modality, size, 0)
+        return step.limit_s(Unread(file, "0" * 32, modality, duration))
+
+    assert limit_s("image", 2**20, None) == Limits().max_decode_s
+    assert limit_s("video", 2**20, 5400.0) >= Limits().max_decode_s + 60 * 4.0, "60 dense slides"
+    assert limit_s("video", 2**34, 5400.0) >= 10 * Limits().max_decode_s, "a large film takes long to decode"

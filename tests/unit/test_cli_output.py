@@ -19,6 +19,7 @@ from arrowlens.cli.output import (
     causes_text,
     clock,
     columns,
+    file_text,
     hit_record,
     plan_text,
     report_text,
@@ -217,3 +218,16 @@ def test_matches_are_counted_and_the_rest_is_folded_unless_it_is_asked_for(tmp_p
 def test_addresses_of_buckets_keep_their_slashes():
     for path in ("s3://photos/2024/a.png", as_path(b"s3://photos/2024/a.png"), Path("s3://photos/2024/a.png")):
         assert shown_path(path) == "s3://photos/2024/a.png"
+
+
+def test_what_was_read_heard_and_left_out_of_films():
+    report = IngestReport(read=1, heard=2, without_sound={"3:00:00 is over the limit of 2:00:00": 2})
+    lines = report_text(report).splitlines()
+    assert "text read in 1 file, 2 files listened to" in lines
+    assert (
+        "2 films without sound (3:00:00 is over the limit of 2:00:00); "
+        "`arrowlens ingest --retry` reads it, of a long film with a larger --max-hours"
+    ) in lines
+    film = Hit(Path("/f/a.mp4"), "id", "video", 1.0, format="mp4", metadata={"sound": "it is too long"})
+    assert "sound   left out: it is too long" in file_text(film, []).splitlines()
+    assert "left out" not in file_text(dataclasses.replace(film, modality="audio"), [])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
 from arrowlens.ingest.diff import Known
-from arrowlens.ingest.prepare import Prepared
+from arrowlens.ingest.prepare import Prepared, patience
 from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.step import Encoding, Outcome, StepSpec
 from arrowlens.ingest.walk import ScannedFile
@@ -15,12 +15,6 @@ from arrowlens.media.decoded import large_bytes
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
 from arrowlens.workers.resources import MemoryWatch, n_cores
-
-_MOST_PATIENCE, _PATIENCE_BYTES = 10.0, 32 * 1024**2  # a film of hours takes minutes
-
-
-def _patience(file: ScannedFile) -> float:
-    return min(_MOST_PATIENCE, 1.0 + (file.size or 0) / _PATIENCE_BYTES) if file.modality == "video" else 1.0
 
 
 class LocalEngine:
@@ -43,7 +37,7 @@ class LocalEngine:
         progress, limits = self._progress, spec.limits
         progress.n_decoding = min(self._n_workers, n_cores())
         max_bytes = large_bytes(limits, exact=spec.exact, sample_rate=spec.models.recipe.sample_rate)
-        workers = Workers(spec.preparer(concurrent=True), limits.max_decode_s, progress.decoding, max_bytes, _patience)
+        workers = Workers(spec.preparer(concurrent=True), limits.max_decode_s, progress.decoding, max_bytes, patience)
         ahead = ReadAhead[ScannedFile, Prepared](
             workers.open,
             spec.source.read_ahead(files),
