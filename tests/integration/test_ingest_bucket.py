@@ -252,6 +252,7 @@ def test_a_large_object_is_decoded_from_parts_of_it(bucket, proxy, tmp_path, in_
     assert prepared.decoded.content_hash == local.content_hash == preparer.content(file)
     assert (prepared.decoded.duration, prepared.decoded.width) == (local.duration, local.width)
     assert source.fetch(file).data is None
+    assert source.fetch(dataclasses.replace(file, size=0, file_id=None)).data is None, "of a file not looked at"
 
 
 def test_a_large_object_that_is_replaced_or_refused_while_it_is_decoded_counts_as_unread(
