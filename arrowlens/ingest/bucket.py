@@ -106,9 +106,9 @@ class BucketSource:
 
     def look(self, file: ScannedFile) -> ScannedFile:
         """Return the file as it is now; errors as of ``Source``."""
-        import obstore
-
         store, key = _opened(os.fsdecode(file.path))
+        import obstore  # behind what says how to install it
+
         with _failing():
             return _with_meta(file, obstore.head(store, key))
 
@@ -117,11 +117,13 @@ class BucketSource:
 
         Errors as of ``Source``.
         """
-        address = os.fsdecode(file.path)
-        if file.size is not None and file.size > _MOST_READ_AHEAD:
-            if self.look(file).stamp != file.stamp:
+        address, now = os.fsdecode(file.path), file
+        if file.etag is None or (file.size or 0) > _MOST_READ_AHEAD:  # without a version, its size is unknown, too
+            now = self.look(file)
+            if file.etag is not None and now.stamp != file.stamp:
                 return None
-            return Fetched(file.path, opened=partial(open_object, address, file.etag))
+        if (now.size or 0) > _MOST_READ_AHEAD:
+            return Fetched(file.path, opened=partial(open_object, address, now.etag))
         try:
             data = read_object(address, file.etag)
         except FileChangedError:
@@ -277,11 +279,12 @@ def require_objects(address: str) -> None:
     Raises:
         FolderError: it cannot be listed, or holds none.
     """
-    import obstore
+    store = _store(address)
+    import obstore  # behind what says how to install it
 
     try:
         with _failing():
-            has_objects = any(iter(obstore.list(_store(address), chunk_size=1)))
+            has_objects = any(iter(obstore.list(store, chunk_size=1)))
     except MediaError as error:
         raise _unlistable(address, error) from error
     if not has_objects:

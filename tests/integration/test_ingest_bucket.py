@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import obstore
@@ -21,6 +22,7 @@ from arrowlens.ingest import IngestOptions, run
 from arrowlens.ingest import bucket as buckets
 from arrowlens.ingest.bucket import BucketSource, Sources, read_manifest
 from arrowlens.ingest.prepare import Preparer
+from arrowlens.ingest.reading import ReadingStep, Unread
 from arrowlens.media import Limits, decode
 from arrowlens.store import MultimodalStorage, Settings
 from tests.soak.whole import assert_whole, read
@@ -252,6 +254,12 @@ def test_a_large_object_is_decoded_from_parts_of_it(bucket, proxy, tmp_path, in_
     assert prepared.decoded.content_hash == local.content_hash == preparer.content(file)
     assert (prepared.decoded.duration, prepared.decoded.width) == (local.duration, local.width)
     assert source.fetch(file).data is None
+    assert source.fetch(dataclasses.replace(file, size=0, file_id=None)).data is None, "of a file not looked at"
+    one = "image" if name == "picture.png" else "audio"
+    reader = SimpleNamespace(min_side=None, reads=one, extract=lambda decoded: [decoded.content_hash])
+    item = Unread(file, local.content_hash, local.modality, local.duration)
+    texts_read = ReadingStep(source, reader, Limits())(item)
+    assert (texts_read.texts, texts_read.reason) == ((local.content_hash,), None)
 
 
 def test_a_large_object_that_is_replaced_or_refused_while_it_is_decoded_counts_as_unread(
