@@ -86,8 +86,9 @@ def use(options: argparse.Namespace) -> int:
     else:
         print(migration_text(report, options.models))
     if not report.switched:
-        note("arrowlens: interrupted; the earlier models serve on, and the same command goes on from here")
-        return INTERRUPTED
+        cause = "interrupted" if stop.is_set() else "files in a bucket could not be reached"
+        note(f"arrowlens: {cause}; the earlier models serve on, and the same command goes on from here")
+        return INTERRUPTED if stop.is_set() else 1
     return 0
 
 
@@ -98,8 +99,9 @@ def migration_text(report: MigrationReport, models: str) -> str:
     facts += [f"{amount(report.captions, 'caption')}"] if report.captions else []
     lines = [", ".join(facts)]
     if report.lost:
-        verb = "could not be encoded and left the results" if report.switched else "cannot be encoded so far"
-        lines.append(f"{amount(report.lost, 'file')} {verb}; `arrowlens skipped` names them")
+        files = amount(report.lost, "file")
+        left = f"{files} could not be encoded and left the results; `arrowlens skipped` names them"
+        lines.append(left if report.switched else f"{files} cannot be encoded so far")
         lines.append(causes_text(report.reasons))
     if report.switched:
         lines.append(f"the library uses {printable(models)}")
