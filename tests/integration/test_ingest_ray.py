@@ -118,6 +118,7 @@ def demo_models():
     return MultimodalEmbeddingProvider(clip_model_path=models / "clip", audio_model_path=models / "audio")
 
 
+@pytest.mark.soak
 def test_a_driver_that_is_killed_costs_what_was_under_way_and_a_rerun_goes_on(cluster, tmp_path):
     folder = write_folder(tmp_path / "in", 60, 2)
     here, there = (MultimodalStorage(tmp_path / name) for name in ("here", "there"))

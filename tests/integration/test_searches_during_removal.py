@@ -55,13 +55,13 @@ def test_search_returns_what_is_left_when_fewer_than_k_are(library):
 
 
 def test_searches_are_filled_while_another_thread_removes(library):
-    """No hook: whatever order things happen in. Some fifty searches on two cores."""
+    """No hook: whatever order things happen in. Some twenty searches on two cores."""
     ids = [row for row in library.all_media(["media_id", "modality"]).to_pylist() if row["modality"] == "image"]
     over, short = threading.Event(), []
 
     def remove() -> None:
         storage = MultimodalStorage(library.path, create=False)
-        for row in ids[:30]:
+        for row in ids[:12]:
             storage.delete_media([row["media_id"]])
         over.set()
 

@@ -165,6 +165,7 @@ def test_a_dry_run_says_how_much_there_is_to_hear(folder, tmp_path, capsys):
 # -- the readers alone -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_large_and_long_pictures_are_read_in_parts():
     drawn = decode("x", data=document(1).data, thumbnail=False).pixels
     page = np.full((2_900, 1_200, 3), drawn[0, 0], np.uint8)

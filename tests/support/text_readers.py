@@ -38,10 +38,6 @@ class KnownTexts:
     max_bytes: int = 1_000_000_000
     n_processes: int = 1
 
-    @property
-    def reads(self):
-        return self.modality
-
     def limit_s(self, duration):
         return 60.0
 
