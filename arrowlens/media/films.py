@@ -200,7 +200,7 @@ class FilmReader:
         self._start_s = (container.start_time or 0) / av.time_base
         self._aspect = float(stream.sample_aspect_ratio or Fraction(1)) or 1.0
         self._last_s = 0.0
-        # One scaler for each purpose: frames would make one each, which takes 50 MB of a 4K film.
+        # One scaler for each purpose: each frame would make its own.
         self._reduce, self._draw = VideoReformatter(), VideoReformatter()
         self._kept: dict[float, np.ndarray] = {}  # pictures of frames that were decoded by the way
         self.width, self.height = context.width, context.height
