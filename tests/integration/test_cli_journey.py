@@ -245,6 +245,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(journey):
 
 def test_version_and_models():
     assert run("--version").stdout == f"arrowlens {arrowlens.__version__}\n"
-    models = succeed("models")["models"]
+    available = succeed("models")
+    models, runtime = available["models"], available["runtime"]
+    assert runtime["precision"] in ("float32", "bfloat16", "float16")
+    assert runtime["device"]
+    assert runtime["reason"]
     assert {(model["set_name"], model["role"]) for model in models} >= {("base", "vision"), ("base", "audio")}
     assert {model["state"] for model in models} <= {"bundled", "cached", "downloadable"}

@@ -54,14 +54,15 @@ def test_search_returns_what_is_left_when_fewer_than_k_are(library):
     assert n_found == len(set(library.all_media(["content_hash"])["content_hash"].to_pylist()))
 
 
-def test_searches_are_filled_while_another_thread_removes(library):
-    """No hook: whatever order things happen in. Some twenty searches on two cores."""
+@pytest.mark.parametrize("n_removed", [12, pytest.param(30, marks=pytest.mark.soak)])
+def test_searches_are_filled_while_another_thread_removes(library, n_removed):
+    """No hook: whatever order things happen in. Some fifty searches on two cores in the long form."""
     ids = [row for row in library.all_media(["media_id", "modality"]).to_pylist() if row["modality"] == "image"]
     over, short = threading.Event(), []
 
     def remove() -> None:
         storage = MultimodalStorage(library.path, create=False)
-        for row in ids[:12]:
+        for row in ids[:n_removed]:
             storage.delete_media([row["media_id"]])
         over.set()
 
