@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import math
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -26,12 +23,13 @@ from arrowlens.deprecation import renamed_method, renamed_property, warn_renamed
 from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import cache_directory
-from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
+from arrowlens.errors import InputError, LibraryNotFoundError
+from arrowlens.library_status import LibraryStatus, SkippedFile
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.decoded import large_bytes
-from arrowlens.media.files import ExactFile, open_regular, read_regular
-from arrowlens.modalities import MODALITIES, Modality, TextSource
+from arrowlens.modalities import Modality, TextSource
 from arrowlens.models import resolve, speech_model
+from arrowlens.originals import Original, OriginalFile
 from arrowlens.query_engine import (
     ExampleLike,
     QueryEngine,
@@ -73,8 +71,7 @@ if TYPE_CHECKING:
     from arrowlens.encoders import Runtime
     from arrowlens.evaluation import Evaluation
     from arrowlens.ingest import IngestEvent, IngestPlan, IngestReport, MigrationReport
-    from arrowlens.ingest.bucket import StoredObject
-    from arrowlens.store import Facets, IndexState, ModelRecord
+    from arrowlens.store import Facets
     from arrowlens.store.replica import Replica
 
 __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
@@ -82,129 +79,7 @@ __all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFil
 DEFAULT_MODELS = "base"  # of a new library
 DEFAULT_SPEECH_MODEL = "base"
 EngineName = Literal["local", "ray"]
-_AT_ONCE = 4 * 1024**2  # bytes of an object
 _REPLICA_CHECK_S = 5.0  # how long what is copied of a library in a bucket passes for its newest state
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Original:
-    """A file of the library, open for reading.
-
-    Attributes:
-        file: at its start.
-        name: without its folder; bytes that are not UTF-8 are surrogates.
-        format: "jpeg", "wav", ..., as it was when the file was indexed.
-        size: bytes, now.
-        modified_ns: nanoseconds since 1970, now.
-    """
-
-    file: BinaryIO
-    name: str
-    format: str
-    size: int
-    modified_ns: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LibraryStatus:
-    """What a library holds and how it works.
-
-    Attributes:
-        path: the library's folder; None for a library in a bucket.
-        uri: the library's address: the folder, or ``s3://bucket/prefix``.
-        images: pictures that can be found.
-        audio: recordings that can be found.
-        films: films that can be found.
-        skipped: files that could not be read.
-        n_bytes: of everything in the library's folder or below its prefix.
-        n_retained: of them, bytes of what was removed or replaced, which a bucket keeps for a day; 0 in a folder.
-        retained_until: the first run, ``optimize`` or ``remove`` that ends later deletes them; None for none.
-        models: by role; each with digest, dimension, source and space.
-        text_reaches_audio: whether texts find recordings.
-        indexes: by role; how the vectors are stored, and whether an index (``kind``) or an exact scan (None) answers.
-        folders: the folders that were ingested.
-        window_s: seconds of the windows in which recordings are compared.
-        hop_s: seconds from the start of a window to the start of the next one.
-        next_models: the models that the library is changing to, empty when it is not.
-        read: pictures whose text was looked for (``ingest(read_text=True)``).
-        heard: recordings that were listened to (``ingest(transcribe=True)``).
-        calibrations: routes such as "text to image" whose relevance the user's own pairs were measured for -> how many.
-    """
-
-    path: Path | None
-    uri: str
-    images: int
-    audio: int
-    skipped: int
-    n_bytes: int
-    n_retained: int
-    retained_until: dt.datetime | None
-    models: Mapping[str, ModelRecord]
-    text_reaches_audio: bool
-    indexes: Mapping[str, IndexState]
-    folders: tuple[Path, ...]
-    window_s: float
-    hop_s: float
-    next_models: Mapping[str, ModelRecord]
-    calibrations: Mapping[str, int]
-    films: int = 0
-    read: int = 0
-    heard: int = 0
-
-    @property
-    def text_finds(self) -> str:
-        """The kinds of files that texts find, in words."""
-        sees, hears = "vision" in self.models, self.text_reaches_audio
-        reached: dict[Modality, bool] = {"image": sees, "audio": hears, "video": (sees or hears) and self.films > 0}
-        *others, last = [MODALITIES[kind].plural for kind, is_reached in reached.items() if is_reached] or ["nothing"]
-        return f"{', '.join(others)} and {last}" if others else last
-
-    @classmethod
-    def of(cls, storage: MultimodalStorage) -> Self:
-        """Return the status that the store gives."""
-        settings, statistics = storage.settings, storage.statistics()
-        n_retained, retained_until = storage.retained()
-        return cls(
-            path=storage.path,
-            uri=storage.uri,
-            images=statistics.images,
-            audio=statistics.audio,
-            skipped=statistics.skipped,
-            n_bytes=statistics.n_bytes,
-            n_retained=n_retained,
-            retained_until=retained_until,
-            models=settings.models,
-            text_reaches_audio=settings.text_reaches_audio,
-            indexes=statistics.indexes,
-            folders=tuple(as_path(root.path) for root in settings.roots),
-            window_s=settings.recipe.windows.length_s,
-            hop_s=settings.recipe.windows.hop_s,
-            next_models=settings.next_models,
-            calibrations={route: each.n_pairs for route, each in settings.calibrations.items()},
-            films=statistics.films,
-            read=statistics.read,
-            heard=statistics.heard,
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SkippedFile:
-    """A file that could not be read.
-
-    Attributes:
-        path: absolute.
-        reason: why, in a line.
-        still_found: whether searches find it: by its earlier content, or by everything but its text.
-    """
-
-    path: Path
-    reason: str
-    still_found: bool = False
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        """Return the file of a row of ``MultimodalStorage.skipped``."""
-        return cls(as_path(row["absolute_path"]), row["reason"], row["state"] == "indexed")
 
 
 class Library:
@@ -957,27 +832,16 @@ class Library:
             FileChangedError: it is not the file that was indexed. MediaError: the library does not hold it as a picture
             or recording, it cannot be read, or it has more than ``max_bytes``.
         """
-        file, name, _ = self._readable(media_id)
-        with _naming(name):
-            return read_regular(file, max_bytes) if isinstance(file, ExactFile) else file.read(max_bytes)
+        return self._original(media_id).read(max_bytes)
 
-    @contextmanager
-    def open_original(self, media_id: str) -> Iterator[Original]:
+    def open_original(self, media_id: str) -> AbstractContextManager[Original]:
         """A file that the library holds, open for as long as the context lasts.
 
         Raises:
             FileChangedError: it is not the file that was indexed. MediaError: the library does not hold it as a picture
             or recording, or it cannot be read.
         """
-        exact, name, row = self._readable(media_id)
-        with _naming(name):
-            if not isinstance(exact, ExactFile):
-                with exact.open() as file:
-                    yield Original(file, name, row["format"], row["size"], row["modified_ns"])
-                return
-            with open_regular(exact) as file:
-                now = os.fstat(file.fileno())
-                yield Original(file, name, row["format"], now.st_size, now.st_mtime_ns)
+        return self._original(media_id).open()
 
     def waveform(self, media_id: str, n_columns: int = 600) -> np.ndarray:
         """The largest amplitude in each of ``n_columns`` equal parts of a recording, (n_columns,) float32, 1 at most.
@@ -988,7 +852,7 @@ class Library:
         """
         from arrowlens.media import waveform  # deferred: decoders, which a search needs none of
 
-        return self._drawn(media_id, waveform.waveform, n_columns)
+        return self._original(media_id).draw(waveform.waveform, n_columns, self._decode)
 
     def spectrogram(self, media_id: str, n_columns: int = 600) -> np.ndarray:
         """The power of a recording in bands from 0 to 8 kHz, (bands, n_columns) float32 in dB, from -80 to 0.
@@ -998,35 +862,10 @@ class Library:
         """
         from arrowlens.media import waveform
 
-        return self._drawn(media_id, waveform.spectrogram, n_columns)
+        return self._original(media_id).draw(waveform.spectrogram, n_columns, self._decode)
 
-    def _drawn(self, media_id: str, draw: Callable[[ExactFile, float, int], np.ndarray], n_columns: int) -> np.ndarray:
-        file, name, row = self._readable(media_id)
-        with _naming(name):
-            if isinstance(file, ExactFile):
-                return self._decode(draw, file, row["duration"] or 0.0, n_columns)
-            with tempfile.NamedTemporaryFile() as copy:
-                with file.open() as source:
-                    shutil.copyfileobj(source, copy, _AT_ONCE)
-                copy.flush()
-                local = ExactFile(os.fsencode(os.path.realpath(copy.name)))
-                return self._decode(draw, local, row["duration"] or 0.0, n_columns)
-
-    def _readable(self, media_id: str) -> tuple[ExactFile | StoredObject, str, dict[str, Any]]:
-        """A file that was read as a picture or recording: what to open, its name, and its row."""
-        rows = self._reading()[0].media([media_id]).to_pylist()
-        if not rows:
-            raise MediaError(f"the library holds no file {media_id!r}; search again")
-        row = rows[0]
-        name = as_path(row["absolute_path"]).name
-        if row["format"] is None:
-            raise MediaError(f"{name}: it could not be read when it was ingested; `arrowlens skipped` says why")
-        address = os.fsdecode(row["absolute_path"])
-        if not is_bucket(address):
-            return ExactFile.of_row(row), name, row
-        from arrowlens.ingest.bucket import StoredObject  # deferred: few libraries have such files
-
-        return StoredObject.of_row(address, row), name, row
+    def _original(self, media_id: str) -> OriginalFile:
+        return OriginalFile.of(self._reading()[0], media_id)
 
     def _similar(self, read: Callable[[QueryEngine], Example], view: View) -> Results:
         _, engine = self._reading()
@@ -1074,12 +913,3 @@ def _last_event_held_back(
     yield heard, calibrating
     if on_event is not None and held and held[0].phase == "done":
         on_event(held[0])
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Errors of a file with its name in front."""
-    try:
-        yield
-    except MediaError as error:
-        raise type(error)(f"{name}: {error}") from error

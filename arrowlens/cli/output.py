@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from arrowlens.evaluation import Recall, Reliability
     from arrowlens.ingest import IngestPlan, IngestReport
     from arrowlens.ingest.walk import LeftAlone
-    from arrowlens.library import LibraryStatus
+    from arrowlens.library_status import LibraryStatus
     from arrowlens.store import IndexState, MediaText, ModelRecord
 
 

@@ -27,7 +27,7 @@ from arrowlens.ui.session import shared_library
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from arrowlens.library import Original
+    from arrowlens.originals import Original
 
 CONTENT_TYPES = {
     "jpeg": "image/jpeg",

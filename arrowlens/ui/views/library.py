@@ -8,7 +8,8 @@ from pathlib import Path
 import streamlit as st
 
 from arrowlens.errors import ArrowlensError
-from arrowlens.library import Library, LibraryStatus, SkippedFile
+from arrowlens.library import Library
+from arrowlens.library_status import LibraryStatus, SkippedFile
 from arrowlens.search import byte_size, printable
 from arrowlens.ui.components import numbers, rows
 from arrowlens.ui.html import clock, counted, heading, plain
