@@ -29,7 +29,7 @@ from tests.soak.whole import assert_whole, read
 from tests.support.folders import write_folder
 from tests.support.hostile_steps import CRASH, HostileProcessor, write_plain
 from tests.support.processes import is_alive
-from tests.support.ray_cluster import kill_a_worker, running_cluster
+from tests.support.ray_cluster import running_cluster
 from tests.support.small_models import SmallProvider
 
 # Ray leaves the pipes and files of its processes to the garbage collector.
@@ -86,7 +86,7 @@ def test_a_run_on_two_nodes_equals_a_local_one_though_a_decoder_and_a_worker_die
 
     def kill_one(event):
         if event.nodes and not killed:
-            killed.append(kill_a_worker())
+            killed.append(cluster.kill_a_worker())
         nodes.add(event.nodes)
 
     report = run(storage, HostileProvider(), [folder], IngestOptions(commit_every=8), kill_one, engine=RayOptions())

@@ -16,7 +16,7 @@ from tests.integration.test_ingest_ray import assert_equal
 from tests.soak.whole import read
 from tests.support.folders import write_folder
 from tests.support.processes import workers_of
-from tests.support.ray_cluster import add_node, running_cluster, worker_pids
+from tests.support.ray_cluster import N_NODES, running_cluster
 
 N_KILLS = 30
 KINDS = ("worker", "decoder", "driver", "raylet")
@@ -43,7 +43,6 @@ def test_thirty_kills_leave_what_an_undisturbed_run_leaves(tmp_path):
     subprocess.run([sys.executable, "-c", LOCAL, folder, tmp_path / "here"], check=True)
     expected, dice, counts = read(tmp_path / "here"), random.Random(0), dict.fromkeys(KINDS, 0)
     with running_cluster() as cluster:
-        nodes = list(cluster.worker_nodes)
         n_killed, n_runs = 0, 0
         while n_killed < N_KILLS:
             n_runs += 1
@@ -54,7 +53,7 @@ def test_thirty_kills_leave_what_an_undisturbed_run_leaves(tmp_path):
                 while driver.poll() is None and n_killed < N_KILLS:
                     time.sleep(dice.uniform(2, 12))
                     kind = dice.choice(KINDS)
-                    if driver.poll() is None and kill(kind, driver, cluster, nodes, dice):
+                    if driver.poll() is None and kill(kind, driver, cluster, dice):
                         n_killed, counts[kind] = n_killed + 1, counts[kind] + 1
                 driver.wait()
                 if driver.returncode == 0:
@@ -76,15 +75,14 @@ run(MultimodalStorage(sys.argv[2]), demo_models(), [sys.argv[1]])
 """
 
 
-def kill(kind, driver, cluster, nodes, dice) -> bool:
+def kill(kind, driver, cluster, dice) -> bool:
     """Kill one of a kind; return whether there was one."""
-    workers = worker_pids()
+    workers = cluster.worker_pids()
     if kind == "driver":
         driver.kill()
         return True
     if kind == "raylet":
-        cluster.remove_node(nodes.pop(dice.randrange(len(nodes))), allow_graceful=False)
-        nodes.append(add_node(cluster))
+        cluster.replace_node(dice.randrange(N_NODES))
         return True
     victims = workers if kind == "worker" else [pid for worker in workers for pid in workers_of(worker)]
     if victims:

@@ -3,63 +3,100 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest.mock import patch
 
 import ray
 from ray.cluster_utils import Cluster
 
+N_NODES = 2
 _MEMORY = 80 * 1024**2  # bytes of each node's object store; outcomes are small
 
 
+class RunningCluster:
+    """A head without workers and raylets of one CPU each, started and ended by a process of their own.
+
+    Ray starts its processes by forking, which Linux refuses to a process that has more memory reserved than the machine
+    has, as a test process has after hours of large decoders.
+    """
+
+    def __init__(self, pid: int, orders: Connection) -> None:
+        self._pid = pid
+        self._orders = orders
+        self.address: str = orders.recv()
+
+    def replace_node(self, number: int) -> None:
+        """Kill raylet ``number``, counted from the one that runs for longest, and add another."""
+        self._orders.send(number)
+        self._orders.recv()
+
+    def worker_pids(self) -> list[int]:
+        """The processes of the engine's workers, whose parents are the raylets."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                is_worker = (path / "cmdline").read_bytes().startswith(b"ray::_Worker")
+                if is_worker and _parent(_parent(int(path.name))) == self._pid:
+                    found.append(int(path.name))
+        return sorted(found)
+
+    def kill_a_worker(self) -> int:
+        """Kill one of the workers as the system would, and return its process id."""
+        pid = self.worker_pids()[0]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+
 @contextlib.contextmanager
-def running_cluster(n_nodes: int = 2) -> Iterator[Cluster]:
-    """Run a head without workers and ``n_nodes`` raylets of one CPU each, and connect this process to them."""
+def running_cluster() -> Iterator[RunningCluster]:
+    """Run a cluster of ``N_NODES`` raylets, and connect this process to it."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # names of sockets must be short
     (folder / "ray").mkdir()
     settings = {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    with patch.dict(os.environ, settings):
-        head = {"num_cpus": 0, "object_store_memory": _MEMORY, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    with patch.dict(os.environ, settings), ours:
+        process = spawn.Process(target=_run, args=(theirs,))
+        process.start()
+        theirs.close()
         try:
-            for _ in range(n_nodes):
-                add_node(cluster)
+            assert process.pid is not None
+            cluster = RunningCluster(process.pid, ours)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-            cluster.wait_for_nodes()
             yield cluster
         finally:
             ray.shutdown()
-            cluster.shutdown()
+            ours.close()
+            process.join()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def add_node(cluster: Cluster) -> object:
-    """Add a raylet of one CPU."""
+def _run(orders: Connection) -> None:
+    """Start the cluster, say its address, and replace nodes until the other end of ``orders`` is closed."""
+    head = {"num_cpus": 0, "object_store_memory": _MEMORY, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        nodes = [_add_node(cluster) for _ in range(N_NODES)]
+        cluster.wait_for_nodes()
+        orders.send(cluster.address)
+        with contextlib.suppress(EOFError):
+            while True:
+                cluster.remove_node(nodes.pop(orders.recv()), allow_graceful=False)
+                nodes.append(_add_node(cluster))
+                orders.send(None)
+    finally:
+        cluster.shutdown()
+
+
+def _add_node(cluster: Cluster) -> object:
     return cluster.add_node(num_cpus=1, object_store_memory=_MEMORY)
-
-
-def worker_pids() -> list[int]:
-    """The processes of the engine's workers, which raylets that this process started have started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (path / "cmdline").read_bytes().startswith(b"ray::_Worker") and _parent(
-                _parent(int(path.name))
-            ) == os.getpid():
-                found.append(int(path.name))
-    return sorted(found)
-
-
-def kill_a_worker() -> int:
-    """Kill one of the workers as the system would, and return its process id."""
-    pid = worker_pids()[0]
-    os.kill(pid, signal.SIGKILL)
-    return pid
 
 
 def _parent(pid: int) -> int:
