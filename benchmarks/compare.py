@@ -22,6 +22,7 @@ import pyarrow as pa
 from arrowlens.ingest.diff import compare
 from arrowlens.ingest.walk import ScannedFile, Walk
 from arrowlens.store import MEDIA_LAYOUT, ModelRecord, MultimodalStorage, Root, VectorRow, media_schema
+from arrowlens.store.schema import vector_table_name
 from arrowlens.store.vectors import vector_table
 
 CACHE = Path("build/benchmark")
@@ -68,19 +69,25 @@ def written(n_files: int) -> Path:
     library = (CACHE / f"compare-{n_files}.lens").absolute()
     shutil.rmtree(library, ignore_errors=True)
     storage = MultimodalStorage(library)
-    record = ModelRecord(DIGEST, D)
-    storage.bind_models({"vision": record})
-    root = storage.add_root(FOLDER)
+    storage.bind_models({"vision": ModelRecord(DIGEST, D)})
+    fill(storage, n_files)
+    return library
+
+
+def fill(storage: MultimodalStorage, n_files: int) -> None:
+    """Write so many pictures, with random vectors of the library's model, past everything that is slow."""
+    record, root = storage.models["vision"], storage.add_root(FOLDER)
+    table_name = vector_table_name("vision", record.recipe_digest)
     dice = np.random.default_rng(0)
     with storage.writing():
         for start in range(0, n_files, ROWS_A_WRITE):
             files = [file(number) for number in range(start, min(start + ROWS_A_WRITE, n_files))]
             contents = [hashlib.sha256(each.relative).hexdigest() for each in files]
-            vectors = dice.standard_normal((len(files), D)).astype(np.float32)
+            vectors = dice.standard_normal((len(files), record.dimension)).astype(np.float32)
             pairs = zip(files, contents, vectors, strict=True)
             rows = [VectorRow(each.media_id, content, "image", vector) for each, content, vector in pairs]
-            table = vector_table("vision", DIGEST[:8], D, rows)
-            storage._tables.merge(f"clip_embeddings__{DIGEST[:8]}", "embedding_id", table)
+            table = vector_table("vision", record.digest[:8], record.dimension, rows)
+            storage._tables.merge(table_name, "embedding_id", table)
             storage.upsert_thumbnails(dict.fromkeys(contents, b"\xff\xd8\xff\xff\xd9"))
             common = {"root_id": root.root_id, "modality": "image", "format": "JPEG", "state": "indexed"}
             media = [
@@ -100,7 +107,6 @@ def written(n_files: int) -> Path:
             ]
             storage._tables.merge("media", "media_id", pa.Table.from_pylist(media, schema=media_schema()))
         storage.optimize()
-    return library
 
 
 def measured(step: str, library: Path) -> tuple[float, float]:
