@@ -84,6 +84,7 @@ bench-plots: $(VENV)/installed-bench
 # Ray beside the local engine, and a bucket beside a folder; some ten minutes on two quiet cores.
 bench-scale: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks scale
+	$(BIN)/python -m benchmarks compare
 
 # The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
 # half hours on two cores.

@@ -10,6 +10,9 @@ from collections.abc import Callable, Collection, Container, Hashable, Iterable,
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from arrowlens.addresses import is_bucket
 from arrowlens.errors import LibraryNotFoundError, MediaError
 from arrowlens.ingest.bucket import Sources
@@ -28,7 +31,17 @@ from arrowlens.modalities import (
     TextSource,
     roles_of,
 )
-from arrowlens.store import INDEXED, MEDIA_LAYOUT, MultimodalStorage, Root, Settings, media_id_of, relative_to
+from arrowlens.store import (
+    INDEXED,
+    MEDIA_LAYOUT,
+    IdRange,
+    MultimodalStorage,
+    Root,
+    Settings,
+    media_id_of,
+    range_of,
+    relative_to,
+)
 from arrowlens.store.location import location_at
 
 _COLUMNS = [
@@ -202,7 +215,9 @@ class Plan:
         ignored: ids of files that an ignore file names.
         superseded: ids of files below a link to a folder whose files are indexed by their real place; the value is the
             id there.
-        known: what the library holds, by id.
+        known: what the library holds, by id, of files to be read, refused, gone or ignored, of the superseded ones and
+            their real places, and of files of the sizes of those to be read, which may be copies of them.
+        n_known: how many files the library has, by the id of their root.
     """
 
     to_read: list[ScannedFile] = field(default_factory=list)
@@ -214,10 +229,13 @@ class Plan:
     ignored: list[str] = field(default_factory=list)
     superseded: dict[str, str] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
+    n_known: Counter[str] = field(default_factory=Counter)
 
 
 def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
-    """Compare the files of a walk with the library.
+    """Compare the files of a walk with the library, one range of ids after another.
+
+    No more of the library is in memory than one range, and what is kept of it as ``Plan.known``.
 
     Args:
         storage: the library.
@@ -227,29 +245,127 @@ def compare(storage: MultimodalStorage, walk: Walk, *, retry: bool) -> Plan:
     Raises:
         StorageError: the database refused.
     """
-    models = storage.settings.models
-    known = _read_known(storage)
-    plan = Plan(known=known)
-    seen = set()
+    comparison, ranges = _Comparison(storage.settings, walk, retry), storage.id_ranges()
+    of_range: list[list[ScannedFile]] = [[] for _ in ranges]
     for file in walk.files:
-        media_id = file.media_id
-        seen.add(media_id)
-        before = known.get(media_id)
+        of_range[range_of(ranges, file.media_id)].append(file)
+    for ids, files in zip(ranges, of_range, strict=True):
+        comparison.add(files, _read_known(storage, ids))
+        files.clear()
+    plan, moved = comparison.plan, comparison.find_moved()
+    sizes = {file.size for file in plan.to_read}
+    for ids in ranges if sizes or moved else ():
+        plan.known |= _read_known(storage, ids, sizes, moved)
+    comparison.finish()
+    return plan
+
+
+class _Comparison:
+    """Compares a walk with the library, of which it is given one range of ids after another.
+
+    Attributes:
+        plan: what a run has to do.
+    """
+
+    def __init__(self, settings: Settings, walk: Walk, retry: bool) -> None:
+        self.plan = Plan()
+        self._settings, self._walk, self._retry = settings, walk, retry
+        self._roots = {root.root_id: root for root in settings.roots}
+        self._renamed = _renamed_roots(settings, walk)
+        self._moved: dict[str, bytes] = {}  # files that were not listed, by id: the path where they may be listed
+        self._behind_links: set[str] = set()  # of them: it is enough that the library knows the other path
+        self._unlisted: dict[str, str] = {}  # of these, by id: the id of the other path
+
+    def add(self, files: Iterable[ScannedFile], known: dict[str, Known]) -> None:
+        """Compare the files of a range of ids with what the library holds of that range."""
+        self.plan.n_known.update(row.root_id for row in known.values())
+        seen = set()
+        for file in files:
+            media_id = file.media_id
+            seen.add(media_id)
+            self._add_file(media_id, file, known.get(media_id))
+        for media_id in known.keys() - seen:
+            if known[media_id].root_id in self._roots:
+                self._add_missing(media_id, known[media_id])
+
+    def find_moved(self) -> set[str]:
+        """Look up files that were not listed at their other places; return the ids of these, to be added to ``plan``.
+
+        What the library knows of them is added before ``finish``.
+        """
+        wanted = {*self._moved.values()}
+        listed = {file.path: file.media_id for file in self._walk.files if file.path in wanted} if wanted else {}
+        for media_id, path in self._moved.items():
+            if path in listed:
+                self.plan.superseded[media_id] = listed[path]
+            elif media_id in self._behind_links and (there := _id_at(self._settings, path)):
+                self._unlisted[media_id] = there
+        return {*self.plan.superseded.values(), *self._unlisted.values()}
+
+    def finish(self) -> None:
+        """Decide what becomes of files whose other place was not listed, and put everything in order."""
+        plan = self.plan
+        for media_id in self._moved.keys() - plan.superseded.keys():
+            there = self._unlisted.get(media_id)
+            if there in plan.known:
+                plan.superseded[media_id] = there
+            else:
+                self._add_gone(media_id)
+        plan.superseded = dict(sorted(plan.superseded.items()))
+        for media_ids in (plan.gone, plan.ignored):
+            media_ids.sort()
+        for files in (plan.to_read, plan.refused, plan.unchanged, plan.moved_disk):
+            files.sort(key=lambda file: file.path)
+        plan.still_bad.sort(key=lambda pair: pair[0].path)
+
+    def _add_file(self, media_id: str, file: ScannedFile, before: Known | None) -> None:
+        plan, models = self.plan, self._settings.models
         keeps_caption = file.is_caption_unknown and before is not None and before.caption_stamp is not None
         if keeps_caption and before is not None:
             file = dataclasses.replace(file, caption_stamp=before.caption_stamp)
-        if before is not None and before.is_current(file) and not (retry and before.lacks_sound):
+        if before is not None and before.is_current(file) and not (self._retry and before.lacks_sound):
             (plan.unchanged if before.is_recorded(file) else plan.moved_disk).append(file)
         elif not any(role in models for role in ROLES_OF[file.modality]):
-            plan.refused.append(file)
-        elif not retry and before is not None and _is_still_bad(before, file):
+            self._note(plan.refused, media_id, file, before)
+        elif not self._retry and before is not None and _is_still_bad(before, file):
             plan.still_bad.append((file, before.reason or ""))
         elif keeps_caption:  # reading the file would forget it
             plan.still_bad.append((file, _CAPTION_UNKNOWN))
         else:
-            plan.to_read.append(file)
-    _sort_missing(storage.settings, walk, plan, [media_id for media_id in known if media_id not in seen])
-    return plan
+            self._note(plan.to_read, media_id, file, before)
+
+    def _note(self, files: list[ScannedFile], media_id: str, file: ScannedFile, before: Known | None) -> None:
+        files.append(file)
+        if before is not None:
+            self.plan.known[media_id] = before
+
+    def _add_missing(self, media_id: str, known: Known) -> None:
+        """Sort a file that the walk did not list: ignored, to be looked for at another place, or gone."""
+        path = self._path(known)
+        self.plan.known[media_id] = known
+        place = self._walk.real_place(path)
+        if place is not None:
+            self._behind_links.add(media_id)
+        elif known.root_id in self._renamed:
+            place = self._renamed[known.root_id].absolute(known.path_bytes)
+        elif known.real_path is not None and self._walk.covers(known.real_path):
+            place = known.real_path if not os.path.islink(path) else None  # noqa: PTH114 - bytes
+        if self._walk.ignores(path):
+            self.plan.ignored.append(media_id)
+        elif place is not None:
+            self._moved[media_id] = place
+        else:
+            self._add_gone(media_id)
+
+    def _add_gone(self, media_id: str) -> None:
+        path = self._path(self.plan.known[media_id])
+        if self._walk.covers(path) and _is_absent(path):
+            self.plan.gone.append(media_id)
+        else:
+            del self.plan.known[media_id]
+
+    def _path(self, known: Known) -> bytes:
+        return self._roots[known.root_id].absolute(known.path_bytes)
 
 
 def former_mounts(storage: MultimodalStorage, settings: Settings) -> tuple[str, ...]:
@@ -279,12 +395,27 @@ def _is_there(path: bytes, row: Mapping[str, Any]) -> bool:
     return (status.st_size, bounded_ns(status.st_mtime_ns)) == (row["size"], row["modified_ns"])
 
 
-def _read_known(storage: MultimodalStorage) -> dict[str, Known]:
-    models = storage.settings.models
-    vectors = {role: storage.vector_keys(role) for role in MEDIA_ROLES if role in models}
-    known = {}
-    columns = storage.all_media(_COLUMNS)
-    for values in zip(*(columns[name].to_pylist() for name in _COLUMNS), strict=True):
+def _read_known(
+    storage: MultimodalStorage, ids: IdRange, sizes: set[int | None] | None = None, also: Collection[str] = ()
+) -> dict[str, Known]:
+    """Return what the library holds of the files in a range of ids.
+
+    Args:
+        storage: the library.
+        ids: the range.
+        sizes: of all files in the range, those of these sizes; None for all.
+        also: ids of other files in it.
+    """
+    models, known = storage.settings.models, dict[str, Known]()
+    rows = storage.all_media(_COLUMNS, ids)
+    if sizes is not None:
+        has_size = pc.is_in(rows["size"], value_set=pa.array(sizes, pa.int64()))
+        rows = rows.filter(pc.or_(has_size, pc.is_in(rows["media_id"], value_set=pa.array(also, pa.string()))))
+    if len(rows) == 0:
+        return known
+    vectors = {role: storage.vector_keys(role, ids) for role in MEDIA_ROLES if role in models}
+    columns = {name: rows[name].to_pylist() for name in _COLUMNS}
+    for values in zip(*columns.values(), strict=True):
         row = dict(zip(_COLUMNS, values, strict=True))
         media_id, state = row.pop("media_id"), row.pop("state")
         file_format, rate, metadata = row.pop("format"), row.pop("sample_rate"), dict(row.pop("metadata") or ())
@@ -313,31 +444,6 @@ def _is_still_bad(before: Known, file: ScannedFile) -> bool:
         and not (before.missing and before.reason == _no_model(before.modality))
         and before.is_same_file(file)
     )
-
-
-def _sort_missing(settings: Settings, walk: Walk, plan: Plan, missing: list[str]) -> None:
-    """Sort the known files that the walk did not list: ignored ones, those with another name, and those gone."""
-    roots = {root.root_id: root for root in settings.roots}
-    renamed = _renamed_roots(settings, walk)
-    places = {file.path: file.media_id for file in walk.files}
-    seen = set(places.values())
-    for media_id in sorted(missing):
-        known = plan.known[media_id]
-        if known.root_id not in roots:
-            continue
-        path = roots[known.root_id].absolute(known.path_bytes)
-        real = walk.real_place(path)
-        there = _id_at(settings, real) if real is not None else None
-        if real is None and known.root_id in renamed:
-            there = places.get(renamed[known.root_id].absolute(known.path_bytes))
-        elif real is None and known.real_path is not None and not os.path.islink(path):  # noqa: PTH114 - bytes
-            there = places.get(known.real_path)
-        if walk.ignores(path):
-            plan.ignored.append(media_id)
-        elif there is not None and (there in plan.known or there in seen):
-            plan.superseded[media_id] = there
-        elif walk.covers(path) and _is_absent(path):
-            plan.gone.append(media_id)
 
 
 def _id_at(settings: Settings, path: bytes) -> str:
@@ -407,8 +513,8 @@ def decide_pruning(
     if consent is False:
         return Pruning()
     moving, lost = {*moved, *superseded}, set(plan.gone) - set(moved)
-    n_known, n_lost = _by_root(plan.known, plan.known), _by_root(plan.known, lost)
-    held = {root for root, n in n_lost.items() if consent is None and _is_too_many(n, n_known[root])}
+    n_lost = _by_root(plan.known, lost)
+    held = {root for root, n in n_lost.items() if consent is None and _is_too_many(n, plan.n_known[root])}
     free = {media_id for media_id in (*moving, *lost, *plan.ignored) if plan.known[media_id].root_id not in held}
     paths = {root.root_id: root.path for root in roots}
     return Pruning(
@@ -560,6 +666,8 @@ def _texts_to_read(
     storage: MultimodalStorage | None, source: Source, files: Sequence[ScannedFile], sources: Collection[TextSource]
 ) -> dict[str, Any]:
     """Return the fields of a plan about texts; files that are new or have changed count, too."""
+    if not sources:
+        return {"to_read": 0, "to_hear": 0, "hours_to_hear": 0.0}
     columns = ["media_id", "content_hash", "duration", "modality", "sample_rate", "metadata", "size", "modified_ns"]
     rows = storage.all_media(columns).to_pylist() if storage is not None else []
     readings = storage.readings().to_pylist() if storage is not None else []

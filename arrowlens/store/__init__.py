@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets, Statistics
 from arrowlens.store.fulltext import phrases_of, words_found
+from arrowlens.store.id_ranges import IdRange, range_of
 from arrowlens.store.index import IndexState
 from arrowlens.store.records import (
     CAPTION_ROLE,
@@ -88,6 +89,7 @@ __all__ = [
     "WRITTEN",
     "Facets",
     "FileText",
+    "IdRange",
     "IndexState",
     "MediaRecord",
     "MediaText",
@@ -105,6 +107,7 @@ __all__ = [
     "media_id_of",
     "media_schema",
     "phrases_of",
+    "range_of",
     "relative_to",
     "restored",
     "root_id_of",

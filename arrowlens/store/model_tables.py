@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from arrowlens.errors import InputError, ModelMismatchError
 from arrowlens.modalities import ROLE_OF
+from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.index import IndexState, index_state
 from arrowlens.store.schema import source_column, stored_embedding_schema, vector_table_name
 from arrowlens.store.settings import ModelRecord, Settings
@@ -23,6 +24,7 @@ from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import VectorRow, embedding_matrix, vector_table
 
 if TYPE_CHECKING:
+    from lancedb.expr import Expr
     from lancedb.table import LanceTable
 
 _PREFIX = "arrowlens."  # of the keys of a table's metadata
@@ -181,9 +183,9 @@ class ModelTables:
         """Return the ids of all vectors of a role."""
         return set(self._columns(role, ["embedding_id"])["embedding_id"].to_pylist())
 
-    def keys(self, role: str) -> set[tuple[str, str]]:
-        """Return (media_id, content_hash) of everything that has vectors of a role."""
-        rows = self._columns(role, [source_column(role), "content_hash"])
+    def keys(self, role: str, within: IdRange = ALL_IDS) -> set[tuple[str, str]]:
+        """Return (media_id, content_hash) of everything, with ids in a range, that has vectors of a role."""
+        rows = self._columns(role, [source_column(role), "content_hash"], within.expression(source_column(role)))
         return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
     def scan(self, role: str, places: Mapping[str, str]) -> StoredVectors:
@@ -223,9 +225,10 @@ class ModelTables:
             role: self._tables.read(self.name(role, record), index_state, empty) for role, record in self.models.items()
         }
 
-    def _columns(self, role: str, columns: list[str]) -> pa.Table:
+    def _columns(self, role: str, columns: list[str], where: Expr | None = None) -> pa.Table:
         record = self.model(role)
-        return self._tables.rows(self.name(role, record), columns, stored_embedding_schema(role, record.dimension))
+        schema = stored_embedding_schema(role, record.dimension)
+        return self._tables.rows(self.name(role, record), columns, schema, where)
 
     def _rows(self, role: str, record: ModelRecord, content_hashes: Iterable[str]) -> dict[str, list[VectorRow]]:
         schema, source = stored_embedding_schema(role, record.dimension), source_column(role)

@@ -18,6 +18,7 @@ from arrowlens.modalities import TextSource
 from arrowlens.store.facets import FACET_COLUMNS, Facets, Statistics, facets_of, statistics_of
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import FOUND, FOUND_TEXTS, Matching, find, find_texts
+from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.index import nearest
 from arrowlens.store.loops import read_unchanged
 from arrowlens.store.model_tables import ModelTables
@@ -314,10 +315,10 @@ class Queries:
         inside = [relative_to(text, os.fsdecode(place)) is not None for place in rows["absolute_path"].to_pylist()]
         return rows.filter(pa.array(inside, pa.bool_()))
 
-    def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return every row of ``media``, ordered by id; some columns or all."""
+    def all_media(self, columns: Sequence[str] | None = None, within: IdRange = ALL_IDS) -> pa.Table:
+        """Return every row of ``media``, or those with ids in a range, ordered by id; some columns or all."""
         wanted = list(columns or media_schema().names)
-        rows = self._media.all(list(dict.fromkeys(["media_id", *wanted])))
+        rows = self._media.all(list(dict.fromkeys(["media_id", *wanted])), within)
         return rows.sort_by("media_id").select(wanted)
 
     def skipped(self) -> pa.Table:
@@ -428,6 +429,15 @@ class Queries:
         else:
             rows = self._media.having("media_id", media_ids, columns)
         return rows.filter(pc.equal(rows["state"], INDEXED))
+
+    def indexed_within(self, within: IdRange, by: str) -> pa.Table:
+        """Return ``media_id, content_hash`` of the searchable media whose ``by``, one of both, is in a range."""
+        rows = self._media.all(["media_id", "content_hash", "state"], within, by)
+        return rows.filter(pc.equal(rows["state"], INDEXED))
+
+    def id_ranges(self) -> list[IdRange]:
+        """Divide all ids into ranges of which none holds many rows of ``media`` or many vectors."""
+        return self._tables.id_ranges([MEDIA_TABLE, *self._state.settings.vector_tables])
 
     def _alive(self, rows: pa.Table) -> np.ndarray:
         """Which vector rows (media_id, content_hash) have a ``media`` row, (n,) bool."""

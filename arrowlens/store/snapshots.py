@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.ranking import DISTANCE
 from arrowlens.store.records import media_schema
 from arrowlens.store.schema import MEDIA_TABLE
@@ -23,6 +24,7 @@ from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import embedding_array, embedding_matrix
 
 if TYPE_CHECKING:
+    from lancedb.expr import Expr
     from lancedb.table import LanceTable
 
 _T = TypeVar("_T")
@@ -127,10 +129,12 @@ class MediaRows:
         self._whole: Snapshots[pa.Table] = Snapshots(tables, max_rows, lambda _: self._read_all())
         self._recent: tuple[Hashable, pa.Table] | None = None  # of a large table
 
-    def all(self, columns: Sequence[str]) -> pa.Table:
-        """Return every row."""
+    def all(self, columns: Sequence[str], within: IdRange = ALL_IDS, by: str = "media_id") -> pa.Table:
+        """Return the rows whose ``by`` is in a range, by default every row."""
         whole = self._whole.of(MEDIA_TABLE)
-        return self._read(columns) if whole is None else whole.select(list(columns))
+        if whole is None:
+            return self._read(columns, within.expression(by))
+        return within.rows(whole, by).select(list(columns))
 
     def having(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Return the rows whose ``column`` is among ``values``.
@@ -170,8 +174,8 @@ class MediaRows:
     def _read_all(self) -> pa.Table:
         return self._read(media_schema().names).combine_chunks()  # rows are taken from one piece much faster
 
-    def _read(self, columns: Sequence[str]) -> pa.Table:
-        return self._tables.rows(MEDIA_TABLE, columns, media_schema())
+    def _read(self, columns: Sequence[str], where: Expr | None = None) -> pa.Table:
+        return self._tables.rows(MEDIA_TABLE, columns, media_schema(), where)
 
 
 def _among(rows: pa.Table, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:

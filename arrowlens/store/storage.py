@@ -19,6 +19,7 @@ from arrowlens.store.facets import Facets, Statistics
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import Matching
 from arrowlens.store.health import Health
+from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.index import MIN_ROWS, IndexState
 from arrowlens.store.location import location_at
 from arrowlens.store.maintenance import Maintenance, TableStats
@@ -188,9 +189,9 @@ class MultimodalStorage:
         """Return the ids of all vectors of a role."""
         return self._vectors.ids(role)
 
-    def vector_keys(self, role: str) -> set[tuple[str, str]]:
-        """Return (media_id, content_hash) of everything that has vectors of a role."""
-        return self._vectors.keys(role)
+    def vector_keys(self, role: str, within: IdRange = ALL_IDS) -> set[tuple[str, str]]:
+        """Return (media_id, content_hash) of everything, with ids in a range, that has vectors of a role."""
+        return self._vectors.keys(role, within)
 
     def scan_vectors(self, role: str, places: Mapping[str, str]) -> StoredVectors:
         """Return all vectors of many media, to compare everything with everything."""
@@ -285,9 +286,13 @@ class MultimodalStorage:
         """Return such rows of the searchable places of a content."""
         return self._queries.media_of(content_hash)
 
-    def all_media(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return every row of ``media``, ordered by id; some columns or all."""
-        return self._queries.all_media(columns)
+    def all_media(self, columns: Sequence[str] | None = None, within: IdRange = ALL_IDS) -> pa.Table:
+        """Return every row of ``media``, or those with ids in a range, ordered by id; some columns or all."""
+        return self._queries.all_media(columns, within)
+
+    def id_ranges(self) -> list[IdRange]:
+        """Divide all ids into ranges, rising, by which rows and vectors can be read in parts of bounded size."""
+        return self._queries.id_ranges()
 
     def sample_media(self, n: int) -> list[dict[str, Any]]:
         """Return ``media`` rows of ``n`` searchable files, evenly spaced over the ids."""

@@ -9,7 +9,7 @@ import datetime as dt
 import os
 import re
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from arrowlens.errors import StorageError
 from arrowlens.store.filters import is_among
 from arrowlens.store.fulltext import WORDS, keep_words
+from arrowlens.store.id_ranges import IdRange, id_ranges
 from arrowlens.store.importing import import_lancedb
 from arrowlens.store.location import Location
 
@@ -104,6 +105,10 @@ class Tables:
             return rows.select(list(columns))
 
         return self.read(name, ask, schema.empty_table().select(list(columns)))
+
+    def id_ranges(self, names: Iterable[str]) -> list[IdRange]:
+        """Divide all ids into ranges of which none holds many rows of any of these tables."""
+        return id_ranges(max((self.read(name, lambda table: table.count_rows(), 0) for name in names), default=0))
 
     def rows_with(
         self, name: str, column: str, values: Sequence[str], columns: Sequence[str], schema: pa.Schema

@@ -14,6 +14,7 @@ from arrowlens.addresses import is_bucket
 from arrowlens.errors import InputError
 from arrowlens.modalities import TextSource
 from arrowlens.store.fulltext import WORDS, text_words, words_of
+from arrowlens.store.id_ranges import IdRange
 from arrowlens.store.maintenance import Maintenance
 from arrowlens.store.queries import Queries
 from arrowlens.store.ranking import is_live
@@ -119,7 +120,7 @@ class Writer:
         with self._state.writing():
             self._tables.delete(MEDIA_TABLE, "media_id", media_ids)
             self.repair()
-            self._state.forget_roots({*self._queries.all_media(["root_id"])["root_id"].to_pylist()})
+            self._state.forget_roots({*self._queries.all_media(["root_id"])["root_id"].unique().to_pylist()})
             self._maintenance.optimize(thorough=False)
 
     def forget(self, paths: Sequence[StrPath]) -> int:
@@ -162,22 +163,37 @@ class Writer:
             self._state.drop_retired()
             for name in self._tables.names():
                 self._tables.recover(name)
-            self._keep_one_of_each(MEDIA_TABLE, "media_id", self._queries.all_media(["media_id"])["media_id"])
-            media = self._queries.indexed()
-            for name, (role, record) in self._state.settings.vector_tables.items():
-                schema = stored_embedding_schema(role, record.dimension)
-                rows = self._tables.rows(name, ["embedding_id", source_column(role), "content_hash"], schema)
-                n_deleted += self._keep_one_of_each(name, "embedding_id", rows["embedding_id"])
-                stale = rows.filter(pa.array(~is_live(rows[source_column(role)], rows["content_hash"], media)))
-                self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
-                n_deleted += stale.num_rows
-            for name, schema in _OF_CONTENTS.items():
-                hashes = self._tables.rows(name, ["content_hash"], schema)["content_hash"]
-                self._keep_one_of_each(name, schema.names[0], self._tables.rows(name, schema.names[:1], schema)[0])
-                contents = pc.replace_substring(hashes, STRIP, "")
-                unused = hashes.filter(pc.invert(pc.is_in(contents, value_set=media["content_hash"])))
-                self._tables.delete(name, "content_hash", unused.to_pylist())
+            for ids in self._queries.id_ranges():
+                n_deleted += self._repair_files(ids)
+            for contents in self._tables.id_ranges([MEDIA_TABLE, *_OF_CONTENTS]):
+                self._repair_contents(contents)
         return n_deleted
+
+    def _repair_files(self, ids: IdRange) -> int:
+        """Delete vectors without a ``media`` row and rows that are there twice; return the number of vectors."""
+        n_deleted = 0
+        self._keep_one_of_each(MEDIA_TABLE, "media_id", self._queries.all_media(["media_id"], ids)["media_id"])
+        media = self._queries.indexed_within(ids, "media_id")
+        for name, (role, record) in self._state.settings.vector_tables.items():
+            schema, source = stored_embedding_schema(role, record.dimension), source_column(role)
+            columns = ["embedding_id", source, "content_hash"]
+            rows = self._tables.rows(name, columns, schema, ids.expression(source))
+            n_deleted += self._keep_one_of_each(name, "embedding_id", rows["embedding_id"])
+            stale = rows.filter(pa.array(~is_live(rows[source], rows["content_hash"], media)))
+            self._tables.delete(name, "embedding_id", stale["embedding_id"].to_pylist())
+            n_deleted += stale.num_rows
+        return n_deleted
+
+    def _repair_contents(self, contents: IdRange) -> None:
+        """Delete thumbnails, fingerprints and texts of contents in a range that no file has, and repeated rows."""
+        media = self._queries.indexed_within(contents, "content_hash")
+        for name, schema in _OF_CONTENTS.items():
+            columns = list(dict.fromkeys([schema.names[0], "content_hash"]))
+            rows = self._tables.rows(name, columns, schema, contents.expression("content_hash"))
+            self._keep_one_of_each(name, schema.names[0], rows[0])
+            hashes = pc.replace_substring(rows["content_hash"], STRIP, "")
+            unused = rows["content_hash"].filter(pc.invert(pc.is_in(hashes, value_set=media["content_hash"])))
+            self._tables.delete(name, "content_hash", unused.to_pylist())
 
     def _keep_one_of_each(self, name: str, key: str, keys: pa.ChunkedArray) -> int:
         """Delete rows of a table with an id that another row has, too; return the number of ids."""

@@ -9,7 +9,6 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -49,13 +48,13 @@ def commit(storage: MultimodalStorage, files: Iterable[str] | Mapping[str, str])
     )
 
 
-def search_until_told(path: Path) -> dict[str, object]:
+def search_until_told(address: str) -> dict[str, object]:
     """Search again and again; says what was not whole.
 
     A batch "batchN-*" has seven files, all or none; "stable-*" are thirty, always there; the first five of them change
     their content together.
     """
-    storage = MultimodalStorage(path, create=False)
+    storage = MultimodalStorage(address, create=False)
     told = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), told.set()), daemon=True).start()
     faults: list[str] = []
@@ -81,4 +80,4 @@ def search_until_told(path: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(search_until_told(Path(sys.argv[1]))))
+    print(json.dumps(search_until_told(sys.argv[1])))

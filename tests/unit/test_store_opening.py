@@ -19,6 +19,7 @@ from arrowlens.errors import (
     StorageError,
 )
 from arrowlens.store import SCHEMA_VERSION, ModelRecord, MultimodalStorage, Root, root_id_of
+from arrowlens.store.location import location_at
 
 CLIP = ModelRecord("c" * 64, 24, "demo", "space")
 AUDIO = ModelRecord("a" * 64, 24)
@@ -62,12 +63,16 @@ def test_a_creation_that_was_cut_off_does_not_stand_in_the_way(tmp_path):
     assert MultimodalStorage(tmp_path, create=False).settings.models == {}
 
 
-def test_a_newer_layout_is_refused(tmp_path):
-    MultimodalStorage(tmp_path / "l")
-    path = tmp_path / "l" / "library.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": SCHEMA_VERSION + 1}))
+def test_a_newer_layout_is_refused_unchanged(address):
+    MultimodalStorage(address)
+    location = location_at(address)
+    content, _ = location.read("library.json")
+    newer = json.dumps({**json.loads(content), "schema_version": SCHEMA_VERSION + 1}).encode()
+    with location.writer():
+        location.write("library.json", newer)
     with pytest.raises(LibraryVersionError, match=f"layout {SCHEMA_VERSION + 1}.*update"):
-        MultimodalStorage(tmp_path / "l")
+        MultimodalStorage(address)
+    assert location.read("library.json")[0] == newer
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 1}', "\x00"])
@@ -79,8 +84,8 @@ def test_damaged_settings_are_an_error_and_stay(tmp_path, text):
     assert (tmp_path / "l" / "library.json").read_text() == text
 
 
-def test_models_are_bound_once(tmp_path):
-    storage = MultimodalStorage(tmp_path / "l")
+def test_models_are_bound_once(address):
+    storage = MultimodalStorage(address)
     storage.bind_models({"vision": CLIP})
     storage.bind_models(
         {"vision": dataclasses.replace(CLIP, source="elsewhere"), "audio": AUDIO}
@@ -93,16 +98,16 @@ def test_models_are_bound_once(tmp_path):
     assert storage.settings.models == {"vision": CLIP, "audio": AUDIO}
 
 
-def test_settings_follow_what_another_handle_writes(tmp_path):
-    one, other = MultimodalStorage(tmp_path / "l"), MultimodalStorage(tmp_path / "l")
+def test_settings_follow_what_another_handle_writes(address):
+    one, other = MultimodalStorage(address), MultimodalStorage(address)
     one.bind_models({"vision": CLIP})
     assert other.settings.models == {"vision": CLIP}
     one.add_root("/some/folder")
     assert [root.path for root in other.settings.roots] == ["/some/folder"]
 
 
-def test_a_file_belongs_to_the_deepest_root(tmp_path):
-    storage = MultimodalStorage(tmp_path / "l")
+def test_a_file_belongs_to_the_deepest_root(address):
+    storage = MultimodalStorage(address)
     inner = storage.add_root("/a/b/c")
     assert storage.add_root("/a/b/c/d") == inner, "a folder inside a root is no new root"
     outer = storage.add_root("/a")
@@ -122,16 +127,16 @@ def test_the_file_systems_top_can_be_a_root():
     assert top.absolute(b"x/y") == b"/x/y"
 
 
-def test_a_root_whose_name_is_not_text_comes_back(tmp_path):
+def test_a_root_whose_name_is_not_text_comes_back(address):
     name = os.fsdecode(b'/odd \xff\n"name')
-    MultimodalStorage(tmp_path / "l").add_root(name)
-    root = MultimodalStorage(tmp_path / "l").settings.roots[0]
+    MultimodalStorage(address).add_root(name)
+    root = MultimodalStorage(address).settings.roots[0]
     assert root == Root(root_id_of(name), name)
     assert os.fsencode(root.path) == b'/odd \xff\n"name'
 
 
-def test_one_writer_among_threads_and_it_may_enter_again(tmp_path):
-    storage = MultimodalStorage(tmp_path / "l")
+def test_one_writer_among_threads_and_it_may_enter_again(address):
+    storage = MultimodalStorage(address)
     failures = []
 
     def write():
@@ -145,13 +150,19 @@ def test_one_writer_among_threads_and_it_may_enter_again(tmp_path):
         thread = threading.Thread(target=write)
         thread.start()
         thread.join()
-        with pytest.raises(LibraryBusyError), MultimodalStorage(tmp_path / "l").writing():
+        with pytest.raises(LibraryBusyError), MultimodalStorage(address).writing():
             pass
     assert len(failures) == 1
     assert "being written to" in failures[0]
     write()
     assert len(failures) == 1
     assert {root.path for root in storage.settings.roots} == {"/mine", "/thread"}
+
+
+def test_an_address_without_a_library_is_an_error_and_stays_so(address):
+    for _ in range(2):
+        with pytest.raises(LibraryNotFoundError, match=r"no library at .*arrowlens ingest"):
+            MultimodalStorage(address, create=False)
 
 
 _HOLD = """
