@@ -10,6 +10,7 @@ A new format is an entry here and a signature in ``media/formats.py``. A new mod
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -120,6 +121,7 @@ MODALITIES: Mapping[Modality, ModalityInfo] = {
             "pnm": (".pnm", ".pbm", ".pgm", ".ppm", ".pfm"),
             "heic": (".heic", ".heif", ".hif"),
             "avif": (".avif", ".avifs"),
+            "raw": (".arw", ".cr2", ".cr3", ".nef", ".dng", ".orf", ".raf", ".rw2"),
         },
     ),
     "audio": ModalityInfo(
@@ -189,6 +191,19 @@ MEDIA_SUFFIXES: Mapping[str, Modality] = {
     suffix: name for name, info in MODALITIES.items() for suffixes in info.suffixes.values() for suffix in suffixes
 }
 """The modality that a file name's suffix promises; suffixes are in lower case, with their dot."""
+
+
+RAW_PACKAGE, RAW_EXTRA = "rawpy", "raw"
+
+
+def reads_raw() -> bool:
+    """Return whether the package that reads raw photographs is installed."""
+    return importlib.util.find_spec(RAW_PACKAGE) is not None
+
+
+def is_raw(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:
+    """Return whether a file's name promises a raw photograph."""
+    return os.fsdecode(path).lower().endswith(MODALITIES["image"].suffixes["raw"])
 
 
 _TYPESCRIPT = (".ts", ".mts")

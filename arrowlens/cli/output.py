@@ -225,6 +225,7 @@ def left_alone_text(left_alone: Mapping[LeftAlone, int]) -> str:
         "other": "of other kinds",
         "hidden": "hidden or another program's",
         "ignored": "named in .arrowlensignore",
+        "raw": "raw photographs (pip install 'arrowlens[raw]' to read them)",
     }
     return "left alone: " + ", ".join(
         f"{left_alone[why]:,} {name}" for why, name in names.items() if left_alone.get(why)

@@ -79,7 +79,7 @@ class BucketSource:
             modality, root = modality_of(name), settings.root_of(name)
             if modality is None or root is None:
                 seen.left_alone["other"] += 1
-            else:
+            elif not seen.leaves_raw(name):
                 relative = cast(bytes, root.relative(name))
                 files.append(ScannedFile(os.fsencode(name), root, relative, modality, None, None))
         with ThreadPoolExecutor(READS_AT_ONCE, "look") as threads:
@@ -472,6 +472,8 @@ class _Listing:
         modality = modality_of(name)
         if modality is None:
             self._seen.left_alone["other"] += 1
+            return None
+        if self._seen.leaves_raw(name):
             return None
         address = f"{self._scope}/{key}"
         path = os.fsencode(address)

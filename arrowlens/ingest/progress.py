@@ -122,7 +122,8 @@ class IngestReport:
         copied: of ``indexed``, how many took the vectors of equal content and were not encoded.
         reasons: how many files were skipped for which reason, the most frequent first.
         unread_folders: folders that could not be read, with the reason; what was indexed below them is kept.
-        left_alone: how many files and folders were passed over, by "hidden", "ignored" and "other", as of ``Walk``.
+        left_alone: how many files and folders were passed over, by "hidden", "ignored", "raw" and "other", as of
+            ``Walk``.
         timings: seconds spent walking, waiting for decoded files, writing and calibrating; of all processes and threads
             together, reading (waiting for the disk), decoding and encoding.
         rate: files read per second, from the first to the last.

@@ -17,10 +17,10 @@ from typing import Literal
 from arrowlens.errors import FolderError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, has_rules, is_junk
 from arrowlens.media.files import bounded_ns, file_id_of
-from arrowlens.modalities import Modality, is_source_code, modality_of
+from arrowlens.modalities import Modality, is_raw, is_source_code, modality_of, reads_raw
 from arrowlens.store import Root, Settings, media_id_of, relative_to
 
-LeftAlone = Literal["hidden", "ignored", "other"]
+LeftAlone = Literal["hidden", "ignored", "other", "raw"]
 Stamp = tuple[int | None, int | str | None]
 """Size and nanoseconds since 1970; of an object in a bucket its ETag, since two writes in a second have equal times."""
 ETAG = "etag:"
@@ -92,8 +92,9 @@ class Walk:
         mounts: folders in which another disk is mounted.
         other_names: links to folders whose files are indexed by their real place, which is the value.
         left_alone: how many files and folders (one each, whatever lies below) were passed over: "hidden" ones and those
-            of other programs, those that are "ignored" by ``.arrowlensignore``, and "other" files, of kinds that are
-            not read and no captions.
+            of other programs, those that are "ignored" by ``.arrowlensignore``, "raw" photographs where the extra that
+            reads them is not installed, and "other" files, of kinds that are not read and no captions.
+        reads_raw: whether raw photographs are listed.
     """
 
     scopes: tuple[str, ...]
@@ -104,6 +105,14 @@ class Walk:
     mounts: set[str] = field(default_factory=set)
     other_names: dict[bytes, bytes] = field(default_factory=dict)
     left_alone: Counter[LeftAlone] = field(default_factory=Counter)
+    reads_raw: bool = field(default_factory=reads_raw)
+
+    def leaves_raw(self, path: str | bytes) -> bool:
+        """Return whether a file is a raw photograph that is left alone, and count it."""
+        if self.reads_raw or not is_raw(path):
+            return False
+        self.left_alone["raw"] += 1
+        return True
 
     def passed_over(self) -> dict[LeftAlone, int]:
         """Return ``left_alone`` without zeros."""
@@ -115,6 +124,8 @@ class Walk:
 
     def covers(self, path: bytes) -> bool:
         """Return whether the walk would have listed a file, were it there."""
+        if not self.reads_raw and is_raw(path):
+            return False  # what is indexed of it stays
         if not any(path.startswith(_inside(os.fsencode(scope))) for scope in self.scopes):
             return False
         return not any(path.startswith(_inside(folder)) for folder in (*self.unread, *self.lost_links))
@@ -324,6 +335,8 @@ class _Walker:
     ) -> None:
         if modality is None or (status is not None and is_source_code(entry.path, status.st_size)):
             self._walk.left_alone["other"] += 1
+            return
+        if self._walk.leaves_raw(entry.path):
             return
         if here.rules.ignore(entry.path, is_folder=False):
             self._ignore(entry.path)

@@ -21,7 +21,9 @@ from arrowlens.media.decoded import (
 from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
 from arrowlens.media.films import Film, read_film
 from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
+from arrowlens.media.picture_headers import is_raw_tiff
 from arrowlens.media.pictures import STREAMED_FORMATS, Picture, read_picture
+from arrowlens.media.raw import read_raw
 from arrowlens.media.recordings import Recording, read_recording
 from arrowlens.modalities import FORMAT_MODALITY, SAMPLE_RATE, Modality, modality_of
 
@@ -130,6 +132,8 @@ def _decode(
         raise MediaError("the file is empty (0 bytes)")
     head = file.read(SNIFF_BYTES)
     found.format = sniff(head)
+    if found.format == "tiff" and is_raw_tiff(file):
+        found.format = "raw"
     if found.format is not None:
         found.modality = FORMAT_MODALITY[found.format]
     _check_bytes(found.size, limits.max_bytes_of(found.modality))
@@ -138,6 +142,8 @@ def _decode(
     found.content_hash = hash_stream(file, found.size)
     if found.format is None:
         raise MediaError(f"not a picture, recording or film in a known format: the content is {describe_content(head)}")
+    if found.format == "raw":
+        return _contents(read_raw(file, limits, thumbnail=thumbnail, min_side=min_side))
     if found.modality == "image":
         return _contents(read_picture(file, found.format, limits, thumbnail=thumbnail, min_side=min_side))
     if found.modality == "video":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -144,6 +144,7 @@ def _unseen(reader: FilmReader) -> Film:
 def _seen(reader: FilmReader, side: int, limits: Limits) -> Film:
     """The film with its shots."""
     shots = reader.shots(limits.max_shots, side)
+    reader.keep_only({shot.at_s for shot in shots})
     frames = reader.pictures([shot.at_s for shot in shots], side)
     pictures = [(shot, frame) for shot, frame in zip(shots, frames, strict=True) if frame is not None]
     if not pictures:
@@ -283,6 +284,10 @@ class FilmReader:
             else:
                 frame = self._key_frame_at(time_s)
                 yield None if frame is None else self._picture(frame, side)
+
+    def keep_only(self, times: Set[float]) -> None:
+        """Let go of the pictures that were decoded by the way, but for those at some times."""
+        self._kept = {time_s: picture for time_s, picture in self._kept.items() if time_s in times}
 
     # -- what is looked at ----------------------------------------------------------------------------------------
 

@@ -14,6 +14,12 @@ _PREFIXES = [
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"GIF87a", "gif"),
     (b"GIF89a", "gif"),
+    (b"II*\0\x10\0\0\0CR", "raw"),  # CR2; other TIFFs may be raw as well, as picture_headers.is_raw_tiff finds
+    (b"IIRO", "raw"),  # ORF
+    (b"IIRS", "raw"),
+    (b"MMOR", "raw"),
+    (b"IIU\0", "raw"),  # RW2
+    (b"FUJIFILMCCD-RAW", "raw"),  # RAF
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
     (b"II+\0", "tiff"),  # more than 4 GB, in principle
@@ -39,8 +45,8 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"mif1", b"mif2", b"msf1", b"miaf"}
 _SOUND_BRANDS = {b"M4A ", b"M4B ", b"M4P "}
+_CR3_BRAND = b"crx "
 _FOREIGN_BRANDS = {
-    b"crx ": "a Canon raw photograph (CR3)",
     b"mjp2": "a Motion JPEG 2000 film",
     b"jxl ": "a JPEG XL picture",
 }
@@ -158,6 +164,8 @@ def _sniff_brands(head: bytes) -> str | None:
     brands = {major} | {head[at : at + 4] for at in range(16, size - 3, 4)}
     if major in _FOREIGN_BRANDS:
         return None
+    if major == _CR3_BRAND:
+        return "raw"
     if major in _HEIC_BRANDS | _AVIF_BRANDS | _HEIF_BRANDS:
         return "avif" if major in _AVIF_BRANDS or (major in _HEIF_BRANDS and brands & _AVIF_BRANDS) else "heic"
     return "m4a" if major in _SOUND_BRANDS else "mp4"

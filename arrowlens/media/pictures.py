@@ -130,7 +130,7 @@ def read_picture(
     factor = factor_for(*image.size, min_side, longer_side)
     pixels, small, spread = unpack(image, convert, factor)
     del image  # before the pixels are turned, which takes a second copy of them
-    box = _box(width / (scale * factor), height / (scale * factor), pixels.shape[1], pixels.shape[0], turn)
+    box = box_within(width / (scale * factor), height / (scale * factor), pixels.shape[1], pixels.shape[0], turn)
     if _TURNS[turn][2]:
         width, height = height, width
     return Picture(
@@ -151,7 +151,9 @@ def _upright(pixels: np.ndarray, turn: int) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(1, 0, 2) if transpose else pixels)
 
 
-def _box(across: float, down: float, width: int, height: int, turn: int) -> tuple[float, float, float, float] | None:
+def box_within(
+    across: float, down: float, width: int, height: int, turn: int = 1
+) -> tuple[float, float, float, float] | None:
     """Where a picture of ``across`` by ``down`` pixels lies within ``width`` by ``height`` of them, once upright."""
     if (across, down) == (width, height):
         return None

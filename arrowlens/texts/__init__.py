@@ -16,13 +16,13 @@ from typing import Protocol
 
 from arrowlens.errors import InputError
 from arrowlens.media import Decoded
-from arrowlens.modalities import Input, TextSource
+from arrowlens.modalities import MAX_SHOTS, Input, TextSource
 from arrowlens.store import MediaText
 
 __all__ = ["MOST_SHOTS", "TextReader", "installed_version"]
 
 
-MOST_SHOTS = 60  # of a film that are read; pictures of all of them are in memory at once: 170 MB
+MOST_SHOTS = MAX_SHOTS  # of a film that are read; pictures of all of them are in memory at once: 560 MB
 
 
 class TextReader(Protocol):

@@ -72,7 +72,11 @@ class OcrReader:
             assert decoded.pixels is not None
             return _read(decoded.pixels)
         texts: dict[str, MediaText] = {}
+        seen = set()  # moments: one picture may stand for several parts of a long shot
         for shot, frame in zip(decoded.shots, decoded.frames, strict=True):
+            if shot.at_s in seen:
+                continue
+            seen.add(shot.at_s)
             for text in _read(frame):
                 texts.setdefault(text.text, dataclasses.replace(text, start=shot.start_s, end=shot.end_s))
         return list(texts.values())

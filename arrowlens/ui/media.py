@@ -40,6 +40,7 @@ CONTENT_TYPES = {
     "pnm": "image/x-portable-anymap",
     "heic": "image/heic",
     "avif": "image/avif",
+    "raw": "application/octet-stream",  # no browser shows one
     "wav": "audio/wav",
     "aiff": "audio/aiff",
     "flac": "audio/flac",

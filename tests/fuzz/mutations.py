@@ -19,6 +19,7 @@ from tests.support.media_factory import (
     pixels,
     sound_bytes,
 )
+from tests.support.raw_factory import dng_bytes
 
 _HEAD = 160  # bytes, which decide most of what a decoder allocates: half of all mutations lie there
 _EXTREMES = [
@@ -70,6 +71,8 @@ def seeds() -> dict[str, bytes]:
         "pnm deep": encode_image(deep, "pnm"),
         "pnm text": b"P2\n8 6\n255\n" + b" ".join(b"%d" % value for value in range(48)),
         "tiff exif": encode_image(image, "tiff", exif=tags),
+        "raw": dng_bytes(pixels(1, 64, 48)),
+        "raw preview": dng_bytes(pixels(1, 64, 48), preview=pixels(1, 64, 48), orientation=6),
         "mov alac": film_bytes("mp4", 1, 0.3, codec="alac", container="mov"),
         "mkv flac": film_bytes("mkv", 1, 0.3, codec="flac"),
         "mkv opus": film_bytes("mkv", 1, 0.3, codec="libopus"),

@@ -7,6 +7,7 @@ import json
 import threading
 
 import lancedb
+import numpy as np
 import pytest
 
 from arrowlens.errors import InputError
@@ -14,7 +15,8 @@ from arrowlens.ingest import IngestOptions, run
 from arrowlens.ingest.reading import ReadingStep, Unread
 from arrowlens.ingest.source import FolderSource
 from arrowlens.ingest.walk import ScannedFile
-from arrowlens.media import Limits
+from arrowlens.media import Decoded, Limits
+from arrowlens.media.films import Shot
 from arrowlens.search import Query, Searcher, View
 from arrowlens.search.where import parse, to_store_filters
 from arrowlens.store import MediaText, ModelRecord, MultimodalStorage, Reading, Root, VectorRow, written_texts
@@ -332,5 +334,21 @@ def test_a_film_may_be_read_for_as_long_as_its_shots_take():
         return step.limit_s(Unread(file, "0" * 32, modality, duration))
 
     assert limit_s("image", 2**20, None) == Limits().max_decode_s
-    assert limit_s("video", 2**20, 5400.0) >= Limits().max_decode_s + 60 * 4.0, "60 dense slides"
+    assert limit_s("video", 2**20, 5400.0) >= Limits().max_decode_s + 200 * 4.0, "200 dense slides"
     assert limit_s("video", 2**34, 5400.0) >= 10 * Limits().max_decode_s, "a large film takes long to decode"
+
+
+def test_a_film_is_read_at_all_its_shots_and_a_picture_that_stands_for_several_once(monkeypatch):
+    looked_at = []
+
+    def read(pixels):
+        looked_at.append(int(pixels.max()))
+        return [MediaText("ocr", f"slide {pixels.max() // 2}", confidence=0.9)]
+
+    monkeypatch.setattr("arrowlens.texts.ocr._read", read)
+    shots = tuple(Shot(float(number), number + 1.0, 2.0 * (number // 2) + 0.5) for number in range(200))
+    frames = tuple(np.full((2, 2, 3), number // 2, np.uint8) for number in range(200))
+    texts = OcrReader("any 1").extract(Decoded("video", None, shots=shots, frames=frames))
+    assert looked_at == list(range(100))
+    assert [text.text for text in texts] == [f"slide {number}" for number in range(50)]
+    assert [(text.start, text.end) for text in texts[:2]] == [(0.0, 1.0), (4.0, 5.0)], "the first shot of each"

@@ -23,6 +23,7 @@ from tests.support.media_factory import (
     pixels,
     sound_bytes,
 )
+from tests.support.raw_factory import dng_bytes
 
 
 def good(data: bytes, **options: object) -> Decoded:
@@ -36,7 +37,8 @@ def test_every_format_that_is_read_is_made_by_the_tests() -> None:
     contents = [image_bytes(name) for name in IMAGE_FORMATS] + [sound_bytes(name) for name in SOUND_FORMATS]
     contents += [film_bytes(name) for name in FILM_FORMATS]
     contents.append(scene_film([Scene(pixels(0), 1.0)], container="mpegts", codec="mpeg2video"))
-    assert {sniff(data[:4096]) for data in contents} == set(FORMAT_MODALITY)
+    formats = {sniff(data[:4096]) for data in contents} | {decode("a.dng", data=dng_bytes(pixels(0, 64, 48))).format}
+    assert formats == set(FORMAT_MODALITY)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_every_format_that_is_read_is_made_by_the_tests() -> None:
         (b"\0\0\0\x14ftyp3gp5\0\0\0\0isom", "mp4"),
         (b"\0\0\x10\0moov\0\0\0\x6cmvhd", "mp4"),
         (b"\0\0\0\x08wide\0\0\x10\0mdat", "mp4"),
-        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", None),
+        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "raw"),
         (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\x82\x84webm", "webm"),
         (b"\x1aE\xdf\xa3\xa3B\x86\x81\x01B\x82\x88matroska", "mkv"),
         (b"\x1aE\xdf\xa3\xa3B\x86\x81\x01B\x82\x88unheard!", None),
@@ -91,7 +93,6 @@ def test_heads(head: bytes, expected: str | None) -> None:
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "a Canon raw photograph (CR3)"),
         (b"\xff\x0a" + bytes(20), "a JPEG XL picture"),
         (b"8BPS\0\1" + bytes(20), "a Photoshop document"),
         (b"\x30\x26\xb2\x75\x8e\x66", "a Windows Media file (WMA or WMV)"),

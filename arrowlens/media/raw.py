@@ -1,0 +1,135 @@
+"""A raw photograph's file -> upright RGB pixels: the picture that the camera has put into it, or else a development.
+
+LibRaw reads it, through rawpy of the extra ``raw``. Developing takes seconds, and the camera's own JPEG shows what the
+photographer saw; so what the sensor saw is decoded only where that JPEG is missing, damaged or too small. It is
+developed at half its size, where each pixel is made of the four values of a cell of the sensor, and none is invented.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import numpy as np
+from PIL import Image
+
+from arrowlens.errors import MediaError
+from arrowlens.media.decoded import Limits, TooLargeError
+from arrowlens.media.downscale import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_for, make_thumbnail, unpack
+from arrowlens.media.metadata import About
+from arrowlens.media.picture_headers import check_size, is_plausible_tiff, read_whole
+from arrowlens.media.picture_metadata import about_picture
+from arrowlens.media.pictures import SMALLEST_SIDE, Picture, box_within, read_picture
+from arrowlens.modalities import RAW_EXTRA, RAW_PACKAGE, reads_raw
+
+if TYPE_CHECKING:
+    from rawpy import RawPy
+
+_EXIF_OF_FLIP = {3: 3, 5: 8, 6: 6}  # LibRaw's name of a turn -> EXIF orientation
+_SRGB_GAMMA = (2.4, 12.92)  # LibRaw's own is that of BT.709
+_TIFF_MAGIC = {b"IIRO": b"II*\0", b"IIRS": b"II*\0", b"MMOR": b"MM\0*", b"IIU\0": b"II*\0"}
+"""What ORF and RW2 write in place of a TIFF's first bytes."""
+
+
+def read_raw(file: BinaryIO, limits: Limits, *, thumbnail: bool = True, min_side: int | None = None) -> Picture:
+    """Decode a raw photograph. Of one with a picture of the camera that is large enough, the rest is not looked at.
+
+    Args:
+        file: the whole file, in memory.
+        limits: ``max_pixels`` holds for what is decoded, the sensor or the camera's picture, before it is.
+        thumbnail: whether to make one.
+        min_side: what its shorter side is needed for, in pixels. None for half the sensor's size, which is never
+            exceeded.
+
+    Raises:
+        MediaError: too large, truncated or damaged, or the extra ``raw`` is not installed; one line for a user.
+    """
+    if not reads_raw():
+        raise MediaError(f"a raw photograph, and {RAW_PACKAGE} is not installed; pip install 'arrowlens[{RAW_EXTRA}]'")
+    import rawpy
+
+    data = read_whole(file)
+    about = _tiff_about(data)
+    try:
+        with rawpy.RawPy() as raw:
+            raw.open_buffer(io.BytesIO(data))
+            sizes = raw.sizes
+            turn = _EXIF_OF_FLIP.get(sizes.flip, 1)
+            shorter, longer = (side // 2 for side in sorted((sizes.width, sizes.height)))  # of a development
+            wanted = min(min_side or shorter, shorter), min(THUMBNAIL_SIDE if thumbnail else 1, longer)
+            picture = _preview(raw, wanted, limits, thumbnail, min_side) or _developed(raw, limits, thumbnail, min_side)
+    except rawpy.LibRawUnsufficientMemoryError as error:
+        raise MemoryError from error
+    except rawpy.LibRawTooBigError as error:
+        raise TooLargeError(_words(error)) from error
+    except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawNotImplementedError) as error:
+        raise MediaError(f"a form of raw photograph that is not read ({_words(error)})") from error
+    except rawpy.LibRawError as error:
+        raise MediaError(f"damaged or truncated: the raw photograph cannot be decoded ({_words(error)})") from error
+    width, height = (sizes.height, sizes.width) if turn in (6, 8) else (sizes.width, sizes.height)
+    is_trivial = picture.trivial or min(width, height) < SMALLEST_SIDE
+    return replace(picture, width=width, height=height, about=about or picture.about, trivial=is_trivial)
+
+
+def _preview(
+    raw: RawPy, wanted: tuple[int, int], limits: Limits, thumbnail: bool, min_side: int | None
+) -> Picture | None:
+    """The largest JPEG in the file, if its sides, the shorter one first, are as long as wanted; else None."""
+    import rawpy
+
+    try:
+        found = raw.extract_thumb()
+    except rawpy.LibRawError:
+        return None
+    if found.format != rawpy.ThumbFormat.JPEG:
+        return None
+    try:  # one without EXIF has got one from LibRaw, with the orientation of the whole
+        picture = read_picture(
+            io.BytesIO(cast(bytes, found.data)), "jpeg", limits, thumbnail=thumbnail, min_side=min_side
+        )
+    except TooLargeError:
+        raise
+    except MediaError:
+        return None
+    shorter, longer = sorted((picture.width, picture.height))
+    return picture if shorter >= wanted[0] and longer >= wanted[1] else None
+
+
+def _developed(raw: RawPy, limits: Limits, thumbnail: bool, min_side: int | None) -> Picture:
+    """What the sensor saw, at half its size, in sRGB, upright."""
+    check_size((raw.sizes.raw_width, raw.sizes.raw_height), limits, "raw")
+    pixels = raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8, gamma=_SRGB_GAMMA)
+    if pixels.shape[2] == 1:  # of a sensor without colours
+        pixels = np.repeat(pixels, 3, axis=2)
+    image = Image.fromarray(pixels)
+    factor = factor_for(*image.size, min_side, THUMBNAIL_SIDE if thumbnail else 1)
+    reduced, small, spread = unpack(image, lambda band: band, factor)
+    return Picture(
+        pixels=reduced,
+        box=box_within(image.width / factor, image.height / factor, reduced.shape[1], reduced.shape[0]),
+        width=image.width,
+        height=image.height,
+        thumbnail=make_thumbnail(small) if thumbnail else None,
+        about=About(),
+        trivial=spread <= ONE_COLOUR_SPREAD,
+    )
+
+
+def _tiff_about(data: bytes) -> About | None:
+    """What the camera wrote, of a file built as a TIFF; None of another one, and of damaged tags."""
+    magic = _TIFF_MAGIC.get(data[:4])
+    file = io.BytesIO(data if magic is None else magic + data[4:])
+    exif = Image.Exif()
+    if is_plausible_tiff(file):
+        with suppress(Exception):  # as in picture_metadata.read_exif
+            file.seek(0)
+            exif.load_from_fp(file)
+    return about_picture(exif, {}) if len(exif) else None
+
+
+def _words(error: Exception) -> str:
+    """LibRaw's words."""
+    words = error.args[0] if error.args else ""
+    return words.decode(errors="replace") if isinstance(words, bytes) else str(words)
