@@ -35,8 +35,8 @@ WARM_UP = "something else"
 # From the key to the frame in which the first card is the expected one and its thumbnail can be seen.
 WATCH = """expected => { window.shown = new Promise(done => {
   const look = since => {
-    const card = document.querySelector("[class*='st-key-hit-image-']"), image = card && card.querySelector("img");
-    if (image && card.className.includes(expected) && image.complete && image.naturalWidth)
+    const card = document.querySelector(".al-card"), image = card && card.querySelector("img");
+    if (image && card.dataset.id === expected && image.complete && image.naturalWidth)
       done((performance.now() - since) / 1000);
     else requestAnimationFrame(() => look(since));
   };
@@ -44,7 +44,7 @@ WATCH = """expected => { window.shown = new Promise(done => {
 }) }"""
 LOAD_ALL = """async n => {
   for (let tries = 0; tries < 600; tries++) {
-    const images = [...document.querySelectorAll("[class*='st-key-hit-image-'] img")];
+    const images = [...document.querySelectorAll(".al-card .al-open img")];
     images.forEach(image => image.loading = "eager");
     if (images.length === n && images.every(image => image.complete && image.naturalWidth)) return true;
     await new Promise(next => setTimeout(next, 50));

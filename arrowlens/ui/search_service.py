@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Mapping
+from weakref import WeakValueDictionary
 
 from arrowlens.library import Library
 from arrowlens.search import Example, Hit, Results
 from arrowlens.ui.search_state import Question
 
-PAGE_SIZE = 48  # fills rows of 2, 3, 4, 6 and 8
+PAGE_SIZE = 48  # results that come at a time
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,11 +29,11 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """One page of results.
+    """Some of the results of a question.
 
     Attributes:
         results: at most ``PAGE_SIZE``.
-        has_more: whether there is a next page.
+        has_more: whether others follow.
         notices: what the user should know, a line each.
         is_folded: whether files that do not match were left out.
     """
@@ -42,13 +44,35 @@ class Answer:
     is_folded: bool = False
 
 
+class SharedExample:
+    """An uploaded example that requests for further results can name, for as long as its session keeps this.
+
+    Attributes:
+        example: what was uploaded.
+        token: names it; nobody can guess it.
+    """
+
+    def __init__(self, example: Example) -> None:
+        self.example, self.token = example, secrets.token_urlsafe(16)
+        _SHARED[self.token] = self
+
+
+_SHARED: WeakValueDictionary[str, SharedExample] = WeakValueDictionary()
+
+
+def shared_example(token: str) -> Example | None:
+    """Return the example that a token names; None once its session has ended or removed it."""
+    shared = _SHARED.get(token)
+    return None if shared is None else shared.example
+
+
 def is_asked(question: Question, examples: Examples) -> bool:
-    """Return whether anything is asked; else the page lists the newest files."""
+    """Return whether anything is asked; else the newest files are listed."""
     return bool(question.text.strip() or question.parts or examples.upload)
 
 
-def answer(library: Library, question: Question, examples: Examples) -> Answer:
-    """Return the results of a question; the newest files where nothing is asked.
+def answer(library: Library, question: Question, examples: Examples, offset: int = 0) -> Answer:
+    """Return the results of a question from ``offset`` on; the newest files where nothing is asked.
 
     Raises:
         ArrowlensError: as ``Library.search``.
@@ -57,10 +81,7 @@ def answer(library: Library, question: Question, examples: Examples) -> Answer:
     lost = len(question.parts) - len(kept)
     notices = [f"{lost} of the examples in this address are no longer in the library"] if lost else []
     question = dataclasses.replace(question, parts=kept)
-    offset, k = (
-        (question.page - 1) * PAGE_SIZE,
-        PAGE_SIZE + 1,
-    )  # one more than a page, to know whether there is a next one
+    k = PAGE_SIZE + 1  # one more than is shown, to know whether others follow
     if not is_asked(question, examples):
         results = library.newest(k, question.modality, where=question.conditions(), offset=offset)
     else:

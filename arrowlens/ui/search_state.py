@@ -90,7 +90,6 @@ class Question:
         sort: the order of the results.
         group: how the results are divided.
         everything: whether files that do not match are shown too.
-        page: from 1 on.
     """
 
     text: str = ""
@@ -106,7 +105,6 @@ class Question:
     sort: Order = "relevance"
     group: Grouping = "none"
     everything: bool = False
-    page: int = 1
 
     @property
     def is_filtered(self) -> bool:
@@ -114,18 +112,18 @@ class Question:
         return bool(self.conditions())
 
     def with_part(self, part: Part) -> Question:
-        """Return the first page with one more part, which replaces one of equal value."""
+        """Return the question with one more part, which replaces one of equal value."""
         parts = sorted((*self._others(part), part), key=lambda each: get_args(Role).index(each.role))
-        return dataclasses.replace(self, parts=tuple(parts), everything=False, page=1)
+        return dataclasses.replace(self, parts=tuple(parts), everything=False)
 
     def with_weight(self, part: Part, weight: float) -> Question:
-        """Return the first page with another weight of a part."""
+        """Return the question with another weight of a part."""
         new = dataclasses.replace(part, weight=weight)
-        return dataclasses.replace(self, parts=tuple(new if each == part else each for each in self.parts), page=1)
+        return dataclasses.replace(self, parts=tuple(new if each == part else each for each in self.parts))
 
     def without_part(self, part: Part) -> Question:
-        """Return the first page without a part."""
-        return dataclasses.replace(self, parts=self._others(part), everything=False, page=1)
+        """Return the question without a part."""
+        return dataclasses.replace(self, parts=self._others(part), everything=False)
 
     def conditions(self) -> list[Condition]:
         """Return the conditions that files must satisfy, without that of the modality."""
@@ -153,7 +151,7 @@ class Question:
         for role in get_args(Role):
             params[role] = [part.written() for part in self.parts if part.role == role]
         params["kind"] = [MODALITIES[self.modality].plural] if self.modality else []
-        for name in ("root", "folder", "sort", "group", "page", "size", "length"):
+        for name in ("root", "folder", "sort", "group", "size", "length"):
             value = getattr(self, name)
             params[name] = [str(value)] if value != getattr(_DEFAULTS, name) else []
         params["all"] = ["1"] if self.everything else []
@@ -198,7 +196,6 @@ class Question:
             sort=_word(last("sort"), get_args(Order)),
             group=_word(last("group"), get_args(Grouping)),
             everything=last("all") == "1",
-            page=_number(last("page"), 1, 10_000) or 1,
         )
 
     def _others(self, part: Part) -> tuple[Part, ...]:

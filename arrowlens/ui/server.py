@@ -19,6 +19,7 @@ from streamlit.starlette import App
 
 from arrowlens.errors import ArrowlensError
 from arrowlens.ui.connections import BACKLOG, limited_protocol
+from arrowlens.ui.gallery_routes import gallery_routes
 from arrowlens.ui.gate import Gate
 from arrowlens.ui.ingest_jobs import close_ingest_runs
 from arrowlens.ui.media import media_routes
@@ -48,7 +49,7 @@ def build_app(senders: Senders, sign_in: SignIn | None = None) -> App:
         sign_in: asks for the password; None lets everybody in.
     """
     gate = Middleware(Gate, senders=senders, sign_in=sign_in, scripts=inline_scripts())
-    routes = [*media_routes(), *drawing_routes()]
+    routes = [*media_routes(), *drawing_routes(), *gallery_routes()]
     script = Path(__file__).with_name("app.py")
     return App(script, routes=routes, middleware=[gate, Middleware(UploadLimits)], lifespan=_lifespan)
 

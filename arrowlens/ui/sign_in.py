@@ -98,7 +98,7 @@ class SignIn:
             if not has_slot:
                 return _page(429, "/", "Too many attempts at a time. Try again in a few seconds.", 5)
             try:
-                form = await _form(request)
+                form = await read_form(request)
             except RefusedError as refused:
                 return text_response(refused.status, refused.line)
             return await self._checked(form, client, sender, is_known=is_known)
@@ -163,16 +163,16 @@ def _local(target: str) -> str:
     return target if is_local else "/"
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def read_form(request: Request, max_bytes: int = _MAX_FORM) -> dict[str, str]:
     """Return the fields of a form.
 
     Raises:
-        RefusedError: it is too large or malformed, or takes too long.
+        RefusedError: it has more than ``max_bytes`` or is malformed, or takes too long.
     """
     if request.headers.get("content-type", _FORM_TYPE).partition(";")[0].strip().lower() != _FORM_TYPE:
         raise RefusedError(400, f"the form is not of type {_FORM_TYPE}")
     try:
-        body = await asyncio.wait_for(_body(request), _FORM_S)
+        body = await asyncio.wait_for(_body(request, max_bytes), _FORM_S)
     except (TimeoutError, ClientDisconnect):
         raise RefusedError(408, "the rest of the form did not come") from None
     try:
@@ -185,12 +185,12 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items()}
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, max_bytes: int) -> bytes:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _MAX_FORM:
-            raise RefusedError(413, f"the form has more than {_MAX_FORM:,} bytes")
+        if len(body) > max_bytes:
+            raise RefusedError(413, f"the form has more than {max_bytes:,} bytes")
     return body
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 from playwright.sync_api import Page, expect
 
 SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
-CARDS = "[class*='st-key-hit-']"
+CARDS = ".al-card"
 
 
 def settle(page: Page) -> None:
@@ -30,6 +30,12 @@ def ask(page: Page, text: str) -> None:
 
 def names(page: Page) -> list[str]:
     return page.locator(f"{CARDS} .al-name").all_text_contents()
+
+
+def in_sections(hits):
+    """Hits in the order of the page: by modality, that of the best one first."""
+    modalities = list(dict.fromkeys(hit.modality for hit in hits))
+    return sorted(hits, key=lambda hit: modalities.index(hit.modality))
 
 
 def leave_screenshot(page: Page, name: str) -> None:

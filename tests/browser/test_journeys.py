@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from arrowlens import Library
 from arrowlens.search import printable
 from tests.browser.conftest import HOSTILE_NAME, SAMPLES, watched
-from tests.browser.steps import CARDS, ask, leave_screenshot, names, settle
+from tests.browser.steps import CARDS, ask, in_sections, leave_screenshot, names, settle
 
 pytestmark = pytest.mark.browser
 
@@ -25,7 +25,7 @@ def library(library_path):
 
 def test_a_query_shows_the_files_that_the_library_finds(page, library):
     ask(page, "a yellow car")
-    expected = [printable(hit.path.name) for hit in library.search("a yellow car", k=48).folded]
+    expected = [printable(hit.path.name) for hit in in_sections(library.search("a yellow car", k=48).folded)]
     expect(page.locator(f"{CARDS} .al-name")).to_have_text(expected)
     image = page.get_by_alt_text("yellow-car-01.jpg")
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
@@ -58,7 +58,7 @@ def test_a_text_is_subtracted_by_keyboard_and_its_chip_taken_away(page, library)
     without.press("Enter")
     chip = page.get_by_role("button", name="− a castle ✕")
     expect(chip).to_be_visible()
-    expected = [hit.path.name for hit in library.search("a cat and a castle", k=48, minus=["a castle"])]
+    expected = [hit.path.name for hit in in_sections(library.search("a cat and a castle", k=48, minus=["a castle"]))]
     expect(page.locator(f"{CARDS} .al-name")).to_have_text([printable(name) for name in expected])
     page.keyboard.press("Escape")
     leave_screenshot(page, "composed")
@@ -97,11 +97,12 @@ def test_an_uploaded_sound_is_found_at_its_moment_and_played(page):
     page.keyboard.press("Escape")
     card = page.locator(CARDS).filter(has_text="long.wav").last
     expect(card.locator(".al-wave span")).to_have_count(1)
-    audio = card.locator("audio")
+    card.get_by_role("button", name="Play long.wav").click()
+    audio = page.locator(".al-player audio")
     start = float(audio.get_attribute("src").split("#t=")[1])
     assert start >= 10
-    moment = audio.evaluate("""async audio => { audio.muted = true; await audio.play(); return audio.currentTime }""")
-    assert start <= moment < start + 5
+    page.wait_for_function("start => document.querySelector('.al-player audio').currentTime > start", arg=start)
+    assert start <= audio.evaluate("audio => { audio.pause(); return audio.currentTime }") < start + 5
     leave_screenshot(page, "sound")
 
 

@@ -45,7 +45,6 @@ def questions(draw):
         sort=draw(st.sampled_from(["relevance", "date"])),
         everything=draw(st.booleans()),
         group=draw(st.sampled_from(["none", "folder", "day"])),
-        page=draw(st.integers(1, 10_000)),
     )
 
 
@@ -60,7 +59,6 @@ def test_an_address_gives_the_question_back(question):
         st.sampled_from(
             [
                 *Question(text="x").to_params(),
-                "page",
                 "size",
                 "from",
                 "to",
@@ -130,9 +128,9 @@ def test_an_example_is_named_by_an_id_and_nothing_else(written):
 
 
 def test_a_part_stands_once_and_the_last_word_counts():
-    question = Question(page=3).with_part(Part.of("more", "snow")).with_part(Part.of("less", "snow"))
+    question = Question(everything=True).with_part(Part.of("more", "snow")).with_part(Part.of("less", "snow"))
     assert question.parts == (Part("less", "snow", 0.5),)
-    assert question.page == 1
+    assert not question.everything
     assert question.without_part(Part.of("less", "snow")) == Question()
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from arrowlens.errors import ArrowlensError, LibraryBusyError
 from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.modalities import MODALITIES
-from arrowlens.search import Example, Hit, printable
+from arrowlens.search import Example, printable
 from arrowlens.search.query import MAX_TEXT
 from arrowlens.store import Facets
-from arrowlens.ui.cards import show_groups, show_large
 from arrowlens.ui.filters import facets, show_filters
+from arrowlens.ui.gallery import JSON, batch_of, show_gallery
 from arrowlens.ui.html import counted, empty_state, heading, plain, results_line
-from arrowlens.ui.search_service import Answer, Examples, answer, is_asked
+from arrowlens.ui.search_service import Answer, Examples, SharedExample, answer, is_asked
 from arrowlens.ui.search_state import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Order, Part, Question, Role
 from arrowlens.ui.session import errors_shown, library_or_stop, may_ingest
 from arrowlens.ui.uploads import drop_upload
@@ -40,13 +41,39 @@ def ask(question: Question) -> None:
 
 
 def change(**fields: Any) -> None:  # noqa: ANN401 - of ``Question``
-    """Ask the first page of the same question with other values of some fields."""
-    ask(dataclasses.replace(asked_now(), **{"page": 1, **fields}))
+    """Ask the same question with other values of some fields."""
+    ask(dataclasses.replace(asked_now(), **fields))
 
 
-def refine(role: Role, hit: Hit) -> None:
+def refine(role: Role, media_id: str) -> None:
     """Add a file to the question as an example."""
-    ask(asked_now().with_part(Part.of(role, hit.media_id)))
+    part = Part.read(role, media_id)
+    if part is not None:
+        ask(asked_now().with_part(part))
+
+
+def act(library: Library, action: JSON) -> None:
+    """Do what was chosen in the gallery; what is none of its actions is ignored."""
+    match action:
+        case {"type": ("like" | "unlike") as role, "id": str(media_id)}:
+            refine(role, media_id)
+        case {"type": "everything"}:
+            change(everything=True)
+        case {"type": "forget", "ids": list(ids)} if may_ingest():
+            forget(library, [media_id for media_id in ids if isinstance(media_id, str)])
+
+
+def forget(library: Library, media_ids: Sequence[str]) -> None:
+    """Take files out of the library, and say how many they were, or why not."""
+    try:
+        hits = library.hits(media_ids)
+        n_files = library.remove([hit.path for hit in hits]) if hits else 0
+        text = f"{counted(n_files, 'file', 'files')} forgotten; the next ingest of their folder finds them again"
+    except LibraryBusyError:
+        text = "Nothing was forgotten: a run is going on; try again when it is over"
+    except ArrowlensError as error:
+        text = f"Nothing was forgotten: {error}"
+    st.toast(plain(text))
 
 
 def add_text(role: Role, key: str) -> None:
@@ -132,17 +159,17 @@ def uploaded(library: Library) -> Example | None:
     file = st.session_state.get(f"file-{turn}") or st.session_state.get(f"microphone-{turn}")
     if file is None:
         return None
-    known: tuple[str, Example] | None = st.session_state.get("example")
+    known: tuple[str, SharedExample] | None = st.session_state.get("example")
     if known is not None and known[0] == file.file_id:
-        return known[1]
+        return known[1].example
     with st.spinner("Looking at your example…"):
         example = library.example(file.getvalue(), file.name)
     held = library.find_by_hash(example.content_hash) if example.content_hash else []
     if held:
         forget_upload()
-        refine("like", held[0])
+        refine("like", held[0].media_id)
         st.rerun()
-    st.session_state.example = (file.file_id, example)
+    st.session_state.example = (file.file_id, SharedExample(example))
     return example
 
 
@@ -202,42 +229,28 @@ def cached_answer(library: Library, question: Question, examples: Examples) -> A
     return new
 
 
-def show_answer(library: Library, question: Question, page: Answer, asked: bool) -> None:
-    """Show a line about the results, the results, and buttons to other pages."""
+def show_answer(library: Library, question: Question, page: Answer, asked: bool, n_files: int) -> None:
+    """Show a line about the results, and the results."""
     results = page.results
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         is_itself = bool(results) and results[0].matches is True  # what is asked with
         nothing_matches = asked and results.has_match is False and not is_itself
-        st.html(results_line(summary(page, question, asked), nothing_matches=nothing_matches), width="content")
+        st.html(results_line(summary(page, asked), nothing_matches=nothing_matches), width="content")
         show_arrangement(question, asked)
     for notice in page.notices:
         st.caption(plain(notice))
-    chosen = show_groups(results, question.group, refine)
-    if page.is_folded:
-        show_fold(question)
-    show_pages(question, page.has_more)
-    if chosen is not None:
-        show_large(library, chosen, refine)
+    upload = st.session_state.get("example")
+    total = "" if asked else counted(n_files, "file", "files")
+    batch = batch_of(page, question, upload=upload[1].token if upload else "", total=total)
+    show_gallery(batch, lambda action: act(library, action), may_forget=may_ingest())
 
 
-def summary(page: Answer, question: Question, asked: bool) -> str:
+def summary(page: Answer, asked: bool) -> str:
     """Return the line above the results: how many match, and how long the search took."""
     if not asked:
-        return f"The newest files: page {question.page}" if question.page > 1 else "The newest files"
-    where = f", page {question.page}," if question.page > 1 else ""
+        return "The newest files"
     text = page.results.summary
-    return f"{text[0].upper()}{text[1:]}{where} in {page.results.took_ms:.0f} ms"
-
-
-def show_fold(question: Question) -> None:
-    """Show the button to the files that do not match."""
-    with st.container(horizontal=True, horizontal_alignment="center", key="fold"):
-        st.button(
-            "Show the nearest anyway",
-            on_click=change,
-            kwargs={"everything": True, "page": question.page},
-            help="They do not match, but are the nearest there are",
-        )
+    return f"{text[0].upper()}{text[1:]} in {page.results.took_ms:.0f} ms"
 
 
 def show_arrangement(question: Question, asked: bool) -> None:
@@ -262,25 +275,10 @@ def show_choice(label: str, field: str, value: str, options: Mapping[Any, str]) 
     )
 
 
-def show_pages(question: Question, has_more: bool) -> None:
-    """Show buttons to the previous and the next page."""
-    if question.page == 1 and not has_more:
-        return
-    with st.container(horizontal=True, horizontal_alignment="center"):
-        for label, number, exists in (
-            ("Previous page", question.page - 1, question.page > 1),
-            ("Next page", question.page + 1, has_more),
-        ):
-            st.button(label, on_click=change, kwargs={"page": number}, disabled=not exists)
-
-
 def show_nothing(library: Library, question: Question, counts: Facets) -> None:
     """Show why there are no results, and what to do."""
     if not library.facets().n_files:
         show_empty(library)
-    elif question.page > 1:
-        st.html(empty_state("There are no more results", "Go back a page."))
-        show_pages(question, has_more=False)
     elif question.is_filtered:
         st.html(empty_state("No file passes these filters", "Remove some, or choose all files."))
     elif question.modality == "audio" and counts.modalities.get("audio") and not library.text_reaches_audio:
@@ -324,7 +322,8 @@ def main() -> None:
         show_parts(question, examples)
     page = cached_answer(library, question, examples)
     if page.results or page.is_folded:
-        show_answer(library, question, page, is_asked(question, examples))
+        n_files = counts.modalities.get(question.modality, 0) if question.modality else counts.n_files
+        show_answer(library, question, page, is_asked(question, examples), n_files)
     else:
         show_nothing(library, question, counts)
 

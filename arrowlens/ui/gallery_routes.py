@@ -1,0 +1,131 @@
+"""What the gallery asks for over HTTP: further results, all that is known of a file, and downloads of several files.
+
+``/results?QUESTION&offset=N`` and ``/details/{media_id}`` answer with JSON that no browser keeps; ``POST /export``
+takes a form of ``as`` (a word of ``exports.EXPORTS``) and ``ids`` (media ids, separated by commas).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from arrowlens.errors import ArrowlensError, InputError
+from arrowlens.library import Library
+from arrowlens.search import Hit, byte_size, printable
+from arrowlens.ui.exports import EXPORTS, MAX_BYTES, MAX_FILES
+from arrowlens.ui.gallery import JSON, RESULTS, batch_of, hit_json
+from arrowlens.ui.html import facts_of
+from arrowlens.ui.responses import text_response
+from arrowlens.ui.search_service import Examples, answer, shared_example
+from arrowlens.ui.search_state import Question
+from arrowlens.ui.senders import RefusedError
+from arrowlens.ui.session import shared_library
+from arrowlens.ui.sign_in import read_form
+from arrowlens.ui.throttle import FairQueue
+from arrowlens.ui.waveform_routes import spectrogram_url
+
+_MAX_OFFSET = 100_000
+_MAX_FORM = 32 << 10  # bytes; MAX_FILES ids with commas
+_N_AT_A_TIME = 2  # searches for further results; each takes a core
+_NUMBER = re.compile(r"\d{1,6}", re.ASCII)
+_MEDIA_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def gallery_routes() -> list[Route]:
+    """Return the routes of this module."""
+    turns = FairQueue(_N_AT_A_TIME)
+    return [
+        Route(RESULTS, partial(results, turns)),
+        Route("/details/{media_id}", details),
+        Route("/export", export, methods=["POST"]),
+    ]
+
+
+async def results(turns: FairQueue, request: Request) -> Response:
+    """Answer with further results of a question; visitors take turns."""
+    client = request.client.host if request.client is not None else ""
+    try:
+        async with turns.turn(client):
+            return JSONResponse(await run_in_threadpool(_results, request), headers=_HEADERS)
+    except InputError as error:
+        return text_response(400, str(error))
+    except ArrowlensError as error:
+        return text_response(503, str(error))
+
+
+def _results(request: Request) -> JSON:
+    params = {name: request.query_params.getlist(name) for name in request.query_params}
+    question = Question.from_params(params)
+    written = request.query_params.get("offset", "")
+    if not _NUMBER.fullmatch(written) or int(written) > _MAX_OFFSET:
+        raise InputError(f"the offset is {written!r:.40}; it is a number up to {_MAX_OFFSET:,}")
+    library, offset, token = shared_library(), int(written), request.query_params.get("upload", "")
+    upload = shared_example(token) if token else None
+    if token and upload is None:
+        raise InputError("the example was forgotten; upload it again")
+    held = {hit.media_id: hit for hit in library.hits([part.value for part in question.parts if part.is_example])}
+    return batch_of(answer(library, question, Examples(held, upload), offset), question, offset, token)
+
+
+async def details(request: Request) -> Response:
+    """Answer with all that is known of a file, where its content lies, and its texts."""
+    try:
+        known = await run_in_threadpool(_details, request.path_params["media_id"])
+    except ArrowlensError as error:
+        return text_response(503, str(error))
+    if known is None:
+        return text_response(404, "the library holds no such file; search again")
+    return JSONResponse(known, headers=_HEADERS)
+
+
+def _details(media_id: str) -> JSON | None:
+    library = shared_library()
+    hit = next(iter(library.hits([media_id] if _MEDIA_ID.fullmatch(media_id) else [])), None)
+    if hit is None:
+        return None
+    texts = [text for text in library.texts(hit) if text.source in ("speech", "ocr")]
+    return {
+        "hit": hit_json(hit),
+        "about": facts_of(hit),
+        "paths": [printable(str(path)) for path in library.paths(hit) or [hit.path]],
+        "texts": [{"source": text.source, "text": printable(text.text), "start": text.start} for text in texts],
+        "spectrogram": spectrogram_url(hit) if hit.modality == "audio" else None,
+    }
+
+
+async def export(request: Request) -> Response:
+    """Answer with a download of several files."""
+    try:
+        form = await read_form(request, _MAX_FORM)
+        kind, ids = form.get("as", ""), form.get("ids", "").split(",")
+        if kind not in EXPORTS:
+            raise InputError(f"the form of an export is {kind!r:.20}; it is one of {', '.join(EXPORTS)}")
+        library = shared_library()
+        hits = await run_in_threadpool(_hits, library, ids)
+        if kind == "zip" and (size := sum(hit.size or 0 for hit in hits)) > MAX_BYTES:
+            raise InputError(f"a ZIP has at most {byte_size(MAX_BYTES)}, not {byte_size(size)}; select fewer files")
+    except RefusedError as refused:
+        return text_response(refused.status, refused.line)
+    except InputError as error:
+        return text_response(400, str(error))
+    except ArrowlensError as error:
+        return text_response(503, str(error))
+    content_type, name, write = EXPORTS[kind]
+    headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{name}"', "Content-Encoding": "identity"}
+    return StreamingResponse(write(library, hits), headers=headers, media_type=content_type)
+
+
+def _hits(library: Library, ids: list[str]) -> list[Hit]:
+    known = list(dict.fromkeys(media_id for media_id in ids if _MEDIA_ID.fullmatch(media_id)))
+    if not 0 < len(known) <= MAX_FILES:
+        raise InputError(f"{len(known):,} files are selected; an export has 1 to {MAX_FILES}")
+    hits = library.hits(known)
+    if not hits:
+        raise InputError("the library holds none of these files; search again")
+    return hits
