@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+import obstore
 import pytest
 
 import arrowlens
@@ -18,19 +21,21 @@ from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import model_files
 from arrowlens.errors import InputError, ModelLoadError, WorkerError
 from arrowlens.ingest import IngestOptions, RayOptions, run
+from arrowlens.ingest.bucket import _store as open_store
 from arrowlens.ingest.diff import Action, Known
 from arrowlens.ingest.engines import ray as engine
 from arrowlens.ingest.progress import Progress
 from arrowlens.ingest.step import StepSpec
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits
-from arrowlens.store import MultimodalStorage, Root
+from arrowlens.store import MediaText, MultimodalStorage, Root
 from tests.soak.whole import assert_whole, read
 from tests.support.folders import write_folder
 from tests.support.hostile_steps import CRASH, HostileProcessor, write_plain
 from tests.support.processes import is_alive
 from tests.support.ray_cluster import running_cluster
 from tests.support.small_models import SmallProvider
+from tests.support.text_readers import KnownTexts, content_of
 
 # Ray leaves the pipes and files of its processes to the garbage collector.
 pytestmark = [
@@ -41,8 +46,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    with running_cluster() as cluster:
+def cluster(object_store):
+    """A cluster that has the keys of the S3 server."""
+    with patch.dict(os.environ, object_store.environment), running_cluster() as cluster:
         yield cluster
 
 
@@ -97,9 +103,30 @@ def test_a_run_on_two_nodes_equals_a_local_one_though_a_decoder_and_a_worker_die
     assert report.bound is not None
 
 
+def test_a_bucket_is_encoded_by_the_cluster_and_its_texts_are_read_here(cluster, bucket, tmp_path):
+    folder = write_folder(tmp_path / "in", 4, 1)
+    for path in filter(Path.is_file, folder.rglob("*")):
+        obstore.put(open_store(bucket), path.name, path.read_bytes())
+    written, said = (
+        KnownTexts(source, reads, {content_of(folder / name): [MediaText(source, text)]}, tmp_path / source)
+        for source, reads, name, text in (
+            ("ocr", "image", "picture 001.jpg", "platform eleven"),
+            ("speech", "audio", "sound 000.wav", "all aboard"),
+        )
+    )
+    storage = MultimodalStorage(tmp_path / "library")
+    report = run(storage, SmallProvider(), [bucket], IngestOptions(readers=(written, said)), engine=RayOptions())
+    assert (report.indexed, report.read, report.heard, report.skipped) == (5, 4, 1, 0)
+    assert (written.n_read, said.n_read) == (4, 1)
+    read_with_text = [row for row in storage.readings().to_pylist() if row["n_texts"]]
+    expected = {("ocr", content_of(folder / "picture 001.jpg")), ("speech", content_of(folder / "sound 000.wav"))}
+    assert {(row["source"], row["content_hash"]) for row in read_with_text} == expected
+
+
 DRIVER = """
 import os, signal, sys
 from arrowlens.ingest import IngestOptions, RayOptions, run
+from arrowlens.ingest.bucket import _store as open_store
 from arrowlens.store import MultimodalStorage
 from tests.integration.test_ingest_ray import demo_models
 
