@@ -15,7 +15,7 @@ from arrowlens.search.hybrid import Match
 from arrowlens.search.query import View
 from arrowlens.search.results import Hit, Results
 from arrowlens.search.where import to_store_filters
-from arrowlens.store import INDEXED, media_id_of, words_found
+from arrowlens.store import INDEXED, media_id_of, shown_columns, words_found
 from arrowlens.store.loops import OutdatedError, read_unchanged
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _companions(storage: MultimodalStorage, rows: Sequence[Mapping[str, Any]]) -
         if wanted is not None:
             for other in (wanted, wanted.upper()):
                 owners[media_id_of(row["root_id"], stem + other)] = row["media_id"], row["modality"]
-    found = storage.media(list(owners)).to_pylist() if owners else []
+    found = storage.media(list(owners), shown_columns()).to_pylist() if owners else []
     return {
         owners[row["media_id"]][0]: as_path(row["absolute_path"])
         for row in found
@@ -133,6 +133,7 @@ def newest(storage: MultimodalStorage, view: View, modality: Modality | None = N
 
 def hits(storage: MultimodalStorage, media_ids: Sequence[str]) -> list[Hit]:
     """Return searchable files by id, in that order, without scores; ids that the library does not hold are omitted."""
-    rows = {row["media_id"]: row for row in storage.media(list(media_ids)).to_pylist() if row["state"] == INDEXED}
+    read = storage.media(list(media_ids), shown_columns()).to_pylist()
+    rows = {row["media_id"]: row for row in read if row["state"] == INDEXED}
     held = [rows[media_id] for media_id in media_ids if media_id in rows]
     return hits_of(storage, [Match(row["media_id"], row["content_hash"]) for row in held], rows)

@@ -56,7 +56,7 @@ from arrowlens.search.relevance import MATCHING, Kind
 from arrowlens.search.results import MAX_COUNTED, Hit, Results
 from arrowlens.search.sanitize import as_stored, printable
 from arrowlens.search.where import to_store_filters
-from arrowlens.store import CAPTION_ROLE, FileText, written_texts
+from arrowlens.store import CAPTION_ROLE, FileText, shown_columns, written_texts
 from arrowlens.store.loops import OutdatedError, look_deeper, read_unchanged
 from arrowlens.store.ranking import RESULT_SCHEMA
 from arrowlens.store.vectors import embedding_matrix
@@ -506,7 +506,7 @@ class Searcher:
     def _texts_by_id(self, media_ids: Sequence[str]) -> dict[str, FileText]:
         """Return the texts of files by the ids of their vectors; of equal ones the first."""
         texts: dict[str, FileText] = {}
-        rows = self._storage.media(media_ids).to_pylist() if media_ids else []
+        rows = self._storage.media(media_ids, shown_columns()).to_pylist() if media_ids else []
         extracted = self._storage.extracted_texts(sorted({row["content_hash"] for row in rows}))
         for row in rows:
             for text in (*written_texts(row), *extracted.get(row["content_hash"], ())):
@@ -589,7 +589,7 @@ class Searcher:
 
             own = float((question.vectors[kind].astype(np.float64) @ self._bank.mean(kind)).mean())
             nearest = [match for match in nearest if 1.0 - (match.score or 0.0) <= COPY_DISTANCE * (1.0 - own)]
-        rows = self._storage.media([match.media_id for match in nearest]).select(["media_id", "modality"]).to_pylist()
+        rows = self._storage.media([match.media_id for match in nearest], shown_columns()).to_pylist()
         alike = {row["media_id"] for row in rows if row["modality"] == copies.modality}  # a shot of a film is no copy
         copied = copies.among([match.content_hash for match in nearest if match.media_id in alike])
         return [
@@ -634,7 +634,8 @@ class Searcher:
         Raises:
             OutdatedError: one of them was removed.
         """
-        rows = {row["media_id"]: row for row in self._storage.media([match.media_id for match in matches]).to_pylist()}
+        read = self._storage.media([match.media_id for match in matches], shown_columns())
+        rows = {row["media_id"]: row for row in read.to_pylist()}
         if any(match.media_id not in rows for match in matches):
             raise OutdatedError
         return rows

@@ -46,6 +46,7 @@ from arrowlens.store.records import (
     MediaText,
     Reading,
     media_schema,
+    shown_columns,
     written_texts,
 )
 from arrowlens.store.schema import (
@@ -111,6 +112,7 @@ __all__ = [
     "relative_to",
     "restored",
     "root_id_of",
+    "shown_columns",
     "stored_embedding_schema",
     "strip_key",
     "text_embedding_schema",

@@ -78,8 +78,11 @@ class Facets:
     kinds = renamed_property("kinds", "modalities")
 
 
-def statistics_of(media: pa.Table, readings: pa.Table, n_bytes: int, indexes: Mapping[str, IndexState]) -> Statistics:
-    """Count rows of ``media`` (modality, state, reason, trivial, content_hash) and of ``readings``."""
+def statistics_of(media: pa.Table, readings: pa.Table) -> Statistics:
+    """Count rows of ``media`` (modality, state, reason, trivial, content_hash) and of ``readings``.
+
+    How they are stored is not counted: ``n_bytes`` is 0, and there are no ``indexes``.
+    """
     indexed = media.filter(pc.equal(media["state"], INDEXED))
 
     def n_read(source: str) -> int:
@@ -94,8 +97,8 @@ def statistics_of(media: pa.Table, readings: pa.Table, n_bytes: int, indexes: Ma
         audio=count(pc.equal(indexed["modality"], "audio")),
         skipped=count(pc.is_valid(media["reason"])),
         trivial=count(indexed["trivial"]),
-        n_bytes=n_bytes,
-        indexes=indexes,
+        n_bytes=0,
+        indexes={},
         films=count(pc.equal(indexed["modality"], "video")),
         read=n_read("ocr"),
         heard=n_read("speech"),

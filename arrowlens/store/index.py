@@ -20,7 +20,7 @@ MIN_ROWS = 20_000
 ROWS_A_PARTITION = 8_192
 # Candidates for each result, compared by their full vectors, since distances of IVF_RQ are coarse. An index is named by
 # its kind; those of earlier versions, whose codes have half the bits, have the name that LanceDB gives.
-INDEX_NAME, REFINE, REFINE_OTHERS = "embedding_rq_1024", 4, 10
+INDEX_NAME, REFINE, REFINE_OTHERS = "embedding_rq_1024", 2, 10
 MIN_PROBES = 20  # partitions; the neighbours of a text are spread over more of them than those of a picture
 MAX_PARTS = 4  # each extension adds one, and every query visits them all
 _UNINDEXED_MEANWHILE = 0.04  # of the rows, during a run: an index over a million takes a minute to build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections import Counter
@@ -20,10 +21,10 @@ from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import FOUND, FOUND_TEXTS, Matching, find, find_texts
 from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.index import nearest
-from arrowlens.store.loops import read_unchanged
+from arrowlens.store.loops import look_deeper, read_unchanged
 from arrowlens.store.model_tables import ModelTables
-from arrowlens.store.ranking import DISTANCE, RESULT_SCHEMA, best_files, first_limit, is_live
-from arrowlens.store.records import WRITTEN, FileText, MediaText, media_schema, written_texts
+from arrowlens.store.ranking import DISTANCE, GROWTH, RESULT_SCHEMA, at_most, best_files, first_limit, is_live
+from arrowlens.store.records import CAPTION_ROLE, WRITTEN, FileText, MediaText, media_schema, written_texts
 from arrowlens.store.schema import (
     FINGERPRINT_TABLE,
     INDEXED,
@@ -42,7 +43,7 @@ from arrowlens.store.schema import (
 )
 from arrowlens.store.selection import KEYS, NOTHING, FetchPlan, Selection, select
 from arrowlens.store.settings import ModelRecord, relative_path, relative_to
-from arrowlens.store.snapshots import MediaRows, Snapshots, Vectors
+from arrowlens.store.snapshots import Latest, MediaRows, Snapshots, Vectors
 from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import checked_query
@@ -65,6 +66,7 @@ class Queries:
         self._tables, self._state, self._vectors = tables, state, vectors
         self._media = MediaRows(tables, index_from)
         self._small = Snapshots(tables, index_from, Vectors.read)
+        self._facets, self._statistics = Latest[Facets](), Latest[Statistics]()
 
     def close(self) -> None:
         """Let go of the tables that are held in memory."""
@@ -93,7 +95,7 @@ class Queries:
             modality: "image", "audio" or "video" returns only files of that modality.
             among: returns only these files; from ``select`` or ``selection``.
             exact: compare all vectors, without an index.
-            with_vectors: add the columns ``embedding``, of the best window, as stored, and ``embedding_id``.
+            with_vectors: add the column ``embedding``, of the best window, as stored, and of texts ``embedding_id``.
 
         Returns:
             ``media_id``, ``score`` (exact cosine, float32), ``start``, ``end`` (seconds of the best window, null for
@@ -294,9 +296,14 @@ class Queries:
         rows = self._media.having("content_hash", sorted(set(content_hashes)), ["content_hash", "state"])
         return Counter(rows.filter(pc.equal(rows["state"], INDEXED))["content_hash"].to_pylist())
 
-    def media(self, media_ids: Sequence[str]) -> pa.Table:
-        """Return rows of ``media`` by id, ordered by id, with ``absolute_path`` (bytes for ``os.fsdecode``)."""
-        return self._placed(self._media.having("media_id", media_ids, media_schema().names))
+    def media(self, media_ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """Return rows of ``media`` by id, ordered by id, with ``absolute_path`` (bytes for ``os.fsdecode``).
+
+        Args:
+            media_ids: of the rows.
+            columns: some, with ``media_id``, ``root_id`` and ``path_bytes``; None for all.
+        """
+        return self._placed(self._media.having("media_id", media_ids, columns or media_schema().names))
 
     def media_by_path(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
         """Return the row of one file by its absolute path, as ``media`` does; None for an unknown file."""
@@ -382,24 +389,33 @@ class Queries:
             among: count these files only.
             chosen: the files that a filter keeps, by its name in ``FACETS``; that facet is counted without the filter.
         """
-        rows = self.all_media(FACET_COLUMNS)
         selections = {**(chosen or {}), **({"": among} if among is not None else {})}
+        if not selections:
+            columns = [name for name in FACET_COLUMNS if name != "media_id"]
+            return self._facets.get(self.media_version(), lambda: facets_of(self._media.all(columns), {}))
+        rows = self._media.all(FACET_COLUMNS)
         kept = {by: pc.is_in(rows["media_id"], value_set=each.files["media_id"]) for by, each in selections.items()}
         return facets_of(rows, kept)
 
     def newest(self, n: int, modality: str | None = None, among: Selection | None = None) -> list[str]:
         """Return the ids of the ``n`` searchable files that were taken last, newest first; equal content once."""
-        rows = self.all_media(["media_id", "content_hash", "modality", "taken", "state"])
-        rows = rows.filter(pc.equal(rows["state"], INDEXED))
-        if modality is not None:
-            rows = rows.filter(pc.equal(rows["modality"], modality))
-        if among is not None:
-            rows = rows.filter(pc.is_in(rows["media_id"], value_set=among.files["media_id"]))
-        ordered = rows.sort_by([("taken", "descending"), ("media_id", "ascending")])
-        first = ordered.append_column("place", pa.array(range(len(ordered)), pa.int64()))
-        places = first.group_by("content_hash").aggregate([("place", "min")])["place_min"].sort().slice(0, n)
-        ids: list[str] = ordered["media_id"].take(places).to_pylist()
-        return ids
+
+        def fetch(limit: int) -> pa.Table:
+            return self._media.newest(limit, modality)
+
+        def read(rows: pa.Table, is_whole: bool) -> list[str] | None:
+            if among is not None:
+                rows = rows.filter(pc.is_in(rows["media_id"], value_set=among.files["media_id"]))
+            first: dict[str, str] = {}
+            for content, media_id in zip(rows["content_hash"].to_pylist(), rows["media_id"].to_pylist(), strict=True):
+                first.setdefault(content, media_id)
+            return list(first.values())[:n] if is_whole or len(first) >= n else None
+
+        if among is not None and not among:
+            return []
+        n_for_one = 1 if among is None else among.n_files // len(among)  # files that hold one selected file
+        n_rows = functools.partial(self._tables.read, MEDIA_TABLE, lambda table: int(table.count_rows()), 0)
+        return look_deeper(at_most(n_rows, fetch), read, first_limit(n) * max(1, n_for_one), GROWTH)
 
     def media_of(self, content_hash: str) -> pa.Table:
         """Return rows of the searchable places of a content, as ``media`` does."""
@@ -416,10 +432,14 @@ class Queries:
 
     def statistics(self) -> Statistics:
         """Count files, bytes on disk and the state of the vector tables."""
-        media = self.all_media(["modality", "state", "reason", "trivial", "content_hash"])
-        readings = self.readings().filter(pc.is_null(pc.field("reason")))
+
+        def count() -> Statistics:
+            media = self._media.all(["modality", "state", "reason", "trivial", "content_hash"])
+            return statistics_of(media, self.readings().filter(pc.is_null(pc.field("reason"))))
+
+        counts = self._statistics.get((self.media_version(), self._tables.state(READING_TABLE)), count)
         n_bytes = sum(self._state.location.sizes().values())
-        return statistics_of(media, readings, n_bytes, self._vectors.index_states())
+        return dataclasses.replace(counts, n_bytes=n_bytes, indexes=self._vectors.index_states())
 
     def indexed(self, media_ids: Sequence[str] | None = None) -> pa.Table:
         """Return ``media_id, content_hash`` of searchable media, of all or of those with some ids."""
@@ -458,7 +478,7 @@ class Queries:
 def _columns(role: str, with_vectors: bool) -> list[str]:
     """Return the columns of a vector table that ``best_files`` reads, the media id first."""
     columns = [source_column(role), "content_hash", "modality", "start", "end", "embedding"]
-    return [*columns, "embedding_id"] if with_vectors else columns
+    return [*columns, "embedding_id"] if with_vectors and role == CAPTION_ROLE else columns
 
 
 def _fetch_from_memory(

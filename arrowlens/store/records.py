@@ -18,11 +18,11 @@ from arrowlens.store.vectors import VectorRow
 CAPTION_ROLE = "text"
 WRITTEN: tuple[TextSource, ...] = ("title", "caption", "description")  # columns of ``media``
 _UTC, _LOCAL, _TEXTS = pa.timestamp("us", tz="UTC"), pa.timestamp("us"), pa.map_(pa.string(), pa.string())
-_ARROW = "arrow"  # in a field's metadata: the column's Arrow type
+_ARROW, _SHOWN = "arrow", "shown"  # in a field's metadata: the column's Arrow type; whether a hit is made of it
 
 
-def _column(arrow_type: pa.DataType) -> Any:  # noqa: ANN401 - stands for a default of any type
-    return dataclasses.field(default=None, metadata={_ARROW: arrow_type})
+def _column(arrow_type: pa.DataType, *, shown: bool = True) -> Any:  # noqa: ANN401 - stands for a default of any type
+    return dataclasses.field(default=None, metadata={_ARROW: arrow_type, _SHOWN: shown})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +33,14 @@ class MediaRecord:
     and the next writer gives it to a library of an earlier layout, null in every row.
     """
 
-    media_id: str = dataclasses.field(metadata={_ARROW: pa.string()})  # ``media_id_of`` the root and the path
+    # ``media_id_of`` the root and the path
+    media_id: str = dataclasses.field(metadata={_ARROW: pa.string(), _SHOWN: True})
     root_id: str | None = _column(pa.string())  # ``root_id_of`` the folder that was ingested
     path: str | None = _column(pa.string())  # relative to the root, for people; bytes that are not UTF-8 as \xNN
     path_bytes: bytes | None = _column(pa.binary())  # the same as the file system has it
     content_hash: str | None = _column(pa.string())
     size: int | None = _column(pa.int64())  # bytes
-    modified_ns: int | None = _column(pa.int64())  # as the file system says
+    modified_ns: int | None = _column(pa.int64(), shown=False)  # as the file system says
     modified: dt.datetime | None = _column(_UTC)  # noqa: RUF009 - the same to the microsecond
     modality: str | None = _column(pa.string())  # "image", "audio" or "video"
     format: str | None = _column(pa.string())  # "jpeg", "wav", ...
@@ -50,12 +51,12 @@ class MediaRecord:
     channels: int | None = _column(pa.int32())
     captured_at: dt.datetime | None = _column(_LOCAL)  # noqa: RUF009 - by the clock of the device
     metadata: Mapping[str, str] | None = _column(_TEXTS)
-    trivial: bool | None = _column(pa.bool_())  # of one colour, or silent
+    trivial: bool | None = _column(pa.bool_(), shown=False)  # of one colour, or silent
     state: str | None = _column(pa.string())  # "indexed" or "skipped"
     reason: str | None = _column(pa.string())  # why it could not be read, also if it stays indexed as it was before
-    layout: int | None = _column(pa.int32())  # MEDIA_LAYOUT of the writer: earlier rows lack later columns
+    layout: int | None = _column(pa.int32(), shown=False)  # MEDIA_LAYOUT of the writer: earlier rows lack later columns
     caption: str | None = _column(pa.string())  # the text of a file beside it
-    caption_stamp: str | None = _column(pa.string())  # that file's size and time
+    caption_stamp: str | None = _column(pa.string(), shown=False)  # that file's size and time
     taken: dt.datetime | None = _column(_LOCAL)  # noqa: RUF009 - captured_at, or else modified in local time
     camera: str | None = _column(pa.string())
     latitude: float | None = _column(pa.float64())  # degrees north
@@ -64,15 +65,21 @@ class MediaRecord:
     artist: str | None = _column(pa.string())
     album: str | None = _column(pa.string())
     description: str | None = _column(pa.string())  # what its own tags say
-    words: str | None = _column(pa.string())  # what the full-text index holds of all its texts
-    real_path: bytes | None = _column(pa.binary())  # of the file that was read, free of links, unless path is that
-    file_id: str | None = _column(pa.string())  # its device and inode; null before layout 3
+    words: str | None = _column(pa.string(), shown=False)  # what the full-text index holds of all its texts
+    # Of the file that was read, free of links, unless path is that.
+    real_path: bytes | None = _column(pa.binary(), shown=False)
+    file_id: str | None = _column(pa.string(), shown=False)  # its device and inode; null before layout 3
 
 
 def media_schema() -> pa.Schema:
     """Return the Arrow schema of ``media``: the columns of ``MediaRecord``."""
     key, *columns = dataclasses.fields(MediaRecord)
     return pa.schema([key_field(key.name), *(pa.field(column.name, column.metadata[_ARROW]) for column in columns)])
+
+
+def shown_columns() -> list[str]:
+    """Return the columns of ``media`` that a hit is made of: without the bookkeeping, which takes time to read."""
+    return [column.name for column in dataclasses.fields(MediaRecord) if column.metadata[_SHOWN]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

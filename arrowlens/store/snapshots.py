@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arrowlens.store.filters import equals
 from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.ranking import DISTANCE
-from arrowlens.store.records import media_schema
-from arrowlens.store.schema import MEDIA_TABLE
+from arrowlens.store.records import media_schema, shown_columns
+from arrowlens.store.schema import INDEXED, MEDIA_TABLE
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import embedding_array, embedding_matrix
 
@@ -71,6 +72,20 @@ class Snapshots(Generic[_T]):
         """Let go of all memory."""
         with self._lock:
             self._held.clear()
+
+
+class Latest(Generic[_T]):
+    """What was last made of some tables, until they change; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Hashable, _T] | None = None
+
+    def get(self, version: Hashable, make: Callable[[], _T]) -> _T:
+        """Return what ``make`` gives for a version, which was asked for before anything is read."""
+        held = self._held  # another thread may replace it
+        if held is None or held[0] != version:
+            held = self._held = (version, make())
+        return held[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +143,7 @@ class MediaRows:
         self._tables = tables
         self._whole: Snapshots[pa.Table] = Snapshots(tables, max_rows, lambda _: self._read_all())
         self._recent: tuple[Hashable, pa.Table] | None = None  # of a large table
+        self._shown = frozenset(shown_columns())
 
     def all(self, columns: Sequence[str], within: IdRange = ALL_IDS, by: str = "media_id") -> pa.Table:
         """Return the rows whose ``by`` is in a range, by default every row."""
@@ -139,15 +155,50 @@ class MediaRows:
     def having(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Return the rows whose ``column`` is among ``values``.
 
-        Of a large table, the rows of a few ids are read with all columns and remembered: a search first looks whether
-        its candidates are alive, and then shows those very rows.
+        Of a large table, the rows of a few ids are read with all ``shown_columns`` and remembered: a search first looks
+        whether its candidates are alive, and then shows those very rows.
         """
         whole = self._whole.of(MEDIA_TABLE)
         if whole is not None:
             return _among(whole, column, values, columns)
-        if column != "media_id" or len(values) > _MAX_RECENT // 2:
+        is_shown = self._shown.issuperset(columns)
+        if column != "media_id" or not is_shown or len(values) > _MAX_RECENT // 2:
             return self._tables.rows_with(MEDIA_TABLE, column, values, columns, media_schema())
         return _among(self._with_recent(values), column, values, columns)
+
+    def newest(self, limit: int, modality: str | None = None) -> pa.Table:
+        """Return ``media_id, content_hash`` of the searchable files that were taken last, newest first.
+
+        Files of one time stand in the order of their ids, those without a time last. The database puts a large table in
+        order.
+
+        Args:
+            limit: number of rows.
+            modality: "image", "audio" or "video" returns only files of that modality.
+        """
+        whole, wanted = self._whole.of(MEDIA_TABLE), ["media_id", "content_hash"]
+        if whole is None:
+            return self._newest_of_many(limit, modality).select(wanted)
+        rows = whole.filter(pc.equal(whole["state"], INDEXED))
+        if modality is not None:
+            rows = rows.filter(pc.equal(rows["modality"], modality))
+        rows = rows.select([*wanted, "taken"]).sort_by([("taken", "descending"), ("media_id", "ascending")])
+        return rows.slice(0, limit).select(wanted)
+
+    def _newest_of_many(self, limit: int, modality: str | None) -> pa.Table:
+        from lancedb.query import ColumnOrdering
+
+        def ask(table: LanceTable) -> pa.Table:
+            where = equals("state", INDEXED)
+            if modality is not None:
+                where &= equals("modality", modality)
+            # LanceDB refuses to order by what it is not to return. Tables of the first layouts have no ``taken``.
+            columns = [name for name in ("media_id", "content_hash", "taken") if name in table.schema.names]
+            order = [ColumnOrdering(column_name="taken", ascending=False)] if "taken" in columns else []
+            order.append(ColumnOrdering(column_name="media_id"))
+            return table.search().where(where).select(columns).order_by(order).limit(limit).to_arrow()
+
+        return self._tables.read(MEDIA_TABLE, ask, media_schema().empty_table())
 
     def clear(self) -> None:
         """Let go of all memory."""
@@ -156,7 +207,7 @@ class MediaRows:
 
     def _with_recent(self, ids: Sequence[str]) -> pa.Table:
         state = self._tables.state(MEDIA_TABLE)
-        recent, schema = self._recent, media_schema()
+        recent, schema = self._recent, pa.schema([media_schema().field(name) for name in shown_columns()])
         rows = (
             recent[1] if recent is not None and recent[0] == state else pa.Table.from_batches([], schema)
         )  # ``empty_table`` would import pandas

@@ -217,7 +217,7 @@ class MultimodalStorage:
     ) -> pa.Table:
         """Return the ``k`` files nearest to a vector of a role's model: media_id, score, start, end, content_hash.
 
-        With vectors, ``embedding`` and ``embedding_id`` are further columns.
+        With vectors, ``embedding`` is a further column, and of texts ``embedding_id``.
         """
         return self._queries.search(role, digest, query, k, modality, among, exact=exact, with_vectors=with_vectors)
 
@@ -270,9 +270,9 @@ class MultimodalStorage:
         """Return the number of searchable places of contents, by content hash."""
         return self._queries.places(content_hashes)
 
-    def media(self, media_ids: Sequence[str]) -> pa.Table:
-        """Return rows of ``media`` by id, ordered by id, with ``absolute_path`` (bytes)."""
-        return self._queries.media(media_ids)
+    def media(self, media_ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """Return rows of ``media`` by id, ordered by id, with ``absolute_path`` (bytes); some columns or all."""
+        return self._queries.media(media_ids, columns)
 
     def media_by_path(self, path: StrPath) -> dict[str, Any] | None:
         """Return one such row by absolute path, None for an unknown file."""

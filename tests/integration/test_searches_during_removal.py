@@ -17,11 +17,11 @@ class RemovingStorage(MultimodalStorage):
 
     n_left = 0
 
-    def media(self, media_ids):
+    def media(self, media_ids, columns=None):
         if self.n_left and media_ids:
             self.n_left -= 1
             MultimodalStorage(self.path, create=False).delete_media([media_ids[0]])
-        return super().media(media_ids)
+        return super().media(media_ids, columns)
 
 
 @pytest.fixture

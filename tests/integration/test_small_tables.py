@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 
 import numpy as np
 import pytest
 
-from arrowlens.store import MultimodalStorage
+from arrowlens.store import MultimodalStorage, shown_columns
 from arrowlens.store.schema import MEDIA_TABLE, vector_table_name
 from tests.support.small_library import DIGESTS, filled_storage, vector
 
@@ -48,8 +49,42 @@ def test_rows_are_the_same_from_memory_and_from_disk(library):
     assert library.all_media().equals(large.all_media())
     for some in (ids[:3], ids[::2], ids, [], ["missing"], [ids[0], "missing"]):
         assert library.media(some).equals(large.media(some))
-        assert library.media(some).equals(large.media(some))  # of a large table, from what it remembers
+        shown = library.media(some, shown_columns())
+        assert shown.equals(library.media(some).select(shown.column_names))
+        assert shown.equals(large.media(some, shown_columns()))
+        assert shown.equals(large.media(some, shown_columns()))  # of a large table, from what it remembers
     assert library.version == large.version
+
+
+def test_the_newest_files_are_the_same_from_memory_and_from_disk(library):
+    rows = library.all_media().to_pylist()
+    for number, row in enumerate(rows):  # several of one time, some without, and copies of other times
+        row["taken"] = None if number % 5 == 0 else dt.datetime(2020, 1, 1 + number % 7)
+        row["content_hash"] = rows[number // 2 * 2]["content_hash"] if number < 20 else row["content_hash"]
+    library.upsert_media(rows)
+    few, large = library.select([("size", ">=", 120)]), from_disk(library)
+    ordered = sorted(rows, key=lambda row: (row["taken"] is None, row["taken"] and -row["taken"].day, row["media_id"]))
+    for modality in (None, "image"):
+        for among in (None, few, library.selection([], [])):
+            kept = {row["media_id"] for row in rows} if among is None else set(among.files["media_id"].to_pylist())
+            first: dict[str, str] = {}
+            for row in ordered:
+                if row["media_id"] in kept and modality in (None, row["modality"]) and row["state"] == "indexed":
+                    first.setdefault(row["content_hash"], row["media_id"])
+            for n in (0, 1, 10, 500):
+                expected = list(first.values())[:n]
+                assert library.newest(n, modality, among) == expected
+                assert large.newest(n, modality, among) == expected
+
+
+def test_counts_follow_each_change(library):
+    for storage in (library, from_disk(library)):
+        for _ in range(2):
+            before, facets = storage.statistics(), storage.facets()
+            assert storage.facets() == facets
+            library.delete_media([storage.newest(1, "image")[0]])
+            assert storage.statistics().images == before.images - 1
+            assert storage.facets().n_files == facets.n_files - 1
 
 
 def test_a_change_is_seen_at_once_by_those_who_hold_the_table(library):
