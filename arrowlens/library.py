@@ -353,8 +353,8 @@ class Library:
         its stored vectors, without reading the file.
 
         Args:
-            example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 (n,) mono samples and a rate
-                in Hz, a ``Hit``, or an ``Example`` as ``example`` returns it.
+            example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 or float64 samples, (n,) or
+                (n, channels), and a rate in Hz, a ``Hit``, or an ``Example`` as ``example`` returns it.
             k: number of results, from 1 on.
             where: as for ``search``.
             offset: as for ``search``.
@@ -428,7 +428,7 @@ class Library:
         collapse: bool = False,
         sort: Sort = "relevance",
     ) -> Results:
-        """As ``similar``, for a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length."""
+        """As ``similar``, for a recording in memory: (n,) or (n, channels) floating-point samples, at ``rate`` Hz."""
         view = View(k, offset, parse(where), collapse, sort)
         return self._similar(lambda engine: engine.examples.samples(samples, rate), view)
 
@@ -491,8 +491,9 @@ class Library:
         """Index everything below folders that is new or has changed, and forget what is gone from them.
 
         Args:
-            folders: with ``~`` expanded; prefixes of buckets, such as ``s3://bucket/photos`` (``gs://``, ``az://``);
-                and manifests, CSV or Parquet files with a column ``address``. What a manifest does not name stays.
+            folders: with ``~`` expanded; single files, too; prefixes of buckets, such as ``s3://bucket/photos``
+                (``gs://``, ``az://``); and manifests, CSV or Parquet files with a column ``address``. What a manifest
+                does not name stays.
             on_event: called with the progress, in the order of things, never at the same time from two threads.
             stop: once it is set, the run ends after storing what is encoded; the next run goes on from there.
             workers: how many files are decoded at a time, each in a process of its own; None is one a core.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import arrowlens
-from arrowlens.addresses import absolute, is_bucket, is_manifest
+from arrowlens.addresses import absolute, is_bucket
 from arrowlens.cli.output import (
     amount,
     causes_text,
@@ -31,7 +31,6 @@ from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
-from arrowlens.errors import FolderError
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality, TextSource
 from arrowlens.search import byte_size, printable
 
@@ -45,10 +44,10 @@ Command = Callable[[argparse.Namespace], int]
 
 def ingest(options: argparse.Namespace) -> int:
     """Index folders; the only command that creates a library."""
-    for folder in options.folders:  # before the library is made: a mistyped folder must leave nothing behind
-        is_list = is_manifest(folder) and Path(folder).expanduser().is_file()
-        if not (is_bucket(folder) or is_list or Path(folder).expanduser().is_dir()):
-            raise FolderError(f"{folder} is no folder; name folders that hold pictures, recordings or films")
+    from arrowlens.ingest import require_folders  # deferred: pyarrow and numpy
+
+    # Before the library is made: a mistyped folder must leave nothing behind.
+    require_folders(options.library, options.folders, dict(options.storage_option))
     if options.speech_model is not None and not options.transcribe:
         options.wrong_usage("--speech-model goes with --transcribe")
     engine = engine_of(options)

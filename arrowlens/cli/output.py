@@ -199,7 +199,7 @@ def report_text(report: IngestReport) -> str:
         f"{moved}{report.removed:,} removed in {report.seconds:.1f} s"
     ]
     facts = [f"{amount(report.copied, 'copy', 'copies')} not encoded again"] if report.copied else []
-    if report.rate and report.bound:
+    if report.rate and report.bound and report.indexed > report.copied:
         facts.append(f"{report.rate:,.1f} files/s, bound by {report.bound}")
     lines.append(", ".join([*facts, f"at most {byte_size(report.peak_memory)} of memory"]))
     if report.read or report.heard or report.unread_texts:

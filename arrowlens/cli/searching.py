@@ -161,7 +161,8 @@ def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str
         return "there are no more results"
     held = f"({held_text(status)})"
     is_text = "text" in options and not (options.like or options.unlike)
-    if is_text and options.mode != "keyword" and options.modality == "audio" and not status.text_reaches_audio:
+    only_audio = options.modality == "audio" or (options.modality == "all" and not (status.images or status.films))
+    if is_text and options.mode != "keyword" and only_audio and not status.text_reaches_audio:
         words = "" if options.mode == "vector" else ", and no recording has all these words"
         return f"texts do not reach recordings with this library's models{words}; `arrowlens similar FILE` does"
     if is_text and options.mode == "keyword":

@@ -161,7 +161,7 @@ def test_the_report_for_people():
         "  2 x gone",
         "`arrowlens skipped` names them; `arrowlens ingest --retry` tries again",
     ]
-    assert report_text(IngestReport(unchanged=5, peak_memory=1 << 20)).splitlines() == [
+    assert report_text(IngestReport(unchanged=5, peak_memory=1 << 20, rate=9.0, bound="decoding")).splitlines() == [
         "0 indexed, 5 unchanged, 0 skipped, 0 removed in 0.0 s",
         "at most 1 MB of memory",
     ]
