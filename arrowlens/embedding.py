@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
 
 _ANY_SIZE = Limits(max_file_bytes=2**62, max_film_bytes=2**62)
+_MAX_CHANNELS = 8
 MAX_QUERY_WINDOWS = 32  # each costs a search of the store; two hours of recording have 1,440
 MOST_TEMPLATE_WORDS = 3  # without an article; templates were published for names of things, not for sentences
 _ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
@@ -389,6 +390,19 @@ def evenly_spaced(n: int) -> list[int]:
     return [round(step * (n - 1) / (MAX_QUERY_WINDOWS - 1)) for step in range(MAX_QUERY_WINDOWS)]
 
 
+def _mono(samples: np.ndarray) -> np.ndarray:
+    """Return samples as (n,) float32; errors as of ``ExampleReader.samples``."""
+    if not np.issubdtype(samples.dtype, np.floating):
+        cure = "numbers of 16 bits, for example, are samples / numpy.float32(32768)"
+        raise AudioValidationError(f"samples are {samples.dtype}; give floating-point numbers in [-1, 1]: {cure}")
+    if samples.ndim == 2 and 1 <= samples.shape[1] <= _MAX_CHANNELS:
+        samples = samples.mean(axis=1)
+    if samples.ndim != 1:
+        cure = "samples.T turns (channels, n) round"
+        raise AudioValidationError(f"samples are {samples.shape}; give (n,) or (n, channels): {cure}")
+    return samples.astype(np.float32, copy=False)
+
+
 class ExampleReader:
     """Makes examples as ingest reads files: pictures of the model's size, recordings in the library's windows.
 
@@ -415,6 +429,8 @@ class ExampleReader:
             MediaError: it is missing or cannot be decoded; says why.
         """
         place, name = Path(path).expanduser(), os.fspath(path)
+        if not os.path.lexists(place):
+            raise MediaError(f"{name}: there is no such file; check its name")
         with suppress(MediaError):  # decoding it says the same, with its name
             content = media.hash_file(place, _ANY_SIZE)
             modality = self._held_modality(content)
@@ -449,7 +465,11 @@ class ExampleReader:
         return Example("the picture", "image", pixels=np.asarray(upright), thumbnail=thumbnail)
 
     def samples(self, samples: np.ndarray, rate: int) -> Example:
-        """A recording in memory: float32 (n,) mono, at ``rate`` Hz.
+        """A recording in memory.
+
+        Args:
+            samples: float32 or float64, full scale 1; (n,) mono, or (n, channels), which are mixed down.
+            rate: of ``samples``, in Hz.
 
         Raises:
             AudioValidationError: unusable samples or rate.
@@ -460,6 +480,7 @@ class ExampleReader:
         if not isinstance(samples, np.ndarray):
             cure = "numpy.asarray(samples, dtype=numpy.float32) makes one"
             raise AudioValidationError(f"search_by_audio takes a numpy array, not {type(samples).__name__}; {cure}")
+        samples = _mono(samples)
         wanted = self._models.recipe.sample_rate
         resampled = AudioProcessor.resample(samples, rate, wanted)
         fingerprint = acoustic_fingerprint(AudioProcessor.resample(samples, rate, SAMPLE_RATE))

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -353,8 +353,8 @@ class Library:
         its stored vectors, without reading the file.
 
         Args:
-            example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 (n,) mono samples and a rate
-                in Hz, a ``Hit``, or an ``Example`` as ``example`` returns it.
+            example: a path, a file's bytes, a PIL image, ``(samples, rate)`` with float32 or float64 samples, (n,) or
+                (n, channels), and a rate in Hz, a ``Hit``, or an ``Example`` as ``example`` returns it.
             k: number of results, from 1 on.
             where: as for ``search``.
             offset: as for ``search``.
@@ -428,7 +428,7 @@ class Library:
         collapse: bool = False,
         sort: Sort = "relevance",
     ) -> Results:
-        """As ``similar``, for a recording in memory: float32 (n,) mono, at ``rate`` Hz, of any length."""
+        """As ``similar``, for a recording in memory: (n,) or (n, channels) floating-point samples, at ``rate`` Hz."""
         view = View(k, offset, parse(where), collapse, sort)
         return self._similar(lambda engine: engine.examples.samples(samples, rate), view)
 
@@ -491,8 +491,9 @@ class Library:
         """Index everything below folders that is new or has changed, and forget what is gone from them.
 
         Args:
-            folders: with ``~`` expanded; prefixes of buckets, such as ``s3://bucket/photos`` (``gs://``, ``az://``);
-                and manifests, CSV or Parquet files with a column ``address``. What a manifest does not name stays.
+            folders: with ``~`` expanded; single files, too; prefixes of buckets, such as ``s3://bucket/photos``
+                (``gs://``, ``az://``); and manifests, CSV or Parquet files with a column ``address``. What a manifest
+                does not name stays.
             on_event: called with the progress, in the order of things, never at the same time from two threads.
             stop: once it is set, the run ends after storing what is encoded; the next run goes on from there.
             workers: how many files are decoded at a time, each in a process of its own; None is one a core.
@@ -680,6 +681,72 @@ class Library:
         from arrowlens.doctor import Doctor  # deferred: searches need none
 
         Doctor(self._storage, self._engine.provider, self._decode).repair()
+
+    # -- what people say of it ------------------------------------------------------------------------------------
+
+    def favourites(self) -> list[Hit]:
+        """The files that are favourites, by path, without scores; wherever their content lies now.
+
+        ``search(where="favourite = yes")`` searches among them.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        marked = sorted(self._storage.marks.current.favourites)
+        return sorted((hit for content in marked for hit in self.find_by_hash(content)), key=lambda hit: hit.path)
+
+    def set_favourites(self, files: Sequence[StrPath | Hit], favourite: bool = True) -> None:
+        """Make files favourites, or take that back. Their content is remembered: a file may move, or have copies.
+
+        Neither this nor the other marks wait for a run that goes on.
+
+        Args:
+            files: paths, or hits.
+            favourite: False takes it back.
+
+        Raises:
+            InputError: the library holds no such file. StorageError: the disk refused.
+        """
+        contents = [self._content_of(file) for file in as_tuple(files, "files")]
+        self._storage.marks.set_favourites(contents, are=favourite)
+
+    def saved_questions(self) -> dict[str, dict[str, Any]]:
+        """The saved questions by name: keyword arguments of ``search``."""
+        return {name: dict(question) for name, question in self._storage.marks.current.saved.items()}
+
+    def save_question(self, name: str, question: Mapping[str, Any] | None) -> None:
+        """Keep a question under a name, in place of an earlier one.
+
+        Args:
+            name: not empty.
+            question: keyword arguments of ``search``, as JSON can hold them; None forgets the question of that name.
+
+        Raises:
+            InputError: it cannot be saved, or no question has the name. StorageError: the disk refused.
+        """
+        self._storage.marks.save_question(name, question)
+
+    def not_duplicates(self) -> list[tuple[str, str]]:
+        """Pairs of content hashes that were said to be no duplicates of each other."""
+        return sorted(self._storage.marks.current.distinct)
+
+    def set_not_duplicates(self, one: StrPath | Hit | Member, other: StrPath | Hit | Member, are: bool = True) -> None:
+        """Say that two files are no duplicates of each other, so that ``duplicates`` never pairs them.
+
+        Args:
+            one, other: paths, hits, or members of a group.
+            are: False takes it back.
+
+        Raises:
+            InputError: they have the same bytes, or the library holds no such file. StorageError: the disk refused.
+        """
+        self._storage.marks.set_distinct(self._content_of(one), self._content_of(other), are=are)
+
+    def _content_of(self, file: StrPath | Hit | Member) -> str:
+        held = self.file(file) if isinstance(file, str | os.PathLike) else file
+        if held.content_hash is None:
+            raise InputError(f"{held.path} carries no content hash; use a hit that this library gave, or its path")
+        return held.content_hash
 
     # -- what is stored -------------------------------------------------------------------------------------------
 

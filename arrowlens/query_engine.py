@@ -16,7 +16,7 @@ from arrowlens.addresses import local_path
 from arrowlens.embedding import Example, ExampleReader
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import cache_directory, model_info
-from arrowlens.errors import ArrowlensError, InputError, ModelMismatchError
+from arrowlens.errors import ArrowlensError, InputError, MediaError, ModelMismatchError
 from arrowlens.media import Limits
 from arrowlens.media.decoded import large_bytes
 from arrowlens.modalities import FIRST_RECIPE, ROLE_OF, ROLES_OF, Input, Modality
@@ -104,6 +104,8 @@ class QueryEngine:
                     cure = "use a hit that this library gave, or similar(path)"
                     raise InputError(f"{item.path} carries no content hash; {cure}")
                 return Example(str(item.path), item.modality, item.content_hash)
+            case bytes() | str() if not item:
+                raise MediaError("the example is empty; give a file's bytes, or its path")
             case bytes():
                 return self.examples.upload(item, "the upload")
             case Image.Image():

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Literal, cast
 
 import arrowlens
-from arrowlens.addresses import absolute, is_bucket, is_manifest
+from arrowlens.addresses import absolute, is_bucket
 from arrowlens.cli.output import (
     amount,
     causes_text,
-    columns,
     effort_text,
     findings_text,
     note,
@@ -25,13 +26,14 @@ from arrowlens.cli.output import (
     report_text,
     shown_path,
     status_text,
+    table,
     write_json,
 )
 from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
-from arrowlens.errors import FolderError
+from arrowlens.errors import FolderError, LibraryBusyError
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality, TextSource
 from arrowlens.search import byte_size, printable
 
@@ -45,16 +47,20 @@ Command = Callable[[argparse.Namespace], int]
 
 def ingest(options: argparse.Namespace) -> int:
     """Index folders; the only command that creates a library."""
-    for folder in options.folders:  # before the library is made: a mistyped folder must leave nothing behind
-        is_list = is_manifest(folder) and Path(folder).expanduser().is_file()
-        if not (is_bucket(folder) or is_list or Path(folder).expanduser().is_dir()):
-            raise FolderError(f"{folder} is no folder; name folders that hold pictures, recordings or films")
+    from arrowlens.ingest import require_folders  # deferred: pyarrow and numpy
+
+    # Before the library is made: a mistyped folder must leave nothing behind.
+    require_folders(options.library, options.folders, dict(options.storage_option))
     if options.speech_model is not None and not options.transcribe:
         options.wrong_usage("--speech-model goes with --transcribe")
     engine = engine_of(options)
     if options.price_per_hour is not None and not options.dry_run:
         options.wrong_usage("--price-per-hour goes with --dry-run")
+    if options.watch_every is not None and not options.watch:
+        options.wrong_usage("--watch-every goes with --watch")
     if options.dry_run:
+        if options.watch:
+            options.wrong_usage("--watch does not go with --dry-run")
         return _dry_run(options)
     from arrowlens.library import DEFAULT_SPEECH_MODEL, text_readers  # deferred, as below
 
@@ -71,7 +77,19 @@ def ingest(options: argparse.Namespace) -> int:
             on_progress=progress,
             storage_options=dict(options.storage_option),
         )
-    with library, stop_on_interrupt() as stop, IngestProgress() as bar:
+    with library, stop_on_interrupt() as stop:
+        if options.watch:
+            return _run_on_changes(options, library, stop, engine)
+        return _run(options, library, stop, engine)
+
+
+def _run(
+    options: argparse.Namespace, library: arrowlens.Library, stop: Event, engine: RayOptions | Literal["local"]
+) -> int:
+    """Bring the library up to date once, say what was done, and return the exit status."""
+    from arrowlens.library import DEFAULT_SPEECH_MODEL  # deferred, as above
+
+    with IngestProgress() as bar:
         report = library.ingest(
             *options.folders,
             on_event=bar,
@@ -83,18 +101,50 @@ def ingest(options: argparse.Namespace) -> int:
             limits=limits_of(options),
             read_text=options.read_text,
             transcribe=options.transcribe,
-            speech_model=speech_model,
+            speech_model=options.speech_model or DEFAULT_SPEECH_MODEL,
             engine=engine,
         )
     _note_unread(report.unread_folders)
     interrupted = stop.is_set()
     if options.json:
         write_json({**report.to_dict(), "interrupted": interrupted, "library": library.uri})
+    elif options.watch:
+        print(f"{time.strftime('%H:%M:%S')} {report_text(report).splitlines()[0]}", flush=True)
     else:
         print(report_text(report))
     if interrupted:
         note("arrowlens: interrupted; the same command goes on from here")
     return INTERRUPTED if interrupted else _held_back(report.held_back)
+
+
+def _run_on_changes(
+    options: argparse.Namespace, library: arrowlens.Library, stop: Event, engine: RayOptions | Literal["local"]
+) -> int:
+    """Run at once and whenever something changes, until Ctrl-C; what cannot be done now is said, and tried again."""
+    from arrowlens.ingest.watching import DEFAULT_EVERY_S, Watch  # deferred: few runs watch
+
+    folders, said = list(options.folders), ""
+    every_s = DEFAULT_EVERY_S if options.watch_every is None else 60 * options.watch_every
+    watch = Watch(folders, library.path, every_s)
+    for _ in watch.changes(stop):
+        missing = {*watch.missing}
+        for folder in sorted(missing):
+            note(f"arrowlens: {shown_path(folder)} is not there; nothing of it is removed, and it is waited for")
+        options.folders = [
+            folder
+            for folder in folders
+            if is_bucket(folder) or os.path.realpath(Path(folder).expanduser()) not in missing
+        ]
+        try:
+            if options.folders:
+                _run(options, library, stop, engine)
+            said = ""
+        except (FolderError, LibraryBusyError) as error:
+            watch.retry()
+            if str(error) != said:
+                note(f"arrowlens: {printable(str(error))}")
+            said = str(error)
+    return INTERRUPTED
 
 
 def engine_of(options: argparse.Namespace) -> RayOptions | Literal["local"]:
@@ -242,7 +292,7 @@ def skipped(options: argparse.Namespace) -> int:
     if options.json:
         write_json({"files": [{"path": str(file.path), "reason": file.reason} for file in files]})
     elif files:
-        print(columns([["path", "reason"], *([shown_path(file.path), printable(file.reason)] for file in files)]))
+        print(table([["path", "reason"], *([shown_path(file.path), printable(file.reason)] for file in files)]))
         note(causes_text(Counter(file.reason for file in files)))
     else:
         note("every file could be read")

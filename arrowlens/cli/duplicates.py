@@ -23,6 +23,9 @@ _NAMES = {"width": "pixels", "height": "pixels", "duration": "length", "sample_r
 def duplicates(options: argparse.Namespace) -> int:
     """Files that are there twice, or nearly; nothing is deleted."""
     with open_library(options) as library:
+        for pair, are in ((options.not_duplicate, True), (options.duplicate, False)):
+            if pair is not None:
+                library.set_not_duplicates(pair[0], pair[1], are=are)
         groups = library.duplicates(*options.kind)
     if options.json:
         records = [_record(group) for group in groups]

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from arrowlens.cli.commands import limits_of
-from arrowlens.cli.output import amount, causes_text, columns, note, write_json
+from arrowlens.cli.output import amount, causes_text, note, table, write_json
 from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED
@@ -39,12 +39,12 @@ def available(options: argparse.Namespace) -> int:
         size = "unverified" if model.n_bytes is None else byte_size(model.n_bytes)
         source, languages = printable(model.source), model.languages or "-"
         rows.append([model.set_name, model.role, model.state, size, speed, languages, digest, model.licence, source])
-    print(columns(rows))
+    print(table(rows))
     print(f"\n{printable(f'Models run on {runtime.summary}.')}")
     if all(model.ms_per_item is None for model in found):
         print("\n`arrowlens benchmark --models SET` measures the milliseconds that an item takes on this machine.")
     print("\nWhat was verified of each family's vectors in Arrowlens's tests:\n")
-    print(columns([["family", "role", "compared"], *([each.name, each.role, each.verified] for each in FAMILIES)]))
+    print(table([["family", "role", "compared"], *([each.name, each.role, each.verified] for each in FAMILIES)]))
     return 0
 
 

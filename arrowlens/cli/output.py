@@ -40,6 +40,13 @@ def write_json(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, default=str) + "\n")
 
 
+def write_paths(hits: Sequence[Hit], *, nul: bool) -> None:
+    """The absolute path of each hit on stdout, byte for byte, ended by a line break or a NUL."""
+    end = b"\0" if nul else b"\n"
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"".join(os.fsencode(str(hit.path)) + end for hit in hits))
+
+
 def note(text: str) -> None:
     """A line for the user beside the result: on stderr."""
     print(text, file=sys.stderr)
@@ -53,10 +60,14 @@ def hit_record(hit: Hit) -> dict[str, Any]:
     return fields | times | {"path": str(hit.path), "companion": companion}
 
 
-def results_table(hits: Sequence[Hit]) -> str:
-    """A header and a line a hit: score, kind and path; relevance or words, time and alike where hits have them."""
+def results_table(hits: Sequence[Hit], *, has_scores: bool = True) -> str:
+    """A header and a line a hit: score, kind and path; relevance or words, time and alike where hits have them.
+
+    Without scores, for files that were listed, the day that they were taken stands in their place.
+    """
     shown: dict[str, list[str]] = {
-        "score": [f"{hit.score:.3f}" for hit in hits],
+        "score": [f"{hit.score:.3f}" if has_scores else "" for hit in hits],
+        "taken": ["" if has_scores or hit.taken is None else f"{hit.taken:%Y-%m-%d}" for hit in hits],
         # What words found stands where it does for their sake.
         "relevance": ["" if hit.relevance is None or hit.reason else f"{hit.relevance:.0%}" for hit in hits],
         "kind": [hit.modality for hit in hits],
@@ -67,7 +78,7 @@ def results_table(hits: Sequence[Hit]) -> str:
         "path": [shown_path(hit.path) for hit in hits],
     }
     used = [(name, column) for name, column in shown.items() if any(column)]
-    return columns([[name for name, _ in used], *zip(*(column for _, column in used), strict=True)])
+    return table([[name for name, _ in used], *zip(*(column for _, column in used), strict=True)])
 
 
 def _line(hit: Hit) -> str:
@@ -99,7 +110,7 @@ def file_text(hit: Hit, texts: Sequence[MediaText]) -> str:
         lines = [printable(line) for line in text.text.splitlines() if line.strip()]
         about = text.source if text.start is None else f"{text.source} {time_range(text.start, text.end)}"
         rows += [[about if number == 0 else "", line] for number, line in enumerate(lines)]
-    return columns(rows)
+    return table(rows, has_header=False)
 
 
 def recall_table(recalls: Sequence[Recall]) -> str:
@@ -128,6 +139,35 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+_STYLES = {"score": "dim", "relevance": "green", "kind": "dim", "time": "yellow", "words": "magenta", "path": "cyan"}
+
+
+def table(rows: Sequence[Sequence[str]], *, has_header: bool = True) -> str:
+    """``rows`` as ``columns`` gives them; on a terminal in colour, and cut or folded to its width.
+
+    The last column is folded, so that paths stay whole; others are cut.
+    """
+    if not sys.stdout.isatty() or not rows:
+        return columns(rows)
+    from rich.console import Console  # deferred: only terminals need it
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=has_header, header_style="bold")
+    names = list(rows[0]) if has_header else [""] * len(rows[0])
+    for number, name in enumerate(names):
+        is_last = number == len(names) - 1
+        style = _STYLES.get(name) if has_header else None if is_last else "bold"
+        wraps = {"overflow": "fold"} if is_last else {"overflow": "ellipsis", "no_wrap": name != "text"}
+        shown.add_column(Text(name), style=style, **wraps)
+    for row in rows[1:] if has_header else rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    console = Console(file=sys.stdout, highlight=False)
+    with console.capture() as capture:
+        console.print(shown)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
@@ -173,7 +213,7 @@ def status_text(status: LibraryStatus) -> str:
         *(("calibrated", f"{route}, by {amount(n, 'pair')} of yours") for route, n in status.calibrations.items()),
         *((f"{role} vectors", _index_text(state)) for role, state in status.indexes.items() if state.n_rows),
     ]
-    return columns([[label, value] for label, value in facts])
+    return table([[label, value] for label, value in facts], has_header=False)
 
 
 def held_text(status: LibraryStatus) -> str:
@@ -199,7 +239,7 @@ def report_text(report: IngestReport) -> str:
         f"{moved}{report.removed:,} removed in {report.seconds:.1f} s"
     ]
     facts = [f"{amount(report.copied, 'copy', 'copies')} not encoded again"] if report.copied else []
-    if report.rate and report.bound:
+    if report.rate and report.bound and report.indexed > report.copied:
         facts.append(f"{report.rate:,.1f} files/s, bound by {report.bound}")
     lines.append(", ".join([*facts, f"at most {byte_size(report.peak_memory)} of memory"]))
     if report.read or report.heard or report.unread_texts:

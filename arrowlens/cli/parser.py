@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import arrowlens
 from arrowlens.addresses import is_bucket, scheme_of
-from arrowlens.cli import commands, models, searching
+from arrowlens.cli import commands, marks, models, searching
 from arrowlens.cli.benchmark import benchmark
+from arrowlens.cli.completion import completion
 from arrowlens.cli.duplicates import duplicates
 from arrowlens.conversion import FAMILIES
 from arrowlens.modalities import MODALITIES, SOURCES
@@ -22,25 +26,73 @@ LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8501
 
 
-def build_parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the command or option that may be meant."""
+
+    def parse_args(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        namespace: Any = None,  # noqa: ANN401 - as argparse
+    ) -> argparse.Namespace:
+        """Parse a command line; an option that the command does not have is its error, not that of the program."""
+        options: argparse.Namespace
+        options, others = self.parse_known_args(args, namespace)
+        if others:
+            command: Parser = getattr(options, "parser", self)
+            unknown = next((other for other in others if other.startswith("-")), others[0])
+            command.error(f"unknown argument {unknown!r}{_meant(unknown.partition('=')[0], command.option_names)}")
+        return options
+
+    @property
+    def option_names(self) -> list[str]:
+        """The names of its options."""
+        return [name for action in self._actions for name in action.option_strings]
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and end with status 2."""
+        end = "" if message.endswith("?") else ";"
+        self.exit(2, f"{self.prog}: error: {message}{end} `{self.prog} --help` shows how it is used\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401 - as argparse
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            hint = _meant(str(value), choices) or f"; choose from {', '.join(choices)}"
+            raise argparse.ArgumentError(action, f"invalid choice {value!r}{hint}")
+
+
+def _meant(given: str, names: Iterable[str]) -> str:
+    """Return a question for what may be meant in place of a mistyped name; empty where nothing is near."""
+    near = difflib.get_close_matches(given, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def build_parser() -> Parser:
     """The parser of the ``arrowlens`` command; a parsed command line carries the function to call as ``run``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="arrowlens",
         description="Find pictures, recordings and films by meaning, on your own machine.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"arrowlens {arrowlens.__version__}")
-    adder = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(run=_help, parser=parser)
+    adder = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_ingest(adder)
     _add_searches(adder)
     _add_duplicates(adder)
+    _add_marks(adder)
     _add_upkeep(adder)
     _add_convert(adder)
     _add_models(adder)
     _add_evaluation(adder)
     _add_benchmark(adder)
     _add_ui(adder)
+    _add_completion(adder)
     return parser
+
+
+def _help(options: argparse.Namespace) -> int:
+    options.parser.print_help()
+    return 0
 
 
 # Commands that show how each command is used, below its options.
@@ -49,6 +101,7 @@ _EXAMPLES = {
         "arrowlens ingest ~/Pictures ~/Music",
         "arrowlens ingest ~/Pictures --dry-run",
         "arrowlens ingest ~/Pictures --read-text",
+        "arrowlens ingest ~/Pictures --watch",
     ),
     "search": (
         'arrowlens search "a red bicycle"',
@@ -56,7 +109,12 @@ _EXAMPLES = {
         "arrowlens search '\"for your country\"' --in speech",
     ),
     "similar": ("arrowlens similar holiday.jpg -k 5",),
-    "duplicates": ("arrowlens duplicates --kind identical --kind copy",),
+    "duplicates": (
+        "arrowlens duplicates --kind identical --kind copy",
+        "arrowlens duplicates --not-duplicate left.jpg right.jpg",
+    ),
+    "favourite": ("arrowlens favourite holiday.jpg", "arrowlens favourite --remove holiday.jpg"),
+    "saved": ("arrowlens saved", "arrowlens saved --forget dogs"),
     "show": ("arrowlens show talks/monday.mp3",),
     "status": ("arrowlens status",),
     "skipped": ("arrowlens skipped",),
@@ -73,20 +131,21 @@ _EXAMPLES = {
     ),
     "benchmark": ("arrowlens benchmark --models base",),
     "ui": ("arrowlens ui --port 8502",),
+    "completion": ("arrowlens completion bash",),
 }
 
 _Adder = argparse._SubParsersAction  # argparse gives the type no public name
 
 
-def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_ingest(adder: _Adder[Any]) -> None:
     command = _command(adder, "ingest", commands.ingest, "index folders of pictures, recordings and films")
     command.add_argument(
         "folders",
         metavar="FOLDER",
         nargs="+",
         type=_place,
-        help="a folder to index, with all folders below it; the address of a prefix in a bucket, such as "
-        "s3://bucket/photos; or a manifest, a CSV or Parquet file with a column of addresses",
+        help="a folder to index, with all folders below it; a single file; the address of a prefix in a bucket, "
+        "such as s3://bucket/photos; or a manifest, a CSV or Parquet file with a column of addresses",
     )
     _library_options(command)
     command.add_argument(
@@ -117,6 +176,17 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
         type=_amount,
         help="price of an hour of a machine like this one: --dry-run says what encoding would cost",
     )
+    command.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on and do the same whenever something changes, until Ctrl-C (pip install 'arrowlens[watch]')",
+    )
+    command.add_argument(
+        "--watch-every",
+        metavar="MINUTES",
+        type=_amount,
+        help="how often --watch lists buckets and reads manifests, which tell of no changes (default: 10)",
+    )
     texts = command.add_argument_group("words in media", "once everything is found by what it shows or sounds like")
     texts.add_argument(
         "--read-text",
@@ -136,7 +206,6 @@ def _add_ingest(adder: _Adder[argparse.ArgumentParser]) -> None:
     )
     _cluster_options(command)
     _limit_options(command)
-    command.set_defaults(wrong_usage=command.error)
     _json_option(command)
 
 
@@ -183,15 +252,25 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_searches(adder: _Adder[Any]) -> None:
     search = _command(
         adder, "search", searching.search, "find pictures and films, and recordings if the models can, by a text"
     )
     search.add_argument(
-        "text", metavar="TEXT", nargs="*", type=_text, help="what to look for, in a language that the models know"
+        "text",
+        metavar="TEXT",
+        nargs="*",
+        type=_text,
+        help="what to look for, in a language that the models know; without it, --where lists files, newest first",
     )
     _composition_options(search)
     _templates_option(search)
+    search.add_argument(
+        "--favourites", action="store_true", help="search among favourites only; without TEXT, list them"
+    )
+    kept = search.add_mutually_exclusive_group()
+    kept.add_argument("--save", metavar="NAME", type=_text, help="keep the question under a name as well")
+    kept.add_argument("--saved", metavar="NAME", type=_text, help="ask the question that was saved under a name")
     similar = _command(adder, "similar", searching.similar, "find what looks or sounds like a file")
     similar.add_argument("file", metavar="FILE", type=_path, help="a picture, recording or film, in the library or not")
     similar.add_argument(
@@ -201,7 +280,12 @@ def _add_searches(adder: _Adder[argparse.ArgumentParser]) -> None:
         _library_options(command)
         _replica_option(command)
         _view_options(command)
-        _json_option(command)
+        printed = command.add_mutually_exclusive_group()
+        _json_option(printed)
+        printed.add_argument("--paths", action="store_true", help="print absolute paths only, one a line")
+        command.add_argument(
+            "-0", "--null", action="store_true", help="with --paths: end each path with a NUL, as `xargs -0` reads them"
+        )
 
 
 def _templates_option(command: argparse.ArgumentParser) -> None:
@@ -214,7 +298,6 @@ def _templates_option(command: argparse.ArgumentParser) -> None:
 
 
 def _composition_options(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(wrong_usage=command.error)
     asked = command.add_argument_group("what to look for", "each may be given several times")
     for name, meaning in (("--plus", "to look for as well"), ("--minus", "to keep away from")):
         asked.add_argument(name, metavar="TEXT", action="append", default=[], type=_text, help=f"a text {meaning}")
@@ -289,7 +372,7 @@ def _view_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--collapse", action="store_true", help="show files that look or sound the same once")
 
 
-def _add_duplicates(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_duplicates(adder: _Adder[Any]) -> None:
     command = _command(adder, "duplicates", duplicates, "list files that are there twice, or nearly; deletes nothing")
     command.add_argument(
         "--kind",
@@ -299,12 +382,30 @@ def _add_duplicates(adder: _Adder[argparse.ArgumentParser]) -> None:
         help="identical: the same bytes; copy: re-encoded or resized; near: nearly the same; several may be given "
         "(default: all)",
     )
+    for option, meaning in (
+        ("--not-duplicate", "say that two files are no duplicates of each other, so that they are not listed together"),
+        ("--duplicate", "take --not-duplicate back"),
+    ):
+        command.add_argument(option, metavar=("FILE", "OTHER"), nargs=2, type=_place, help=meaning)
     command.add_argument("--all", action="store_true", help="print every group, not only the first 20; --json has all")
     _library_options(command)
     _json_option(command)
 
 
-def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_marks(adder: _Adder[Any]) -> None:
+    favourite = _command(
+        adder, "favourite", marks.favourite, "mark files as favourites, wherever their content lies, also during a run"
+    )
+    favourite.add_argument("files", metavar="FILE", nargs="+", type=_place, help="a file of the library")
+    favourite.add_argument("--remove", action="store_true", help="take that back")
+    saved = _command(adder, "saved", marks.saved, "list the questions that `arrowlens search --save NAME` kept")
+    saved.add_argument("--forget", metavar="NAME", help="forget the question of that name")
+    for command in (favourite, saved):
+        _library_options(command)
+        _json_option(command)
+
+
+def _add_upkeep(adder: _Adder[Any]) -> None:
     show = _command(adder, "show", searching.show, "show what is known of a file, its texts with times")
     show.add_argument("file", metavar="FILE", type=Path, help="a file of the library")
     status = _command(adder, "status", commands.status, "show what the library holds, with which models")
@@ -327,7 +428,7 @@ def _add_upkeep(adder: _Adder[argparse.ArgumentParser]) -> None:
         _json_option(command)
 
 
-def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_convert(adder: _Adder[Any]) -> None:
     command = _command(adder, "convert", commands.convert, "convert a Hugging Face checkpoint to a model directory")
     command.add_argument(
         "family",
@@ -353,7 +454,7 @@ def _add_convert(adder: _Adder[argparse.ArgumentParser]) -> None:
     )
 
 
-def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_models(adder: _Adder[Any]) -> None:
     command = _command(
         adder, "models", models.available, "list the model sets that are bundled, cached, or can be downloaded"
     )
@@ -391,7 +492,7 @@ def _add_models(adder: _Adder[argparse.ArgumentParser]) -> None:
     _json_option(use)
 
 
-def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_evaluation(adder: _Adder[Any]) -> None:
     command = _command(adder, "eval", commands.evaluate, "measure how well models find your own captioned files")
     command.add_argument("folder", metavar="FOLDER", type=_path, help="paths in the list are relative to it")
     command.add_argument("pairs", metavar="PAIRS.csv", type=_path, help="a CSV file with the columns path and caption")
@@ -407,11 +508,11 @@ def _add_evaluation(adder: _Adder[argparse.ArgumentParser]) -> None:
     )
     _templates_option(command)
     _library_options(command)
-    command.set_defaults(wrong_usage=command.error, usual_library=command.get_default("library"), library=None)
+    command.set_defaults(usual_library=command.get_default("library"), library=None)
     _json_option(command)
 
 
-def _add_benchmark(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_benchmark(adder: _Adder[Any]) -> None:
     command = _command(
         adder, "benchmark", benchmark, "measure how fast models are on this machine, and what bounds them"
     )
@@ -428,7 +529,7 @@ def _add_benchmark(adder: _Adder[argparse.ArgumentParser]) -> None:
     _json_option(command)
 
 
-def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
+def _add_ui(adder: _Adder[Any]) -> None:
     command = _command(adder, "ui", commands.ui, "search in the browser")
     _library_options(command)
     _replica_option(command)
@@ -461,10 +562,14 @@ def _add_ui(adder: _Adder[argparse.ArgumentParser]) -> None:
     password.add_argument("--no-auth", action="store_true", help="let everybody in who reaches the address")
 
 
-def _command(
-    adder: _Adder[argparse.ArgumentParser], name: str, run: commands.Command, summary: str
-) -> argparse.ArgumentParser:
-    command = adder.add_parser(
+def _add_completion(adder: _Adder[Any]) -> None:
+    command = _command(adder, "completion", completion, "print a script that completes commands and options in a shell")
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that is to run it")
+    command.set_defaults(build_parser=build_parser)
+
+
+def _command(adder: _Adder[Any], name: str, run: commands.Command, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = adder.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
@@ -472,7 +577,7 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, parser=command, wrong_usage=command.error)
     return command
 
 
@@ -515,7 +620,7 @@ def _model_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _json_option(command: argparse.ArgumentParser) -> None:
+def _json_option(command: argparse._ActionsContainer) -> None:
     command.add_argument("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import arrowlens
@@ -17,9 +17,12 @@ from arrowlens.cli.output import (
     results_table,
     shown_path,
     write_json,
+    write_paths,
 )
+from arrowlens.errors import InputError
 from arrowlens.search import Group, grouped, parse, printable
 
+_ASKED = {"text", "plus", "minus", "like", "unlike"}
 _HOW_ALL = "--all shows the nearest anyway"
 
 
@@ -37,28 +40,61 @@ def open_library(options: argparse.Namespace) -> arrowlens.Library:
 
 def search(options: argparse.Namespace) -> int:
     """Find pictures, recordings and films by a text, and by what is more or less like it."""
-    text = " ".join(options.text) or None
-    if not (text or options.plus or options.minus or options.like or options.unlike):
-        options.wrong_usage("say what to look for: TEXT, --plus, --minus, --like or --unlike")
-    where = parse(options.where)  # a mistyped condition ends here, before models are looked for
+    question = _question(options)
+    if options.saved is not None and set(question) - {"where"}:
+        options.wrong_usage("--saved asks the question as it was saved; leave what it looks for out")
+    parse(question.get("where", ()))  # a mistyped condition ends here, before models are looked for
+    if options.saved is None and not _ASKED.intersection(question):
+        return _list(options, question)
     with open_library(options) as library:
-        results = library.search(
-            text,
-            k=options.k,
-            modality=None if options.modality == "all" else options.modality,
-            plus=options.plus,
-            minus=options.minus,
-            like=options.like,
-            unlike=options.unlike,
-            weights=dict(options.weight),
-            mode=options.mode,
-            sources=options.sources,
-            where=where,
-            offset=_offset(options),
-            collapse=options.collapse,
-            sort=options.sort,
+        if options.saved is not None:
+            question = _saved(library, options.saved, question)
+        if options.save is not None:
+            library.save_question(options.save, question)
+        view = {"k": options.k, "offset": _offset(options), "collapse": options.collapse, "sort": options.sort}
+        _show(library, library.search(**question, **view), options, question.get("text"))
+    return 0
+
+
+def _question(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is asked, as keyword arguments of ``Library.search`` that differ from their defaults."""
+    given: dict[str, Any] = {
+        "text": " ".join(options.text),
+        "modality": "" if options.modality == "all" else options.modality,
+        "mode": "" if options.mode == "auto" else options.mode,
+        "sources": list(options.sources),
+        "weights": dict(options.weight),
+        "where": [*options.where, *(["favourite = yes"] if options.favourites else [])],
+    }
+    given |= {name: getattr(options, name) for name in ("plus", "minus", "like", "unlike")}
+    return {name: value for name, value in given.items() if value}
+
+
+def _saved(library: arrowlens.Library, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a saved question, with the conditions of the command line as well."""
+    questions = library.saved_questions()
+    if name not in questions:
+        known = ", ".join(questions) or "none is saved"
+        raise InputError(f"no question is saved as {name!r}; there are: {known}")
+    question = questions[name]
+    where = [*question.get("where", ()), *given.get("where", ())]
+    return question | ({"where": where} if where else {})
+
+
+def _list(options: argparse.Namespace, question: Mapping[str, Any]) -> int:
+    """List the files that satisfy conditions, newest first."""
+    if "where" not in question:
+        options.wrong_usage(
+            "say what to look for: TEXT, --plus, --minus, --like or --unlike; --where or --favourites alone list files"
         )
-        _show(library, results, options, text)
+    refining = {"--mode": "mode" in question, "--in": "sources" in question, "--weight": "weights" in question}
+    for name, is_given in (refining | {"--collapse": options.collapse, "--save": options.save is not None}).items():
+        if is_given:
+            options.wrong_usage(f"{name} goes with something to look for, such as TEXT")
+    with open_library(options) as library:
+        where, offset = question["where"], _offset(options)
+        results = library.newest(options.k, question.get("modality"), where=where, offset=offset)
+        _show(library, results, options, None, has_scores=False)
     return 0
 
 
@@ -98,7 +134,12 @@ def _offset(options: argparse.Namespace) -> int:
 
 
 def _show(
-    library: arrowlens.Library, results: arrowlens.Results, options: argparse.Namespace, query: str | None
+    library: arrowlens.Library,
+    results: arrowlens.Results,
+    options: argparse.Namespace,
+    query: str | None,
+    *,
+    has_scores: bool = True,
 ) -> None:
     for notice in results.notices:
         note(f"arrowlens: {printable(notice)}")
@@ -114,9 +155,11 @@ def _show(
             "took_ms": results.took_ms,
         }
         write_json({**answer, "query": query, "notices": results.notices})
+    elif options.paths or options.null:
+        write_paths([hit for group in groups for hit in group.hits], nul=options.null)
     elif results:
         if shown:
-            print(_grouped_tables(groups) if options.group else results_table(shown))
+            print(_tables(groups, has_scores) if options.group else results_table(shown, has_scores=has_scores))
         note(f"{_counted(results, shown, options)} in {results.took_ms:.0f} ms")
         if results.has_match is False and not results[0].matches:  # a file that is asked with matches itself
             note("nothing here really matches; " + ("these are the nearest there are" if shown else _HOW_ALL))
@@ -145,11 +188,13 @@ def _record(hit: arrowlens.Hit, group: Group, options: argparse.Namespace) -> di
     return record
 
 
-def _grouped_tables(groups: Sequence[Group]) -> str:
+def _tables(groups: Sequence[Group], has_scores: bool) -> str:
     parts = []
     for group in groups:
         name = "no date" if group.key is None else shown_path(str(group.key))
-        parts.append(f"{name} ({amount(len(group.hits), 'result')})\n{results_table(group.hits)}")
+        parts.append(
+            f"{name} ({amount(len(group.hits), 'result')})\n{results_table(group.hits, has_scores=has_scores)}"
+        )
     return "\n\n".join(parts)
 
 
@@ -160,8 +205,10 @@ def _why_nothing(library: arrowlens.Library, options: argparse.Namespace) -> str
     if options.offset or options.page:
         return "there are no more results"
     held = f"({held_text(status)})"
-    is_text = "text" in options and not (options.like or options.unlike)
-    if is_text and options.mode != "keyword" and options.modality == "audio" and not status.text_reaches_audio:
+    is_text = "text" in options and bool(options.text or options.plus or options.minus)
+    is_text = is_text and not (options.like or options.unlike)
+    only_audio = options.modality == "audio" or (options.modality == "all" and not (status.images or status.films))
+    if is_text and options.mode != "keyword" and only_audio and not status.text_reaches_audio:
         words = "" if options.mode == "vector" else ", and no recording has all these words"
         return f"texts do not reach recordings with this library's models{words}; `arrowlens similar FILE` does"
     if is_text and options.mode == "keyword":

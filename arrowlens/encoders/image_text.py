@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from arrowlens.encoders.image_processor import ImageProcessor, Images
@@ -93,28 +94,23 @@ class ImageTextEngine(Encoder):
     encode = encode_image
     """The name that ``BatchEncoder`` calls; the same as ``encode_image``."""
 
-    def compute_similarity(self, text_embeddings: np.ndarray, image_embeddings: np.ndarray) -> np.ndarray:
+    def compute_similarity(self, text_embeddings: npt.ArrayLike, image_embeddings: npt.ArrayLike) -> np.ndarray:
         """Compute the model's logits: cosines times the learnt scale, plus the learnt bias where there is one.
 
         Args:
-            text_embeddings: (n_texts, dimension), normalised.
-            image_embeddings: (n_images, dimension), normalised.
+            text_embeddings: (n_texts, dimension), normalised; or nested lists.
+            image_embeddings: (n_images, dimension), normalised; or nested lists.
 
         Returns:
             (n_texts, n_images) float32.
 
         Raises:
-            InputError: the shapes do not fit together.
+            InputError: no numbers, or the shapes do not fit together.
         """
-        if (
-            text_embeddings.ndim != 2
-            or image_embeddings.ndim != 2
-            or text_embeddings.shape[1] != image_embeddings.shape[1]
-        ):
-            raise InputError(
-                f"want (n_texts, d) and (n_images, d), got {text_embeddings.shape} and {image_embeddings.shape}"
-            )
-        scaled = text_embeddings @ image_embeddings.T * np.float32(self.logit_scale)
+        texts, images = _matrix(text_embeddings), _matrix(image_embeddings)
+        if texts.ndim != 2 or images.ndim != 2 or texts.shape[1] != images.shape[1]:
+            raise InputError(f"want (n_texts, d) and (n_images, d), got {texts.shape} and {images.shape}")
+        scaled = texts @ images.T * np.float32(self.logit_scale)
         return cast(np.ndarray, scaled + np.float32(self.logit_bias))
 
     def find_best_matches(self, texts: list[str], images: Images, top_k: int = 5) -> list[list[int]]:
@@ -145,3 +141,13 @@ class ImageTextEngine(Encoder):
     @abstractmethod
     def _project_image(self, pooled: torch.Tensor) -> torch.Tensor:
         """Shapes: (n, width of the vision tower) -> (n, dimension), float32."""
+
+
+def _matrix(embeddings: npt.ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(embeddings, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(
+            f"embeddings are rows of numbers of one length ({cause}); take what encode_text gives"
+        ) from error

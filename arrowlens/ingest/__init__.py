@@ -20,7 +20,7 @@ from arrowlens.deprecation import with_renamed_names
 from arrowlens.embedding import Provider
 
 if TYPE_CHECKING:
-    from arrowlens.ingest.diff import IngestPlan, plan
+    from arrowlens.ingest.diff import IngestPlan, plan, require_folders
     from arrowlens.ingest.engines import RayOptions
     from arrowlens.ingest.migration import MigrationReport, migrate
     from arrowlens.ingest.pipeline import run
@@ -37,11 +37,12 @@ __all__ = [
     "RayOptions",
     "migrate",
     "plan",
+    "require_folders",
     "run",
 ]
 
 _NAMES = {
-    "diff": ["IngestPlan", "plan"],
+    "diff": ["IngestPlan", "plan", "require_folders"],
     "engines": ["RayOptions"],
     "migration": ["MigrationReport", "migrate"],
     "pipeline": ["run"],

@@ -23,7 +23,7 @@ from arrowlens.addresses import BUCKET_SCHEMES, is_bucket, is_manifest, scheme_o
 from arrowlens.errors import FileChangedError, FolderError, InputError, MediaError, UnreachableError
 from arrowlens.ingest.ignore import IGNORE_NAME, Rules, is_junk
 from arrowlens.ingest.source import Fetched, FolderSource
-from arrowlens.ingest.walk import ETAG, ScannedFile, Walk, etag_of, resolve_folders
+from arrowlens.ingest.walk import ETAG, ScannedFile, Walk, etag_of, folder_of, resolve_folders
 from arrowlens.modalities import modality_of
 from arrowlens.store import Settings
 
@@ -176,11 +176,17 @@ class Sources:
     buckets: BucketSource
 
     @classmethod
-    def of(cls, places: Iterable[str | os.PathLike[str]], library: Path | None, mounts: Sequence[str]) -> Sources:
-        """Return the source of folders, prefixes of buckets and manifests; asks each prefix for one object.
+    def of(
+        cls,
+        places: Iterable[str | os.PathLike[str]],
+        library: Path | None,
+        mounts: Sequence[str],
+        roots: Iterable[str] = (),
+    ) -> Sources:
+        """Return the source of folders, files, prefixes of buckets and manifests; asks each prefix for one object.
 
         Args:
-            places: at least one. library, mounts: as of ``resolve_folders``.
+            places: at least one. library, mounts, roots: as of ``resolve_folders``.
 
         Raises:
             FolderError: as ``resolve_folders``, ``resolve_buckets``, ``require_objects`` and ``read_manifest``.
@@ -189,7 +195,7 @@ class Sources:
         prefixes = resolve_buckets(place for place in places if scheme_of(place) is not None)
         names = tuple(name for place in places if is_manifest(place) for name in read_manifest(place))
         local = [place for place in places if scheme_of(place) is None and not is_manifest(place)]
-        folders = resolve_folders(local, library, mounts) if local or not places else ()
+        folders = resolve_folders(local, library, mounts, roots) if local or not places else ()
         for prefix in prefixes:
             require_objects(prefix)
         return cls(FolderSource(folders, library), BucketSource(prefixes, names))
@@ -197,7 +203,7 @@ class Sources:
     @property
     def roots(self) -> tuple[str, ...]:
         """The folders and prefixes that are registered with the library before the walk."""
-        return (*self.folders.scopes, *self.buckets.roots)
+        return (*dict.fromkeys(map(folder_of, self.folders.scopes)), *self.buckets.roots)
 
     def walk(self, settings: Settings) -> Walk:
         """List the files of both; errors as of each."""

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arrowlens.addresses import is_bucket
+from arrowlens.addresses import is_bucket, is_manifest
 from arrowlens.errors import LibraryNotFoundError, MediaError
 from arrowlens.ingest.bucket import Sources
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.source import Source
-from arrowlens.ingest.walk import LeftAlone, ScannedFile, Stamp, Walk, etag_of, unmounted
+from arrowlens.ingest.walk import LeftAlone, ScannedFile, Stamp, Walk, etag_of, resolve_folders, unmounted
 from arrowlens.media.files import bounded_ns
 from arrowlens.modalities import (
     FORMAT_MODALITY,
@@ -635,7 +635,7 @@ def plan(
     if storage is not None and prune:
         former = former_mounts(storage, settings)
         settings = dataclasses.replace(settings, mounts=tuple(sorted({*settings.mounts} - {*former})))
-    source = Sources.of(folders, path, settings.mounts)
+    source = Sources.of(folders, path, settings.mounts, [root.path for root in settings.roots])
     for root in source.roots:
         settings = settings.with_root(root)
     seen = source.walk(settings)
@@ -660,6 +660,27 @@ def plan(
         by_modality=dict(Counter(file.modality for file in todo.to_read)),
         models={role: record.digest for role, record in settings.models.items()},
     )
+
+
+def require_folders(
+    library: str | os.PathLike[str],
+    folders: Iterable[str | os.PathLike[str]],
+    storage_options: Mapping[str, str] | None = None,
+) -> None:
+    """Check that the folders and files of a run are there, before a library is made for them.
+
+    Args:
+        library: the folder or address where it is or would be. folders: as for ``run``; those here are looked at.
+        storage_options: as of ``MultimodalStorage``.
+
+    Raises:
+        FolderError: one is missing or unreadable. Others as ``plan``.
+    """
+    storage = _opened(library, storage_options)
+    roots = [root.path for root in storage.settings.roots] if storage is not None else []
+    local = [folder for folder in folders if not (is_bucket(folder) or is_manifest(folder))]
+    if local:
+        resolve_folders(local, location_at(library, storage_options).path, (), roots)
 
 
 def _texts_to_read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from arrowlens.ingest.bucket import Sources
 from arrowlens.ingest.diff import Plan, compare, content_of, decide, decide_pruning, former_mounts, pair
 from arrowlens.ingest.engines import Engine, RayOptions
 from arrowlens.ingest.engines.local import LocalEngine
+from arrowlens.ingest.known_content import known_outcomes
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.progress import IngestEvent, IngestOptions, IngestReport, Progress
 from arrowlens.ingest.reading import read_texts
@@ -60,7 +62,8 @@ def run(
     """
     options, stop = options or IngestOptions(), stop or threading.Event()
     former = former_mounts(storage, storage.settings) if options.prune else ()
-    source = Sources.of(folders, storage.path, sorted({*storage.settings.mounts} - {*former}))
+    mounts = sorted({*storage.settings.mounts} - {*former})
+    source = Sources.of(folders, storage.path, mounts, [root.path for root in storage.settings.roots])
     progress = Progress(on_event)
     engine = _engine(engine, options, progress)
     with storage.writing():
@@ -164,6 +167,7 @@ class _Run:
             refused = Prepared(file, Decoded(file.modality, None), unread=True)
             writer.execute(Outcome(refused, decide(plan.known.get(file.media_id), refused, spec.roles)))
         self._progress.emit("index")
+        plan = self._write_known_contents(spec, plan, writer)
         if plan.to_read and not self._stop.is_set():
             try:
                 encode_files(self._engine, spec, plan, writer, self._stop)
@@ -173,6 +177,15 @@ class _Run:
                 raise
         writer.commit()
         return writer
+
+    def _write_known_contents(self, spec: StepSpec, plan: Plan, writer: LibraryWriter) -> Plan:
+        """Write files whose content the library holds at another place; return the plan without them."""
+        written = set()
+        for outcome in known_outcomes(self._storage, spec, plan.to_read, plan.known, self._stop):
+            writer.execute(outcome)
+            writer.commit_if_due()
+            written.add(outcome.prepared.file.media_id)
+        return dataclasses.replace(plan, to_read=[file for file in plan.to_read if file.media_id not in written])
 
 
 def encode_files(engine: Engine, spec: StepSpec, plan: Plan, writer: Writer, stop: threading.Event) -> None:

@@ -175,10 +175,20 @@ class Preparer:
             cause = " ".join(str(error).split())
             reason = f"cannot be prepared for the model: {type(error).__name__}{f': {cause}' if cause else ''}"
             return Prepared(file, dataclasses.replace(bare, reason=reason, thumbnail=None, strip=None))
+        return self.with_caption(file, bare, inputs)
+
+    def with_caption(self, file: ScannedFile, decoded: Decoded, inputs: tuple[Inputs, ...]) -> Prepared:
+        """Return a readable file with its caption, which is read now.
+
+        Args:
+            file: the file.
+            decoded: what it holds, as of ``Prepared``.
+            inputs: what is encoded of it, or was.
+        """
         try:
-            return Prepared(file, bare, inputs, caption=self._caption(file))
+            return Prepared(file, decoded, inputs, caption=self._caption(file))
         except MediaError:
-            return Prepared(file, bare, inputs, caption_unread=True)
+            return Prepared(file, decoded, inputs, caption_unread=True)
 
     def _fetch(self, file: ScannedFile) -> Fetched:
         """Get the version listed, else the one that is there now, whose other stamp the next run will see."""

@@ -84,7 +84,7 @@ class Walk:
     """The result of a walk.
 
     Attributes:
-        scopes: the folders walked, absolute.
+        scopes: the folders walked and the files looked at, absolute.
         files: in the order of their paths.
         ignored: files and folders that ``.arrowlensignore`` takes out.
         unread: folders that could not be read, with the reason: nothing is known of what lies below them.
@@ -160,6 +160,7 @@ class _Place:
         device: that of the folder around it; None for a scope.
         rules: the ignore files that hold for it.
         texts: the text files in it, by their names with the suffix in lower case.
+        only: the names of the files to list; None for all, and for folders.
     """
 
     path: bytes
@@ -168,6 +169,7 @@ class _Place:
     device: int | None
     rules: Rules
     texts: Mapping[bytes, os.DirEntry[bytes]] = field(default_factory=dict)
+    only: frozenset[bytes] | None = None
 
     @property
     def is_linked(self) -> bool:
@@ -175,24 +177,38 @@ class _Place:
 
 
 def resolve_folders(
-    folders: Iterable[str | os.PathLike[str]], library: Path | None, mounts: Sequence[str]
+    folders: Iterable[str | os.PathLike[str]],
+    library: Path | None,
+    mounts: Sequence[str],
+    roots: Iterable[str] = (),
 ) -> tuple[str, ...]:
-    """Return the absolute real paths of folders, sorted, without those that lie inside another one.
+    """Return the absolute real paths of folders and media files, sorted, without those that lie inside another one.
+
+    Args:
+        folders: with ``~`` expanded.
+        library: the library's own folder; None for one in a bucket.
+        mounts: where disks were mounted.
+        roots: the folders of the library, for the message about a missing one.
 
     Raises:
-        FolderError: one is missing, no folder, not readable, inside the library, or on a disk that is not mounted.
+        FolderError: one is missing, not readable, inside the library, or on a disk that is not mounted; or it is a file
+            that is no picture, recording or film by its name.
     """
-    paths = {_checked_folder(os.path.realpath(os.path.expanduser(folder)), library, mounts) for folder in folders}  # noqa: PTH111
+    known = tuple(roots)
+    paths = {
+        _checked_folder(os.path.realpath(os.path.expanduser(folder)), library, mounts, known)  # noqa: PTH111
+        for folder in folders
+    }
     if not paths:
         raise FolderError("no folder given; name at least one that holds pictures or recordings")
     return tuple(sorted(path for path in paths if not any(relative_to(other, path) for other in paths)))
 
 
 def walk(scopes: tuple[str, ...], settings: Settings, library: Path | None) -> Walk:
-    """List the media files below folders.
+    """List the media files below folders, and single ones.
 
     Args:
-        scopes: the folders, of ``resolve_folders``.
+        scopes: the folders and files, of ``resolve_folders``.
         settings: those of the library, with the roots that the folders belong to.
         library: the library's own folder, which is passed over; None for one in a bucket.
     """
@@ -218,17 +234,21 @@ class _Walker:
         if library is not None and library.exists():  # a dry run may come before it
             self._visit(os.fsencode(library))
         for scope in scopes:  # a link to a folder around the walk is a loop
-            for parent in Path(scope).parents:
+            for parent in Path(folder_of(scope)).parents:
                 self._visit(os.fsencode(parent))
 
     def run(self) -> Walk:
+        files: dict[str, set[str]] = {}  # that are scopes themselves, by their folders
         for scope in self._walk.scopes:
-            root = self._settings.root_of(scope)
+            files.setdefault(folder := folder_of(scope), set()).update({scope} - {folder})
+        for folder, only in files.items():
+            root = self._settings.root_of(folder)
             assert root is not None, "roots are registered before the walk"
-            mount = mount_of(scope)
+            mount = mount_of(folder)
             if mount != os.sep:
                 self._walk.mounts.add(mount)
-            self._begin(os.fsencode(scope), root)
+            names = frozenset(os.path.basename(os.fsencode(file)) for file in only)  # noqa: PTH119 - bytes
+            self._begin(os.fsencode(folder), root, names or None)
         while self._folders or self._links:
             place = self._folders.pop() if self._folders else self._links.pop(0)
             try:
@@ -239,7 +259,7 @@ class _Walker:
                 self._walk.unread[place.path] = str(error)
         return self._walk
 
-    def _begin(self, scope: bytes, root: Root) -> None:
+    def _begin(self, scope: bytes, root: Root, only: frozenset[bytes] | None) -> None:
         """Queue a scope, unless the ignore files between its outermost root and itself take it out."""
         rules = Rules()
         for folder in self._folders_to(scope):
@@ -252,7 +272,7 @@ class _Walker:
             except FolderError as error:
                 self._walk.unread[scope] = f"{os.fsdecode(folder)}: {error}"
                 return
-        self._folders.append(_Place(scope, scope, root, None, rules))
+        self._folders.append(_Place(scope, scope, root, None, rules, only=only))
 
     def _folders_to(self, scope: bytes) -> list[bytes]:
         """Return the folders from the outermost root around a scope down to the scope itself."""
@@ -278,7 +298,8 @@ class _Walker:
         if place.is_linked and self._is_reached_by_name(place.real):
             self._walk.other_names[place.path] = place.real
             return
-        status = self._visit(place.path)
+        # Other files of a folder with a file that was named may be met on another way.
+        status = self._visit(place.path) if place.only is None else os.stat(place.path)  # noqa: PTH116 - bytes
         if status is None:
             return
         if place.device not in (None, status.st_dev) and os.path.ismount(os.path.realpath(place.path)):
@@ -291,12 +312,15 @@ class _Walker:
         here = replace(place, device=status.st_dev, rules=rules, texts=texts)
         n_before = len(self._walk.files)
         for entry in entries:
+            if place.only is not None and entry.name not in place.only:
+                continue
             if is_junk(entry.name):
                 self._walk.left_alone["hidden"] += entry.name != IGNORE_NAME
             else:
                 self._entry(entry, here)
-        n_captions = len({file.sidecar for file in self._walk.files[n_before:] if file.sidecar})
-        self._walk.left_alone["other"] -= n_captions
+        if place.only is None:
+            n_captions = len({file.sidecar for file in self._walk.files[n_before:] if file.sidecar})
+            self._walk.left_alone["other"] -= n_captions
 
     def _entry(self, entry: os.DirEntry[bytes], here: _Place) -> None:
         if entry.is_dir(follow_symlinks=False):
@@ -430,15 +454,33 @@ def mount_of(path: str) -> str:
     return path
 
 
-def _checked_folder(path: str, library: Path | None, mounts: Sequence[str]) -> str:
+def folder_of(scope: str) -> str:
+    """Return the folder of a scope: the scope itself, or that of a file."""
+    return scope if os.path.isdir(scope) else os.path.dirname(scope)  # noqa: PTH112, PTH120 - names may be no text
+
+
+def _checked_folder(path: str, library: Path | None, mounts: Sequence[str], roots: Sequence[str]) -> str:
     if library is not None and relative_to(os.path.realpath(library), path) is not None:
         raise FolderError(f"{path} is the library itself; name a folder that holds pictures or recordings")
+    if os.path.isfile(path):  # noqa: PTH113 - as above
+        if modality_of(path) is None:
+            raise FolderError(
+                f"{path} is no folder, and by its name no picture, recording or film; nothing was changed"
+            )
+        return path
     try:
         with os.scandir(path) as entries:
             next(entries, None)
+    except FileNotFoundError as error:
+        cure = ""
+        if any(relative_to(root, path) is not None or relative_to(path, root) is not None for root in roots):
+            cure = (
+                " and nothing removed, though the library knows it. Mount its disk, or ingest the folder where it is "
+                f"now; `arrowlens remove {path}` forgets it"
+            )
+        raise FolderError(f"the folder {path} is missing; nothing was changed{cure}") from error
     except OSError as error:
-        cause = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise FolderError(f"the folder {path} {cause}; nothing was changed") from error
+        raise FolderError(f"the folder {path} cannot be read ({error.strerror}); nothing was changed") from error
     if any(_is_away(mount) for mount in mounts if relative_to(mount, path) is not None):
         raise FolderError(
             f"the folder {path} was on a disk that is not mounted now; nothing was changed. Mount it; or, if its files "

@@ -24,7 +24,7 @@ from arrowlens.addresses import as_path
 from arrowlens.errors import InputError, MediaError
 from arrowlens.media.files import ExactFile
 from arrowlens.modalities import ROLE_OF, Modality
-from arrowlens.search.clustering import stars
+from arrowlens.search.clustering import Close, Pairs, stars
 from arrowlens.search.perceptual_hash import Fingerprints
 from arrowlens.search.similarity import Films, Pictures, timeline
 
@@ -155,8 +155,9 @@ class _File:
 def find_duplicates(storage: MultimodalStorage, kinds: Collection[str] = KINDS) -> Duplicates:
     """Groups of files that are the same or nearly, as of the last ingest.
 
-    Files that could not be read since they were indexed are left out. Pictures of one colour or of a few pixels, and
-    silence, are only ever identical. Names of one file (links) count as one.
+    Files that could not be read since they were indexed are left out, and so are pairs that were said to be none.
+    Pictures of one colour or of a few pixels, and silence, are only ever identical. Names of one file (links) count as
+    one.
 
     Args:
         kinds: which ones to give, of ``KINDS``.
@@ -170,16 +171,16 @@ def find_duplicates(storage: MultimodalStorage, kinds: Collection[str] = KINDS) 
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
         raise InputError(f"no kind of duplicates is called {unknown[0]!r}; there are {', '.join(KINDS)}")
-    contents = _contents(storage)
+    contents, distinct = _contents(storage), storage.marks.current.distinct
     groups, n_not_compared = [], 0
     if "identical" in kinds:
         groups += [_group("identical", files, [1.0] * len(files)) for files in contents if len(files) > 1]
     if "copy" in kinds or "near" in kinds:
         single = sorted((files[0] for files in contents if not files[0].row["trivial"]), key=lambda file: file.worth)
-        groups += _resembling(*_pictures(storage, single), kinds)
-        groups += _resembling(*_films(storage, single), kinds)
+        groups += _resembling(*_pictures(storage, single), kinds, distinct)
+        groups += _resembling(*_films(storage, single), kinds, distinct)
         recordings, compared = _recordings(storage, single)
-        groups += _resembling(recordings, compared, kinds)
+        groups += _resembling(recordings, compared, kinds, distinct)
         n_not_compared = sum(file.row["modality"] == "audio" for file in single) - len(recordings)
     order = sorted(groups, key=lambda group: (KINDS.index(group.kind), -group.saving, os.fsencode(group.best.path)))
     return Duplicates(order, n_not_compared)
@@ -213,18 +214,39 @@ def complete_fingerprints(storage: MultimodalStorage, call: Call) -> int:
 
 
 def _resembling(
-    files: list[_File], compared: Pictures | Recordings | Films, kinds: Collection[str]
+    files: list[_File],
+    compared: Pictures | Recordings | Films,
+    kinds: Collection[str],
+    distinct: Collection[tuple[str, str]],
 ) -> Iterator[DuplicateGroup]:
-    """Copies, and what is nearly the same among the best ones of them."""
-    copies = stars(np.arange(len(files)), compared.copies)
+    """Copies, and what is nearly the same among the best ones of them; pairs that are ``distinct`` never resemble."""
+    contents = [file.row["content_hash"] for file in files]
+    copies = stars(np.arange(len(files)), _without(compared.copies, contents, distinct))
     if "copy" in kinds:
         for group in copies:
             yield _group("copy", [files[at] for at in group], compared.similarities(group))
     if "near" in kinds:
         worse = [group[1:] for group in copies]
         best = np.setdiff1d(np.arange(len(files)), np.concatenate([np.empty(0, np.int64), *worse]))
-        for group in stars(best, compared.near):
+        for group in stars(best, _without(compared.near, contents, distinct)):
             yield _group("near", [files[at] for at in group], compared.similarities(group))
+
+
+def _without(close: Close, contents: Sequence[str], distinct: Collection[tuple[str, str]]) -> Close:
+    """Return ``close`` without pairs of contents that are no duplicates of each other."""
+    if not distinct:
+        return close
+    involved = np.isin(contents, list({content for pair in distinct for content in pair}))
+
+    def kept(rows: np.ndarray, columns: np.ndarray) -> Pairs:
+        left, right = close(rows, columns)
+        keep = np.ones(len(left), bool)
+        for at in np.flatnonzero(involved[left] & involved[right]).tolist():
+            one, other = contents[left[at]], contents[right[at]]
+            keep[at] = (min(one, other), max(one, other)) not in distinct
+        return left[keep], right[keep]
+
+    return kept
 
 
 def _group(kind: DuplicateKind, files: Sequence[_File], similarities: Iterable[float]) -> DuplicateGroup:

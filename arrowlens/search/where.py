@@ -90,11 +90,12 @@ FILTER_COLUMNS: dict[str, ColumnType] = {
     "caption": _TEXT,
     "trivial": _TRUTH,
     "source": ColumnType("a source of texts", ("=", "!=", "in"), _source, str, "= speech"),
+    "favourite": _TRUTH,
     "root": ColumnType("a text", ("=", "!=", "in"), str, str, "= /home/me/Pictures"),
 }
 """What files can be filtered by. ``root`` is the absolute path of the folder that was ingested, ``path`` is relative to
 it, ``folder`` the path without the name; ``kind`` is another word for ``modality``; ``source`` is that of
-one of the file's texts."""
+one of the file's texts, ``favourite`` whether it was marked as one."""
 
 _ALIASES = {"kind": "modality"}
 _OPS: dict[str, Op] = {op: op for op in get_args(Op)} | {"==": "=", "<>": "!="}

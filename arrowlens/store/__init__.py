@@ -4,6 +4,7 @@ A library is a folder, or a prefix in a bucket::
 
     library.json                       Settings: layout, models by role, windows, roots; replaced whole
     copies/                            second copies of it and of each table's newest manifest, for ``doctor --repair``
+    marks.json                         favourites, saved questions, what is no duplicate; changed without the lock
     writer.lock                        held while somebody writes; in a bucket ``writer.lease``, and no copies
     media.lance                        a row for each place of a file (``media_schema``)
     thumbnails.lance                   a JPEG for each content

@@ -12,7 +12,7 @@ import datetime as dt
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,8 @@ from arrowlens.store.schema import is_table_name
 
 SETTINGS_NAME = "library.json"
 LOCK_NAME = "writer.lock"
+MARKS_NAME = "marks.json"
+_PATIENCE_S = 10.0  # with others that change a small file
 _COPIES = "copies"  # in a folder of its own, so that neither lance nor an earlier Arrowlens takes a copy for the file
 COPY_OF_SETTINGS = f"{_COPIES}/{SETTINGS_NAME}"
 _PARTIAL = ".partial"  # one writer at a time: the name needs nothing random
@@ -113,6 +115,17 @@ class Location(Protocol):
 
         Raises:
             LibraryBusyError: somebody else replaced it.
+        """
+
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace a file by what a function makes of it; others may do so at once, and need not be the writer.
+
+        Args:
+            name: of the file.
+            change: gets the content, None when there is no such file; may be called several times.
+
+        Raises:
+            LibraryBusyError: others change it all the time.
         """
 
     def rename(self, name: str, new_name: str) -> None:
@@ -317,6 +330,19 @@ class LocalLocation:
             raise LibraryBusyError(f"{self.path / name} was changed by another run; try again")
         self.write(name, content)
         return self.tag(name)
+
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace a file by what a function makes of it, with a lock of its own; see ``Location``."""
+        try:
+            with FileLock(self.path / f"{name}.lock", timeout=_PATIENCE_S, thread_local=False, is_singleton=False):
+                stored = self.read(name)
+                self.write(name, change(None if stored is None else stored[0]))
+        except Timeout as error:
+            raise LibraryBusyError(f"{self.path / name} is being changed by others; try again") from error
+        except OSError as error:
+            raise StorageError(
+                f"{self.path / name} cannot be written ({error.strerror}); free space or check permissions"
+            ) from error
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a file another name."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import random
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from arrowlens.errors import InputError, LibraryBusyError, LibraryNotFoundError, StorageError
 from arrowlens.store.lease import LEASE_NAME, Lease, put_if
-from arrowlens.store.location import SETTINGS_NAME, table_folder
+from arrowlens.store.location import MARKS_NAME, SETTINGS_NAME, table_folder
 from arrowlens.store.schema import is_table_name
 
 RETENTION = dt.timedelta(days=1)  # of earlier versions: far longer than any writer is paused and then goes on
@@ -22,6 +23,7 @@ RETRY_S = 30.0  # how long a store that does not answer is asked again; obstore 
 _MAX_RETRIES = 1_000  # the time counts
 _LEASE_RETRY_S = 5.0  # of the lease's own requests: its holder must notice in time that it cannot renew
 _PROBE = "writer.probe"
+_UPDATES = 20  # attempts to replace an object that others replace, too
 _ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/[^/?#\x00-\x1f]+)*", re.ASCII)
 _CLIENT_OPTIONS = {"allow_http", "allow_invalid_certificates", "connect_timeout", "proxy_url", "timeout"}
 _SECRETS = re.compile(r"secret|token|password|key|credential", re.IGNORECASE)
@@ -183,6 +185,17 @@ class ObjectLocation:
             return stored[1]
         raise LibraryBusyError(f"{self.uri}/{name} was changed by another run; try again")
 
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace an object by what a function makes of it, on the condition of its ETag; see ``Location``."""
+        for attempt in range(_UPDATES):
+            stored = self.read(name)
+            content, tag = change(None if stored is None else stored[0]), None if stored is None else stored[1]
+            with self.failing("written", name):
+                if put_if(self._store, name, content, tag) is not None:
+                    return
+            time.sleep(random.uniform(0.0, 0.05 * (attempt + 1)))  # so that two do not meet again
+        raise LibraryBusyError(f"{self.uri}/{name} is being changed by others; try again")
+
     def rename(self, name: str, new_name: str) -> None:
         """Give an object another name."""
         import obstore
@@ -328,7 +341,9 @@ def _is_ours(name: str) -> bool:
     """Whether an interrupted creation, or a table that was dropped, may have left it."""
     folder, _, _ = name.partition("/")
     return (
-        name in (SETTINGS_NAME, LEASE_NAME) or name.startswith(_PROBE) or is_table_name(folder.removesuffix(".lance"))
+        name in (SETTINGS_NAME, LEASE_NAME, MARKS_NAME)
+        or name.startswith(_PROBE)
+        or is_table_name(folder.removesuffix(".lance"))
     )
 
 

@@ -22,6 +22,7 @@ from arrowlens.store.fulltext import FOUND, FOUND_TEXTS, Matching, find, find_te
 from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.index import nearest
 from arrowlens.store.loops import look_deeper, read_unchanged
+from arrowlens.store.marks import MarkStore
 from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, GROWTH, RESULT_SCHEMA, at_most, best_files, first_limit, is_live
 from arrowlens.store.records import CAPTION_ROLE, WRITTEN, FileText, MediaText, media_schema, written_texts
@@ -62,8 +63,10 @@ class Queries:
     Each method raises StorageError when the database refuses.
     """
 
-    def __init__(self, tables: Tables, state: LibraryState, vectors: ModelTables, index_from: int) -> None:
-        self._tables, self._state, self._vectors = tables, state, vectors
+    def __init__(
+        self, tables: Tables, state: LibraryState, vectors: ModelTables, index_from: int, marks: MarkStore
+    ) -> None:
+        self._tables, self._state, self._vectors, self._marks = tables, state, vectors, marks
         self._media = MediaRows(tables, index_from)
         self._small = Snapshots(tables, index_from, Vectors.read)
         self._facets, self._statistics = Latest[Facets](), Latest[Statistics]()
@@ -174,9 +177,10 @@ class Queries:
     def select(self, conditions: Sequence[Condition]) -> Selection:
         """Return the searchable files that satisfy all conditions (``store.filters``), for ``search(among=...)``.
 
-        The column "source" stands for the sources of a file's texts, of which one must be the value.
+        The column "source" stands for the sources of a file's texts, of which one must be the value; "favourite" says
+        whether the file's content is one.
         """
-        of_media = [condition for condition in conditions if condition[0] != "source"]
+        of_media = [condition for condition in conditions if condition[0] not in ("source", "favourite")]
         selection = self._tables.read(MEDIA_TABLE, lambda table: select(table, of_media), NOTHING)
         for column, op, value in conditions:
             if column == "source":
@@ -184,6 +188,11 @@ class Queries:
                 has_text = pc.is_in(selection.files["media_id"], value_set=self._ids_with_text(sources))
                 files = selection.files.filter(pc.invert(has_text) if op == "!=" else has_text)
                 selection = Selection(files, selection.n_files)
+            elif column == "favourite":
+                favourites = pa.array(sorted(self._marks.current.favourites), pa.string())
+                is_favourite = pc.is_in(selection.files["content_hash"], value_set=favourites)
+                kept = is_favourite if value == (op == "=") else pc.invert(is_favourite)
+                selection = Selection(selection.files.filter(kept), selection.n_files)
         return selection
 
     def _ids_with_text(self, sources: Sequence[TextSource]) -> pa.Array:
@@ -283,9 +292,11 @@ class Queries:
 
     @property
     def version(self) -> str:
-        """A text that differs after every change of the settings or of any table."""
+        """A text that differs after every change of the settings, of any table, or of the marks."""
         tables = (f"{name}={self._tables.state(name)}" for name in self._tables.names())
-        return hashlib.sha256(repr((self._state.settings, *tables)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return hashlib.sha256(
+            repr((self._state.settings, self._marks.tag, *tables)).encode("utf-8", "surrogateescape")
+        ).hexdigest()[:16]
 
     def media_version(self) -> Hashable:
         """Return what differs after every change of ``media``."""

@@ -23,6 +23,7 @@ from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.index import MIN_ROWS, IndexState
 from arrowlens.store.location import location_at
 from arrowlens.store.maintenance import Maintenance, TableStats
+from arrowlens.store.marks import MarkStore
 from arrowlens.store.model_tables import ModelTables, StoredVectors
 from arrowlens.store.object_location import ObjectLocation
 from arrowlens.store.queries import Queries
@@ -52,6 +53,7 @@ class MultimodalStorage:
 
     Attributes:
         path: the library's folder, None in a bucket. uri: its address. health: measurements for ``arrowlens doctor``.
+        marks: favourites, saved questions and what is no duplicate; changed without the writer lock.
 
     Raises:
         LibraryNotFoundError: no library there and ``create`` is False, or the folder holds other things.
@@ -72,12 +74,13 @@ class MultimodalStorage:
         self._tables = Tables(self._location)
         self._state = LibraryState(self._location, self._tables, create)
         self._maintenance = Maintenance(self._tables, self._state, index_from)
+        self.marks = MarkStore(self._location)
         self._original: MultimodalStorage | None = None  # of a replica, which lacks what few questions need
         self._use_models(operator.attrgetter("models"))
 
     def _use_models(self, models_of: Callable[[Settings], Mapping[str, ModelRecord]]) -> None:
         self._vectors = ModelTables(self._tables, self._state, models_of)
-        self._queries = Queries(self._tables, self._state, self._vectors, self.index_from)
+        self._queries = Queries(self._tables, self._state, self._vectors, self.index_from, self.marks)
         self._writer = Writer(self._tables, self._state, self._queries, self._maintenance)
         self.health = Health(self._tables, self._queries, self._vectors)
 
@@ -99,7 +102,8 @@ class MultimodalStorage:
     def opened_replica(self, path: Path) -> MultimodalStorage:
         """Return the copy of this library in a folder, to be read; it takes thumbnails and fingerprints from here."""
         storage = MultimodalStorage(path, create=False, index_from=self.index_from)
-        storage._original = self
+        storage._original, storage.marks = self, self.marks
+        storage._use_models(operator.attrgetter("models"))
         return storage
 
     def __enter__(self) -> Self:

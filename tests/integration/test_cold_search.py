@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from arrowlens.cli import main
 from tests.support.cold_library import made_library
 
 # Whatever reads media, converts checkpoints or shows pages; pandas, pydantic and tqdm come with lancedb.
@@ -17,8 +18,10 @@ NOT_WANTED = {
     "librosa",
     "matplotlib",
     "pillow_heif",
+    "rich",
     "safetensors",
     "scipy",
+    "shtab",
     "sklearn",
     "soundfile",
     "soxr",
@@ -62,6 +65,18 @@ def test_a_command_that_runs_no_model_imports_no_torch(library, asked):
     modules = set(done.stderr.splitlines()[-1].split())
     assert "lancedb" in modules
     assert sorted({*NOT_WANTED, "torch", "lance_namespace_urllib3_client.api"} & modules) == []
+
+
+def test_paths_and_lists_are_for_other_programs(library, capfdbinary):
+    assert main(["search", "--where", "path like '07/%'", "-k", "3", "-0", "--library", str(library)]) == 0
+    captured = capfdbinary.readouterr()
+    paths = captured.out.split(b"\0")
+    assert len(paths) == 2
+    assert paths[0].startswith(b"/pictures/07/")
+    assert main(["search", "bicycle", "--all", "--paths", "--mode", "vector", "--library", str(library)]) == 0
+    lines = capfdbinary.readouterr().out.splitlines()
+    assert (len(lines), len(set(lines))) == (20, 20)
+    assert all(line.startswith(b"/pictures/") for line in lines)
 
 
 def test_a_run_that_has_nothing_to_encode_imports_no_torch(library, tmp_path):

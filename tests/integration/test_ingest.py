@@ -122,11 +122,42 @@ def test_moved_and_copied_files_cost_no_encoding(storage, folder, provider):
     assert (counts(report), report.moved) == ((3, N_FILES - 2, 0, 0), 2)
     assert report.copied == 3
     assert provider.n_encoded == n_encoded
+    assert (report.timings["decoding"], report.rate) == (0.0, 0.0), "its bytes say enough"
     after = storage.statistics()
     assert after.indexes["audio"].n_rows == before.indexes["audio"].n_rows
     assert after.indexes["vision"].n_rows == before.indexes["vision"].n_rows + 1
     assert found_for(storage, folder / "below" / "moved.jpg") == [str(folder / "below" / "moved.jpg")]
     assert len(set(found_for(storage, folder / "copy.png", 99))) == N_PICTURES, "equal content comes once"
+
+
+def test_a_renamed_folder_is_moved_and_nothing_of_it_is_decoded(storage, folder, provider):
+    shutil.copy(folder / "below" / "picture 000.png", folder / "below" / "the same.png")
+    run(storage, provider, [folder])
+    n_encoded, before = provider.n_encoded, snapshot(storage)
+    (folder / "below").rename(folder / "renamed")
+    (folder / "renamed" / "picture 003.txt").write_text("a caption of now")
+    write_picture(folder / "renamed" / "as large.png", 1)  # of the size of a known file, with another content
+    known = (folder / "renamed" / "the same.png").read_bytes()
+    (folder / "renamed" / "as large.png").write_bytes(known[:-1] + b"x")
+    report = run(storage, provider, [folder])
+    assert (counts(report), report.moved) == ((5, N_FILES - 4, 1, 0), 5)
+    assert provider.n_encoded == n_encoded
+    rows = storage.all_media().to_pylist()
+    captions = {row["path"]: row["caption"] for row in rows if row["caption"]}
+    assert captions == {"renamed/picture 003.jpg": "a caption of now"}
+    of_content = ("content_hash", "format", "width", "height", "metadata", "trivial", "modality", "size")
+    was = sorted(str([row[name] for name in of_content]) for row in before[0])
+    assert sorted(str([row[name] for name in of_content]) for row in rows if row["state"] == "indexed") == was
+    assert counts(run(storage, provider, [folder])) == (0, N_FILES + 1, 1, 0)
+
+
+def test_a_single_file_is_ingested_and_nothing_around_it(storage, folder, provider):
+    report = run(storage, provider, [folder / "picture 001.jpg"])
+    assert counts(report) == (1, 0, 0, 0)
+    assert paths_in(storage) == {str(folder / "picture 001.jpg")}
+    (folder / "picture 001.jpg").unlink()
+    assert counts(run(storage, provider, [folder / "sound 000.wav"])) == (1, 0, 0, 0), "what is gone stays"
+    assert counts(run(storage, provider, [folder])) == (N_FILES - 2, 1, 0, 1)
 
 
 @pytest.mark.parametrize("commit_every", [1, 256])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 
 from arrowlens.encoders import CLIPEngine, WeightLoader, write_model
+from arrowlens.errors import InputError
 from tests.property.conftest import make_clip
 from tests.support.checkpoints import TEXT_B, VIT_B16
 from tests.support.reference import HALF_COSINE, ClipReference, assert_agree, cosines, distinct_rows, pictures
@@ -120,6 +121,12 @@ def test_any_similarities_agree_with_the_reference(
     assert ours.shape == logits.shape
     assert pearsonr(ours.ravel(), logits.ravel()).statistic > 0.9999
     np.testing.assert_allclose(ours, logits, atol=1e-3 * engine.logit_scale)
+    row = [0.5] * engine.dimension
+    np.testing.assert_array_equal(
+        engine.compute_similarity([row], [row]), engine.compute_similarity(np.float32([row]), np.float32([row]))
+    )
+    with pytest.raises(InputError, match="rows of numbers of one length"):
+        engine.compute_similarity([row, row[1:]], [row])
 
 
 # Feature: multimodal-encoder-system, Property 6: CLIP Similarity Correlation

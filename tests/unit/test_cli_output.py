@@ -7,6 +7,7 @@ import datetime as dt
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from arrowlens.cli.output import (
     report_text,
     results_table,
     shown_path,
+    table,
     write_json,
 )
 from arrowlens.cli.signals import stop_on_interrupt
@@ -53,6 +55,23 @@ def test_amounts_and_sizes():
 
 def test_columns_align_and_do_not_trail():
     assert columns([["a", "bb", "c"], ["aaa", "b", "cc"]]) == "a    bb  c\naaa  b   cc"
+
+
+def test_tables_are_plain_in_a_pipe_and_fit_a_terminal_in_colour(monkeypatch):
+    rows = [["score", "text", "path"], ["0.500", "[bold]a\u4e2d " + "very " * 20, "/folder/" + "long" * 20 + ".jpg"]]
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert table(rows) == columns(rows)
+    sys.stdout.isatty = lambda: True
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    shown = table(rows)
+    assert "\x1b[" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert all(len(line) <= 60 for line in plain.splitlines())
+    assert "[bold]a\u4e2d" in plain, "a name is no mark-up"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in table(rows)
 
 
 def test_a_path_below_here_is_relative(tmp_path, monkeypatch):
@@ -161,7 +180,7 @@ def test_the_report_for_people():
         "  2 x gone",
         "`arrowlens skipped` names them; `arrowlens ingest --retry` tries again",
     ]
-    assert report_text(IngestReport(unchanged=5, peak_memory=1 << 20)).splitlines() == [
+    assert report_text(IngestReport(unchanged=5, peak_memory=1 << 20, rate=9.0, bound="decoding")).splitlines() == [
         "0 indexed, 5 unchanged, 0 skipped, 0 removed in 0.0 s",
         "at most 1 MB of memory",
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,7 +81,6 @@ def test_the_library_is_the_option_then_the_variable_then_here(monkeypatch):
 @pytest.mark.parametrize(
     "line",
     [
-        "",
         "nonsense",
         "search x --page 0",
         "search x --page 2 --offset 20",
@@ -124,12 +125,58 @@ def test_wrong_usage_ends_with_2(line, capsys):
     assert ended.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "usage: arrowlens" in captured.err
+    (message,) = captured.err.splitlines()
+    assert message.startswith("arrowlens")
+    assert message.endswith(" --help` shows how it is used")
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("seach x", "arrowlens: error: argument COMMAND: invalid choice 'seach'; did you mean 'search'?"),
+        ("models uze base", "arrowlens models: error: argument COMMAND: invalid choice 'uze'; did you mean 'use'?"),
+        ("search x --modlity=image", "search: error: unknown argument '--modlity=image'; did you mean '--modality'?"),
+        ("search x --mode vectr", "argument --mode: invalid choice 'vectr'; did you mean 'vector'?"),
+        ("search x --sort alphabetically", "invalid choice 'alphabetically'; choose from relevance, date;"),
+        ("status --xyz", "arrowlens status: error: unknown argument '--xyz'; `arrowlens status --help`"),
+    ],
+)
+def test_what_may_be_meant_is_asked(line, meant, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(line.split())
+    assert meant in capsys.readouterr().err
+
+
+def test_the_bare_command_shows_its_help(capsys):
+    assert main([]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (build_parser().format_help(), "")
+    done = subprocess.run([sys.executable, "-m", "arrowlens", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("arrowlens ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_shell_completes_commands_options_and_files(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in ("duplicates", "--modality", "ingest"))
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        ask = f"{script}\nCOMP_WORDS=(arrowlens sim); COMP_CWORD=1; _shtab_arrowlens; echo ${{COMPREPLY[*]}}"
+        done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["similar"]
 
 
 def test_a_search_for_nothing_is_wrong_usage(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["search", "--where", "width >= 1000"])
+        main(["search"])
+    assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "--where", "width >= 1000", "--collapse"])
+    assert ended.value.code == 2
+    assert "--collapse goes with something to look for" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "-k", "3"])
     assert ended.value.code == 2
     assert "say what to look for" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ import pytest
 
 from arrowlens import Library
 from arrowlens.cli import main
-from arrowlens.errors import AudioValidationError, InputError, ModelMismatchError
+from arrowlens.errors import AudioValidationError, InputError, MediaError, ModelMismatchError
 from arrowlens.ingest import run
 from arrowlens.models import DEMO
 from arrowlens.store import MultimodalStorage
@@ -47,11 +47,22 @@ def test_a_text_that_does_not_reach_recordings_says_so(tmp_path, capsys):
     ):
         assert main(["search", "a dog", "--kind", "audio", "--library", str(tmp_path / "a.lens"), *options]) == 0
         assert why in capsys.readouterr().err
+    assert main(["search", "a dog", "--library", str(tmp_path / "a.lens")]) == 0
+    assert "texts do not reach recordings" in capsys.readouterr().err, "of a library that holds nothing else"
 
 
 def test_other_things_than_samples_and_pictures_are_one_line(library):
     with pytest.raises(AudioValidationError, match="numpy array, not list"):
         library.search_by_audio([0.0, 0.1], 16_000)
+    with pytest.raises(AudioValidationError, match="samples are int16; give floating-point numbers"):
+        library.search_by_audio(np.zeros(16_000, np.int16), 16_000)
+    with pytest.raises(AudioValidationError, match=r"samples are \(2, 16000\); give \(n,\) or \(n, channels\)"):
+        library.search_by_audio(np.zeros((2, 16_000), np.float32), 16_000)
+    for empty in (b"", ""):
+        with pytest.raises(MediaError, match="the example is empty"):
+            library.similar(empty)
+    with pytest.raises(MediaError, match=r"typo\.jpg: there is no such file"):
+        library.similar("typo.jpg")
     with pytest.raises(InputError, match="PIL image, not ndarray"):
         library.search_by_image(np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(InputError, match="the example is a ndarray; it is a path, bytes, a PIL image"):

@@ -127,16 +127,37 @@ def test_files_belong_to_the_deepest_root(library, tmp_path):
 
 def test_folders_given(library, tmp_path, monkeypatch):
     base = tmp_path / "in"
-    touch(base / "inner" / "x.jpg", base / "file.jpg")
+    touch(base / "inner" / "x.jpg", base / "file.txt")
     (tmp_path / "name").symlink_to(base)
     monkeypatch.chdir(tmp_path)
     folders = resolve_folders(["in", base / "inner", tmp_path / "name", str(base) + "/"], library, ())
     assert folders == (str(base),), "one folder by many names, and one inside it"
-    for bad in (base / "missing", base / "file.jpg"):
+    for bad in (base / "missing", base / "file.txt"):
         with pytest.raises(FolderError, match=f"{bad} .*nothing was changed"):
             resolve_folders([base, bad], library, ())
     with pytest.raises(FolderError, match="no folder given"):
         resolve_folders([], library, ())
+
+
+def test_single_files_are_listed_with_their_captions_and_nothing_else_is_known(library, tmp_path):
+    base = tmp_path / "in"
+    touch(base / "a.jpg", base / "a.txt", base / "b.jpg", base / "inner" / "c.wav", base / "inner" / "d.wav")
+    scopes = resolve_folders([base / "a.jpg", base / "inner" / "c.wav", base / "inner" / "c.wav"], library, ())
+    assert scopes == (str(base / "a.jpg"), str(base / "inner" / "c.wav"))
+    result = walk(scopes, Settings().with_root(str(base)), library)
+    assert names(result, base) == ["a.jpg", "inner/c.wav"]
+    assert result.files[0].sidecar == os.fsencode(base / "a.txt")
+    assert not any(result.covers(os.fsencode(base / gone)) for gone in ("a.jpg", "b.jpg", "inner/d.wav"))
+    assert result.passed_over() == {}
+
+
+def test_a_missing_folder_that_the_library_knows_is_said_to_be_known(library, tmp_path):
+    base = tmp_path / "in"
+    for missing, root in ((base, base), (base / "inner", base), (base, base / "inner")):
+        with pytest.raises(FolderError, match="nothing removed, though the library knows it"):
+            resolve_folders([missing], library, (), [str(root)])
+    with pytest.raises(FolderError, match=r"in is missing; nothing was changed$"):
+        resolve_folders([base], library, (), [str(tmp_path / "other")])
 
 
 @pytest.mark.parametrize("left", ["y.jpg", ".keep", "deep/er/z.jpg"])
