@@ -90,20 +90,16 @@ class Gallery {
       ...[`${title} · ${section.n.toLocaleString("en")} ${section.n === 1 ? noun[0] : noun[1]}`],
       ...(detail ? [" ", el("span", { class: "al-quiet" }, detail)] : []),
     );
-    let pictures = hits.filter((hit) => hit.kind !== "audio");
+    const isSound = (hit) => hit.kind === "audio";
+    const pictures = hits.filter((hit) => !isSound(hit));
     const before = this.blocks.at(-1);
-    // A row that was not full goes on with the pictures that follow it.
-    if (goesOn && pictures.length && before?.isPictures) pictures = [...before.takeLastRow(this.width), ...pictures];
-    this.appendBlock(pictures, true);
-    this.appendBlock(
-      hits.filter((hit) => hit.kind === "audio"),
-      false,
-    );
+    this.appendBlock(pictures, true, goesOn && before?.isPictures ? before : null);
+    this.appendBlock(hits.filter(isSound), false, null);
   }
 
-  appendBlock(hits, isPictures) {
+  appendBlock(hits, isPictures, before) {
     if (!hits.length) return;
-    const block = new Block(hits, isPictures, this);
+    const block = new Block(hits, isPictures, before, this);
     block.layOut(this.width);
     block.fill();
     this.blocks.push(block);
@@ -238,11 +234,13 @@ class Gallery {
   }
 }
 
-// Cards that come and go together: far from what is seen, only their height is there.
+// Cards that come and go together: far from what is seen, only their height is there. Pictures go on with those of the
+// block `before`, if any.
 class Block {
-  constructor(hits, isPictures, gallery) {
+  constructor(hits, isPictures, before, gallery) {
     this.hits = hits;
     this.isPictures = isPictures;
+    this.before = before;
     this.gallery = gallery;
     this.isFilled = false;
     this.element = el("div", { class: "al-block" });
@@ -250,17 +248,17 @@ class Block {
   }
 
   layOut(width) {
-    this.width = width;
+    if (this.before) this.hits = [...this.before.takeOpenRow(width), ...this.hits];
     this.rows = this.isPictures ? justifiedRows(this.hits, width) : this.hits.map((hit) => rowHeight(hit, width));
     const height = this.rows.reduce((sum, row) => sum + (this.isPictures ? row.full + GAP : row), 0);
     this.element.style.height = `${height}px`;
     if (this.isFilled) this.draw();
   }
 
-  // Take away and return the pictures of a last row that is not full.
-  takeLastRow(width) {
+  // Take away and return the pictures of a last row that does not fill the width.
+  takeOpenRow(width) {
     const last = this.rows.at(-1);
-    if (last.cards[last.cards.length - 1] === undefined || this.rows.length < 2) return [];
+    if (!last || last.isWhole) return [];
     const taken = last.cards.map((card) => card.hit);
     this.hits = this.hits.slice(0, -taken.length);
     this.layOut(width);

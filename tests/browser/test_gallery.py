@@ -1,0 +1,255 @@
+"""The gallery in a real Chromium: rows, scrolling on, the large view and its address, and what is done with several."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from arrowlens import Library
+from arrowlens.search import printable
+from arrowlens.store import MultimodalStorage
+from arrowlens.ui.exports import MAX_FILES, unique_names
+from arrowlens.ui.search_service import PAGE_SIZE
+from tests.browser.conftest import HOSTILE_NAME, serving, watched
+from tests.browser.steps import CARDS, leave_screenshot, names, settle
+from tests.browser.visitors import ask
+
+pytestmark = pytest.mark.browser
+
+N_PICTURES = 100  # three batches
+FIRST_BYTES, FURTHER_BYTES = 200_000, 60_000  # of JSON: of the first screen, and of 50 further hits
+SHAPES = ((600, 400), (400, 600), (800, 450), (640, 480), (480, 480))
+# What of the cards is moved from now on, while pictures load and further results come.
+WATCH_SHIFTS = """() => {
+  window.shifts = [];
+  const names = list => list.map(({ node }) => node?.closest?.(".al-card")?.dataset.id).filter(Boolean);
+  new PerformanceObserver(list => list.getEntries().forEach(
+    each => window.shifts.push(...names(each.sources)))).observe({ type: "layout-shift" });
+}"""
+FORM = {"Content_Type": "application/x-www-form-urlencoded"}
+# How far each row of pictures is from filling the width, the last row of all left out.
+HOLES = """() => [...document.querySelectorAll(".al-cards")].slice(0, -1).map(row => {
+  const right = row.lastChild.getBoundingClientRect().right;
+  return Math.round(Math.abs(row.parentElement.parentElement.getBoundingClientRect().right - right));
+})"""
+
+
+@pytest.fixture(scope="module")
+def library(library_path):
+    with Library.open(library_path) as library:
+        yield library
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory):
+    """A server of pictures of many shapes, and its library's path; what is forgotten here is missed by nobody."""
+    base = tmp_path_factory.mktemp("gallery")
+    (base / "in").mkdir()
+    for number in range(N_PICTURES):
+        colour = (number * 53 % 256, number * 97 % 256, number * 29 % 256)
+        Image.new("RGB", SHAPES[number % len(SHAPES)], colour).save(base / "in" / f"{number:03}.jpg")
+    with Library.open(base / "a.lens", models="demo") as library:
+        library.ingest(base / "in", workers=1)
+    with serving(base / "a.lens") as address:
+        yield address, base / "a.lens"
+
+
+@pytest.fixture
+def page_of_album(browser, album):
+    with watched(browser, album[0]) as page:
+        expect(page.locator(CARDS)).not_to_have_count(0)
+        settle(page)
+        yield page
+
+
+def select_first(page, n):
+    """Select the first cards by keyboard."""
+    page.locator(f"{CARDS} .al-open").first.focus()
+    for _ in range(n):
+        page.keyboard.press("x")
+        page.keyboard.press("ArrowRight")
+
+
+# -- over HTTP --------------------------------------------------------------------------------------------------------
+
+
+def test_further_results_and_details_are_json_of_bounded_size(server, library):
+    status, headers, body = ask(server, f"/results?q=a+picture&all=1&offset={PAGE_SIZE}")
+    assert (status, headers["content-type"], headers["cache-control"]) == (200, "application/json", "no-store")
+    hits = [hit for section in json.loads(body)["sections"] for hit in section["hits"]]
+    more = library.search("a picture", k=PAGE_SIZE, offset=PAGE_SIZE)
+    assert {hit["id"] for hit in hits} == {hit.media_id for hit in more}
+    first = ask(server, "/results?q=a+picture&all=1&offset=0")[2]
+    assert len(first) * 50 / PAGE_SIZE <= FURTHER_BYTES < FIRST_BYTES
+    hostile = next(hit for hit in library.newest(100) if hit.path.name == HOSTILE_NAME)
+    known = json.loads(ask(server, f"/details/{hostile.media_id}")[2])
+    assert known["paths"] == [printable(str(hostile.path))]
+    assert dict(known["about"])["Format"].startswith("jpeg")
+
+
+@pytest.mark.parametrize("address", ["offset=-1", "offset=", "offset=1000000", "offset=0&upload=nobodys", "q=a"])
+def test_nonsense_asked_for_is_one_line(server, address):
+    status, headers, body = ask(server, f"/results?{address}")
+    assert (status, headers["content-type"]) == (400, "text/plain; charset=utf-8")
+    assert body.count(b"\n") == 1
+    assert ask(server, f"/details/{quote(address, safe='')}")[0] == 404
+
+
+def test_files_are_exported_by_their_ids(server, library):
+    recording = next(hit for hit in library.newest(100, "audio") if hit.path.name == "long.wav")
+    hostile = next(hit for hit in library.newest(100) if hit.path.name == HOSTILE_NAME)
+    ids = f"{recording.media_id},{'0' * 32},{hostile.media_id}"
+
+    def exported(form):
+        return ask(server, "/export", "POST", form, **FORM)
+
+    status, headers, body = exported(f"as=zip&ids={ids}")
+    assert (status, headers["content-disposition"]) == (200, 'attachment; filename="arrowlens.zip"')
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["long.wav", printable(HOSTILE_NAME)]
+        assert archive.read("long.wav") == recording.path.read_bytes()
+    playlist = exported(f"as=m3u&ids={ids}")[2].decode()
+    assert playlist.splitlines()[0] == "#EXTM3U"
+    assert playlist.splitlines()[2:] == [recording.path.as_uri()]
+    files = json.loads(exported(f"as=json&ids={ids}")[2])["files"]
+    assert [file["media_id"] for file in files] == [recording.media_id, hostile.media_id]
+    assert files[0]["duration"] == recording.duration
+    many = ",".join(f"{number:032x}" for number in range(MAX_FILES + 1))
+    for form in ("as=exe&ids=" + ids, "as=zip&ids=../../etc/passwd", f"as=zip&ids={many}", "as=zip"):
+        status, _, body = exported(form)
+        assert (status, body.count(b"\n")) == (400, 1)
+
+
+def test_a_file_that_cannot_be_read_is_named_in_the_zip(server, library):
+    hit = library.newest(100, "audio")[-1]
+    away = hit.path.with_name("away")
+    hit.path.rename(away)
+    try:
+        body = ask(server, "/export", "POST", f"as=zip&ids={hit.media_id}", **FORM)[2]
+    finally:
+        away.rename(hit.path)
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert hit.path.name in archive.read("not included.txt").decode()
+
+
+def test_files_of_one_name_stay_apart_in_a_zip(library):
+    hits = list(library.newest(1))
+    name = printable(hits[0].path.name)
+    stem, dot, suffix = name.rpartition(".")
+    assert unique_names([*hits, *hits]) == [name, f"{stem} (2){dot}{suffix}"]
+
+
+# -- in a browser -----------------------------------------------------------------------------------------------------
+
+
+def test_rows_have_no_holes_at_any_width_and_scrolling_brings_all(page_of_album):
+    page = page_of_album
+    page.evaluate(WATCH_SHIFTS)
+    expect(page.locator(".al-foot")).to_contain_text(f"of {N_PICTURES} files")
+    for _ in range(40):
+        page.mouse.move(700, 600)
+        page.mouse.wheel(0, 2000)
+        if f"{N_PICTURES} of {N_PICTURES} files" in page.locator(".al-foot").inner_text():
+            break
+        page.wait_for_timeout(100)
+    expect(page.locator(".al-foot")).to_contain_text(f"{N_PICTURES} of {N_PICTURES} files")
+    assert page.evaluate("window.shifts") == []
+    for width in (390, 700, 1000, 1600):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("width => document.querySelector('.al-list').clientWidth < width", arg=width)
+        page.wait_for_timeout(300)
+        holes = page.evaluate(HOLES)
+        assert len(holes) > 3
+        assert max(holes) <= 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_large_view_is_in_the_address_and_back_closes_it(page_of_album):
+    page = page_of_album
+    shown = names(page)
+    page.get_by_role("button", name=f"Open {shown[1]}").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(f"2 of {len(shown)}")
+    for key, name in (("ArrowRight", shown[2]), ("ArrowLeft", shown[1]), ("ArrowLeft", shown[0])):
+        page.keyboard.press(key)
+        expect(dialog).to_have_accessible_name(name)
+    dialog.get_by_role("button", name="Next").click()
+    expect(dialog).to_have_accessible_name(shown[1])
+    page.keyboard.press("+")
+    expect(dialog.locator(".al-stage img")).to_have_css("transform", re.compile("matrix"))
+    page.reload()
+    expect(dialog).to_have_accessible_name(shown[1])
+    page.go_back()
+    expect(dialog).to_have_count(0)
+    assert "#" not in page.url
+    page.go_forward()
+    expect(dialog).to_have_accessible_name(shown[1])
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("button", name=f"Open {shown[1]}")).to_be_focused()
+
+
+def test_more_like_this_from_the_large_view(page):
+    expect(page.locator(CARDS)).not_to_have_count(0)
+    settle(page)
+    name = names(page)[0]
+    page.get_by_role("button", name=f"Open {name}").click()
+    page.get_by_role("dialog").get_by_role("button", name="More like this").click()
+    expect(page.get_by_role("button", name=f"like {name} ✕")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert re.search(r"\?like=[0-9a-f]{32}$", page.url)
+
+
+def test_recordings_are_played_and_passed_by_keyboard(browser, server):
+    with watched(browser, f"{server}/?kind=recordings") as page:
+        rows = page.locator(".al-audio")
+        expect(rows.first).to_be_visible()
+        assert rows.evaluate_all("rows => rows.every(row => row.getBoundingClientRect().height <= 40)")
+        rows.nth(0).locator(".al-open").focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press(" ")
+        expect(rows.nth(1).locator(".al-play")).to_have_text("❚❚")
+        expect(page.get_by_role("region", name="Player")).to_contain_text(names(page)[1])
+        page.keyboard.press(" ")
+        expect(rows.nth(1).locator(".al-play")).to_have_text("▶")
+        expect(page.locator("audio")).to_have_count(1)
+        leave_screenshot(page, "recordings")
+
+
+def test_several_are_selected_downloaded_copied_and_forgotten(page_of_album, album):
+    page, (_, path) = page_of_album, album
+    shown = names(page)
+    select_first(page, 1)
+    page.locator(f"{CARDS} .al-check").nth(2).click(modifiers=["Shift"])
+    bar = page.get_by_role("toolbar", name="Selected files")
+    expect(bar).to_contain_text("3 selected")
+    with page.expect_download() as download:
+        bar.get_by_role("button", name="Download ZIP").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == shown[:3]
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    bar.get_by_role("button", name="Copy paths").click()
+    expect(bar).to_contain_text("3 paths copied")
+    copied = page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert copied == [str(path.parent / "in" / name) for name in shown[:3]]
+    leave_screenshot(page, "selection")
+    with MultimodalStorage(path) as storage, storage.writing():
+        bar.get_by_role("button", name="Forget").click()
+        bar.get_by_role("button", name="Forget").click()
+        expect(page.get_by_text("Nothing was forgotten: a run is going on")).to_be_visible()
+    expect(page.locator(CARDS).first).to_contain_text(shown[0])
+    bar.get_by_role("button", name="Cancel").click()
+    bar.get_by_role("button", name="Forget").click()
+    bar.get_by_role("button", name="Forget").click()
+    expect(page.get_by_text("3 files forgotten")).to_be_visible()
+    expect(page.locator(".al-foot")).to_contain_text(f"of {N_PICTURES - 3} files")
+    expect(bar).to_have_count(0)
+    assert all((path.parent / "in" / name).exists() for name in shown[:3])
