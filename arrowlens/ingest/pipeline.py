@@ -25,8 +25,9 @@ from arrowlens.ingest.step import Outcome, StepSpec
 from arrowlens.ingest.walk import Walk
 from arrowlens.ingest.writer import LibraryWriter, Writer
 from arrowlens.media.decoded import Decoded
+from arrowlens.memory import trim_memory
 from arrowlens.store import CAPTION_ROLE, ROLES, ModelRecord, MultimodalStorage
-from arrowlens.workers.resources import proportional_memory, trim_memory
+from arrowlens.workers.resources import proportional_memory
 
 _TEXTS_AT_ONCE = 128
 

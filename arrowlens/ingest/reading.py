@@ -21,12 +21,13 @@ from arrowlens.ingest.progress import IngestOptions, Progress
 from arrowlens.ingest.source import Source
 from arrowlens.ingest.walk import ScannedFile
 from arrowlens.media import Limits, decode
+from arrowlens.memory import trim_memory
 from arrowlens.modalities import MODALITIES, SAMPLE_RATE
 from arrowlens.store import INDEXED, MediaText, MultimodalStorage, Reading
 from arrowlens.texts import MOST_SHOTS, TextReader
 from arrowlens.workers.pool import Workers
 from arrowlens.workers.prefetch import ReadAhead
-from arrowlens.workers.resources import Spent, trim_memory
+from arrowlens.workers.resources import Spent
 
 _ON_DISK_S, _IN_A_BUCKET_S = 5.0, 300.0  # between two commits; each stays in a bucket for a day
 _FILM_SIDE = 720  # pixels of the shorter side of a film's pictures

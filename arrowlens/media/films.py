@@ -33,6 +33,7 @@ from arrowlens.media.metadata import About, about_recording
 from arrowlens.media.recordings import Recording, read_recording
 from arrowlens.media.sounds import DEMUXERS, SOUND_CODECS, NoSoundError
 from arrowlens.media.truncation import check_length, say_length
+from arrowlens.memory import trim_memory
 from arrowlens.modalities import MAX_SHOT_S, SAMPLE_RATE
 
 SIDE = 448  # pixels of a picture's shorter side where no model says what it takes
@@ -132,8 +133,11 @@ def read_film(
                 f"{say_length(reader.duration or 0.0)} is over the limit of {say_length(limits.max_seconds)}"
             )
         film = _seen(reader, side or SIDE, limits) if pictures else _unseen(reader)
+    if not hears:
+        return film
     del reader  # its decoder would keep its frames beside the sound: 200 MB in 4K
-    return _with_sound(film, file, size, file_format, limits, sample_rate) if hears else film
+    trim_memory()  # and the allocator 50 MB
+    return _with_sound(film, file, size, file_format, limits, sample_rate)
 
 
 def _unseen(reader: FilmReader) -> Film:

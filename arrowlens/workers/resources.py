@@ -117,14 +117,6 @@ def _footprint(pid: int) -> int:
     return int(usage[_FOOTPRINT_WORD]) if status == 0 else 0
 
 
-def trim_memory() -> None:
-    """Give freed memory back to the system, where the allocator (glibc's) would keep it for each thread; 20 ms."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-
-
 def n_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
