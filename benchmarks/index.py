@@ -1,6 +1,6 @@
 """Searching among 10,000 to 1,000,000 pictures: our store beside exact scans, faiss, usearch and hnswlib.
 
-python -m benchmarks index [--rows N ...] [--graphs-up-to N] [--save FILE]
+python -m benchmarks index [--rows N ...] [--alone] [--graphs-up-to N] [--save FILE]
 
 Every step runs in a process of its own (``index_stages``); what was measured is saved and drawn (``plot_index``).
 """
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument(
         "--graphs-up-to", type=int, default=100_000, help="rows; usearch and hnswlib take minutes to build beyond"
     )
+    parser.add_argument("--alone", action="store_true", help="leave out what ours is measured beside, and the crowd")
     parser.add_argument("--save", type=Path, default=CACHE / "index.json")
     options = parser.parse_args()
     header("index")
@@ -53,14 +54,18 @@ def main() -> None:
     for n in sorted(options.rows):
         found["sizes"][str(n)] = figures = {"load": os.getloadavg()[0]}
         try:
-            one_size(n, figures, options.graphs_up_to, with_crowd=n == max(options.rows))
+            crowd = not options.alone and n == max(options.rows)
+            one_size(n, figures, () if options.alone else RIVALS, options.graphs_up_to, with_crowd=crowd)
         finally:  # a step that fails does not take the others' figures along
             options.save.write_text(json.dumps(found, indent=1) + "\n", encoding="ascii")
             shutil.rmtree(library(n), ignore_errors=True)
+    first, last = min(options.rows), max(options.rows)
+    slope = found["sizes"][str(last)]["ours"]["p50_ms"] / found["sizes"][str(first)]["ours"]["p50_ms"]
+    print(f"p50 at {last:,} is {slope:.2f} times that at {first:,} (bar from 1,000,000 to 10,000,000: 3)")
     print(f"{BARS}\nin {time.perf_counter() - started:.0f} s; saved to {options.save}")
 
 
-def one_size(n: int, found: dict[str, Any], graphs_up_to: int, *, with_crowd: bool) -> None:
+def one_size(n: int, found: dict[str, Any], rivals: Sequence[str], graphs_up_to: int, *, with_crowd: bool) -> None:
     """All steps at one size, into ``found``; what cannot run is said and left out."""
     truth(n)
     print(f"\n{n:,} vectors x 512 float16, load {os.getloadavg()[0]:.1f}", flush=True)
@@ -73,7 +78,7 @@ def one_size(n: int, found: dict[str, Any], graphs_up_to: int, *, with_crowd: bo
         f"{found['build']['vector_bytes_an_item']:,.0f} bytes an item in vectors and their index, the rest in media"
     )
     line("ours", found["ours"], found["ours"])
-    for rival in RIVALS:
+    for rival in rivals:
         if rival in GRAPHS and n > graphs_up_to:
             print(f"  {rival}: left out, it would take minutes to build (--graphs-up-to {n} builds it)")
         elif rival in NEEDS and importlib.util.find_spec(NEEDS[rival]) is None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 MAX_BYTES = 128 * 1024**2  # of a table that is held in memory
 MAX_TABLES = 4
-_MAX_RECENT = 2_000  # rows of a large table that are remembered between two look-ups
+_MAX_RECENT = 400  # rows of a large table that are remembered between two look-ups
+_MAX_SHOWN = 100  # ids of one look-up that may all be shown; of more only a few are, the first of them
 
 
 class Snapshots(Generic[_T]):
@@ -162,7 +163,7 @@ class MediaRows:
         if whole is not None:
             return _among(whole, column, values, columns)
         is_shown = self._shown.issuperset(columns)
-        if column != "media_id" or not is_shown or len(values) > _MAX_RECENT // 2:
+        if column != "media_id" or not is_shown or len(values) > _MAX_SHOWN:
             return self._tables.rows_with(MEDIA_TABLE, column, values, columns, media_schema())
         return _among(self._with_recent(values), column, values, columns)
 
