@@ -161,12 +161,12 @@ class Writer:
         n_deleted = 0
         with self._state.writing():
             self._state.drop_retired()
-            for name in self._tables.names():
+            names = self._tables.names()
+            for name in names:
                 self._tables.recover(name)
-            for ids in self._queries.id_ranges():
+            for ids in self._tables.id_ranges(names):  # of files and of contents alike: both are hashes
                 n_deleted += self._repair_files(ids)
-            for contents in self._tables.id_ranges([MEDIA_TABLE, *_OF_CONTENTS]):
-                self._repair_contents(contents)
+                self._repair_contents(ids)
         return n_deleted
 
     def _repair_files(self, ids: IdRange) -> int:

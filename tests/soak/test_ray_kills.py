@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -41,28 +42,28 @@ pytestmark = [
 def test_thirty_kills_leave_what_an_undisturbed_run_leaves(tmp_path):
     folder = write_folder(tmp_path / "in", 400, 8)
     subprocess.run([sys.executable, "-c", LOCAL, folder, tmp_path / "here"], check=True)
-    expected, dice, counts = read(tmp_path / "here"), random.Random(0), dict.fromkeys(KINDS, 0)
+    expected, dice = read(tmp_path / "here"), random.Random(0)
+    kinds = [KINDS[number % len(KINDS)] for number in range(N_KILLS)]
+    dice.shuffle(kinds)
     with running_cluster() as cluster:
-        n_killed, n_runs = 0, 0
-        while n_killed < N_KILLS:
+        n_runs = 0
+        while kinds:
             n_runs += 1
             library = tmp_path / f"there {n_runs}"
             while True:  # until a driver comes to its end
                 command = [sys.executable, "-c", DRIVER, str(folder), str(library), cluster.address]
                 driver = subprocess.Popen(command)
-                while driver.poll() is None and n_killed < N_KILLS:
-                    time.sleep(dice.uniform(2, 12))
-                    kind = dice.choice(KINDS)
-                    if driver.poll() is None and kill(kind, driver, cluster, dice):
-                        n_killed, counts[kind] = n_killed + 1, counts[kind] + 1
+                while driver.poll() is None and kinds:
+                    time.sleep(dice.uniform(0.5, 6))
+                    if driver.poll() is None and kill(kinds[-1], driver, cluster, dice):
+                        kinds.pop()  # otherwise it has not begun yet: the same again
                 driver.wait()
                 if driver.returncode == 0:
                     break
                 assert driver.returncode == -signal.SIGKILL, "only what was killed fails"
             assert_equal(read(library), expected)
             assert MultimodalStorage(library).repair() == 0
-    print(f"{n_runs} runs, killed: {counts}")
-    assert all(counts.values())
+    print(f"{n_runs} runs, {N_KILLS} kills")
 
 
 LOCAL = """
@@ -76,15 +77,17 @@ run(MultimodalStorage(sys.argv[2]), demo_models(), [sys.argv[1]])
 
 
 def kill(kind, driver, cluster, dice) -> bool:
-    """Kill one of a kind; return whether there was one."""
-    workers = cluster.worker_pids()
+    """Kill one of a kind; return whether there was one. Workers that still start are left alone: three are an error."""
     if kind == "driver":
         driver.kill()
         return True
     if kind == "raylet":
         cluster.replace_node(dice.randrange(N_NODES))
         return True
-    victims = workers if kind == "worker" else [pid for worker in workers for pid in workers_of(worker)]
-    if victims:
-        os.kill(dice.choice(victims), signal.SIGKILL)
-    return bool(victims)
+    decoders = {worker: workers_of(worker) for worker in cluster.worker_pids()}
+    at_work = [worker for worker, pids in decoders.items() if pids]
+    with contextlib.suppress(IndexError, ProcessLookupError):  # there is none yet, or it has just ended
+        worker = dice.choice(at_work)
+        os.kill(worker if kind == "worker" else dice.choice(decoders[worker]), signal.SIGKILL)
+        return True
+    return False

@@ -45,6 +45,7 @@ _CHUNKS_A_WORKER = 2
 _ATTEMPTS = 3  # of a chunk, and of starting workers
 _MOST_ALIKE = 64  # known files of a size that are sent with a chunk
 _TICK_S = 0.25
+_NODE_DIED = "its node has died"  # Ray has no other sign of it
 _START_LIMIT_S = 300.0  # without a worker; a node that is gone is noticed after some 35 s
 
 
@@ -285,7 +286,7 @@ class _Crew:
         except RayTaskError as error:
             raise _cause(error) from error
         except RayError as error:
-            self._n_failed_starts += 1
+            self._n_failed_starts += _NODE_DIED not in str(error)  # its node's end says nothing of the worker
             if self._n_failed_starts >= _ATTEMPTS:
                 raise WorkerError(f"workers on Ray do not start: {_first_line(error)}; see Ray's logs") from error
             self._start()
