@@ -71,6 +71,7 @@ class Watch:
         """
         from watchfiles import watch
 
+        ran_with: dict[str, tuple[int, int]] | None = None
         while not stop.is_set():
             seen = self._identities()
             there = [place for place in self._here if place in seen]
@@ -90,11 +91,12 @@ class Watch:
                 ignore_permission_denied=True,
             )
             for changed in stream if there else [set()]:
-                has_moved = self._identities() != seen
-                if not stop.is_set() and (changed or has_moved or time.monotonic() >= self._due_at):
+                now = self._identities()
+                if not stop.is_set() and (changed or now != ran_with or time.monotonic() >= self._due_at):
                     self._due_at = time.monotonic() + self._every_s if self._has_others else math.inf
+                    ran_with = now  # as of before the turn, in which a folder may come back
                     yield
-                if has_moved:  # what was mounted or made anew is watched anew
+                if self._identities() != seen:  # what was mounted or made anew is watched anew
                     break
 
     def _identities(self) -> dict[str, tuple[int, int]]:
