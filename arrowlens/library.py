@@ -844,6 +844,19 @@ class Library:
         """Files by id, in that order, without scores; what the library does not hold is left out."""
         return listing.hits(self._reading()[0], media_ids)
 
+    def records(self, hits: Sequence[Hit]) -> dict[str, dict[str, Any]]:
+        """Return all columns of ``store.MediaRecord`` of files, by ``media_id``, bytes as texts with surrogates.
+
+        What the library no longer holds is left out.
+        """
+        rows = self._reading()[0].media([hit.media_id for hit in hits]).drop_columns(["absolute_path"]).to_pylist()
+        return {
+            row["media_id"]: {
+                name: os.fsdecode(value) if isinstance(value, bytes) else value for name, value in row.items()
+            }
+            for row in rows
+        }
+
     def paths(self, hit: Hit) -> list[Path]:
         """Where the content of a file lies, by path; the file itself included."""
         if hit.content_hash is None:
