@@ -289,7 +289,8 @@ class Library:
         query = Query(text, as_tuple(plus, "plus"), as_tuple(minus, "minus"), near, weights or {}, modality, mode, far)
         query = dataclasses.replace(query, sources=as_tuple(sources, "sources"))
         view = View(k, offset, parse(where), collapse, sort)
-        return engine.retry_on_model_change(lambda: engine.searcher.search(query, view))
+        results = engine.retry_on_model_change(lambda: engine.searcher.search(query, view))
+        return results.with_thumbnails(self.thumbnails)
 
     def search_many(
         self,
@@ -327,7 +328,8 @@ class Library:
         queries = [Query(text, modality=modality, mode=mode) for text in texts]
         view = View(k, offset, parse(where), collapse, sort)
         _, engine = self._reading()
-        return engine.retry_on_model_change(lambda: engine.searcher.search_many(queries, view))
+        answers = engine.retry_on_model_change(lambda: engine.searcher.search_many(queries, view))
+        return [results.with_thumbnails(self.thumbnails) for results in answers]
 
     def similar(
         self,
@@ -806,7 +808,8 @@ class Library:
         Raises:
             InputError: ``k`` or a condition is unusable. StorageError: the database refused.
         """
-        return listing.newest(self._reading()[0], View(k, offset, parse(where)), modality)
+        listed = listing.newest(self._reading()[0], View(k, offset, parse(where)), modality)
+        return listed.with_thumbnails(self.thumbnails)
 
     def file(self, path: StrPath) -> Hit:
         """Return the file at a path, without scores; ``~`` is expanded.
@@ -840,6 +843,19 @@ class Library:
     def hits(self, media_ids: Sequence[str]) -> list[Hit]:
         """Files by id, in that order, without scores; what the library does not hold is left out."""
         return listing.hits(self._reading()[0], media_ids)
+
+    def records(self, hits: Sequence[Hit]) -> dict[str, dict[str, Any]]:
+        """Return all columns of ``store.MediaRecord`` of files, by ``media_id``, bytes as texts with surrogates.
+
+        What the library no longer holds is left out.
+        """
+        rows = self._reading()[0].media([hit.media_id for hit in hits]).drop_columns(["absolute_path"]).to_pylist()
+        return {
+            row["media_id"]: {
+                name: os.fsdecode(value) if isinstance(value, bytes) else value for name, value in row.items()
+            }
+            for row in rows
+        }
 
     def paths(self, hit: Hit) -> list[Path]:
         """Where the content of a file lies, by path; the file itself included."""
@@ -936,7 +952,8 @@ class Library:
 
     def _similar(self, read: Callable[[QueryEngine], Example], view: View) -> Results:
         _, engine = self._reading()
-        return engine.retry_on_model_change(lambda: engine.searcher.similar(read(engine), view))
+        results = engine.retry_on_model_change(lambda: engine.searcher.similar(read(engine), view))
+        return results.with_thumbnails(self.thumbnails)
 
 
 def text_readers(

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import arrowlens
 from arrowlens.addresses import is_bucket, scheme_of
-from arrowlens.cli import commands, marks, models, searching
+from arrowlens.cli import commands, marks, mcp_server, models, searching
 from arrowlens.cli.benchmark import benchmark
 from arrowlens.cli.completion import completion
 from arrowlens.cli.duplicates import duplicates
@@ -86,6 +86,7 @@ def build_parser() -> Parser:
     _add_evaluation(adder)
     _add_benchmark(adder)
     _add_ui(adder)
+    _add_mcp(adder)
     _add_completion(adder)
     return parser
 
@@ -131,6 +132,7 @@ _EXAMPLES = {
     ),
     "benchmark": ("arrowlens benchmark --models base",),
     "ui": ("arrowlens ui --port 8502",),
+    "mcp": ("arrowlens mcp --library photos.lens",),
     "completion": ("arrowlens completion bash",),
 }
 
@@ -560,6 +562,18 @@ def _add_ui(adder: _Adder[Any]) -> None:
         "--set-password", metavar="FILE", type=_path, help="ask for a new password now, keep its hash in FILE, and end"
     )
     password.add_argument("--no-auth", action="store_true", help="let everybody in who reaches the address")
+
+
+def _add_mcp(adder: _Adder[Any]) -> None:
+    command = _command(
+        adder,
+        "mcp",
+        mcp_server.serve,
+        "let assistants on this machine search a library (Model Context Protocol, over standard input and output); "
+        "read-only (pip install 'arrowlens[mcp]')",
+    )
+    _library_options(command)
+    _replica_option(command)
 
 
 def _add_completion(adder: _Adder[Any]) -> None:

@@ -146,7 +146,8 @@ def _show(
     shown = results if options.json or options.everything else results.folded
     groups = grouped(shown, options.group) if options.group else [Group(None, tuple(shown))]
     if options.json:
-        hits = [_record(hit, group, options) for group in groups for hit in group.hits]
+        columns = library.records(shown)
+        hits = [columns.get(hit.media_id, {}) | _record(hit, group, options) for group in groups for hit in group.hits]
         answer = {
             "hits": hits,
             "has_match": results.has_match,

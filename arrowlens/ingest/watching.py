@@ -71,8 +71,9 @@ class Watch:
         """
         from watchfiles import watch
 
+        ran_with: dict[str, tuple[int, int]] | None = None
         while not stop.is_set():
-            seen = self._identities()
+            seen, is_new = self._identities(), True
             there = [place for place in self._here if place in seen]
             if not there:
                 stop.wait(_LOOK_MS / 1000)
@@ -90,11 +91,16 @@ class Watch:
                 ignore_permission_denied=True,
             )
             for changed in stream if there else [set()]:
-                has_moved = self._identities() != seen
-                if not stop.is_set() and (changed or has_moved or time.monotonic() >= self._due_at):
+                now, is_over = self._identities(), any(path in there for _, path in changed)
+                # What happened before a new watch began is seen by a run after that.
+                is_due = changed or (is_new and there) or now != ran_with or time.monotonic() >= self._due_at
+                is_new = False
+                if is_due and not stop.is_set():
                     self._due_at = time.monotonic() + self._every_s if self._has_others else math.inf
+                    ran_with = now  # as of before the turn, in which a folder may come back
                     yield
-                if has_moved:  # what was mounted or made anew is watched anew
+                # A folder that went away is not watched any more, even if it has come back.
+                if is_over or now != seen or self._identities() != seen:
                     break
 
     def _identities(self) -> dict[str, tuple[int, int]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from arrowlens.deprecation import renamed_property
 from arrowlens.modalities import Input, Modality, TextSource
+from arrowlens.search.notebook import MOST_SHOWN, hits_html
 from arrowlens.search.sanitize import as_stored, printable
 
 if TYPE_CHECKING:
@@ -131,6 +132,10 @@ class Hit:
             lines = [line for line in lines if any(word in line for word in words)] or lines
         return " … ".join(" ".join(line.split()) for line in lines if line.strip())
 
+    def _repr_html_(self) -> str:
+        """Draw the hit in a notebook, without its thumbnail: only ``Results`` know their library."""
+        return hits_html([self], {})
+
     n_alike = renamed_property("n_alike", "cluster_size")
 
 
@@ -142,7 +147,7 @@ class Results(Sequence[Hit]):
     each. ``has_match`` and ``n_matches`` go with the whole answer, of which these may be a part.
     """
 
-    __slots__ = ("_has_match", "_hits", "_n_matches", "_notices", "_took_ms")
+    __slots__ = ("_has_match", "_hits", "_n_matches", "_notices", "_thumbnails", "_took_ms")
 
     def __init__(
         self,
@@ -157,6 +162,23 @@ class Results(Sequence[Hit]):
         self._notices = tuple(notices)
         self._has_match = has_match
         self._n_matches = n_matches
+        self._thumbnails: Callable[[Iterable[Hit]], Mapping[str, bytes]] | None = None
+
+    def with_thumbnails(self, thumbnails: Callable[[Iterable[Hit]], Mapping[str, bytes]]) -> Results:
+        """Return the same, drawn in notebooks with the JPEGs by ``media_id`` that a function gives."""
+        results = self[:]
+        results._thumbnails = thumbnails
+        return results
+
+    def __reduce__(self) -> tuple[type[Results], tuple[Any, ...]]:
+        """Pickle without the library that thumbnails come from."""
+        return Results, (self._hits, self._took_ms, self._notices, self._has_match, self._n_matches)
+
+    def _repr_html_(self) -> str:
+        """Draw the hits in a notebook, with thumbnails inside the page."""
+        thumbnails = self._thumbnails(self._hits[:MOST_SHOWN]) if self._thumbnails is not None else {}
+        nothing = ", nothing really matches" if self._has_match is False else ""
+        return hits_html(self._hits, thumbnails, f"{self.summary}{nothing}, {self._took_ms:.0f} ms")
 
     @property
     def took_ms(self) -> float:
@@ -216,7 +238,9 @@ class Results(Sequence[Hit]):
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> Hit | Results:
         if isinstance(index, slice):
-            return Results(self._hits[index], self._took_ms, self._notices, self._has_match, self._n_matches)
+            part = Results(self._hits[index], self._took_ms, self._notices, self._has_match, self._n_matches)
+            part._thumbnails = self._thumbnails
+            return part
         return self._hits[index]
 
     def __len__(self) -> int:

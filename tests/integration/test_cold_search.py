@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 from arrowlens.cli import main
+from arrowlens.store import MediaRecord
 from tests.support.cold_library import made_library
 
 # Whatever reads media, converts checkpoints or shows pages; pandas, pydantic and tqdm come with lancedb.
@@ -77,6 +81,14 @@ def test_paths_and_lists_are_for_other_programs(library, capfdbinary):
     lines = capfdbinary.readouterr().out.splitlines()
     assert (len(lines), len(set(lines))) == (20, 20)
     assert all(line.startswith(b"/pictures/") for line in lines)
+    assert main(["search", "--where", "path like '07/%'", "--json", "--library", str(library)]) == 0
+    (hit,) = json.loads(capfdbinary.readouterr().out)["hits"]
+    assert {field.name for field in dataclasses.fields(MediaRecord)} <= hit.keys()
+    assert (hit["path"], hit["path_bytes"], hit["state"]) == (
+        os.fsdecode(paths[0]),
+        "07/image 000007.jpg",
+        "indexed",
+    )
 
 
 def test_a_run_that_has_nothing_to_encode_imports_no_torch(library, tmp_path):

@@ -24,7 +24,8 @@ def test_changes_are_ingested_and_a_folder_that_is_away_loses_nothing(tmp_path):
         [*command, "--models", "demo", "--watch"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=lambda: [lines.put(line) for line in running.stdout], daemon=True).start()
+    reader = threading.Thread(target=lambda: [lines.put(line) for line in running.stdout])
+    reader.start()
     try:
         assert "3 indexed, 0 unchanged, 0 skipped, 0 removed" in lines.get(timeout=120)
         write_picture(folder / "below" / "new.png", 50)
@@ -42,6 +43,8 @@ def test_changes_are_ingested_and_a_folder_that_is_away_loses_nothing(tmp_path):
     finally:
         running.kill()
         running.wait()
+        reader.join()
+        running.stdout.close()
     with Library.open(library) as opened:
         assert opened.status().images == 3
 

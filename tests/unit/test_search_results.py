@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -140,3 +141,28 @@ def test_the_columns_of_media_in_a_hit_have_the_names_and_types_that_they_have_i
     copied = {field.name: field.type for field in dataclasses.fields(Hit) if field.name in COPIED}
     assert copied == {name: columns[name] for name in copied}
     assert len(copied) > 15
+
+
+def test_results_draw_themselves_in_notebooks_and_load_nothing_from_elsewhere():
+    hostile = dataclasses.replace(DOG, path=Path("/sounds/<script src=x>\x1b[2J.wav"), text="<img src=http://x>")
+    hostile = dataclasses.replace(hostile, found_by="text", source="speech")
+    asked = []
+
+    def thumbnails(hits):
+        asked.extend(hits)
+        return {RED.media_id: b"jpeg"}
+
+    results = Results([RED, hostile], 12.5, n_matches=2).with_thumbnails(thumbnails)
+    html = results._repr_html_()
+    assert 'src="data:image/jpeg;base64,anBlZw=="' in html
+    assert asked == [RED, hostile]
+    assert "2 matches, 12 ms" in html
+    assert "&lt;script src=x&gt;" in html
+    assert html.count("<img") == html.count('src="data:') == 1
+    assert "\x1b" not in html
+    assert results == Results([RED, hostile])
+    assert "data:image" in results[:1]._repr_html_()
+    kept = pickle.loads(pickle.dumps(results))
+    assert (kept, kept.n_matches, "data:image" in kept._repr_html_()) == (results, 2, False)
+    assert "red.jpg" in RED._repr_html_()
+    assert "48 more" in Results([RED] * 98)._repr_html_()
