@@ -82,6 +82,7 @@ class Known:
         lacks_sound: it is a film whose sound was left out, since it was too long or could not be decoded.
         real_path: of the file that was read, as of ``ScannedFile``; None in rows of an earlier layout.
         file_id: likewise.
+        is_read_anew: this run reads the file, so that its vectors may be replaced before a copy could take them.
     """
 
     root_id: str
@@ -100,6 +101,7 @@ class Known:
     missing: frozenset[str] = frozenset()
     was_recording: bool = False
     lacks_sound: bool = False
+    is_read_anew: bool = False
 
     def is_same_file(self, file: ScannedFile) -> bool:
         """Return whether size and time, or the ETag, say that the content is what it was."""

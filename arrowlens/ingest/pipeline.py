@@ -181,12 +181,20 @@ class _Run:
 
     def _write_known_contents(self, spec: StepSpec, plan: Plan, writer: LibraryWriter) -> Plan:
         """Write files whose content the library holds at another place; return the plan without them."""
-        written = set()
-        for outcome in known_outcomes(self._storage, spec, plan.to_read, plan.known, self._stop):
-            writer.execute(outcome)
+        written, replaced = set(), {file.media_id for file in plan.to_read}
+        for outcomes in known_outcomes(self._storage, spec, plan.to_read, plan.known, self._stop):
+            for outcome in outcomes:
+                writer.execute(outcome)
+                written.add(outcome.prepared.file.media_id)
             writer.commit_if_due()
-            written.add(outcome.prepared.file.media_id)
-        return dataclasses.replace(plan, to_read=[file for file in plan.to_read if file.media_id not in written])
+        return dataclasses.replace(
+            plan,
+            to_read=[file for file in plan.to_read if file.media_id not in written],
+            known={
+                media_id: dataclasses.replace(row, is_read_anew=media_id in replaced)
+                for media_id, row in plan.known.items()
+            },
+        )
 
 
 def encode_files(engine: Engine, spec: StepSpec, plan: Plan, writer: Writer, stop: threading.Event) -> None:

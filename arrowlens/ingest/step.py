@@ -158,7 +158,7 @@ class Encoding:
         self._batches = batches = Batches(threads.pool, threads.n, spent)
         self._contents: dict[str | None, frozenset[str]] = {}  # the roles that have vectors of a content
         for row in known.values():
-            if row.indexed:
+            if row.indexed and not row.is_read_anew:
                 self._contents[row.content_hash] = self._contents.get(row.content_hash, frozenset()) | row.roles
         self._batchers = {
             role: Batcher(batches, partial(spec.encode, size, one), size, partial(spec.fits_a_batch, one))
@@ -177,7 +177,7 @@ class Encoding:
             return
         assert content is not None
         wanted = [inputs for inputs in prepared.inputs if ROLE_OF[inputs.modality] in self._roles]
-        held = self._contents.get(content, frozenset())
+        held = self._contents.get(content, frozenset()) | self._own_roles(prepared)
         missing = [inputs for inputs in wanted if ROLE_OF[inputs.modality] not in held]
         if content in self._pending:
             self._pending[content].copies.append(prepared.bare())
@@ -191,6 +191,12 @@ class Encoding:
             for inputs in missing:
                 role = ROLE_OF[inputs.modality]
                 self._batchers[role].add(parts[role], inputs.segments)
+
+    def _own_roles(self, prepared: Prepared) -> frozenset[str]:
+        """The roles that have vectors of a file's content at its own place."""
+        own = self._known.get(prepared.file.media_id)
+        is_same = own is not None and own.indexed and own.content_hash == prepared.decoded.content_hash
+        return own.roles if own is not None and is_same else frozenset()
 
     def _copy(self, prepared: Prepared, action: Action) -> Outcome:
         return Outcome(prepared, action, {role: None for role in prepared.roles if role in self._roles})

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from arrowlens.errors import FolderError, ModelMismatchError
-from arrowlens.ingest import IngestEvent, IngestOptions, run
+from arrowlens.ingest import IngestEvent, IngestOptions, known_content, run
+from arrowlens.media.files import hash_bytes
 from arrowlens.store import ModelRecord, MultimodalStorage
 from tests.support.folders import write_folder, write_odd_names, write_picture, write_sound
 from tests.support.media_factory import make_good_folder, make_hostile_folder
@@ -190,6 +192,29 @@ def test_a_file_that_swaps_its_content_with_another(storage, folder, provider):
     for path in (one, two):
         assert found_for(storage, path) == [str(path)]
     assert storage.statistics().indexes["vision"].n_rows == N_PICTURES
+
+
+def test_many_files_that_exchange_their_contents_get_what_is_theirs(storage, tmp_path, provider, monkeypatch):
+    """However few of them are taken at once, and however often is written."""
+    monkeypatch.setattr(known_content, "_AT_ONCE", 4)
+    monkeypatch.setattr(known_content, "_MOST_EXCHANGED", 20)
+    folder, n_files = tmp_path / "exchanged", 40
+    folder.mkdir()
+    for number in range(n_files):
+        Image.new("RGB", (8, 8), (number, 0, 255 - number)).save(folder / f"{number:02d}.bmp")
+    (folder / "stays.bmp").write_bytes((folder / "00.bmp").read_bytes())
+    options = IngestOptions(commit_every=3)
+    run(storage, provider, [folder], options)
+    contents = [(folder / f"{number:02d}.bmp").read_bytes() for number in range(n_files)]
+    for number, content in enumerate(reversed(contents)):
+        path = folder / f"{number:02d}.bmp"
+        path.write_bytes(content)
+        os.utime(path, (number, number))
+    assert counts(run(storage, provider, [folder], options)) == (n_files, 1, 0, 0)
+    rows = storage.media_under(os.sep).to_pylist()
+    for row in rows:
+        assert row["content_hash"] == hash_bytes(Path(os.fsdecode(row["absolute_path"])).read_bytes())
+    assert storage.vector_keys("vision") == {(row["media_id"], row["content_hash"]) for row in rows}
 
 
 def test_removed_files_leave_the_library_unless_told_to_stay(storage, folder, provider):
