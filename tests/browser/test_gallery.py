@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
+import time
 import zipfile
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
@@ -13,9 +16,13 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from arrowlens import Library
-from arrowlens.search import printable
+from arrowlens.addresses import as_path
+from arrowlens.originals import Original
+from arrowlens.search import Hit, printable
 from arrowlens.store import MultimodalStorage
-from arrowlens.ui.exports import MAX_FILES, unique_names
+from arrowlens.ui import exports
+from arrowlens.ui.exports import MAX_FILES, BrokenOffError, playlist_of, safe_name, unique_names, zip_of
+from arrowlens.ui.gallery_routes import _Download
 from arrowlens.ui.search_service import PAGE_SIZE
 from tests.browser.conftest import HOSTILE_NAME, serving, watched
 from tests.browser.steps import CARDS, leave_screenshot, names, settle
@@ -86,6 +93,10 @@ def test_further_results_and_details_are_json_of_bounded_size(server, library):
     hits = [hit for section in json.loads(body)["sections"] for hit in section["hits"]]
     more = library.search("a picture", k=PAGE_SIZE, offset=PAGE_SIZE)
     assert {hit["id"] for hit in hits} == {hit.media_id for hit in more}
+    further = json.loads(ask(server, "/results?q=a+picture&all=1&offset=0")[2])["more"]
+    assert ask(server, further)[2] == body
+    status, _, line = ask(server, further.replace(f"revision={library.revision}", "revision=before"))
+    assert (status, line) == (409, b"the library has changed; search again\n")
     first = ask(server, "/results?q=a+picture&all=1&offset=0")[2]
     assert len(first) * 50 / PAGE_SIZE <= FURTHER_BYTES < FIRST_BYTES
     hostile = next(hit for hit in library.newest(100) if hit.path.name == HOSTILE_NAME)
@@ -114,16 +125,23 @@ def test_files_are_exported_by_their_ids(server, library):
     assert (status, headers["content-disposition"]) == (200, 'attachment; filename="arrowlens.zip"')
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == ["long.wav", printable(HOSTILE_NAME)]
+        assert archive.namelist() == ["long.wav", safe_name(HOSTILE_NAME), "not included.txt"]
         assert archive.read("long.wav") == recording.path.read_bytes()
+        modified = time.localtime(recording.path.stat().st_mtime)
+        assert archive.getinfo("long.wav").date_time[:5] == modified[:5]
+        assert archive.read("not included.txt").decode() == f"{'0' * 32}: the library no longer holds it\n"
     playlist = exported(f"as=m3u&ids={ids}")[2].decode()
     assert playlist.splitlines()[0] == "#EXTM3U"
-    assert playlist.splitlines()[2:] == [recording.path.as_uri()]
-    files = json.loads(exported(f"as=json&ids={ids}")[2])["files"]
+    assert playlist.splitlines()[3:] == [recording.path.as_uri()]
+    known = json.loads(exported(f"as=json&ids={ids}")[2])
+    files = known["files"]
     assert [file["media_id"] for file in files] == [recording.media_id, hostile.media_id]
+    assert known["gone"] == ["0" * 32]
+    assert exported(f"as=zip&ids={ids}&check=1")[::2] == (204, b"")
     assert files[0]["duration"] == recording.duration
     many = ",".join(f"{number:032x}" for number in range(MAX_FILES + 1))
-    for form in ("as=exe&ids=" + ids, "as=zip&ids=../../etc/passwd", f"as=zip&ids={many}", "as=zip"):
+    gone = f"as=zip&ids={'0' * 32}"
+    for form in ("as=exe&ids=" + ids, "as=zip&ids=../../etc/passwd", f"as=zip&ids={many}", "as=zip", gone):
         status, _, body = exported(form)
         assert (status, body.count(b"\n")) == (400, 1)
 
@@ -140,11 +158,60 @@ def test_a_file_that_cannot_be_read_is_named_in_the_zip(server, library):
         assert hit.path.name in archive.read("not included.txt").decode()
 
 
-def test_files_of_one_name_stay_apart_in_a_zip(library):
+class Shrinking:
+    """A library of files that have as many bytes as their size says, or of which reading fails after some."""
+
+    def __init__(self, contents):
+        self._contents = contents
+
+    @contextmanager
+    def open_original(self, media_id):
+        size, content = self._contents[media_id]
+        yield Original(io.BytesIO(content), media_id, "wav", size, 10**18)
+
+
+def hits_of(*paths, modality="image"):
+    return [Hit(as_path(path), path, modality, 0.5) for path in paths]
+
+
+def test_a_zip_never_holds_a_part_of_a_file_that_looks_whole(monkeypatch):
+    monkeypatch.setattr(exports, "_HEAD", 1000)
+    monkeypatch.setattr(exports, "_CHUNK", 100)
+    library = Shrinking({"/short": (500, bytes(300)), "/whole": (2000, bytes(2000)), "/long": (2000, bytes(1500))})
+    body = b"".join(zip_of(library, hits_of("/short", "/whole")))
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["whole", "not included.txt"]
+        assert archive.read("not included.txt") == b"/short: /short: it changed while it was read\n"
+    with pytest.raises(BrokenOffError):
+        list(zip_of(library, hits_of("/whole", "/long")))
+    messages = []
+
+    async def send(message):
+        messages.append(message)
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    download = _Download(zip_of(library, hits_of("/whole", "/long")))
+    asyncio.run(download({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send))
+    assert len(messages) > 2
+    assert all(message.get("more_body", True) for message in messages)  # no end: the server closes the connection
+
+
+def test_names_in_a_zip_are_safe_and_apart_on_every_system(library):
     hits = list(library.newest(1))
-    name = printable(hits[0].path.name)
-    stem, dot, suffix = name.rpartition(".")
-    assert unique_names([*hits, *hits]) == [name, f"{stem} (2){dot}{suffix}"]
+    stem, dot, suffix = safe_name(hits[0].path.name).rpartition(".")
+    assert unique_names([*hits, *hits]) == [f"{stem}{dot}{suffix}", f"{stem} (2){dot}{suffix}"]
+    hostile = ["..\\..\\evil.jpg", "caf\udce9.jpg", "a:b?.jpg", "caf\u00e9.jpg", "CAFE\u0301.jpg", "nul.jpg"]
+    assert unique_names(hits_of(*(f"/m/{name}" for name in hostile))) == [
+        *("__.._evil.jpg", "caf_xe9.jpg", "a_b_.jpg", "caf\u00e9.jpg", "CAFE\u0301 (2).jpg", "_nul.jpg"),
+    ]
+
+
+def test_a_playlist_names_recordings_in_buckets_by_their_addresses():
+    lines = playlist_of(hits_of("s3://music/a b.wav", "/m/a b.wav", modality="audio")).decode().splitlines()
+    assert lines[2::2] == ["s3://music/a b.wav", "file:///m/a%20b.wav"]
 
 
 # -- in a browser -----------------------------------------------------------------------------------------------------
