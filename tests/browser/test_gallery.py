@@ -308,8 +308,11 @@ def test_several_are_selected_downloaded_copied_and_forgotten(page_of_album, alb
     copied = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert copied == [str(path.parent / "in" / name) for name in shown[:3]]
     leave_screenshot(page, "selection")
+    page.get_by_label("Search by words").press("Escape")  # is not meant for the selection
+    expect(bar).to_contain_text("3 paths copied")
     with MultimodalStorage(path) as storage, storage.writing():
-        bar.get_by_role("button", name="Forget").click()
+        bar.get_by_role("button", name="Forget").press("Enter")
+        expect(bar.get_by_role("button", name="Cancel")).to_be_focused()
         bar.get_by_role("button", name="Forget").click()
         expect(page.get_by_text("Nothing was forgotten: a run is going on")).to_be_visible()
     expect(page.locator(CARDS).first).to_contain_text(shown[0])
@@ -320,3 +323,102 @@ def test_several_are_selected_downloaded_copied_and_forgotten(page_of_album, alb
     expect(page.locator(".al-foot")).to_contain_text(f"of {N_PICTURES - 3} files")
     expect(bar).to_have_count(0)
     assert all((path.parent / "in" / name).exists() for name in shown[:3])
+
+
+def scroll_to_all(page, n):
+    """Scroll down until all files are listed."""
+    for _ in range(40):
+        page.mouse.move(700, 600)
+        page.mouse.wheel(0, 2000)
+        if f"{n} of {n} files" in page.locator(".al-foot").inner_text():
+            return
+        page.wait_for_timeout(100)
+    pytest.fail("not all results came")
+
+
+def test_place_selection_and_focus_survive_further_results_and_forgetting(page_of_album, album):
+    page, (_, path) = page_of_album, album
+    foot = page.locator(".al-foot")
+    with Library.open(path) as library:
+        n = len(library.newest(1000))
+    select_first(page, 1)
+    # The last card of the first batch moves to a row of the next one, and keeps the focus.
+    last = page.locator(f"{CARDS} .al-open").last
+    name = last.get_attribute("aria-label")
+    last.focus()
+    expect(foot).not_to_contain_text(f"{PAGE_SIZE} of")
+    expect(page.get_by_role("button", name=name, exact=True)).to_be_focused()
+    scroll_to_all(page, n)
+    page.mouse.wheel(0, 50_000)
+    page.wait_for_timeout(300)
+    cards = page.locator(CARDS)
+    kept, gone = cards.nth(cards.count() - 2), cards.last
+    kept_id, gone_id = kept.get_attribute("data-id"), gone.get_attribute("data-id")
+    kept.locator(".al-check").click()
+    gone.locator(".al-check").click()
+    bar = page.get_by_role("toolbar", name="Selected files")
+    expect(bar).to_contain_text("3 selected")
+    with Library.open(path) as library:  # somebody else forgets one of them: the selection goes on beyond the first 48
+        library.remove([hit.path for hit in library.hits([gone_id])])
+    bar.get_by_role("button", name="Forget").click()
+    with MultimodalStorage(path) as storage, storage.writing():
+        bar.get_by_role("button", name="Forget").click()
+        expect(page.get_by_text("Nothing was forgotten: a run is going on")).to_be_visible()
+        expect(foot).to_contain_text(f"{n - 1} of {n - 1} files")
+        expect(bar).to_contain_text("Forget 3 from the library?")
+    expect(page.locator(f"{CARDS}[data-id='{kept_id}']")).to_be_in_viewport()
+    expect(page.locator(f"{CARDS}[data-id='{kept_id}']")).to_have_attribute("data-selected", "")
+    # Of files that are gone there is no download, and the page stays.
+    bar.get_by_role("button", name="Cancel").click()
+    expect(bar.get_by_role("button", name="Forget")).to_be_focused()
+    page.locator(f"{CARDS}[data-id='{kept_id}'] .al-check").click()
+    bar.get_by_role("button", name="Select nothing").click()
+    page.locator(f"{CARDS}[data-id='{kept_id}'] .al-check").click()
+    bar.get_by_role("button", name="Forget").click()
+    bar.get_by_role("button", name="Forget").click()
+    expect(foot).to_contain_text(f"{n - 2} of {n - 2} files")
+    expect(bar).to_have_count(0)
+    assert page.evaluate("document.querySelector('.al-foot').getBoundingClientRect().top") < 900
+
+
+def test_a_change_of_the_library_and_a_missing_file_are_said(browser, album):
+    address, path = album
+    page = browser.new_page(viewport={"width": 1280, "height": 900})  # not watched: the console tells of what fails
+    page.goto(address)
+    expect(page.locator(CARDS)).not_to_have_count(0)
+    settle(page)
+    with Library.open(path) as library:
+        newest = library.newest(1)[0]
+        oldest = library.newest(1000)[-1]
+        library.remove([oldest.path])
+        n = len(library.newest(1000))
+    page.mouse.move(700, 600)
+    page.mouse.wheel(0, 50_000)
+    foot = page.locator(".al-foot")
+    expect(foot).to_contain_text("the library has changed; search again")
+    foot.get_by_role("button", name="Search again").click()
+    expect(foot).to_contain_text(f"of {n} files")
+    scroll_to_all(page, n)
+    away = newest.path.with_name("away")
+    newest.path.rename(away)
+    try:
+        page.goto(f"{address}/#open={newest.media_id}")
+        expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("the file is gone")
+        page.get_by_role("button", name="Close").click()
+    finally:
+        away.rename(newest.path)
+    # The view is closed on a file far from where it was opened: the list follows, and the card has the focus.
+    page.goto(f"{address}/?again=1")
+    settle(page)
+    page.locator(f"{CARDS} .al-open").first.click()
+    for _ in range(60):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(30)
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(re.compile(r"61 of \d\d"))
+    name = dialog.get_attribute("aria-label")
+    page.keyboard.press("Escape")
+    opener = page.get_by_role("button", name=f"Open {name}", exact=True)
+    expect(opener).to_be_focused()
+    expect(opener).to_be_in_viewport()
+    page.close()

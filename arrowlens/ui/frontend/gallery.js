@@ -65,6 +65,7 @@ class Gallery {
       this.player.close();
     }
     this.keepPlace(() => this.replace([batch]), isSame);
+    this.lookForMore();
     if (isSame) this.selection.update();
     else this.selection.keep();
     this.viewer.follow();
