@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+import http.client
 import io
 import json
+import os
 import re
 import time
 import zipfile
 from contextlib import contextmanager
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from PIL import Image
@@ -22,7 +23,6 @@ from arrowlens.search import Hit, printable
 from arrowlens.store import MultimodalStorage
 from arrowlens.ui import exports
 from arrowlens.ui.exports import MAX_FILES, BrokenOffError, playlist_of, safe_name, unique_names, zip_of
-from arrowlens.ui.gallery_routes import _Download
 from arrowlens.ui.search_service import PAGE_SIZE
 from tests.browser.conftest import HOSTILE_NAME, serving, watched
 from tests.browser.steps import CARDS, leave_screenshot, names, settle
@@ -185,18 +185,26 @@ def test_a_zip_never_holds_a_part_of_a_file_that_looks_whole(monkeypatch):
         assert archive.read("not included.txt") == b"/short: /short: it changed while it was read\n"
     with pytest.raises(BrokenOffError):
         list(zip_of(library, hits_of("/whole", "/long")))
-    messages = []
 
-    async def send(message):
-        messages.append(message)
 
-    async def receive():
-        await asyncio.sleep(60)
-
-    download = _Download(zip_of(library, hits_of("/whole", "/long")))
-    asyncio.run(download({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send))
-    assert len(messages) > 2
-    assert all(message.get("more_body", True) for message in messages)  # no end: the server closes the connection
+def test_a_download_fails_where_a_file_shrinks_on_the_way(album):
+    address, path = album
+    picture = path.parent / "late" / "large.jpg"
+    picture.parent.mkdir()
+    Image.new("RGB", (64, 64)).save(picture)
+    os.truncate(picture, 48 << 20)
+    with Library.open(path) as library:
+        library.ingest(picture.parent, workers=1)
+        (hit,) = library.newest(1, where="format = jpeg and path = large.jpg")
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+        connection.request("POST", "/export", f"as=zip&ids={hit.media_id}", {"Content-Type": FORM["Content_Type"]})
+        answer = connection.getresponse()
+        assert answer.read(1 << 20)
+        os.truncate(picture, 10 << 20)
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
+        connection.close()
+        library.remove([picture])
 
 
 def test_names_in_a_zip_are_safe_and_apart_on_every_system(library):
@@ -368,7 +376,6 @@ def test_place_selection_and_focus_survive_further_results_and_forgetting(page_o
         expect(bar).to_contain_text("Forget 3 from the library?")
     expect(page.locator(f"{CARDS}[data-id='{kept_id}']")).to_be_in_viewport()
     expect(page.locator(f"{CARDS}[data-id='{kept_id}']")).to_have_attribute("data-selected", "")
-    # Of files that are gone there is no download, and the page stays.
     bar.get_by_role("button", name="Cancel").click()
     expect(bar.get_by_role("button", name="Forget")).to_be_focused()
     page.locator(f"{CARDS}[data-id='{kept_id}'] .al-check").click()
@@ -420,5 +427,13 @@ def test_a_change_of_the_library_and_a_missing_file_are_said(browser, album):
     page.keyboard.press("Escape")
     opener = page.get_by_role("button", name=f"Open {name}", exact=True)
     expect(opener).to_be_focused()
+    expect(opener).to_be_in_viewport()
+    # Of a file that is gone there is no download, and the page stays.
+    page.keyboard.press("x")
+    with Library.open(path) as library:
+        library.remove([path.parent / "in" / name])
+    bar = page.get_by_role("toolbar", name="Selected files")
+    bar.get_by_role("button", name="JSON").click()
+    expect(bar).to_contain_text("Not downloaded: the library holds none of these files; search again")
     expect(opener).to_be_in_viewport()
     page.close()
