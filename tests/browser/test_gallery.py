@@ -406,12 +406,24 @@ def test_a_change_of_the_library_and_a_missing_file_are_said(browser, album):
     foot.get_by_role("button", name="Search again").click()
     expect(foot).to_contain_text(f"of {n} files")
     scroll_to_all(page, n)
+    # Where further results of a new answer do not come, those that were there stay.
+    page.route("**/results?*", lambda route: route.fulfill(status=409, body="the library has changed; search again\n"))
+    page.locator(f"{CARDS} .al-check").last.click()
+    for _ in range(2):
+        page.get_by_role("toolbar", name="Selected files").get_by_role("button", name="Forget").click()
+    n -= 1
+    expect(foot).to_contain_text(f"{n} of {n} files")
+    expect(foot.get_by_role("alert")).to_be_visible()
+    page.unroute("**/results?*")
+    foot.get_by_role("button", name="Search again").click()
+    expect(foot.get_by_role("alert")).to_have_count(0)
+    expect(foot).to_contain_text(f"{n} of {n} files")
     away = newest.path.with_name("away")
     newest.path.rename(away)
     try:
         page.goto(f"{address}/#open={newest.media_id}")
         expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("the file is gone")
-        page.get_by_role("button", name="Close").click()
+        page.get_by_role("dialog").get_by_role("button", name="Close").click()
     finally:
         away.rename(newest.path)
     # The view is closed on a file far from where it was opened: the list follows, and the card has the focus.

@@ -19,6 +19,7 @@ class Gallery {
     this.act = () => {};
     this.batch = null; // the last one
     this.batches = [];
+    this.unfinished = null; // the first batch of an answer whose further ones did not come
     this.blocks = [];
     this.hits = [];
     this.byId = new Map();
@@ -56,6 +57,7 @@ class Gallery {
     this.text = text;
     this.key = batch.key;
     this.isRefreshing = false;
+    this.unfinished = null;
     if (isSame && this.batches.length > 1) {
       this.refresh(batch);
       return;
@@ -87,6 +89,7 @@ class Gallery {
     }
     this.isRefreshing = false;
     if (failure) batches.push(...this.leftOf(before.slice(batches.length), batches.at(-1).more));
+    this.unfinished = failure ? batch : null;
     this.keepPlace(() => this.replace(batches), true);
     this.selection.update();
     this.showFoot(failure);
@@ -221,13 +224,17 @@ class Gallery {
       el("button", { type: "button", class: "al-button", title, onclick: act }, label);
     const hasChanged = error?.status === 409;
     const line = String(error?.message || error).slice(0, 200);
-    const searchAgain = () => this.act({ type: "again", at: Date.now() }); // a value that was sent before is not sent
+    const tryAgain = () => (this.unfinished ? this.refresh(this.unfinished) : this.more());
+    const searchAgain = () => {
+      this.act({ type: "again", at: Date.now() }); // a value that was sent before is not sent
+      if (this.unfinished) this.refresh(this.unfinished); // the page's answer may be the one that is here
+    };
     this.foot.replaceChildren(
       ...[
         el("p", {}, this.countLine()),
         this.isLoading && el("p", {}, "Loading more…"),
         error && el("p", { role: "alert" }, hasChanged ? line : `More results did not come: ${line}`),
-        error && (hasChanged ? again(searchAgain, "Search again") : again(() => this.more(), "Try again")),
+        error && (hasChanged ? again(searchAgain, "Search again") : again(tryAgain, "Try again")),
         folded &&
           again(
             () => this.act({ type: "everything" }),
