@@ -13,8 +13,9 @@ import streamlit as st
 
 from arrowlens.modalities import EXTRACTED, MODALITIES, Modality
 from arrowlens.search import Hit, grouped, printable
+from arrowlens.search.sanitize import as_stored
 from arrowlens.ui.exports import MAX_BYTES, MAX_FILES
-from arrowlens.ui.html import clock, facts
+from arrowlens.ui.html import clock, counted, facts
 from arrowlens.ui.media import original_url, strip_url, thumbnail_url
 from arrowlens.ui.search_service import PAGE_SIZE, Answer
 from arrowlens.ui.search_state import Grouping, Question
@@ -31,19 +32,20 @@ _WORD = re.compile(r"([^\W_]+)")
 
 JSON = dict[str, Any]
 Act = Callable[[JSON], None]
-"""Does what was chosen in the gallery: ``type`` is "like", "unlike", "everything" or "forget"."""
+"""Does what was chosen in the gallery: ``type`` is "like", "unlike", "everything", "again" or "forget"."""
 
 
-def show_gallery(batch: JSON, act: Act, *, may_forget: bool) -> None:
+def show_gallery(batch: JSON, act: Act, *, may_forget: bool, forgotten: JSON | None = None) -> None:
     """Show results.
 
     Args:
         batch: the first results, as ``batch_of`` gives them; the component asks ``/results`` for further ones.
         act: called before the next rerun with what was chosen. It comes from the browser: check it.
         may_forget: whether files can be taken out of the library.
+        forgotten: the last files that were: their ``ids``, and a ``turn`` that differs each time.
     """
     component = st.components.v2.component("arrowlens.gallery", css=_styles(), js="gallery.js", isolate_styles=False)
-    options = {"may_forget": may_forget, "max_files": MAX_FILES, "max_bytes": MAX_BYTES}
+    options = {"may_forget": may_forget, "forgotten": forgotten, "max_files": MAX_FILES, "max_bytes": MAX_BYTES}
 
     def chosen() -> None:
         action = st.session_state[KEY].get("action")
@@ -58,28 +60,40 @@ def _styles() -> str:
     return (FRONTEND / "gallery.css").read_text("utf-8")
 
 
-def batch_of(answer: Answer, question: Question, offset: int = 0, upload: str = "", total: str = "") -> JSON:
+def batch_of(
+    answer: Answer,
+    question: Question,
+    revision: str,
+    offset: int = 0,
+    upload: str = "",
+    n_files: int | None = None,
+) -> JSON:
     """Return results as the component takes them.
 
     Args:
         answer: to ``question``, from ``offset`` on.
         question: what was asked; its parameters are the identity of the list.
+        revision: the library's; further results are of the same one, or there are none.
         offset: how many results come before these.
         upload: the token of an uploaded example that is a part of the question.
-        total: what there is in all, "1,024 files"; by default the matches, where their number is known. Of a list the
-            first results say it.
+        n_files: how many there are in all where nothing is asked; else the matches are counted, where their number is
+            known. Of a list the first results say it.
     """
     params = question.to_params() | ({"upload": [upload]} if upload else {})
     n_matches = answer.results.n_matches
-    if not total and n_matches is not None and not question.everything:
-        total = answer.results.summary
-    further = urlencode({**params, "offset": [str(offset + PAGE_SIZE)]}, doseq=True)
+    total, n_total = "", None
+    if n_files is not None:
+        total, n_total = counted(n_files, "file", "files"), n_files
+    elif n_matches is not None and not question.everything:
+        total, n_total = answer.results.summary, n_matches
+    further = urlencode({**params, "offset": [str(offset + PAGE_SIZE)], "revision": [revision]}, doseq=True)
     return {
         "key": urlencode(params, doseq=True),
         "sections": list(_sections(answer.results, question.group)),
         "more": f"{RESULTS}?{further}" if answer.has_more else None,
         "folded": answer.is_folded,
         "total": total,
+        "n_total": n_total,
     }
 
 
@@ -104,6 +118,7 @@ def _sections(hits: Sequence[Hit], by: Grouping) -> Iterator[JSON]:
 
 
 def _section(title: str, detail: str, noun: tuple[str, str], hits: Sequence[Hit]) -> JSON:
+    hits = sorted(hits, key=lambda hit: hit.modality == "audio")  # rows of pictures come before lists of recordings
     return {"title": title, "detail": detail, "noun": noun, "hits": [hit_json(hit) for hit in hits]}
 
 
@@ -117,7 +132,7 @@ def hit_json(hit: Hit) -> JSON:
         "kind": hit.modality,
         "name": printable(hit.path.name),
         "folder": printable(hit.path.parent.name),
-        "path": str(hit.path).encode("utf-8", "replace").decode(),
+        "path": as_stored(str(hit.path)),
         "format": hit.format or "",
         "size": hit.size,
         "width": hit.width,

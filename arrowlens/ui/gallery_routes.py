@@ -1,13 +1,16 @@
 """What the gallery asks for over HTTP: further results, all that is known of a file, and downloads of several files.
 
-``/results?QUESTION&offset=N`` and ``/details/{media_id}`` answer with JSON that no browser keeps; ``POST /export``
-takes a form of ``as`` (a word of ``exports.EXPORTS``) and ``ids`` (media ids, separated by commas).
+``/results?QUESTION&offset=N&revision=R`` and ``/details/{media_id}`` answer with JSON that no browser keeps; ``POST
+/export`` takes a form of ``as`` (a word of ``exports.EXPORTS``) and ``ids`` (media ids, separated by commas). With a
+field ``check`` the answer has no content: it says whether there would be a download.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -17,7 +20,7 @@ from starlette.routing import Route
 from arrowlens.errors import ArrowlensError, InputError
 from arrowlens.library import Library
 from arrowlens.search import Hit, byte_size, printable
-from arrowlens.ui.exports import EXPORTS, MAX_BYTES, MAX_FILES
+from arrowlens.ui.exports import EXPORTS, MAX_BYTES, MAX_FILES, BrokenOffError, json_of, playlist_of, zip_of
 from arrowlens.ui.gallery import JSON, RESULTS, batch_of, hit_json
 from arrowlens.ui.html import facts_of
 from arrowlens.ui.responses import text_response
@@ -29,12 +32,20 @@ from arrowlens.ui.sign_in import read_form
 from arrowlens.ui.throttle import FairQueue
 from arrowlens.ui.waveform_routes import spectrogram_url
 
+if TYPE_CHECKING:
+    from starlette.types import Send
+
 _MAX_OFFSET = 100_000
 _MAX_FORM = 32 << 10  # bytes; MAX_FILES ids with commas
 _N_AT_A_TIME = 2  # searches for further results; each takes a core
 _NUMBER = re.compile(r"\d{1,6}", re.ASCII)
 _MEDIA_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_LOGGER = logging.getLogger(__name__)
+
+
+class _RevisionChangedError(Exception):
+    """The list that is asked for is one of another revision of the library."""
 
 
 def gallery_routes() -> list[Route]:
@@ -53,6 +64,8 @@ async def results(turns: FairQueue, request: Request) -> Response:
     try:
         async with turns.turn(client):
             return JSONResponse(await run_in_threadpool(_results, request), headers=_HEADERS)
+    except _RevisionChangedError:
+        return text_response(409, "the library has changed; search again")
     except InputError as error:
         return text_response(400, str(error))
     except ArrowlensError as error:
@@ -69,8 +82,14 @@ def _results(request: Request) -> JSON:
     upload = shared_example(token) if token else None
     if token and upload is None:
         raise InputError("the example was forgotten; upload it again")
+    revision = library.revision
+    if request.query_params.get("revision", revision) != revision:
+        raise _RevisionChangedError
     held = {hit.media_id: hit for hit in library.hits([part.value for part in question.parts if part.is_example])}
-    return batch_of(answer(library, question, Examples(held, upload), offset), question, offset, token)
+    page = answer(library, question, Examples(held, upload), offset)
+    if library.revision != revision:
+        raise _RevisionChangedError
+    return batch_of(page, question, revision, offset, token)
 
 
 async def details(request: Request) -> Response:
@@ -99,33 +118,53 @@ def _details(media_id: str) -> JSON | None:
     }
 
 
+class _Download(StreamingResponse):
+    """A stream that ends without its end where it is broken off: the browser says that the download failed."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except BrokenOffError as error:
+            _LOGGER.warning("a download was broken off: %s", error)
+
+
 async def export(request: Request) -> Response:
     """Answer with a download of several files."""
     try:
         form = await read_form(request, _MAX_FORM)
-        kind, ids = form.get("as", ""), form.get("ids", "").split(",")
-        if kind not in EXPORTS:
-            raise InputError(f"the form of an export is {kind!r:.20}; it is one of {', '.join(EXPORTS)}")
-        library = shared_library()
-        hits = await run_in_threadpool(_hits, library, ids)
-        if kind == "zip" and (size := sum(hit.size or 0 for hit in hits)) > MAX_BYTES:
-            raise InputError(f"a ZIP has at most {byte_size(MAX_BYTES)}, not {byte_size(size)}; select fewer files")
+        return await run_in_threadpool(_export, form.get("as", ""), form.get("ids", "").split(","), "check" in form)
     except RefusedError as refused:
         return text_response(refused.status, refused.line)
     except InputError as error:
         return text_response(400, str(error))
     except ArrowlensError as error:
         return text_response(503, str(error))
-    content_type, name, write = EXPORTS[kind]
+
+
+def _export(kind: str, ids: list[str], is_check: bool) -> Response:
+    if kind not in EXPORTS:
+        raise InputError(f"the form of an export is {kind!r:.20}; it is one of {', '.join(EXPORTS)}")
+    library = shared_library()
+    hits, gone = _hits(library, ids)
+    if kind == "zip" and (size := sum(hit.size or 0 for hit in hits)) > MAX_BYTES:
+        raise InputError(f"a ZIP has at most {byte_size(MAX_BYTES)}, not {byte_size(size)}; select fewer files")
+    if is_check:
+        return Response(status_code=204, headers=_HEADERS)
+    content_type, name = EXPORTS[kind]
     headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{name}"', "Content-Encoding": "identity"}
-    return StreamingResponse(write(library, hits), headers=headers, media_type=content_type)
+    if kind == "zip":
+        return _Download(zip_of(library, hits, gone), headers=headers, media_type=content_type)
+    content = playlist_of(hits, gone) if kind == "m3u" else json_of(hits, gone)
+    return Response(content, headers=headers, media_type=content_type)
 
 
-def _hits(library: Library, ids: list[str]) -> list[Hit]:
+def _hits(library: Library, ids: list[str]) -> tuple[list[Hit], list[str]]:
+    """Return files, and the ids that the library no longer holds."""
     known = list(dict.fromkeys(media_id for media_id in ids if _MEDIA_ID.fullmatch(media_id)))
     if not 0 < len(known) <= MAX_FILES:
         raise InputError(f"{len(known):,} files are selected; an export has 1 to {MAX_FILES}")
     hits = library.hits(known)
     if not hits:
         raise InputError("the library holds none of these files; search again")
-    return hits
+    held = {hit.media_id for hit in hits}
+    return hits, [media_id for media_id in known if media_id not in held]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
+import os
 import re
+import time
 import zipfile
-from urllib.parse import quote
+from contextlib import contextmanager
+from urllib.parse import quote, urlsplit
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from arrowlens import Library
-from arrowlens.search import printable
+from arrowlens.addresses import as_path
+from arrowlens.originals import Original
+from arrowlens.search import Hit, printable
 from arrowlens.store import MultimodalStorage
-from arrowlens.ui.exports import MAX_FILES, unique_names
+from arrowlens.ui import exports
+from arrowlens.ui.exports import MAX_FILES, BrokenOffError, playlist_of, safe_name, unique_names, zip_of
 from arrowlens.ui.search_service import PAGE_SIZE
 from tests.browser.conftest import HOSTILE_NAME, serving, watched
 from tests.browser.steps import CARDS, leave_screenshot, names, settle
@@ -86,6 +93,10 @@ def test_further_results_and_details_are_json_of_bounded_size(server, library):
     hits = [hit for section in json.loads(body)["sections"] for hit in section["hits"]]
     more = library.search("a picture", k=PAGE_SIZE, offset=PAGE_SIZE)
     assert {hit["id"] for hit in hits} == {hit.media_id for hit in more}
+    further = json.loads(ask(server, "/results?q=a+picture&all=1&offset=0")[2])["more"]
+    assert ask(server, further)[2] == body
+    status, _, line = ask(server, further.replace(f"revision={library.revision}", "revision=before"))
+    assert (status, line) == (409, b"the library has changed; search again\n")
     first = ask(server, "/results?q=a+picture&all=1&offset=0")[2]
     assert len(first) * 50 / PAGE_SIZE <= FURTHER_BYTES < FIRST_BYTES
     hostile = next(hit for hit in library.newest(100) if hit.path.name == HOSTILE_NAME)
@@ -114,16 +125,23 @@ def test_files_are_exported_by_their_ids(server, library):
     assert (status, headers["content-disposition"]) == (200, 'attachment; filename="arrowlens.zip"')
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == ["long.wav", printable(HOSTILE_NAME)]
+        assert archive.namelist() == ["long.wav", safe_name(HOSTILE_NAME), "not included.txt"]
         assert archive.read("long.wav") == recording.path.read_bytes()
+        modified = time.localtime(recording.path.stat().st_mtime)
+        assert archive.getinfo("long.wav").date_time[:5] == modified[:5]
+        assert archive.read("not included.txt").decode() == f"{'0' * 32}: the library no longer holds it\n"
     playlist = exported(f"as=m3u&ids={ids}")[2].decode()
     assert playlist.splitlines()[0] == "#EXTM3U"
-    assert playlist.splitlines()[2:] == [recording.path.as_uri()]
-    files = json.loads(exported(f"as=json&ids={ids}")[2])["files"]
+    assert playlist.splitlines()[3:] == [recording.path.as_uri()]
+    known = json.loads(exported(f"as=json&ids={ids}")[2])
+    files = known["files"]
     assert [file["media_id"] for file in files] == [recording.media_id, hostile.media_id]
+    assert known["gone"] == ["0" * 32]
+    assert exported(f"as=zip&ids={ids}&check=1")[::2] == (204, b"")
     assert files[0]["duration"] == recording.duration
     many = ",".join(f"{number:032x}" for number in range(MAX_FILES + 1))
-    for form in ("as=exe&ids=" + ids, "as=zip&ids=../../etc/passwd", f"as=zip&ids={many}", "as=zip"):
+    gone = f"as=zip&ids={'0' * 32}"
+    for form in ("as=exe&ids=" + ids, "as=zip&ids=../../etc/passwd", f"as=zip&ids={many}", "as=zip", gone):
         status, _, body = exported(form)
         assert (status, body.count(b"\n")) == (400, 1)
 
@@ -140,11 +158,68 @@ def test_a_file_that_cannot_be_read_is_named_in_the_zip(server, library):
         assert hit.path.name in archive.read("not included.txt").decode()
 
 
-def test_files_of_one_name_stay_apart_in_a_zip(library):
+class Shrinking:
+    """A library of files that have as many bytes as their size says, or of which reading fails after some."""
+
+    def __init__(self, contents):
+        self._contents = contents
+
+    @contextmanager
+    def open_original(self, media_id):
+        size, content = self._contents[media_id]
+        yield Original(io.BytesIO(content), media_id, "wav", size, 10**18)
+
+
+def hits_of(*paths, modality="image"):
+    return [Hit(as_path(path), path, modality, 0.5) for path in paths]
+
+
+def test_a_zip_never_holds_a_part_of_a_file_that_looks_whole(monkeypatch):
+    monkeypatch.setattr(exports, "_HEAD", 1000)
+    monkeypatch.setattr(exports, "_CHUNK", 100)
+    library = Shrinking({"/short": (500, bytes(300)), "/whole": (2000, bytes(2000)), "/long": (2000, bytes(1500))})
+    body = b"".join(zip_of(library, hits_of("/short", "/whole")))
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["whole", "not included.txt"]
+        assert archive.read("not included.txt") == b"/short: /short: it changed while it was read\n"
+    with pytest.raises(BrokenOffError):
+        list(zip_of(library, hits_of("/whole", "/long")))
+
+
+def test_a_download_fails_where_a_file_shrinks_on_the_way(album):
+    address, path = album
+    picture = path.parent / "late" / "large.jpg"
+    picture.parent.mkdir()
+    Image.new("RGB", (64, 64)).save(picture)
+    os.truncate(picture, 48 << 20)
+    with Library.open(path) as library:
+        library.ingest(picture.parent, workers=1)
+        (hit,) = library.newest(1, where="format = jpeg and path = large.jpg")
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+        connection.request("POST", "/export", f"as=zip&ids={hit.media_id}", {"Content-Type": FORM["Content_Type"]})
+        answer = connection.getresponse()
+        assert answer.read(1 << 20)
+        os.truncate(picture, 10 << 20)
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
+        connection.close()
+        library.remove([picture])
+
+
+def test_names_in_a_zip_are_safe_and_apart_on_every_system(library):
     hits = list(library.newest(1))
-    name = printable(hits[0].path.name)
-    stem, dot, suffix = name.rpartition(".")
-    assert unique_names([*hits, *hits]) == [name, f"{stem} (2){dot}{suffix}"]
+    stem, dot, suffix = safe_name(hits[0].path.name).rpartition(".")
+    assert unique_names([*hits, *hits]) == [f"{stem}{dot}{suffix}", f"{stem} (2){dot}{suffix}"]
+    hostile = ["..\\..\\evil.jpg", "caf\udce9.jpg", "a:b?.jpg", "caf\u00e9.jpg", "CAFE\u0301.jpg", "nul.jpg"]
+    assert unique_names(hits_of(*(f"/m/{name}" for name in hostile))) == [
+        *("__.._evil.jpg", "caf_xe9.jpg", "a_b_.jpg", "caf\u00e9.jpg", "CAFE\u0301 (2).jpg", "_nul.jpg"),
+    ]
+
+
+def test_a_playlist_names_recordings_in_buckets_by_their_addresses():
+    lines = playlist_of(hits_of("s3://music/a b.wav", "/m/a b.wav", modality="audio")).decode().splitlines()
+    assert lines[2::2] == ["s3://music/a b.wav", "file:///m/a%20b.wav"]
 
 
 # -- in a browser -----------------------------------------------------------------------------------------------------
@@ -241,8 +316,11 @@ def test_several_are_selected_downloaded_copied_and_forgotten(page_of_album, alb
     copied = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert copied == [str(path.parent / "in" / name) for name in shown[:3]]
     leave_screenshot(page, "selection")
+    page.get_by_label("Search by words").press("Escape")  # is not meant for the selection
+    expect(bar).to_contain_text("3 paths copied")
     with MultimodalStorage(path) as storage, storage.writing():
-        bar.get_by_role("button", name="Forget").click()
+        bar.get_by_role("button", name="Forget").press("Enter")
+        expect(bar.get_by_role("button", name="Cancel")).to_be_focused()
         bar.get_by_role("button", name="Forget").click()
         expect(page.get_by_text("Nothing was forgotten: a run is going on")).to_be_visible()
     expect(page.locator(CARDS).first).to_contain_text(shown[0])
@@ -253,3 +331,121 @@ def test_several_are_selected_downloaded_copied_and_forgotten(page_of_album, alb
     expect(page.locator(".al-foot")).to_contain_text(f"of {N_PICTURES - 3} files")
     expect(bar).to_have_count(0)
     assert all((path.parent / "in" / name).exists() for name in shown[:3])
+
+
+def scroll_to_all(page, n):
+    """Scroll down until all files are listed."""
+    for _ in range(40):
+        page.mouse.move(700, 600)
+        page.mouse.wheel(0, 2000)
+        if f"{n} of {n} files" in page.locator(".al-foot").inner_text():
+            return
+        page.wait_for_timeout(100)
+    pytest.fail("not all results came")
+
+
+def test_place_selection_and_focus_survive_further_results_and_forgetting(page_of_album, album):
+    page, (_, path) = page_of_album, album
+    foot = page.locator(".al-foot")
+    with Library.open(path) as library:
+        n = len(library.newest(1000))
+    select_first(page, 1)
+    # The last card of the first batch moves to a row of the next one, and keeps the focus.
+    last = page.locator(f"{CARDS} .al-open").last
+    name = last.get_attribute("aria-label")
+    last.focus()
+    expect(foot).not_to_contain_text(f"{PAGE_SIZE} of")
+    expect(page.get_by_role("button", name=name, exact=True)).to_be_focused()
+    scroll_to_all(page, n)
+    page.mouse.wheel(0, 50_000)
+    page.wait_for_timeout(300)
+    cards = page.locator(CARDS)
+    kept, gone = cards.nth(cards.count() - 2), cards.last
+    kept_id, gone_id = kept.get_attribute("data-id"), gone.get_attribute("data-id")
+    kept.locator(".al-check").click()
+    gone.locator(".al-check").click()
+    bar = page.get_by_role("toolbar", name="Selected files")
+    expect(bar).to_contain_text("3 selected")
+    with Library.open(path) as library:  # somebody else forgets one of them: the selection goes on beyond the first 48
+        library.remove([hit.path for hit in library.hits([gone_id])])
+    bar.get_by_role("button", name="Forget").click()
+    with MultimodalStorage(path) as storage, storage.writing():
+        bar.get_by_role("button", name="Forget").click()
+        expect(page.get_by_text("Nothing was forgotten: a run is going on")).to_be_visible()
+        expect(foot).to_contain_text(f"{n - 1} of {n - 1} files")
+        expect(bar).to_contain_text("Forget 3 from the library?")
+    expect(page.locator(f"{CARDS}[data-id='{kept_id}']")).to_be_in_viewport()
+    expect(page.locator(f"{CARDS}[data-id='{kept_id}']")).to_have_attribute("data-selected", "")
+    bar.get_by_role("button", name="Cancel").click()
+    expect(bar.get_by_role("button", name="Forget")).to_be_focused()
+    page.locator(f"{CARDS}[data-id='{kept_id}'] .al-check").click()
+    bar.get_by_role("button", name="Select nothing").click()
+    page.locator(f"{CARDS}[data-id='{kept_id}'] .al-check").click()
+    bar.get_by_role("button", name="Forget").click()
+    bar.get_by_role("button", name="Forget").click()
+    expect(foot).to_contain_text(f"{n - 2} of {n - 2} files")
+    expect(bar).to_have_count(0)
+    assert page.evaluate("document.querySelector('.al-foot').getBoundingClientRect().top") < 900
+
+
+def test_a_change_of_the_library_and_a_missing_file_are_said(browser, album):
+    address, path = album
+    page = browser.new_page(viewport={"width": 1280, "height": 900})  # not watched: the console tells of what fails
+    page.goto(address)
+    expect(page.locator(CARDS)).not_to_have_count(0)
+    settle(page)
+    with Library.open(path) as library:
+        newest = library.newest(1)[0]
+        oldest = library.newest(1000)[-1]
+        library.remove([oldest.path])
+        n = len(library.newest(1000))
+    page.mouse.move(700, 600)
+    page.mouse.wheel(0, 50_000)
+    foot = page.locator(".al-foot")
+    expect(foot).to_contain_text("the library has changed; search again")
+    foot.get_by_role("button", name="Search again").click()
+    expect(foot).to_contain_text(f"of {n} files")
+    scroll_to_all(page, n)
+    # Where further results of a new answer do not come, those that were there stay.
+    page.route("**/results?*", lambda route: route.fulfill(status=409, body="the library has changed; search again\n"))
+    page.locator(f"{CARDS} .al-check").last.click()
+    for _ in range(2):
+        page.get_by_role("toolbar", name="Selected files").get_by_role("button", name="Forget").click()
+    n -= 1
+    expect(foot).to_contain_text(f"{n} of {n} files")
+    expect(foot.get_by_role("alert")).to_be_visible()
+    page.unroute("**/results?*")
+    foot.get_by_role("button", name="Search again").click()
+    expect(foot.get_by_role("alert")).to_have_count(0)
+    expect(foot).to_contain_text(f"{n} of {n} files")
+    away = newest.path.with_name("away")
+    newest.path.rename(away)
+    try:
+        page.goto(f"{address}/#open={newest.media_id}")
+        expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("the file is gone")
+        page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    finally:
+        away.rename(newest.path)
+    # The view is closed on a file far from where it was opened: the list follows, and the card has the focus.
+    page.goto(f"{address}/?again=1")
+    settle(page)
+    page.locator(f"{CARDS} .al-open").first.click()
+    for _ in range(60):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(30)
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(re.compile(r"61 of \d\d"))
+    name = dialog.get_attribute("aria-label")
+    page.keyboard.press("Escape")
+    opener = page.get_by_role("button", name=f"Open {name}", exact=True)
+    expect(opener).to_be_focused()
+    expect(opener).to_be_in_viewport()
+    # Of a file that is gone there is no download, and the page stays.
+    page.keyboard.press("x")
+    with Library.open(path) as library:
+        library.remove([path.parent / "in" / name])
+    bar = page.get_by_role("toolbar", name="Selected files")
+    bar.get_by_role("button", name="JSON").click()
+    expect(bar).to_contain_text("Not downloaded: the library holds none of these files; search again")
+    expect(opener).to_be_in_viewport()
+    page.close()

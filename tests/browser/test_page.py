@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import arrowlens
@@ -38,6 +39,37 @@ def opened(monkeypatch):
 def library(library_path):
     with Library.open(library_path) as library:
         yield library
+
+
+@pytest.fixture
+def pressed(monkeypatch):
+    """Presses what the gallery offers; ``AppTest`` draws no components, so a button stands for each action."""
+    component = st.components.v2.component
+
+    def registered(*args, **options):
+        show = component(*args, **options)
+
+        def shown(key, data, on_action_change):
+            def act(action):
+                st.session_state[key] = {"action": action}
+                on_action_change()
+                del st.session_state[key]
+
+            hits = [hit["id"] for section in data["batch"]["sections"] for hit in section["hits"][:1]]
+            actions = [{"type": role, "id": media_id} for role in ("like", "unlike") for media_id in hits]
+            actions += [{"type": "forget", "ids": ["0" * 32]}]  # from a page that is older than the library
+            for action in [*actions, *([{"type": "everything"}] if data["batch"]["folded"] else [])]:
+                st.button(json.dumps(action), on_click=act, args=(action,))
+            show(key=key, data=data)
+
+        return shown
+
+    monkeypatch.setattr(st.components.v2, "component", registered)
+
+    def press(app: AppTest, **action: object) -> AppTest:
+        return next(button for button in app.button if button.label == json.dumps(action)).click().run()
+
+    return press
 
 
 def html(app: AppTest) -> str:
@@ -98,17 +130,34 @@ def test_it_says_when_nothing_really_matches(opened, library_path):
     assert shown(app) == []
 
 
-def test_what_does_not_match_is_folded_until_it_is_asked_for(opened, library_path, library):
+def test_what_does_not_match_is_folded_until_it_is_asked_for(opened, pressed, library_path, library):
     app = opened(library_path, q="a yellow car")
     found = library.search("a yellow car", k=PAGE_SIZE)
     assert 0 < len(found.matching) < PAGE_SIZE
     assert batch(app)["folded"]
-    app = opened(library_path, q="a yellow car", all="1")
+    pressed(app, type="everything")
+    assert params(app) == {"q": ["a yellow car"], "all": ["1"]}
     assert shown(app) == [printable(hit.path.name) for hit in in_sections(found)]
     assert len(shown(app)) == PAGE_SIZE
     assert not batch(app)["folded"]
     app.text_input(key="words").set_value("a dog").run()
     assert params(app) == {"q": ["a dog"]}
+
+
+def test_forgetting_files_that_are_gone_says_so(opened, pressed, library_path):
+    app = pressed(opened(library_path), type="forget", ids=["0" * 32])
+    (toast,) = app.toast
+    assert toast.value.replace("\\", "") == "Nothing was forgotten: the library no longer holds these files"
+
+
+def test_a_group_has_its_pictures_before_its_recordings(opened, library_path, library):
+    app = opened(library_path, q="a dog barking", all="1", group="folder")
+    (section,) = batch(app)["sections"]
+    kinds = [hit["kind"] == "audio" for hit in section["hits"]]
+    assert True in kinds
+    assert kinds == sorted(kinds)
+    best_first = sorted(library.search("a dog barking", k=PAGE_SIZE), key=lambda hit: hit.modality == "audio")
+    assert [hit["id"] for hit in section["hits"]] == [hit.media_id for hit in best_first]
 
 
 def test_a_blank_query_is_none(opened, library_path):
@@ -151,10 +200,11 @@ def test_texts_are_added_and_subtracted_and_taken_away(opened, library_path, lib
     assert chips(app) == []
 
 
-def test_more_and_less_like_a_result(opened, library_path, library):
+def test_more_and_less_like_a_result(opened, pressed, library_path, library):
     car = library.search("a yellow car", k=1)[0]
     for role in ("like", "unlike"):
-        app = opened(library_path, q="a yellow car", **{role: car.media_id})
+        app = pressed(opened(library_path, q="a yellow car"), type=role, id=car.media_id)
+        assert params(app) == {"q": ["a yellow car"], role: [car.media_id]}
         assert not app.exception
         assert not app.error
         expected = library.search("a yellow car", k=PAGE_SIZE, **{role: [car]})
@@ -191,7 +241,7 @@ def test_the_gallery_knows_where_further_results_are(opened, library_path, libra
     app = opened(library_path, q="a picture", all="1", page="2")  # as addresses of earlier versions have it
     first = in_sections(library.search("a picture", k=PAGE_SIZE))
     assert shown(app) == [printable(hit.path.name) for hit in first]
-    assert batch(app)["more"] == f"/results?q=a+picture&all=1&offset={PAGE_SIZE}"
+    assert batch(app)["more"] == f"/results?q=a+picture&all=1&offset={PAGE_SIZE}&revision={library.revision}"
     app.text_input(key="words").set_value("a dog").run()
     assert params(app) == {"q": ["a dog"]}
     assert batch(app)["more"] is None

@@ -91,10 +91,16 @@ def test_without_the_cookie_only_the_health_check_answers(guarded):
         "/",
         f"/original/{hit.media_id}",
         f"/thumbnail/{hit.content_hash}",
+        f"/details/{hit.media_id}",
+        "/results?offset=0",
         "/_stcore/host-config",
         "/media/a",
     ):
         assert guarded.ask(path, cookie=None)[0] == 401
+    assert guarded.ask(f"/details/{hit.media_id}")[0] == guarded.ask("/results?offset=0")[0] == 200
+    form = {"Content_Type": "application/x-www-form-urlencoded", "body": f"as=json&ids={hit.media_id}"}
+    assert guarded.ask("/export", "POST", **form)[0] == 200
+    assert guarded.ask("/export", "POST", cookie=None, **form)[0] == 401
     assert guarded.ask("/_stcore/upload_file/a/b", "PUT", b"x", cookie=None)[0] == 401
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Version": "13"}
     upgrade["Sec_WebSocket_Key"] = "dGhlIHNhbXBsZSBub25jZQ=="

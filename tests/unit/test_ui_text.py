@@ -43,6 +43,10 @@ def test_names_and_looks_show_no_line():
     assert text_parts(named) == text_parts(Hit(Path("/m/a.jpg"), "1" * 32, "image", 0.1)) == []
 
 
+def test_a_path_that_is_not_utf8_is_told_apart_from_others():
+    assert hit_json(dataclasses.replace(TALK, path=Path("/m/caf\udce9 \t?.mp3")))["path"] == "/m/caf\\xe9 \t?.mp3"
+
+
 def test_a_moment_is_a_part_of_the_recording():
     assert (hit_json(TALK)["start"], hit_json(TALK)["end"]) == (3.5, 7.0)
     whole = Hit(TALK.path, TALK.media_id, "audio", 0.1, start=0.0, end=60.0, duration=60.0)

@@ -42,3 +42,13 @@ export function textLine(parts) {
 export function fromMoment(hit) {
   return hit.start ? `${hit.original}#t=${hit.start}` : hit.original;
 }
+
+// The server's line where it does not send a file; null where it does, and the browser is to blame.
+export async function refusal(hit) {
+  try {
+    const response = await fetch(hit.original, { headers: { Range: "bytes=0-0" } });
+    return response.ok ? null : (await response.text()).trim().slice(0, 200);
+  } catch {
+    return "The server does not answer.";
+  }
+}

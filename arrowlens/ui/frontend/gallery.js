@@ -1,7 +1,8 @@
 // The gallery: results drawn from JSON. Streamlit calls the function at the end whenever the page has new results.
 //
 // Results come in batches: the first one with the page, further ones from `batch.more` while they are scrolled to. A
-// batch is {key, sections, more, folded, total}, a section {title, detail, hits}; `gallery.py` writes them.
+// batch is {key, sections, more, folded, total, n_total}, a section {title, detail, noun, hits}; `gallery.py` writes
+// them, in the order of the page.
 
 import { actOf, markSelected, pictureCard, recordingRow } from "./cards.js";
 import { el } from "./dom.js";
@@ -16,7 +17,10 @@ const KEPT = "300% 0px"; // how far from what is seen cards stay in the page
 class Gallery {
   constructor(parent) {
     this.act = () => {};
-    this.batch = null;
+    this.batch = null; // the last one
+    this.batches = [];
+    this.unfinished = null; // the first batch of an answer whose further ones did not come
+    this.blocks = [];
     this.hits = [];
     this.byId = new Map();
     this.root = el("div", { class: "al-gallery" });
@@ -48,46 +52,122 @@ class Gallery {
   show(batch) {
     const text = JSON.stringify(batch);
     if (text === this.text) return;
-    const isOther = this.batch !== null && this.key !== batch.key;
+    const isSame = this.key === batch.key;
+    const isFirst = this.key === undefined;
     this.text = text;
     this.key = batch.key;
+    this.isRefreshing = false;
+    this.unfinished = null;
+    if (isSame && this.batches.length > 1) {
+      this.refresh(batch);
+      return;
+    }
+    if (!isSame && !isFirst) {
+      if (this.scroller) this.scroller.scrollTop = 0;
+      this.player.close();
+    }
+    this.keepPlace(() => this.replace([batch]), isSame);
+    this.lookForMore();
+    if (isSame) this.selection.update();
+    else this.selection.keep();
+    this.viewer.follow();
+  }
+
+  // Show a new answer to the same question, with as many further results as were there before, at the same place.
+  async refresh(batch) {
+    const { text, batches: before } = this;
+    const batches = [batch];
+    let failure = null;
+    this.isRefreshing = true;
+    while (failure === null && batches.length < before.length && batches.at(-1).more) {
+      try {
+        batches.push(await fetched(batches.at(-1).more));
+      } catch (error) {
+        failure = error;
+      }
+      if (this.text !== text) return; // another answer has come meanwhile
+    }
+    this.isRefreshing = false;
+    if (failure) batches.push(...this.leftOf(before.slice(batches.length), batches.at(-1).more));
+    this.unfinished = failure ? batch : null;
+    this.keepPlace(() => this.replace(batches), true);
+    this.selection.update();
+    this.showFoot(failure);
+    if (!failure) this.lookForMore();
+    this.viewer.follow();
+  }
+
+  // What is left of earlier batches once files are forgotten; `more` is what follows them.
+  leftOf(batches, more) {
+    const gone = new Set(this.options.forgotten?.ids);
+    const left = (section) => ({ ...section, hits: section.hits.filter((hit) => !gone.has(hit.id)) });
+    return batches.map((batch) => ({ ...batch, sections: batch.sections.map(left), more }));
+  }
+
+  replace(batches) {
     this.hits = [];
     this.byId.clear();
-    this.blocks?.forEach((block) => this.seen.unobserve(block.element));
+    this.blocks.forEach((block) => this.seen.unobserve(block.element));
     this.blocks = [];
+    this.batches = [];
     this.lastSection = null;
     this.list.replaceChildren();
-    if (isOther && this.scroller) this.scroller.scrollTop = 0;
-    if (isOther) this.player.close();
-    this.total = batch.total;
-    this.append(batch);
-    this.selection.keep(this.byId);
-    this.viewer.follow();
+    this.total = batches[0].total;
+    this.nTotal = batches[0].n_total;
+    batches.forEach((batch) => this.append(batch));
   }
 
   append(batch) {
     this.batch = batch;
+    this.batches.push(batch);
+    const isAll = this.batches.length === 1 && !batch.more;
     for (const section of batch.sections) {
-      for (const hit of section.hits) {
+      const hits = section.hits.filter((hit) => !this.byId.has(hit.id)); // a file stands once, whatever comes
+      for (const hit of hits) {
         this.hits.push(hit);
         this.byId.set(hit.id, hit);
       }
-      this.appendSection(section);
+      if (hits.length) this.appendSection({ ...section, hits }, isAll);
     }
     this.showFoot();
   }
 
-  appendSection({ title, detail, noun, hits }) {
+  // Change the list. What has the focus keeps it; with `keepsScroll` the first card in sight stays where it is, too.
+  keepPlace(change, keepsScroll = false) {
+    const active = this.list.contains(document.activeElement) ? document.activeElement : null;
+    const id = active?.closest(".al-card")?.dataset.id;
+    const act = active?.dataset.act;
+    const top = this.scroller?.getBoundingClientRect().top ?? 0;
+    const isAway = keepsScroll && this.scroller?.scrollTop > 0;
+    const inSight = (isAway ? [...this.list.querySelectorAll(".al-card")] : [])
+      .map((card) => ({ id: card.dataset.id, box: card.getBoundingClientRect() }))
+      .filter(({ box }) => box.bottom > top);
+    change();
+    const anchor = inSight.find((each) => this.byId.has(each.id));
+    if (anchor) this.scroller.scrollTop += this.shownCard(anchor.id).getBoundingClientRect().top - anchor.box.top;
+    if (active && !active.isConnected && this.byId.has(id)) {
+      this.shownCard(id).querySelector(`[data-act="${act}"]`)?.focus({ preventScroll: true });
+    }
+  }
+
+  // The card of a file in the list, drawn if it was too far away to be; null for a file that is not there.
+  shownCard(id) {
+    this.blocks.find((block) => block.hits.some((hit) => hit.id === id))?.fill();
+    return this.list.querySelector(`.al-card[data-id="${CSS.escape(id)}"]`);
+  }
+
+  // Only where all results are there is their number that of the section.
+  appendSection({ title, detail, noun, hits }, isAll) {
     let section = this.lastSection;
     const goesOn = section !== null && section.title === title && section.detail === detail;
     if (!goesOn) {
-      section = { title, detail, n: 0, head: title ? el("h2", { class: "al-title", title: detail }) : null };
+      section = { title, detail, head: title ? el("h2", { class: "al-title", title: detail }) : null };
       this.lastSection = section;
       if (section.head) this.list.append(section.head);
     }
-    section.n += hits.length;
+    const count = isAll ? ` · ${hits.length.toLocaleString("en")} ${hits.length === 1 ? noun[0] : noun[1]}` : "";
     section.head?.replaceChildren(
-      ...[`${title} · ${section.n.toLocaleString("en")} ${section.n === 1 ? noun[0] : noun[1]}`],
+      `${title}${count}`,
       ...(detail ? [" ", el("span", { class: "al-quiet" }, detail)] : []),
     );
     const isSound = (hit) => hit.kind === "audio";
@@ -111,41 +191,50 @@ class Gallery {
     const width = Math.floor(this.root.getBoundingClientRect().width);
     if (!width || width === this.width) return;
     this.width = width;
-    for (const block of this.blocks ?? []) block.layOut(width);
+    this.keepPlace(() => this.blocks.forEach((block) => block.layOut(width)));
   }
 
   async more() {
     const { batch } = this;
-    if (!batch?.more || this.isLoading) return;
+    if (!batch?.more || this.isLoading || this.isRefreshing) return;
     this.isLoading = true;
     this.showFoot();
     try {
-      const response = await fetch(batch.more, { headers: { Accept: "application/json" } });
-      if (!response.ok) throw new Error(await response.text());
-      const next = await response.json();
-      if (this.batch === batch) this.append(next); // else another question was asked meanwhile
+      const next = await fetched(batch.more);
       this.isLoading = false;
+      if (this.batch === batch) this.keepPlace(() => this.append(next)); // else another question was asked meanwhile
       this.showFoot();
-      this.reaching.unobserve(this.foot); // asked again, it says whether its place is still in sight
-      this.reaching.observe(this.foot);
+      this.lookForMore();
+      this.viewer.listChanged();
     } catch (error) {
       this.isLoading = false;
-      if (this.batch === batch) this.showFoot(String(error.message || error).slice(0, 200));
+      if (this.batch === batch) this.showFoot(error);
     }
   }
 
+  // Observed again, the foot says whether its place is still in sight.
+  lookForMore() {
+    this.reaching.unobserve(this.foot);
+    this.reaching.observe(this.foot);
+  }
+
   showFoot(error = null) {
-    const { more, folded } = this.batch;
-    const { total } = this;
-    const n = this.hits.length.toLocaleString("en");
+    const { folded } = this.batch;
     const again = (act, label, title) =>
       el("button", { type: "button", class: "al-button", title, onclick: act }, label);
+    const hasChanged = error?.status === 409;
+    const line = String(error?.message || error).slice(0, 200);
+    const tryAgain = () => (this.unfinished ? this.refresh(this.unfinished) : this.more());
+    const searchAgain = () => {
+      this.act({ type: "again", at: Date.now() }); // a value that was sent before is not sent
+      if (this.unfinished) this.refresh(this.unfinished); // the page's answer may be the one that is here
+    };
     this.foot.replaceChildren(
       ...[
-        el("p", {}, total ? `${n} of ${total}` : more ? `${n} results, and more` : `${n} results`),
+        el("p", {}, this.countLine()),
         this.isLoading && el("p", {}, "Loading more…"),
-        error && el("p", { role: "alert" }, `More results did not come: ${error} `),
-        error && again(() => this.more(), "Try again"),
+        error && el("p", { role: "alert" }, hasChanged ? line : `More results did not come: ${line}`),
+        error && (hasChanged ? again(searchAgain, "Search again") : again(tryAgain, "Try again")),
         folded &&
           again(
             () => this.act({ type: "everything" }),
@@ -154,6 +243,15 @@ class Gallery {
           ),
       ].filter(Boolean),
     );
+  }
+
+  // How many results are shown, and of how many, unless that is fewer: matches are counted otherwise than listed.
+  countLine() {
+    const n = this.hits.length;
+    const shown = n.toLocaleString("en");
+    if (!n) return "No matches";
+    if (this.total && (this.nTotal === null || n <= this.nTotal)) return `${shown} of ${this.total}`;
+    return `${shown} ${n === 1 ? "result" : "results"}${this.batch.more ? ", and more" : ""}`;
   }
 
   clicked(event) {
@@ -202,10 +300,6 @@ class Gallery {
     return this.byId.get(target.closest(".al-card")?.dataset.id);
   }
 
-  cardOf(hit) {
-    return this.list.querySelector(`.al-card[data-id="${CSS.escape(hit.id)}"]`);
-  }
-
   showPlaying() {
     for (const card of this.list.querySelectorAll(".al-audio")) {
       const isHere = card.dataset.id === this.player.hit?.id;
@@ -248,20 +342,26 @@ class Block {
   }
 
   layOut(width) {
-    if (this.before) this.hits = [...this.before.takeOpenRow(width), ...this.hits];
+    if (this.before) this.hits = [...this.before.takeOpenRow(), ...this.hits];
     this.rows = this.isPictures ? justifiedRows(this.hits, width) : this.hits.map((hit) => rowHeight(hit, width));
-    const height = this.rows.reduce((sum, row) => sum + (this.isPictures ? row.full + GAP : row), 0);
-    this.element.style.height = `${height}px`;
+    this.fitHeight();
     if (this.isFilled) this.draw();
   }
 
+  fitHeight() {
+    const height = this.rows.reduce((sum, row) => sum + (this.isPictures ? row.full + GAP : row), 0);
+    this.element.style.height = `${height}px`;
+  }
+
   // Take away and return the pictures of a last row that does not fill the width.
-  takeOpenRow(width) {
+  takeOpenRow() {
     const last = this.rows.at(-1);
     if (!last || last.isWhole) return [];
     const taken = last.cards.map((card) => card.hit);
     this.hits = this.hits.slice(0, -taken.length);
-    this.layOut(width);
+    this.rows.pop();
+    this.fitHeight();
+    if (this.isFilled) this.element.lastChild.remove(); // the rows before it stay as they are
     return taken;
   }
 
@@ -298,6 +398,13 @@ function blockSeen({ target, isIntersecting }) {
   else target.block.empty();
 }
 
+// Further results; a refusal is an Error with the server's line and its status.
+async function fetched(address) {
+  const response = await fetch(address, { headers: { Accept: "application/json" } });
+  if (!response.ok) throw Object.assign(new Error((await response.text()).trim()), { status: response.status });
+  return response.json();
+}
+
 function scrollerOf(element) {
   for (let each = element.parentElement; each; each = each.parentElement) {
     if (["auto", "scroll"].includes(getComputedStyle(each).overflowY)) return each;
@@ -312,6 +419,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (!gallery) galleries.set(parentElement, (gallery = new Gallery(parentElement)));
   gallery.act = (action) => setTriggerValue("action", action);
   gallery.options = data.options;
+  gallery.selection.forget(data.options.forgotten);
   gallery.show(data.batch);
   return () => {
     galleries.delete(parentElement);

@@ -1,6 +1,6 @@
 // The one player that all recordings of the gallery share: a bar at the bottom of the page.
 
-import { clock, el, fromMoment } from "./dom.js";
+import { clock, el, fromMoment, refusal } from "./dom.js";
 
 export class Player {
   constructor(onChange) {
@@ -22,7 +22,14 @@ export class Player {
     for (const name of ["play", "pause", "timeupdate", "ended", "durationchange"]) {
       this.audio.addEventListener(name, () => this.refresh());
     }
-    this.audio.addEventListener("error", () => this.hit && (this.time.textContent = "cannot be played here"));
+    this.audio.addEventListener("error", () => this.explain());
+  }
+
+  // Say why a recording is not played.
+  async explain() {
+    const { hit } = this;
+    const why = hit && ((await refusal(hit)) ?? `this browser does not play ${hit.format} files`);
+    if (hit && this.hit === hit) this.time.textContent = this.time.title = why;
   }
 
   get isPlaying() {
@@ -40,6 +47,7 @@ export class Player {
     this.hit = hit;
     this.audio.src = fromMoment(hit);
     this.bar.hidden = false;
+    this.time.title = "";
     this.name.textContent = hit.name;
     this.slider.max = hit.duration ?? 0;
     this.play();

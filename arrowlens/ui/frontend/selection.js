@@ -10,7 +10,11 @@ export class Selection {
     this.isAsking = false;
     this.bar = el("div", { class: "al-dock al-selection", role: "toolbar", "aria-label": "Selected files", hidden: true });
     this.told = "";
-    this.onKey = (event) => event.key === "Escape" && this.size && !document.querySelector("dialog[open]") && this.clear();
+    this.forgotten = null; // the turn of the files that the server forgot last
+    this.onKey = (event) => {
+      const isElsewhere = event.target.closest?.("input, textarea, [contenteditable], [role=dialog], [role=listbox]");
+      if (event.key === "Escape" && this.size && !isElsewhere && !document.querySelector("dialog[open]")) this.clear();
+    };
     document.addEventListener("keydown", this.onKey);
   }
 
@@ -25,7 +29,7 @@ export class Selection {
   // Select a file, or not; with `isRange` all from the last one to this one, in the order that is shown.
   toggle(hit, isRange) {
     const { hits } = this.gallery;
-    const from = hits.indexOf(this.last);
+    const from = hits.findIndex((each) => each.id === this.last?.id);
     const to = hits.indexOf(hit);
     if (isRange && from >= 0 && to >= 0) {
       for (const each of hits.slice(Math.min(from, to), Math.max(from, to) + 1)) this.hits.set(each.id, each);
@@ -40,10 +44,23 @@ export class Selection {
     this.changed();
   }
 
-  // Forget what is no longer among the results.
-  keep(byId) {
-    for (const id of this.hits.keys()) if (!byId.has(id)) this.hits.delete(id);
+  // After another question: leave out what is not among its results.
+  keep() {
+    for (const id of this.hits.keys()) if (!this.gallery.byId.has(id)) this.hits.delete(id);
     this.changed();
+  }
+
+  // After another answer to the same question: what is not among its results stays selected, until it is forgotten.
+  update() {
+    for (const id of this.hits.keys()) this.hits.set(id, this.gallery.byId.get(id) ?? this.hits.get(id));
+    this.gallery.showSelected();
+  }
+
+  // Leave out files that the server forgot; it says so again with each answer.
+  forget(forgotten) {
+    if (!forgotten || forgotten.turn === this.forgotten) return;
+    this.forgotten = forgotten.turn;
+    if (forgotten.ids.filter((id) => this.hits.delete(id)).length) this.changed();
   }
 
   changed() {
@@ -83,6 +100,9 @@ export class Selection {
   ask(isAsking) {
     this.isAsking = isAsking;
     this.draw();
+    // The button that had the focus is gone.
+    const name = isAsking ? "Cancel" : "Forget";
+    [...this.bar.querySelectorAll("button")].find((each) => each.textContent === name)?.focus();
   }
 
   tell(text) {
@@ -99,17 +119,25 @@ export class Selection {
     }
   }
 
-  // Have the server send the files, or what it knows of them, as a download.
-  send(selected, format) {
+  // Have the server send the files, or what it knows of them, as a download. First it is asked whether it would: in
+  // answer to a form, an error would take the place of the page.
+  async send(selected, format) {
     const { max_files: most, max_bytes: bytes } = this.gallery.options;
     const size = selected.reduce((sum, hit) => sum + (hit.size ?? 0), 0);
     if (selected.length > most) return this.tell(`${selected.length} are too many: at most ${most} at a time`);
     if (format === "zip" && size > bytes) {
       return this.tell(`Too large for one ZIP: ${(size / 1e9).toFixed(1)} GB, at most ${(bytes / 1e9).toFixed(1)}`);
     }
+    const fields = { as: format, ids: selected.map((hit) => hit.id).join(",") };
+    try {
+      const response = await fetch("/export", { method: "POST", body: new URLSearchParams({ ...fields, check: "1" }) });
+      if (!response.ok) throw new Error((await response.text()).trim());
+    } catch (error) {
+      return this.tell(`Not downloaded: ${String(error.message || error).slice(0, 200)}`);
+    }
     const field = (name, value) => el("input", { type: "hidden", name, value });
-    const ids = selected.map((hit) => hit.id).join(",");
-    const form = el("form", { method: "post", action: "/export", hidden: true }, field("as", format), field("ids", ids));
+    const inputs = Object.entries(fields).map(([name, value]) => field(name, value));
+    const form = el("form", { method: "post", action: "/export", hidden: true }, inputs);
     document.body.append(form);
     form.submit();
     form.remove();

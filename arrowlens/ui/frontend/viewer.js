@@ -3,7 +3,7 @@
 // Its place is in the address (#open=ID), so that the browser's back closes it, and a reload or a link opens it again.
 
 import { relevanceBar } from "./cards.js";
-import { clock, el, fromMoment, matchedWindow, textLine } from "./dom.js";
+import { clock, el, fromMoment, matchedWindow, refusal, textLine } from "./dom.js";
 import { copyText } from "./selection.js";
 import { Zoom } from "./zoom.js";
 
@@ -32,7 +32,7 @@ export class Viewer {
   async follow() {
     const id = HASH.exec(location.hash)?.[1];
     if (!id) return this.hide();
-    if (id === this.hit?.id) return;
+    if (id === this.hit?.id) return this.listChanged();
     const hit = this.gallery.byId.get(id) ?? (await details(id).catch(() => null))?.hit;
     if (hit && HASH.exec(location.hash)?.[1] === id) this.show(hit);
   }
@@ -58,19 +58,33 @@ export class Viewer {
     }
   }
 
+  // Close the view; the list follows to the card of what was shown last.
   hide() {
-    const card = this.hit && this.gallery.cardOf(this.hit);
+    const card = this.hit && this.gallery.shownCard(this.hit.id);
     this.dialog?.remove();
     this.dialog = this.hit = this.zoom = null;
-    card?.querySelector(".al-open").focus();
+    card?.querySelector(".al-open").focus({ preventScroll: true });
+    card?.scrollIntoView({ block: "nearest" });
+  }
+
+  // Say where among the results the file stands now, and let the ones beside it be reached.
+  listChanged() {
+    if (!this.hit) return;
+    const { hits } = this.gallery;
+    const at = hits.findIndex((each) => each.id === this.hit.id);
+    const [previous, next] = this.dialog.querySelectorAll(".al-step");
+    this.dialog.querySelector("header .al-quiet").textContent = at < 0 ? "" : `${at + 1} of ${hits.length}`;
+    previous.disabled = at <= 0;
+    next.disabled = at < 0 || at === hits.length - 1;
   }
 
   // Show the file before or after this one.
   go(step) {
     const { hits } = this.gallery;
-    const next = hits[hits.findIndex((hit) => hit.id === this.hit.id) + step];
-    if (step > 0 && hits.indexOf(next) > hits.length - 8) this.gallery.more();
-    if (!next || next.id === this.hit.id) return;
+    const at = hits.findIndex((hit) => hit.id === this.hit.id);
+    const next = at < 0 ? undefined : hits[at + step];
+    if (step > 0 && at + step > hits.length - 8) this.gallery.more();
+    if (!next) return;
     history.replaceState(null, "", `${location.pathname}${location.search}#open=${next.id}`);
     this.show(next);
   }
@@ -136,6 +150,14 @@ export class Viewer {
         height: hit.height,
       });
       picture.addEventListener("load", () => (picture.style.backgroundImage = "none"));
+      picture.addEventListener(
+        "error",
+        () => {
+          picture.src = hit.thumbnail;
+          this.explain(hit, stage, "show");
+        },
+        { once: true },
+      );
       stage.append(picture);
       this.zoom = new Zoom(stage, picture, (left) => this.go(left ? 1 : -1), SWIPE);
       return stage;
@@ -143,11 +165,7 @@ export class Viewer {
     const name = { "aria-label": hit.name, controls: true, preload: "metadata", src: fromMoment(hit) };
     const isFilm = hit.kind === "video";
     this.media = isFilm ? el("video", { ...name, poster: hit.thumbnail, playsinline: true }) : el("audio", name);
-    this.media.addEventListener(
-      "error",
-      () => stage.append(el("p", { class: "al-quiet" }, `This browser does not play ${hit.format} files: download it.`)),
-      { once: true },
-    );
+    this.media.addEventListener("error", () => this.explain(hit, stage, "play"), { once: true });
     const drawn = isFilm
       ? el("img", { src: hit.strip, alt: `${hit.name}: some of its shots` })
       : el("img", { src: hit.waveform, alt: `${hit.name}: loudness over time` });
@@ -162,6 +180,12 @@ export class Viewer {
     });
     stage.append(...(isFilm ? [this.media, wave] : [wave, this.media]));
     return stage;
+  }
+
+  // Say why a file is not shown or played.
+  async explain(hit, stage, verb) {
+    const why = (await refusal(hit)) ?? `This browser does not ${verb} ${hit.format} files: download it.`;
+    stage.append(el("p", { class: "al-quiet", role: "alert" }, why));
   }
 
   playFrom(seconds) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 from typing import Any
 
 import streamlit as st
@@ -59,6 +60,8 @@ def act(library: Library, action: JSON) -> None:
             refine(role, media_id)
         case {"type": "everything"}:
             change(everything=True)
+        case {"type": "again"}:
+            pass  # the page runs again, and finds the library as it is
         case {"type": "forget", "ids": list(ids)} if may_ingest():
             forget(library, [media_id for media_id in ids if isinstance(media_id, str)])
 
@@ -68,7 +71,10 @@ def forget(library: Library, media_ids: Sequence[str]) -> None:
     try:
         hits = library.hits(media_ids)
         n_files = library.remove([hit.path for hit in hits]) if hits else 0
-        text = f"{counted(n_files, 'file', 'files')} forgotten; the next ingest of their folder finds them again"
+        text = "Nothing was forgotten: the library no longer holds these files"
+        if n_files:
+            text = f"{counted(n_files, 'file', 'files')} forgotten; the next ingest of their folder finds them again"
+        st.session_state.forgotten = {"turn": token_hex(8), "ids": list(media_ids)}
     except LibraryBusyError:
         text = "Nothing was forgotten: a run is going on; try again when it is over"
     except ArrowlensError as error:
@@ -158,6 +164,7 @@ def uploaded(library: Library) -> Example | None:
     turn = st.session_state.upload_turn
     file = st.session_state.get(f"file-{turn}") or st.session_state.get(f"microphone-{turn}")
     if file is None:
+        st.session_state.pop("example", None)  # it may have been removed where it was chosen
         return None
     known: tuple[str, SharedExample] | None = st.session_state.get("example")
     if known is not None and known[0] == file.file_id:
@@ -213,23 +220,24 @@ def show_weights(question: Question) -> None:
         )
 
 
-def cached_answer(library: Library, question: Question, examples: Examples) -> Answer:
-    """Return the answer, computed once however often the page reruns.
+def cached_answer(library: Library, question: Question, examples: Examples) -> tuple[Answer, str]:
+    """Return the answer, computed once however often the page reruns, and the library's revision before it.
 
     Raises:
         ArrowlensError: as ``Library.search``.
     """
-    key = (question, examples.upload and examples.upload.content_hash, library.revision)
+    revision = library.revision
+    key = (question, examples.upload and examples.upload.content_hash, revision)
     known: tuple[object, Answer] | None = st.session_state.get("answer")
     if known is not None and known[0] == key:
-        return known[1]
+        return known[1], revision
     with st.container(key="busy"), st.spinner("Searching…", show_time=True):
         new = answer(library, question, examples)
     st.session_state.answer = (key, new)
-    return new
+    return new, revision
 
 
-def show_answer(library: Library, question: Question, page: Answer, asked: bool, n_files: int) -> None:
+def show_answer(library: Library, question: Question, page: Answer, revision: str, asked: bool, n_files: int) -> None:
     """Show a line about the results, and the results."""
     results = page.results
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -240,9 +248,9 @@ def show_answer(library: Library, question: Question, page: Answer, asked: bool,
     for notice in page.notices:
         st.caption(plain(notice))
     upload = st.session_state.get("example")
-    total = "" if asked else counted(n_files, "file", "files")
-    batch = batch_of(page, question, upload=upload[1].token if upload else "", total=total)
-    show_gallery(batch, lambda action: act(library, action), may_forget=may_ingest())
+    token, forgotten = upload[1].token if upload else "", st.session_state.get("forgotten")
+    batch = batch_of(page, question, revision, upload=token, n_files=None if asked else n_files)
+    show_gallery(batch, lambda action: act(library, action), may_forget=may_ingest(), forgotten=forgotten)
 
 
 def summary(page: Answer, asked: bool) -> str:
@@ -320,10 +328,10 @@ def main() -> None:
         examples = Examples(held, uploaded(library))
     finally:
         show_parts(question, examples)
-    page = cached_answer(library, question, examples)
+    page, revision = cached_answer(library, question, examples)
     if page.results or page.is_folded:
         n_files = counts.modalities.get(question.modality, 0) if question.modality else counts.n_files
-        show_answer(library, question, page, is_asked(question, examples), n_files)
+        show_answer(library, question, page, revision, is_asked(question, examples), n_files)
     else:
         show_nothing(library, question, counts)
 
