@@ -138,9 +138,10 @@ def test_a_store_that_is_away_for_15_seconds_costs_nothing(storage, proxy, tmp_p
     with storage.writing():
         for number in range(6):
             if number == 2:
-                proxy.is_away = True
+                proxy.is_away, away_since = True, time.monotonic()
                 threading.Timer(15, setattr, (proxy, "is_away", False)).start()
             commit(storage, files_of(number))
+            assert number != 2 or time.monotonic() - away_since >= 15, "the commit waited until the store was back"
     assert assert_like_a_folder(storage, tmp_path / "folder") == list(range(6))
 
 
