@@ -8,7 +8,8 @@
     │   ├── AudioValidationError           wrong shape, dtype, rate, length or values of samples
     │   └── TextValidationError            no text, or not a text
     ├── MediaError                         a file or an upload that cannot be decoded, with its reason
-    │   └── FileChangedError               a file is not the one that was indexed
+    │   ├── FileChangedError               a file is not the one that was indexed
+    │   └── MissingExtraError              a file that a package reads which is not installed
     ├── WorkerError                        the processes that decode cannot be started, or do not work
     ├── ModelError
     │   ├── ModelLoadError                 a model directory is missing, foreign, incomplete or damaged
@@ -58,6 +59,10 @@ class MediaError(ArrowlensError):
 
 class FileChangedError(MediaError):
     """A file of the library is not the one that was indexed: it was changed, replaced, or is reached by a link."""
+
+
+class MissingExtraError(MediaError):
+    """The package that reads a file is not installed, which says nothing of the file's content."""
 
 
 class UnreachableError(MediaError):

@@ -79,7 +79,7 @@ class BucketSource:
             modality, root = modality_of(name), settings.root_of(name)
             if modality is None or root is None:
                 seen.left_alone["other"] += 1
-            elif not seen.leaves_raw(name):
+            elif not seen.leaves_raw(os.fsencode(name)):
                 relative = cast(bytes, root.relative(name))
                 files.append(ScannedFile(os.fsencode(name), root, relative, modality, None, None))
         with ThreadPoolExecutor(READS_AT_ONCE, "look") as threads:
@@ -215,6 +215,7 @@ class Sources:
             ignored=here.ignored | there.ignored,
             unread=here.unread | there.unread,
             left_alone=here.left_alone + there.left_alone,
+            raw_files=here.raw_files | there.raw_files,
         )
 
     def look(self, file: ScannedFile) -> ScannedFile:
@@ -479,12 +480,12 @@ class _Listing:
         if modality is None:
             self._seen.left_alone["other"] += 1
             return None
-        if self._seen.leaves_raw(name):
-            return None
         address = f"{self._scope}/{key}"
         path = os.fsencode(address)
         if rules.ignore(path, is_folder=False):
             self._ignore(path)
+            return None
+        if self._seen.leaves_raw(path):
             return None
         sidecar, stamp = self._caption(key, rules)
         relative = cast(bytes, self._root.relative(address))

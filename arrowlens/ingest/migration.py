@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from arrowlens.addresses import is_bucket
 from arrowlens.embedding import Provider
-from arrowlens.errors import FolderError, MediaError, ModelMismatchError
+from arrowlens.errors import FolderError, InputError, MediaError, ModelMismatchError
 from arrowlens.ingest.bucket import READS_AT_ONCE, BucketSource, Sources, require_objects
 from arrowlens.ingest.diff import Known, Plan
 from arrowlens.ingest.engines.local import LocalEngine
@@ -29,11 +29,11 @@ from arrowlens.ingest.source import FolderSource, Source
 from arrowlens.ingest.step import Outcome, StepSpec
 from arrowlens.ingest.walk import ScannedFile, Walk, resolve_folders, unmounted
 from arrowlens.ingest.writer import Writer
-from arrowlens.modalities import MEDIA_ROLES, ROLES_OF, Modality, roles_of
+from arrowlens.modalities import MEDIA_ROLES, RAW_EXTRA, ROLE_OF, ROLES_OF, Modality, reads_raw, roles_of
 from arrowlens.store import INDEXED, SKIPPED, ModelRecord, MultimodalStorage, Root
 
 _COLUMNS = ["media_id", "root_id", "path_bytes", "content_hash", "modality", "state", "real_path", "file_id"]
-_COLUMNS += ["sample_rate"]
+_COLUMNS += ["sample_rate", "format"]
 _CHANGED = "has changed since it was indexed; `arrowlens ingest` reads it again"
 
 
@@ -89,7 +89,9 @@ def migrate(
     Raises:
         ModelMismatchError: the new set has no model for a kind of file that the library holds.
         FolderError: a folder of the library is missing, or on a disk that is not mounted, or a bucket cannot be
-            reached. In these cases nothing is changed.
+            reached.
+        InputError: the library holds raw photographs, and the extra that reads them is not installed. In these cases
+            nothing is changed.
         LibraryBusyError: another run is writing.
         ModelLoadError: a model cannot be loaded.
         StorageError: the disk or the database refused.
@@ -99,6 +101,7 @@ def migrate(
         storage.repair()
         rows = _searchable(storage)
         _check_kinds(rows, models)
+        _check_raw(storage, rows, models)
         _check_folders(storage, rows)
         storage.begin_change(models)
         return _Migration(storage, provider, options, progress, stop).run(rows)
@@ -247,6 +250,7 @@ class _Row:
     real_path: bytes | None
     file_id: str | None
     sample_rate: int | None
+    format: str | None
 
     @property
     def roles(self) -> frozenset[str]:
@@ -298,6 +302,18 @@ def _check_kinds(rows: list[_Row], models: Mapping[str, ModelRecord]) -> None:
                 f"the library holds {n_files:,} {modality} files and the new set has no {roles[0]} model; name one "
                 f"too, as {roles[0]}=DIR, or remove the files from the library"
             )
+
+
+def _check_raw(storage: MultimodalStorage, rows: list[_Row], models: Mapping[str, ModelRecord]) -> None:
+    """Refuse to start without the package that reads the library's raw photographs: they would be lost."""
+    if reads_raw() or models.get(ROLE_OF["image"]) == storage.settings.models.get(ROLE_OF["image"]):
+        return
+    n_files = sum(row.format == "raw" for row in rows)
+    if n_files:
+        raise InputError(
+            f"raw photographs of the library ({n_files:,}) cannot be read; pip install "
+            f"'arrowlens[{RAW_EXTRA}]', or remove them from the library; nothing was changed"
+        )
 
 
 def _check_folders(storage: MultimodalStorage, rows: list[_Row]) -> None:

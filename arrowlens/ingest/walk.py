@@ -95,6 +95,7 @@ class Walk:
             of other programs, those that are "ignored" by ``.arrowlensignore``, "raw" photographs where the extra that
             reads them is not installed, and "other" files, of kinds that are not read and no captions.
         reads_raw: whether raw photographs are listed.
+        raw_files: those that were not listed for that reason; what the library holds of them stays.
     """
 
     scopes: tuple[str, ...]
@@ -106,12 +107,14 @@ class Walk:
     other_names: dict[bytes, bytes] = field(default_factory=dict)
     left_alone: Counter[LeftAlone] = field(default_factory=Counter)
     reads_raw: bool = field(default_factory=reads_raw)
+    raw_files: set[bytes] = field(default_factory=set)
 
-    def leaves_raw(self, path: str | bytes) -> bool:
-        """Return whether a file is a raw photograph that is left alone, and count it."""
+    def leaves_raw(self, path: bytes) -> bool:
+        """Return whether a file, by its absolute path, is a raw photograph that is left alone, and note it."""
         if self.reads_raw or not is_raw(path):
             return False
         self.left_alone["raw"] += 1
+        self.raw_files.add(path)
         return True
 
     def passed_over(self) -> dict[LeftAlone, int]:
@@ -124,8 +127,8 @@ class Walk:
 
     def covers(self, path: bytes) -> bool:
         """Return whether the walk would have listed a file, were it there."""
-        if not self.reads_raw and is_raw(path):
-            return False  # what is indexed of it stays
+        if path in self.raw_files:
+            return False  # it is there
         if not any(path.startswith(_inside(os.fsencode(scope))) for scope in self.scopes):
             return False
         return not any(path.startswith(_inside(folder)) for folder in (*self.unread, *self.lost_links))
@@ -360,10 +363,10 @@ class _Walker:
         if modality is None or (status is not None and is_source_code(entry.path, status.st_size)):
             self._walk.left_alone["other"] += 1
             return
-        if self._walk.leaves_raw(entry.path):
-            return
         if here.rules.ignore(entry.path, is_folder=False):
             self._ignore(entry.path)
+            return
+        if self._walk.leaves_raw(entry.path):
             return
         relative = here.root.relative(os.fsdecode(entry.path))
         assert relative is not None, "a file lies below its root"

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, fields, replace
 from typing import Any, BinaryIO
 
-from arrowlens.errors import MEMORY_REASON, FileChangedError, MediaError, UnreachableError
+from arrowlens.errors import MEMORY_REASON, FileChangedError, MediaError, MissingExtraError, UnreachableError
 from arrowlens.media.acoustic_fingerprint import AcousticFingerprint
 from arrowlens.media.decoded import (
     AnyPath,
@@ -95,7 +95,8 @@ def decode(
     except Exception as error:  # decoders of damaged files raise anything, and one bad file must cost only itself
         if is_out_of_memory(error):
             return replace(_refused(found, _NO_MEMORY), too_large=True)
-        if isinstance(error, UnreachableError | FileChangedError):  # it says nothing of the content that was hashed
+        # These say nothing of the content that was hashed: the next run tries again.
+        if isinstance(error, UnreachableError | FileChangedError | MissingExtraError):
             found.content_hash = None
         if isinstance(error, MediaError):
             return replace(_refused(found, str(error)), too_large=isinstance(error, TooLargeError))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import numpy as np
 from PIL import Image
 
-from arrowlens.errors import MediaError
+from arrowlens.errors import MediaError, MissingExtraError
 from arrowlens.media.decoded import Limits, TooLargeError
 from arrowlens.media.downscale import ONE_COLOUR_SPREAD, THUMBNAIL_SIDE, factor_for, make_thumbnail, unpack
 from arrowlens.media.metadata import About
@@ -44,10 +44,13 @@ def read_raw(file: BinaryIO, limits: Limits, *, thumbnail: bool = True, min_side
             exceeded.
 
     Raises:
-        MediaError: too large, truncated or damaged, or the extra ``raw`` is not installed; one line for a user.
+        MissingExtraError: the extra ``raw`` is not installed.
+        MediaError: too large, truncated or damaged; one line for a user.
     """
     if not reads_raw():
-        raise MediaError(f"a raw photograph, and {RAW_PACKAGE} is not installed; pip install 'arrowlens[{RAW_EXTRA}]'")
+        raise MissingExtraError(
+            f"a raw photograph, and {RAW_PACKAGE} is not installed; pip install 'arrowlens[{RAW_EXTRA}]'"
+        )
     import rawpy
 
     data = read_whole(file)

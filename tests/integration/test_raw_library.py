@@ -11,8 +11,10 @@ from PIL import Image
 
 from arrowlens import Library
 from arrowlens.cli.output import left_alone_text
+from arrowlens.errors import InputError
 from tests.support.film_scenes import BICYCLE, DRAWINGS
 from tests.support.media_factory import image_bytes
+from tests.support.other_models import write_other_models
 from tests.support.raw_factory import dng_bytes
 
 
@@ -51,6 +53,26 @@ def test_without_the_extra_they_are_left_alone_and_with_it_read_and_kept(folder,
         report = library.ingest(folder)
     assert (report.unchanged, report.removed) == (1, 0)
     assert library.status().images == 3
+
+
+def test_without_the_extra_those_that_are_gone_leave_and_no_change_of_models_begins(tmp_path, monkeypatch):
+    folder, other = tmp_path / "in", write_other_models(tmp_path / "models")
+    folder.mkdir()
+    for name in ("gone.dng", "ignored.dng", "kept.dng"):
+        (folder / name).write_bytes(dng_bytes(np.full((64, 64, 3), len(name) * 9, np.uint8)))
+    with Library.open(tmp_path / "l", models="demo") as library:
+        assert library.ingest(folder).indexed == 3
+        (folder / "gone.dng").unlink()
+        (folder / ".arrowlensignore").write_text("ignored.dng\n", encoding="utf-8")
+        monkeypatch.setitem(sys.modules, "rawpy", None)
+        report = library.ingest(folder, prune=True)
+        assert (report.removed, report.left_alone) == (2, {"raw": 1, "ignored": 1})
+        assert [hit.path.name for hit in library.newest()] == ["kept.dng"]
+        with pytest.raises(
+            InputError, match=r"raw photographs of the library .1. .*arrowlens\[raw\].*nothing was changed"
+        ):
+            library.migrate(other)
+        assert [hit.path.name for hit in library.newest()] == ["kept.dng"]
 
 
 def test_they_are_pictures_like_others(folder, library):

@@ -114,3 +114,4 @@ def test_without_the_extra_the_reason_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "rawpy", None)
     refused = decode("a.dng", data=dng_bytes(scene(64, 48)))
     assert refused.reason == "a raw photograph, and rawpy is not installed; pip install 'arrowlens[raw]'"
+    assert refused.content_hash is None, "the next run reads it, which may have the package"
