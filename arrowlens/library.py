@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import os
 import threading
@@ -724,8 +725,14 @@ class Library:
             question: keyword arguments of ``search``, as JSON can hold them; None forgets the question of that name.
 
         Raises:
-            InputError: it cannot be saved, or no question has the name. StorageError: the disk refused.
+            InputError: it cannot be saved or asked, or no question has the name. StorageError: the disk refused.
         """
+        if question is not None:
+            known = inspect.signature(self.search).parameters
+            if unknown := sorted(question.keys() - known.keys()):
+                raise InputError(f"a search has no argument {unknown[0]!r}; it has {', '.join(known)}")
+            if isinstance(question.get("where"), str):
+                question = {**question, "where": [question["where"]]}
         self._storage.marks.save_question(name, question)
 
     def not_duplicates(self) -> list[tuple[str, str]]:

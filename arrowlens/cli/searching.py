@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import arrowlens
+from arrowlens.addresses import is_bucket
 from arrowlens.cli.output import (
     amount,
     file_text,
@@ -49,10 +51,11 @@ def search(options: argparse.Namespace) -> int:
     with open_library(options) as library:
         if options.saved is not None:
             question = _saved(library, options.saved, question)
-        if options.save is not None:
-            library.save_question(options.save, question)
         view = {"k": options.k, "offset": _offset(options), "collapse": options.collapse, "sort": options.sort}
-        _show(library, library.search(**question, **view), options, question.get("text"))
+        results = library.search(**(question | view))
+        if options.save is not None:  # only what can be asked is kept
+            library.save_question(options.save, _anywhere(question))
+        _show(library, results, options, question.get("text"))
     return 0
 
 
@@ -79,6 +82,16 @@ def _saved(library: arrowlens.Library, name: str, given: Mapping[str, Any]) -> d
     question = questions[name]
     where = [*question.get("where", ()), *given.get("where", ())]
     return question | ({"where": where} if where else {})
+
+
+def _anywhere(question: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a question that means the same in every folder: with absolute paths."""
+    return {
+        name: [path if is_bucket(path) else os.path.abspath(path) for path in value]  # noqa: PTH100 - follows no links
+        if name in ("like", "unlike")
+        else value
+        for name, value in question.items()
+    }
 
 
 def _list(options: argparse.Namespace, question: Mapping[str, Any]) -> int:

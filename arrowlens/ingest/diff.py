@@ -13,8 +13,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arrowlens.addresses import is_bucket, is_manifest
-from arrowlens.errors import LibraryNotFoundError, MediaError
+from arrowlens.addresses import is_bucket, is_manifest, local_path
+from arrowlens.errors import FolderError, LibraryNotFoundError, MediaError
 from arrowlens.ingest.bucket import Sources
 from arrowlens.ingest.prepare import Prepared
 from arrowlens.ingest.source import Source
@@ -680,7 +680,11 @@ def require_folders(
     """
     storage = _opened(library, storage_options)
     roots = [root.path for root in storage.settings.roots] if storage is not None else []
+    folders = list(folders)
     local = [folder for folder in folders if not (is_bucket(folder) or is_manifest(folder))]
+    for manifest in (local_path(folder) for folder in folders if is_manifest(folder)):
+        if not manifest.is_file():
+            raise FolderError(f"the list of addresses {manifest} is missing")
     if local:
         resolve_folders(local, location_at(library, storage_options).path, (), roots)
 

@@ -69,7 +69,7 @@ class Watch:
 
         Changes are watched for before the first turn of the caller, and during each.
         """
-        from watchfiles import watch
+        from watchfiles import Change, watch
 
         ran_with: dict[str, tuple[int, int]] | None = None
         while not stop.is_set():
@@ -79,7 +79,7 @@ class Watch:
                 stop.wait(_LOOK_MS / 1000)
             stream = watch(
                 *there,
-                watch_filter=lambda _, path: self._counts(path),
+                watch_filter=lambda change, path: self._counts(path, is_gone=change == Change.deleted),
                 debounce=_LONGEST_MS,
                 step=_QUIET_MS,
                 stop_event=stop,
@@ -114,15 +114,18 @@ class Watch:
             identities[place] = (status.st_dev, status.st_ino)
         return identities
 
-    def _counts(self, path: str) -> bool:
-        """Return whether a change may matter: of a medium, a text beside one, an ignore file or a folder."""
+    def _counts(self, path: str, *, is_gone: bool) -> bool:
+        """Return whether a change may matter: of a medium, a text beside one, an ignore file or a folder.
+
+        What is gone may have been a folder, whatever its name.
+        """
         if self._library is not None and relative_to(self._library, path) is not None:
             return False
         name = os.path.basename(path)  # noqa: PTH119 - as above
         is_file_of_ours = (
             modality_of(name) is not None or name.lower().endswith(".txt") or name == os.fsdecode(IGNORE_NAME)
         )
-        return is_file_of_ours or not os.path.splitext(name)[1] or os.path.isdir(path)  # noqa: PTH122, PTH112
+        return is_gone or is_file_of_ours or not os.path.splitext(name)[1] or os.path.isdir(path)  # noqa: PTH122, PTH112
 
 
 def _is_on_network(path: str) -> bool:

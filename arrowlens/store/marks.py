@@ -42,23 +42,28 @@ class Marks:
         """Return the marks of a document; none where there is no document.
 
         Raises:
-            ValueError: it is damaged, or of a newer version.
+            NewerMarksError: it is of a newer version. ValueError: it is damaged.
         """
         if content is None:
             return cls()
         try:
             document = json.loads(content)
             if document["version"] > _VERSION:
-                raise ValueError("a newer Arrowlens wrote it")
+                raise NewerMarksError("a newer Arrowlens wrote it")
             pairs = frozenset((str(one), str(other)) for one, other in document["distinct"])
-            return cls(frozenset(map(str, document["favourites"])), dict(document["saved"]), pairs)
+            saved = {str(name): dict(question) for name, question in document["saved"].items()}
+            return cls(frozenset(map(str, document["favourites"])), saved, pairs)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"it lacks {error}") from error
+            raise ValueError(f"it is no document of marks: {error}") from error
 
     def written(self) -> bytes:
         """Return the document."""
         parts = {"favourites": sorted(self.favourites), "saved": dict(sorted(self.saved.items()))}
         return json.dumps({"version": _VERSION, **parts, "distinct": sorted(self.distinct)}, indent=1).encode()
+
+
+class NewerMarksError(ValueError):
+    """The marks are of a newer version."""
 
 
 class MarkStore:
@@ -76,8 +81,9 @@ class MarkStore:
 
     @property
     def tag(self) -> str | None:
-        """A text that differs after every change; None while there are no marks."""
-        return self._newest()[1]
+        """A text that differs after every change, of damaged marks, too; None while there are none."""
+        held = self._held
+        return held[1] if held is not None and self._is_fresh(held[0]) else self._location.tag(MARKS_NAME)
 
     @property
     def current(self) -> Marks:
@@ -141,7 +147,7 @@ class MarkStore:
 
     def _newest(self) -> tuple[float, str | None, Marks]:
         held = self._held
-        if held is not None and self._location.is_durable and time.monotonic() - held[0] < _CHECK_S:
+        if held is not None and self._is_fresh(held[0]):
             return held
         tag, now = self._location.tag(MARKS_NAME), time.monotonic()
         if held is None or held[1] != tag:
@@ -150,9 +156,16 @@ class MarkStore:
         self._held = (now, *held[1:])
         return self._held
 
+    def _is_fresh(self, looked_at: float) -> bool:
+        return self._location.is_durable and time.monotonic() - looked_at < _CHECK_S
+
     def _read(self, content: bytes | None) -> Marks:
         try:
             return Marks.read(content)
+        except NewerMarksError as error:
+            raise StorageError(
+                f"{self._location.uri}/{MARKS_NAME} cannot be read ({error}); update Arrowlens"
+            ) from error
         except ValueError as error:
             cure = "restore it from a backup, or delete it, and favourites and saved questions with it"
             raise StorageError(f"{self._location.uri}/{MARKS_NAME} cannot be read ({error}); {cure}") from error

@@ -89,13 +89,19 @@ def test_what_cannot_be_marked_says_so_and_a_damaged_document_is_not_replaced(tm
         store.save_question("dogs", None)
     with pytest.raises(InputError, match="cannot be saved"):
         store.save_question("dogs", {"text": object()})
-    for damaged in (b"{", b"[]", b'{"version": 1}', b'{"version": 2}'):
+    typed = b'{"version": 1, "favourites": [], "distinct": [], "saved": {"a": 3}}'
+    tags = set()
+    for damaged in (b"{", b"[]", b'{"version": 1}', typed, b'{"version": 2}'):
         (tmp_path / MARKS_NAME).write_bytes(damaged)
-        with pytest.raises(StorageError, match=r"marks\.json cannot be read .*; restore it from a backup"):
+        tags.add(store.tag)
+        cure = "update Arrowlens" if b"2" in damaged else "restore it from a backup"
+        with pytest.raises(StorageError, match=rf"marks\.json cannot be read .*; {cure}"):
             store.set_favourites([ONE], are=True)
         with pytest.raises(StorageError):
             _ = store.current
         assert (tmp_path / MARKS_NAME).read_bytes() == damaged
+    assert len(tags) == 5
+    assert None not in tags, "what only asks whether something has changed goes on"
 
 
 def test_pairs_that_are_no_duplicates_are_not_listed(library, tmp_path):
@@ -138,6 +144,15 @@ def test_marks_on_the_command_line(tmp_path, capsys):
     question = {"text": "image", "mode": "keyword", "where": ["name like '%9%'"]}
     assert json.loads(out("saved", "--json")) == {"saved": {"nines": question}}
     assert out("saved").splitlines()[1].startswith("nines  image --mode keyword --where 'name like ")
+    assert main(["search", "--like", "missing.jpg", "--save", "nines", *library]) == 1
+    assert json.loads(out("saved", "--json")) == {"saved": {"nines": question}}, "what cannot be asked replaces nothing"
+    with Library.open(library[1]) as opened:
+        with pytest.raises(InputError, match="a search has no argument 'txet'; it has text, "):
+            opened.save_question("dogs", {"txet": "dog"})
+        opened.save_question("wide", {"text": "image", "mode": "keyword", "where": "name like '%9%'", "k": 1})
+    assert out("search", "--saved", "wide", "--paths") == answer
+    out("saved", "--forget", "wide")
+    capsys.readouterr()
     assert out("saved", "--forget", "nines") == ""
     assert main(["search", "--saved", "nines", *library]) == 1
     assert "no question is saved as 'nines'" in capsys.readouterr().err

@@ -36,6 +36,10 @@ def test_changes_are_ingested_and_a_folder_that_is_away_loses_nothing(tmp_path):
         assert "0 indexed, 4 unchanged, 0 skipped, 0 removed" in lines.get(timeout=60)
         (folder / "below" / "new.png").unlink()
         assert "0 indexed, 3 unchanged, 0 skipped, 1 removed" in lines.get(timeout=60)
+        (folder / "below").rename(folder / "2024.05.01")  # as a file's name would be
+        assert "1 moved" in lines.get(timeout=60)
+        (folder / "2024.05.01").rename(tmp_path / "gone")
+        assert "0 indexed, 2 unchanged, 0 skipped, 1 removed" in lines.get(timeout=60)
         with pytest.raises(queue.Empty):
             lines.get(timeout=3)
         running.send_signal(signal.SIGINT)
@@ -46,7 +50,7 @@ def test_changes_are_ingested_and_a_folder_that_is_away_loses_nothing(tmp_path):
         reader.join()
         running.stdout.close()
     with Library.open(library) as opened:
-        assert opened.status().images == 3
+        assert opened.status().images == 2
 
 
 def test_places_that_tell_of_no_changes_are_due_every_so_often(tmp_path):
