@@ -211,6 +211,9 @@ def test_matches_are_counted_and_the_rest_is_folded_unless_it_is_asked_for(tmp_p
         def search(self, *arguments, **options):
             return self.results
 
+        def records(self, hits):
+            return {hit.media_id: {} for hit in hits}
+
     def said(results, *options):
         monkeypatch.setattr("arrowlens.Library.open", lambda *arguments, **options: Stub(results))
         assert main(["search", "x", *options]) == 0
