@@ -28,7 +28,7 @@ _START_OF_SCAN, _EXIF_MARKER, _PROGRESSIVE = 0xDA, 0xE1, 0xC2
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INNER_DIRECTORIES = (0x8769, 0x8825, 0xA005)  # of the camera, of the place, of interoperability
-_PHOTOMETRIC, _SUB_DIRECTORIES, _DNG_VERSION = 262, 330, 50706  # tags of a TIFF
+_PHOTOMETRIC, _SUB_DIRECTORIES = 262, 330  # tags of a TIFF
 _SENSOR_VALUES = (32803, 34892)  # of _PHOTOMETRIC: behind colour filters, or one value for each colour
 _SHORT, _MOST_SUB_DIRECTORIES = 3, 16
 _MOST_SHARED = 1 << 25  # bytes: what damaged directories claim twice is less
@@ -224,8 +224,6 @@ def is_raw_tiff(file: BinaryIO) -> bool:
     if order is None or len(start) < 4:
         return False
     tags = _short_directory(file, order, struct.unpack(order + "I", start)[0])
-    if _DNG_VERSION in tags:
-        return True
     n_inner, inner = tags.get(_SUB_DIRECTORIES, (0, 0))
     places: tuple[int, ...] = (inner,) if n_inner == 1 else ()
     if 1 < n_inner <= _MOST_SUB_DIRECTORIES:

@@ -27,7 +27,7 @@ from arrowlens.modalities import RAW_EXTRA, RAW_PACKAGE, reads_raw
 if TYPE_CHECKING:
     from rawpy import RawPy
 
-_EXIF_OF_FLIP = {3: 3, 5: 8, 6: 6}  # LibRaw's name of a turn -> EXIF orientation
+_LIES_ON_ITS_SIDE = 4  # the bit of LibRaw's number of a turn that says so
 _SRGB_GAMMA = (2.4, 12.92)  # LibRaw's own is that of BT.709
 _TIFF_MAGIC = {b"IIRO": b"II*\0", b"IIRS": b"II*\0", b"MMOR": b"MM\0*", b"IIU\0": b"II*\0"}
 """What ORF and RW2 write in place of a TIFF's first bytes."""
@@ -59,10 +59,15 @@ def read_raw(file: BinaryIO, limits: Limits, *, thumbnail: bool = True, min_side
         with rawpy.RawPy() as raw:
             raw.open_buffer(io.BytesIO(data))
             sizes = raw.sizes
-            turn = _EXIF_OF_FLIP.get(sizes.flip, 1)
+            width, height = sizes.width, sizes.height
+            if sizes.flip & _LIES_ON_ITS_SIDE:
+                width, height = height, width
             shorter, longer = (side // 2 for side in sorted((sizes.width, sizes.height)))  # of a development
             wanted = min(min_side or shorter, shorter), min(THUMBNAIL_SIDE if thumbnail else 1, longer)
-            picture = _preview(raw, wanted, limits, thumbnail, min_side) or _developed(raw, limits, thumbnail, min_side)
+            picture = _preview(raw, wanted, limits, thumbnail, min_side)
+            if picture is None or (picture.width < picture.height) != (width < height):  # or one that is not upright
+                picture = _developed(raw, limits, thumbnail, min_side)
+            check_size((width, height), limits)
     except rawpy.LibRawUnsufficientMemoryError as error:
         raise MemoryError from error
     except rawpy.LibRawTooBigError as error:
@@ -71,7 +76,6 @@ def read_raw(file: BinaryIO, limits: Limits, *, thumbnail: bool = True, min_side
         raise MediaError(f"a form of raw photograph that is not read ({_words(error)})") from error
     except rawpy.LibRawError as error:
         raise MediaError(f"damaged or truncated: the raw photograph cannot be decoded ({_words(error)})") from error
-    width, height = (sizes.height, sizes.width) if turn in (6, 8) else (sizes.width, sizes.height)
     is_trivial = picture.trivial or min(width, height) < SMALLEST_SIDE
     return replace(picture, width=width, height=height, about=about or picture.about, trivial=is_trivial)
 

@@ -71,6 +71,20 @@ def test_it_is_turned_upright(orientation, turns, with_preview):
     assert np.abs(decoded.pixels - reduced(np.ascontiguousarray(upright), 2)).mean() < 8
 
 
+def test_a_picture_that_says_another_turn_of_itself_is_not_taken():
+    """As after a program has turned the photograph alone; LibRaw leaves a JPEG that begins with EXIF as it is."""
+    exif, jpeg = Image.Exif(), io.BytesIO()
+    exif[274] = 1
+    Image.fromarray(scene()[::-1]).save(jpeg, "JPEG", exif=exif)
+    data = jpeg.getvalue()
+    begins_with_exif = data[:2] + data[data.index(b"\xff\xe1") :]
+    decoded = good(dng_bytes(scene(), preview=begins_with_exif, orientation=6), min_side=100)
+    assert (decoded.width, decoded.height) == (480, 640)
+    upright = np.ascontiguousarray(np.rot90(scene(), 3))
+    thumbnail = Image.open(io.BytesIO(decoded.thumbnail)).convert("RGB").resize((240, 320))
+    assert np.abs(np.asarray(thumbnail) - reduced(upright, 2)).mean() < 10
+
+
 def test_it_may_be_reduced_to_what_a_model_takes():
     decoded = good(dng_bytes(scene(1280, 960)), min_side=64, thumbnail=False)
     assert decoded.pixels.shape == (160, 214, 3)
@@ -96,6 +110,10 @@ def test_raw_photographs_are_told_by_their_content(head, expected):
 def test_a_dng_with_the_name_of_a_tiff_is_raw_and_a_tiff_with_the_name_of_a_dng_is_not():
     assert decode("a.tif", data=dng_bytes(scene(64, 48))).format == "raw"
     assert decode("a.dng", data=image_bytes("tiff")).format == "tiff"
+    finished = io.BytesIO()
+    Image.fromarray(scene(64, 48)).save(finished, "TIFF", tiffinfo={50706: b"\1\4\0\0"})  # by a program for DNGs
+    decoded = decode("a.tif", data=finished.getvalue())
+    assert (decoded.format, decoded.reason) == ("tiff", None)
 
 
 def test_bad_ones_are_refused_in_one_line():
