@@ -696,7 +696,8 @@ class Library:
             StorageError: the database refused.
         """
         marked = sorted(self._storage.marks.current.favourites)
-        return sorted((hit for content in marked for hit in self.find_by_hash(content)), key=lambda hit: hit.path)
+        rows = self._reading()[0].media_of(*marked).to_pylist()
+        return sorted(self.hits([row["media_id"] for row in rows]), key=lambda hit: hit.path)
 
     def set_favourites(self, files: Sequence[StrPath | Hit], favourite: bool = True) -> None:
         """Make files favourites, or take that back. Their content is remembered: a file may move, or have copies.

@@ -11,6 +11,8 @@ from arrowlens.cli.output import amount, note, table, write_json
 from arrowlens.cli.searching import open_library
 from arrowlens.search import printable
 
+_OPTIONS = {"sources": "in", "weights": "weight"}  # of arguments of ``Library.search`` with another name
+
 
 def favourite(options: argparse.Namespace) -> int:
     """Mark files as favourites, or take that back."""
@@ -46,5 +48,7 @@ def _written(question: Mapping[str, Any]) -> str:
     for name, value in question.items():
         if name != "text" and value:
             values = value if isinstance(value, list) else [value]
-            parts += [f"--{name} {shlex.quote(str(each))}" for each in values]
+            if isinstance(value, Mapping):
+                values = [f"{text}={weight}" for text, weight in value.items()]
+            parts += [f"--{_OPTIONS.get(name, name)} {shlex.quote(str(each))}" for each in values]
     return " ".join(parts)

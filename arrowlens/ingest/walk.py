@@ -476,7 +476,9 @@ def _checked_folder(path: str, library: Path | None, mounts: Sequence[str], root
             next(entries, None)
     except FileNotFoundError as error:
         cure = ""
-        if any(relative_to(root, path) is not None or relative_to(path, root) is not None for root in roots):
+        # Below a folder that is there, a name is more likely to be mistyped.
+        is_away = any(relative_to(root, path) is not None and not os.path.lexists(root) for root in roots)
+        if is_away or any(relative_to(path, root) is not None for root in roots):
             cure = (
                 " and nothing removed, though the library knows it. Mount its disk, or ingest the folder where it is "
                 f"now; `arrowlens remove {path}` forgets it"

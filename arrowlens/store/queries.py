@@ -428,9 +428,9 @@ class Queries:
         n_rows = functools.partial(self._tables.read, MEDIA_TABLE, lambda table: int(table.count_rows()), 0)
         return look_deeper(at_most(n_rows, fetch), read, first_limit(n) * max(1, n_for_one), GROWTH)
 
-    def media_of(self, content_hash: str) -> pa.Table:
-        """Return rows of the searchable places of a content, as ``media`` does."""
-        rows = self._media.having("content_hash", [content_hash], media_schema().names)
+    def media_of(self, *content_hashes: str) -> pa.Table:
+        """Return rows of the searchable places of contents, as ``media`` does."""
+        rows = self._media.having("content_hash", content_hashes, media_schema().names)
         return self._placed(rows.filter(pc.equal(rows["state"], INDEXED)))
 
     def sample_media(self, n: int) -> list[dict[str, Any]]:

@@ -286,9 +286,9 @@ class MultimodalStorage:
         """Return such rows of everything below a folder, or of one file."""
         return self._queries.media_under(path)
 
-    def media_of(self, content_hash: str) -> pa.Table:
-        """Return such rows of the searchable places of a content."""
-        return self._queries.media_of(content_hash)
+    def media_of(self, *content_hashes: str) -> pa.Table:
+        """Return such rows of the searchable places of contents."""
+        return self._queries.media_of(*content_hashes)
 
     def all_media(self, columns: Sequence[str] | None = None, within: IdRange = ALL_IDS) -> pa.Table:
         """Return every row of ``media``, or those with ids in a range, ordered by id; some columns or all."""

@@ -151,6 +151,9 @@ def test_marks_on_the_command_line(tmp_path, capsys):
             opened.save_question("dogs", {"txet": "dog"})
         opened.save_question("wide", {"text": "image", "mode": "keyword", "where": "name like '%9%'", "k": 1})
     assert out("search", "--saved", "wide", "--paths") == answer
+    out("search", "image", "--mode", "keyword", "--in", "name", "--weight", "image=2", "--save", "typed")
+    assert "typed  image --mode keyword --in name --weight image=2" in out("saved")
+    out("saved", "--forget", "typed")
     out("saved", "--forget", "wide")
     capsys.readouterr()
     assert out("saved", "--forget", "nines") == ""

@@ -158,6 +158,9 @@ def test_a_missing_folder_that_the_library_knows_is_said_to_be_known(library, tm
             resolve_folders([missing], library, (), [str(root)])
     with pytest.raises(FolderError, match=r"in is missing; nothing was changed$"):
         resolve_folders([base], library, (), [str(tmp_path / "other")])
+    base.mkdir()
+    with pytest.raises(FolderError, match=r"tpyo is missing; nothing was changed$"):
+        resolve_folders([base / "tpyo"], library, (), [str(base)])
 
 
 @pytest.mark.parametrize("left", ["y.jpg", ".keep", "deep/er/z.jpg"])
