@@ -21,6 +21,7 @@ from PIL import Image
 import arrowlens
 from arrowlens import Hit
 from arrowlens.cli import main
+from arrowlens.store import MediaRecord
 
 COMMAND = Path(sys.executable).with_name("arrowlens")
 SAMPLES = Path(arrowlens.__file__).parent / "demo" / "samples"
@@ -147,7 +148,7 @@ def test_the_good_ones_are_found_whatever_they_are_called(journey):
     base, good, _, _ = journey
     found = succeed("search", "a red bicycle", "--library", base / "a.lens", "-k", "100")
     assert set(found) >= {"hits", "matches", "took_ms"}
-    keys = {field.name for field in dataclasses.fields(Hit)}
+    keys = {field.name for kind in (Hit, MediaRecord) for field in dataclasses.fields(kind)}
     assert all(set(hit) == keys for hit in found["hits"])
     assert all(hit["size"] > 0 and hit["format"] and hit["modified"] for hit in found["hits"])
     paths = {os.fsencode(hit["path"]) for hit in found["hits"]}
