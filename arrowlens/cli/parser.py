@@ -56,8 +56,13 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401 - as argparse
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
-            hint = _meant(str(value), choices) or f"; choose from {', '.join(choices)}"
+            hint, all_of_them = _meant(str(value), choices), f"choose from {', '.join(choices)}"
+            if not hint or len(choices) <= _FEW_CHOICES:
+                hint = f"{hint} {all_of_them}" if hint else f"; {all_of_them}"
             raise argparse.ArgumentError(action, f"invalid choice {value!r}{hint}")
+
+
+_FEW_CHOICES = 8  # that are named beside the nearest one
 
 
 def _meant(given: str, names: Iterable[str]) -> str:
