@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mcp import Client, StdioServerParameters
@@ -32,9 +33,15 @@ async def asked(library, *calls):
         return tools, [await client.call_tool(name, given) for name, given in calls]
 
 
+def run_apart(coroutine):
+    """Run a coroutine in a thread of its own: the main thread may have the loop of a browser's tests."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
 def test_an_assistant_searches_and_looks_and_can_change_nothing(library):
     picture = str(library / "in" / "picture 001.jpg")
-    tools, (status, found, like, shown, thumbnail, missing, elsewhere, greedy) = asyncio.run(
+    tools, (status, found, like, shown, thumbnail, missing, elsewhere, greedy) = run_apart(
         asked(
             library,
             ("status", {}),

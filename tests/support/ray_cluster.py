@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +20,15 @@ from ray.cluster_utils import Cluster
 
 N_NODES = 2
 _MEMORY = 80 * 1024**2  # bytes of each node's object store; outcomes are small
+
+_ROOT = Path(__file__).parents[2]
+_CLUSTER = """
+import sys
+from multiprocessing.connection import Connection
+from tests.support.ray_cluster import run
+
+run(Connection(int(sys.argv[1])))
+"""
 
 
 class RunningCluster:
@@ -60,25 +71,23 @@ def running_cluster() -> Iterator[RunningCluster]:
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # names of sockets must be short
     (folder / "ray").mkdir()
     settings = {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
+    ours, theirs = Pipe()
     with patch.dict(os.environ, settings), ours:
-        process = spawn.Process(target=_run, args=(theirs,))
-        process.start()
+        command = [sys.executable, "-c", _CLUSTER, str(theirs.fileno())]
+        process = subprocess.Popen(command, cwd=_ROOT, pass_fds=[theirs.fileno()])
         theirs.close()
         try:
-            assert process.pid is not None
             cluster = RunningCluster(process.pid, ours)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
             yield cluster
         finally:
             ray.shutdown()
             ours.close()
-            process.join()
+            process.wait()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(orders: Connection) -> None:
+def run(orders: Connection) -> None:
     """Start the cluster, say its address, and replace nodes until the other end of ``orders`` is closed."""
     head = {"num_cpus": 0, "object_store_memory": _MEMORY, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
