@@ -33,7 +33,7 @@ from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
 from arrowlens.cli.server import INTERRUPTED, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
-from arrowlens.errors import FolderError, LibraryBusyError
+from arrowlens.errors import FolderError, LibraryBusyError, StorageError
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality, TextSource
 from arrowlens.search import byte_size, printable
 
@@ -139,7 +139,7 @@ def _run_on_changes(
             if options.folders:
                 _run(options, library, stop, engine)
             said = ""
-        except (FolderError, LibraryBusyError) as error:
+        except (FolderError, LibraryBusyError, StorageError) as error:  # a run elsewhere, a full disk, a bucket away
             watch.retry()
             if str(error) != said:
                 note(f"arrowlens: {printable(str(error))}")
