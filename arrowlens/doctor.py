@@ -26,9 +26,9 @@ from arrowlens.media import Limits
 from arrowlens.media.files import ExactFile, hash_file
 from arrowlens.media.windowing import Window
 from arrowlens.modalities import MAX_SHOTS, MEDIA_ROLES, ROLE_OF, ROLES_OF
+from arrowlens.store.identifiers import strip_key
 from arrowlens.store.index import max_unindexed
 from arrowlens.store.maintenance import MAX_FRAGMENTS, TableStats
-from arrowlens.store.schema import strip_key
 from arrowlens.workers.isolated import Call, directly
 
 if TYPE_CHECKING:

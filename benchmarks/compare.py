@@ -22,7 +22,7 @@ import pyarrow as pa
 from arrowlens.ingest.diff import compare
 from arrowlens.ingest.walk import ScannedFile, Walk
 from arrowlens.store import MEDIA_LAYOUT, ModelRecord, MultimodalStorage, Root, VectorRow, media_schema
-from arrowlens.store.schema import vector_table_name
+from arrowlens.store.identifiers import vector_table_name
 from arrowlens.store.vectors import vector_table
 
 CACHE = Path("build/benchmark")

@@ -1,5 +1,7 @@
 """A library: media, thumbnails and vectors in LanceDB. lancedb is imported in this package only, and late.
 
+The names of this package load on first use: decoders need a few ids, and neither Arrow nor a table.
+
 A library is a folder, or a prefix in a bucket::
 
     library.json                       Settings: layout, models by role, windows, roots; replaced whole
@@ -35,45 +37,52 @@ there; the row of ``readings`` is its commit. ``repair()`` deletes what an inter
 
 from __future__ import annotations
 
-from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets, Statistics
-from arrowlens.store.fulltext import phrases_of, words_found
-from arrowlens.store.id_ranges import IdRange, range_of
-from arrowlens.store.index import IndexState
-from arrowlens.store.records import (
-    CAPTION_ROLE,
-    WRITTEN,
-    FileText,
-    MediaRecord,
-    MediaText,
-    Reading,
-    media_schema,
-    shown_columns,
-    written_texts,
-)
-from arrowlens.store.schema import (
-    AUDIO_EMBEDDING_SCHEMA,
-    CLIP_EMBEDDING_SCHEMA,
-    INDEXED,
-    MEDIA_LAYOUT,
-    ROLES,
-    SCHEMA_VERSION,
-    SKIPPED,
-    VISION_EMBEDDING_SCHEMA,
-    audio_embedding_schema,
-    clip_embedding_schema,
-    media_id_of,
-    root_id_of,
-    stored_embedding_schema,
-    strip_key,
-    text_embedding_schema,
-    thumbnail_schema,
-    vision_embedding_schema,
-)
-from arrowlens.store.selection import Selection
-from arrowlens.store.settings import ModelRecord, Root, RouteCalibration, Settings, relative_to
-from arrowlens.store.state import restored
-from arrowlens.store.storage import MultimodalStorage
-from arrowlens.store.vectors import VectorRow
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from arrowlens.store.facets import DURATION_EDGES, FACETS, SIZE_EDGES, Facets, Statistics
+    from arrowlens.store.fulltext import phrases_of, words_found
+    from arrowlens.store.id_ranges import IdRange, range_of
+    from arrowlens.store.identifiers import (
+        INDEXED,
+        MEDIA_LAYOUT,
+        ROLES,
+        SCHEMA_VERSION,
+        SKIPPED,
+        media_id_of,
+        root_id_of,
+        strip_key,
+    )
+    from arrowlens.store.index import IndexState
+    from arrowlens.store.records import (
+        CAPTION_ROLE,
+        WRITTEN,
+        FileText,
+        MediaRecord,
+        MediaText,
+        Reading,
+        media_schema,
+        shown_columns,
+        written_texts,
+    )
+    from arrowlens.store.schema import (
+        AUDIO_EMBEDDING_SCHEMA,
+        CLIP_EMBEDDING_SCHEMA,
+        VISION_EMBEDDING_SCHEMA,
+        audio_embedding_schema,
+        clip_embedding_schema,
+        stored_embedding_schema,
+        text_embedding_schema,
+        thumbnail_schema,
+        vision_embedding_schema,
+    )
+    from arrowlens.store.selection import Selection
+    from arrowlens.store.settings import ModelRecord, Root, RouteCalibration, Settings, relative_to
+    from arrowlens.store.state import restored
+    from arrowlens.store.storage import MultimodalStorage
+    from arrowlens.store.vectors import VectorRow
 
 __all__ = [
     "AUDIO_EMBEDDING_SCHEMA",
@@ -122,3 +131,48 @@ __all__ = [
     "words_found",
     "written_texts",
 ]
+
+_NAMES = {
+    "facets": ["DURATION_EDGES", "FACETS", "Facets", "SIZE_EDGES", "Statistics"],
+    "fulltext": ["phrases_of", "words_found"],
+    "id_ranges": ["IdRange", "range_of"],
+    "identifiers": [
+        "INDEXED",
+        "MEDIA_LAYOUT",
+        "ROLES",
+        "SCHEMA_VERSION",
+        "SKIPPED",
+        "media_id_of",
+        "root_id_of",
+        "strip_key",
+    ],
+    "index": ["IndexState"],
+    "records": [
+        "CAPTION_ROLE",
+        "FileText",
+        "MediaRecord",
+        "MediaText",
+        "Reading",
+        "WRITTEN",
+        "media_schema",
+        "shown_columns",
+        "written_texts",
+    ],
+    "schema": [
+        "AUDIO_EMBEDDING_SCHEMA",
+        "CLIP_EMBEDDING_SCHEMA",
+        "VISION_EMBEDDING_SCHEMA",
+        "audio_embedding_schema",
+        "clip_embedding_schema",
+        "stored_embedding_schema",
+        "text_embedding_schema",
+        "thumbnail_schema",
+        "vision_embedding_schema",
+    ],
+    "selection": ["Selection"],
+    "settings": ["ModelRecord", "Root", "RouteCalibration", "Settings", "relative_to"],
+    "state": ["restored"],
+    "storage": ["MultimodalStorage"],
+    "vectors": ["VectorRow"],
+}
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

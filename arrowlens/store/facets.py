@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.deprecation import renamed_property
+from arrowlens.store.identifiers import INDEXED
 from arrowlens.store.index import IndexState
-from arrowlens.store.schema import INDEXED
 
 FACETS = ("modality", "format", "folder", "size", "duration", "taken")
 FACET_COLUMNS = ("media_id", "root_id", "path", "modality", "format", "size", "duration", "taken", "state")

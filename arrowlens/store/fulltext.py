@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 
 from arrowlens.modalities import TextSource
 from arrowlens.store.filters import equals, is_among
+from arrowlens.store.identifiers import INDEXED
 from arrowlens.store.loops import look_deeper
 from arrowlens.store.numerals import numerals_in
 from arrowlens.store.ranking import GROWTH, at_most
-from arrowlens.store.schema import INDEXED
 from arrowlens.store.selection import Selection
 
 if TYPE_CHECKING:

@@ -13,19 +13,12 @@ import pyarrow.compute as pc
 
 from arrowlens.modalities import MODALITIES, roles_of
 from arrowlens.store.fulltext import query_words
+from arrowlens.store.identifiers import INDEXED, STRIP, THUMBNAIL_TABLE, source_column, vector_table_name
 from arrowlens.store.index import is_index_used
 from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.queries import Queries, evenly_spaced
 from arrowlens.store.ranking import is_live
-from arrowlens.store.schema import (
-    INDEXED,
-    STRIP,
-    THUMBNAIL_TABLE,
-    source_column,
-    stored_embedding_schema,
-    thumbnail_schema,
-    vector_table_name,
-)
+from arrowlens.store.schema import stored_embedding_schema, thumbnail_schema
 from arrowlens.store.tables import Tables, repeated
 from arrowlens.store.vectors import embedding_matrix
 

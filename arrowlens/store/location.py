@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from arrowlens.addresses import scheme_of
 from arrowlens.errors import InputError, LibraryBusyError, LibraryNotFoundError, StorageError
-from arrowlens.store.schema import is_table_name
+from arrowlens.store.identifiers import is_table_name
 
 SETTINGS_NAME = "library.json"
 LOCK_NAME = "writer.lock"

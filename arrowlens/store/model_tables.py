@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from arrowlens.errors import InputError, ModelMismatchError
 from arrowlens.modalities import ROLE_OF
 from arrowlens.store.id_ranges import ALL_IDS, IdRange
+from arrowlens.store.identifiers import source_column, vector_table_name
 from arrowlens.store.index import IndexState, index_state
-from arrowlens.store.schema import source_column, stored_embedding_schema, vector_table_name
+from arrowlens.store.schema import stored_embedding_schema
 from arrowlens.store.settings import ModelRecord, Settings
 from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables

@@ -20,6 +20,17 @@ from arrowlens.store.facets import FACET_COLUMNS, Facets, Statistics, facets_of,
 from arrowlens.store.filters import Condition
 from arrowlens.store.fulltext import FOUND, FOUND_TEXTS, Matching, find, find_texts
 from arrowlens.store.id_ranges import ALL_IDS, IdRange
+from arrowlens.store.identifiers import (
+    FINGERPRINT_TABLE,
+    INDEXED,
+    MEDIA_TABLE,
+    READING_TABLE,
+    TEXT_TABLE,
+    THUMBNAIL_TABLE,
+    media_id_of,
+    source_column,
+    vector_table_name,
+)
 from arrowlens.store.index import nearest
 from arrowlens.store.loops import look_deeper, read_unchanged
 from arrowlens.store.marks import MarkStore
@@ -27,20 +38,11 @@ from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.ranking import DISTANCE, GROWTH, RESULT_SCHEMA, at_most, best_files, first_limit, is_live
 from arrowlens.store.records import CAPTION_ROLE, WRITTEN, FileText, MediaText, media_schema, written_texts
 from arrowlens.store.schema import (
-    FINGERPRINT_TABLE,
-    INDEXED,
-    MEDIA_TABLE,
-    READING_TABLE,
-    TEXT_TABLE,
-    THUMBNAIL_TABLE,
     fingerprint_schema,
-    media_id_of,
     reading_schema,
-    source_column,
     stored_embedding_schema,
     text_schema,
     thumbnail_schema,
-    vector_table_name,
 )
 from arrowlens.store.selection import KEYS, NOTHING, FetchPlan, Selection, select
 from arrowlens.store.settings import ModelRecord, relative_path, relative_to

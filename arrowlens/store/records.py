@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from arrowlens.modalities import TextSource
-from arrowlens.store.schema import embedding_id_of, key_field
+from arrowlens.store.identifiers import embedding_id_of
+from arrowlens.store.schema import key_field
 from arrowlens.store.vectors import VectorRow
 
 CAPTION_ROLE = "text"

@@ -18,9 +18,9 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from arrowlens.errors import LibraryNotFoundError, StorageError
+from arrowlens.store.identifiers import FINGERPRINT_TABLE, THUMBNAIL_TABLE
 from arrowlens.store.location import SETTINGS_NAME
 from arrowlens.store.object_location import ObjectLocation, StoredObject
-from arrowlens.store.schema import FINGERPRINT_TABLE, THUMBNAIL_TABLE
 
 _TAGS_NAME = "replica.json"  # ETags of what keeps its name when it changes, by name
 _LOCK_NAME = "replica.lock"

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from arrowlens.store.filters import Condition, columns_of, equals, expression, holds, is_among, is_compared_later
+from arrowlens.store.identifiers import INDEXED
 from arrowlens.store.ranking import first_limit, is_live
-from arrowlens.store.schema import INDEXED
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr

@@ -11,9 +11,7 @@ from typing import Any, Protocol
 from arrowlens.addresses import scheme_of
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
 from arrowlens.modalities import FIRST_RECIPE, MAX_WINDOW_S, ROLE_OF, SAMPLE_RATES, Recipe, Windows
-from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
-from arrowlens.store.location import SETTINGS_NAME, Location
-from arrowlens.store.schema import (
+from arrowlens.store.identifiers import (
     ROLES,
     SCHEMA_VERSION,
     is_digest,
@@ -22,6 +20,8 @@ from arrowlens.store.schema import (
     root_id_of,
     vector_table_name,
 )
+from arrowlens.store.location import COPY_OF_SETTINGS as _COPY
+from arrowlens.store.location import SETTINGS_NAME, Location
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _LARGEST = 10**6  # for any number

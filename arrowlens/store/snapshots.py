@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 
 from arrowlens.store.filters import equals
 from arrowlens.store.id_ranges import ALL_IDS, IdRange
+from arrowlens.store.identifiers import INDEXED, MEDIA_TABLE
 from arrowlens.store.ranking import DISTANCE
 from arrowlens.store.records import media_schema, shown_columns
-from arrowlens.store.schema import INDEXED, MEDIA_TABLE
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import embedding_array, embedding_matrix
 

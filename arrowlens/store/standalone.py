@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from arrowlens.errors import InputError
+from arrowlens.store.identifiers import vector_table_name
 from arrowlens.store.index import nearest
 from arrowlens.store.ranking import DISTANCE, best_files
-from arrowlens.store.schema import audio_embedding_schema, vector_table_name, vision_embedding_schema
+from arrowlens.store.schema import audio_embedding_schema, vision_embedding_schema
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import checked, checked_query, embedding_array
 

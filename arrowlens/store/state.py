@@ -12,9 +12,9 @@ import pyarrow as pa
 from arrowlens.addresses import scheme_of
 from arrowlens.errors import InputError, LibraryNotFoundError, StorageError
 from arrowlens.store.fulltext import WORD_COLUMNS, WORDS, words_of
+from arrowlens.store.identifiers import MEDIA_TABLE, SCHEMA_VERSION
 from arrowlens.store.location import SETTINGS_NAME, Location, location_at
 from arrowlens.store.records import media_schema
-from arrowlens.store.schema import MEDIA_TABLE, SCHEMA_VERSION
 from arrowlens.store.settings import (
     ModelRecord,
     Root,

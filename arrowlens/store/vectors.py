@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from arrowlens.errors import InputError
-from arrowlens.store.schema import embedding_id_of, source_column, stored_embedding_schema
+from arrowlens.store.identifiers import embedding_id_of, source_column
+from arrowlens.store.schema import stored_embedding_schema
 
 _SMALLEST_NORM = 1e-12
 

@@ -15,20 +15,22 @@ from arrowlens.errors import InputError
 from arrowlens.modalities import TextSource
 from arrowlens.store.fulltext import WORDS, text_words, words_of
 from arrowlens.store.id_ranges import IdRange
-from arrowlens.store.maintenance import Maintenance
-from arrowlens.store.queries import Queries
-from arrowlens.store.ranking import is_live
-from arrowlens.store.records import Reading, media_schema
-from arrowlens.store.schema import (
+from arrowlens.store.identifiers import (
     FINGERPRINT_TABLE,
     MEDIA_TABLE,
     READING_TABLE,
     STRIP,
     TEXT_TABLE,
     THUMBNAIL_TABLE,
+    source_column,
+)
+from arrowlens.store.maintenance import Maintenance
+from arrowlens.store.queries import Queries
+from arrowlens.store.ranking import is_live
+from arrowlens.store.records import Reading, media_schema
+from arrowlens.store.schema import (
     fingerprint_schema,
     reading_schema,
-    source_column,
     stored_embedding_schema,
     text_schema,
     thumbnail_schema,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -29,7 +30,10 @@ def main(parent: int) -> None:
         requests, replies = _take_streams()
         _bind_to(parent)
         try:
+            gc.disable()  # the modules of the step are imported here, a tenth faster so
             step = receive(requests)
+            gc.freeze()
+            gc.enable()
             send(replies, ("ready", None, None))
             while True:
                 _answer(step, receive(requests), replies)

@@ -22,7 +22,7 @@ from arrowlens.ingest.pipeline import keep_texts
 from arrowlens.media import Limits, decode
 from arrowlens.modalities import MAX_SHOTS
 from arrowlens.store import MultimodalStorage, strip_key
-from arrowlens.store.schema import vector_table_name
+from arrowlens.store.identifiers import vector_table_name
 from arrowlens.ui.gallery import hit_json
 from tests.support.film_factory import Scene, scene_film
 from tests.support.film_scenes import BICYCLE, DRAWINGS, Story

@@ -20,7 +20,7 @@ from arrowlens.ingest import bucket as buckets
 from arrowlens.ingest.migration import Rewriter
 from arrowlens.media import decode, windows
 from arrowlens.store import MultimodalStorage
-from arrowlens.store.schema import vector_table_name
+from arrowlens.store.identifiers import vector_table_name
 from arrowlens.store.tables import Tables
 from tests.soak.processes import Run
 from tests.soak.whole import assert_searchable, assert_whole, read

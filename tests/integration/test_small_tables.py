@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from arrowlens.store import MultimodalStorage, shown_columns
-from arrowlens.store.schema import MEDIA_TABLE, vector_table_name
+from arrowlens.store.identifiers import MEDIA_TABLE, vector_table_name
 from tests.support.small_library import DIGESTS, filled_storage, vector
 
 

@@ -21,8 +21,8 @@ from arrowlens.search import Query, Searcher, View
 from arrowlens.search.where import parse, to_store_filters
 from arrowlens.store import MediaText, ModelRecord, MultimodalStorage, Reading, Root, VectorRow, written_texts
 from arrowlens.store.fulltext import phrases_of, text_words, words_of
+from arrowlens.store.identifiers import READING_TABLE, TEXT_TABLE
 from arrowlens.store.numerals import numerals_in
-from arrowlens.store.schema import READING_TABLE, TEXT_TABLE
 from arrowlens.texts.ocr import OcrReader
 from tests.support.folders import write_picture, write_sound
 from tests.support.small_library import DIGESTS, Engine, Provider, vector

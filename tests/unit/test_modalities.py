@@ -22,7 +22,7 @@ from arrowlens.modalities import (
     is_source_code,
     roles_of,
 )
-from arrowlens.store.schema import ROLES
+from arrowlens.store.identifiers import ROLES
 
 
 def test_each_modality_has_an_entry_and_a_role_of_the_store():
