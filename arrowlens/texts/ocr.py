@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from arrowlens.media import Decoded
+from arrowlens.memory import keep_memory
 from arrowlens.modalities import Input, TextSource
 from arrowlens.store import MediaText
 from arrowlens.texts import MOST_SHOTS, installed_version
@@ -108,6 +109,7 @@ def _engine() -> Any:  # noqa: ANN401 - rapidocr is not typed
     """The models, loaded once for a process."""
     from rapidocr import RapidOCR
 
+    keep_memory()
     threads = {f"EngineConfig.onnxruntime.{name}": n for name, n in _THREADS.items()}
     return RapidOCR(params={"Global.log_level": "critical", "Global.text_score": 0.0, **threads})
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from arrowlens.errors import ModelLoadError
 from arrowlens.media import Decoded
+from arrowlens.memory import keep_memory
 from arrowlens.modalities import SAMPLE_RATE, Input, TextSource
 from arrowlens.store import MediaText
 from arrowlens.texts import installed_version
@@ -107,6 +108,7 @@ def _model(directory: Path) -> Any:  # noqa: ANN401 - faster-whisper is not type
     """The model, loaded once for a process."""
     from faster_whisper import WhisperModel
 
+    keep_memory()
     return WhisperModel(str(directory), device="cpu", compute_type="int8", cpu_threads=n_cores(), local_files_only=True)
 
 
