@@ -711,15 +711,14 @@ class Library:
         Raises:
             InputError: the library holds no such file. StorageError: the disk refused.
         """
-        contents = [self._content_of(file) for file in as_tuple(files, "files")]
-        self._storage.marks.set_favourites(contents, are=favourite)
+        self._storage.marks.set_favourites(self._contents_of(as_tuple(files, "files")), are=favourite)
 
     def saved_questions(self) -> dict[str, dict[str, Any]]:
         """The saved questions by name: keyword arguments of ``search``."""
         return {name: dict(question) for name, question in self._storage.marks.current.saved.items()}
 
     def save_question(self, name: str, question: Mapping[str, Any] | None) -> None:
-        """Keep a question under a name, in place of an earlier one.
+        """Keep a question under a name, in place of an earlier one. It is asked once, so that it can be asked.
 
         Args:
             name: not empty.
@@ -734,6 +733,7 @@ class Library:
                 raise InputError(f"a search has no argument {unknown[0]!r}; it has {', '.join(known)}")
             if isinstance(question.get("where"), str):
                 question = {**question, "where": [question["where"]]}
+            self.search(**question)
         self._storage.marks.save_question(name, question)
 
     def not_duplicates(self) -> list[tuple[str, str]]:
@@ -750,13 +750,23 @@ class Library:
         Raises:
             InputError: they have the same bytes, or the library holds no such file. StorageError: the disk refused.
         """
-        self._storage.marks.set_distinct(self._content_of(one), self._content_of(other), are=are)
+        self._storage.marks.set_distinct(*self._contents_of((one, other)), are=are)
 
-    def _content_of(self, file: StrPath | Hit | Member) -> str:
-        held = self.file(file) if isinstance(file, str | os.PathLike) else file
-        if held.content_hash is None:
-            raise InputError(f"{held.path} carries no content hash; use a hit that this library gave, or its path")
-        return held.content_hash
+    def _contents_of(self, files: Iterable[StrPath | Hit | Member]) -> list[str]:
+        """Return the content hash of each file.
+
+        Raises:
+            InputError: the library holds no such file or content.
+        """
+        held = [self.file(file) if isinstance(file, str | os.PathLike) else file for file in files]
+        contents = [file.content_hash for file in held]
+        stored = set(self._reading()[0].media_of(*filter(None, contents))["content_hash"].to_pylist())
+        for file in held:
+            if file.content_hash not in stored:
+                raise InputError(
+                    f"the library holds nothing of {file.path} as it was found; find it anew, or give its path"
+                )
+        return [content for content in contents if content is not None]
 
     # -- what is stored -------------------------------------------------------------------------------------------
 

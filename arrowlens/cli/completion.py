@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-_FILES = {"FILE", "PATH", "PAIRS.csv"}
-_FOLDERS = {"DIR", "FOLDER", "LIB"}
+_FOLDERS = {"DIR", "LIB"}
+_FILES = {"FILE", "PATH", "PAIRS.csv", "FOLDER"}  # `ingest FOLDER` takes files, too; a shell's files have its folders
 
 
 def completion(options: argparse.Namespace) -> int:
@@ -15,8 +15,9 @@ def completion(options: argparse.Namespace) -> int:
 
     parser = options.build_parser()
     for action in _actions(parser):
-        if action.metavar in _FILES | _FOLDERS:
-            action.complete = shtab.FILE if action.metavar in _FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
+        names = {action.metavar} if isinstance(action.metavar, str) else set(action.metavar or ())
+        if names & (_FILES | _FOLDERS):
+            action.complete = shtab.FILE if names & _FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
     print(shtab.complete(parser, options.shell))
     return 0
 

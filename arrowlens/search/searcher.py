@@ -650,8 +650,10 @@ def _weights(query: Query) -> dict[str, float]:
     """Return the weights of a question's parts by text or name.
 
     Raises:
-        InputError: as ``checked_weights``.
+        InputError: they are not by text, or as ``checked_weights``.
     """
+    if not isinstance(query.weights, Mapping):
+        raise InputError(f"weights is {query.weights!r:.60}; it gives numbers by text, as in {{'a dog': 2}}")
     names = [*query.texts, *(as_stored(example.name) for example in (*query.like, *query.unlike))]
     return checked_weights({as_stored(str(name)): weight for name, weight in query.weights.items()}, names)
 

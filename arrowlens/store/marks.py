@@ -50,10 +50,10 @@ class Marks:
             document = json.loads(content)
             if document["version"] > _VERSION:
                 raise NewerMarksError("a newer Arrowlens wrote it")
-            pairs = frozenset((str(one), str(other)) for one, other in document["distinct"])
-            saved = {str(name): dict(question) for name, question in document["saved"].items()}
-            return cls(frozenset(map(str, document["favourites"])), saved, pairs)
-        except (KeyError, TypeError, AttributeError) as error:
+            pairs = frozenset((_checked(one), _checked(other)) for one, other in _listed(document["distinct"]))
+            saved = {name: _question(question) for name, question in document["saved"].items()}
+            return cls(frozenset(map(_checked, _listed(document["favourites"]))), saved, pairs)
+        except (KeyError, TypeError, AttributeError, InputError) as error:
             raise ValueError(f"it is no document of marks: {error}") from error
 
     def written(self) -> bytes:
@@ -171,7 +171,20 @@ class MarkStore:
             raise StorageError(f"{self._location.uri}/{MARKS_NAME} cannot be read ({error}); {cure}") from error
 
 
-def _checked(content: str) -> str:
-    if not _CONTENT.fullmatch(content):
+def _listed(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def _question(value: object) -> dict[str, Any]:
+    """Return a saved question; conditions of one text, as the first versions kept them, as a list."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no question")
+    return {**value, "where": [value["where"]]} if isinstance(value.get("where"), str) else value
+
+
+def _checked(content: object) -> str:
+    if not isinstance(content, str) or not _CONTENT.fullmatch(content):
         raise InputError(f"{content!r} is no content hash: 32 hex characters, as Hit.content_hash has them")
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 
@@ -54,6 +55,12 @@ def test_a_favourite_survives_a_rename_and_is_marked_beside_a_writer(library, tm
     assert [hit.path.name for hit in library.favourites()] == ["sound 000.wav"]
     with pytest.raises(InputError, match="the library holds no file at"):
         library.set_favourites([picture])
+    made_up = dataclasses.replace(library.favourites()[0], content_hash=ONE)
+    for hit in (made_up, dataclasses.replace(made_up, content_hash=None)):
+        with pytest.raises(InputError, match=r"the library holds nothing of .*sound 000\.wav as it was found"):
+            library.set_favourites([hit])
+        with pytest.raises(InputError, match=r"the library holds nothing of .*sound 000\.wav as it was found"):
+            library.set_not_duplicates(hit, library.favourites()[0])
 
 
 def test_marks_of_several_processes_are_all_kept(address):
@@ -90,8 +97,14 @@ def test_what_cannot_be_marked_says_so_and_a_damaged_document_is_not_replaced(tm
     with pytest.raises(InputError, match="cannot be saved"):
         store.save_question("dogs", {"text": object()})
     typed = b'{"version": 1, "favourites": [], "distinct": [], "saved": {"a": 3}}'
+    parts = (
+        b'"favourites": "abc", "distinct": []',
+        b'"favourites": [], "distinct": ["ab"]',
+        b'"favourites": [5], "distinct": []',
+    )
+    others = [b'{"version": 1, "saved": {}, ' + part + b"}" for part in parts]
     tags = set()
-    for damaged in (b"{", b"[]", b'{"version": 1}', typed, b'{"version": 2}'):
+    for damaged in (b"{", b"[]", b'{"version": 1}', typed, *others, b'{"version": 2}'):
         (tmp_path / MARKS_NAME).write_bytes(damaged)
         tags.add(store.tag)
         cure = "update Arrowlens" if b"2" in damaged else "restore it from a backup"
@@ -100,7 +113,7 @@ def test_what_cannot_be_marked_says_so_and_a_damaged_document_is_not_replaced(tm
         with pytest.raises(StorageError):
             _ = store.current
         assert (tmp_path / MARKS_NAME).read_bytes() == damaged
-    assert len(tags) == 5
+    assert len(tags) == 8
     assert None not in tags, "what only asks whether something has changed goes on"
 
 
@@ -149,6 +162,9 @@ def test_marks_on_the_command_line(tmp_path, capsys):
     with Library.open(library[1]) as opened:
         with pytest.raises(InputError, match="a search has no argument 'txet'; it has text, "):
             opened.save_question("dogs", {"txet": "dog"})
+        for wrong in ({"weights": "x"}, {"where": 5}, {"k": "5"}, {"plus": "b"}):
+            with pytest.raises(InputError, match=next(iter(wrong)) if "where" not in wrong else "a filter is a text"):
+                opened.save_question("dogs", {"text": "image", "mode": "keyword", **wrong})
         opened.save_question("wide", {"text": "image", "mode": "keyword", "where": "name like '%9%'", "k": 1})
     assert out("search", "--saved", "wide", "--paths") == answer
     out("search", "image", "--mode", "keyword", "--in", "name", "--weight", "image=2", "--save", "typed")

@@ -165,6 +165,11 @@ def test_a_shell_completes_commands_options_and_files(shell, capsys):
         ask = f"{script}\nCOMP_WORDS=(arrowlens sim); COMP_CWORD=1; _shtab_arrowlens; echo ${{COMPREPLY[*]}}"
         done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["similar"]
+        files = [
+            line for line in script.splitlines() if "_shtab_compgen_files" in line or "_shtab_compgen_file" in line
+        ]
+        takers = " ".join(files)
+        assert all(name in takers for name in ("ingest_pos_0", "duplicates___not_duplicate", "similar_pos_0")), takers
 
 
 def test_a_search_for_nothing_is_wrong_usage(capsys):
