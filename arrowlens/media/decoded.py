@@ -66,7 +66,7 @@ class Limits:
     max_film_bytes: int = 128 * 1024**3
     """Size of a film's file, which is streamed."""
     max_shots: int = MAX_SHOTS
-    """Shots of a film; of more, so many are kept, evenly spaced."""
+    """Shots of a film; of more, so many are kept, evenly spaced. Fewer where pictures over 1280 x 720 are asked for."""
 
     def max_bytes_of(self, modality: Modality | None) -> int:
         """Return the size of a file of a modality, or of one that is none, at most."""

@@ -21,10 +21,10 @@ from arrowlens.media.decoded import (
 from arrowlens.media.files import hash_bytes, hash_stream, open_regular, read_all, require_unchanged
 from arrowlens.media.films import Film, read_film
 from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
-from arrowlens.media.picture_headers import is_raw_tiff
 from arrowlens.media.pictures import STREAMED_FORMATS, Picture, read_picture
 from arrowlens.media.raw import read_raw
 from arrowlens.media.recordings import Recording, read_recording
+from arrowlens.media.tiff_directories import is_raw_tiff
 from arrowlens.modalities import FORMAT_MODALITY, SAMPLE_RATE, Modality, modality_of
 
 _DEFAULT_LIMITS = Limits()

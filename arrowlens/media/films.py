@@ -50,6 +50,7 @@ _MOST_KEY_FRAMES = 4_000  # looked at in a film: more than one a second counts i
 _SPACING_S = 0.5  # between two frames that are compared, at least
 _MOST_SCANS = 100  # stretches between key frames that are looked into
 _MOST_KEPT = 200  # pictures between key frames that are kept, and a few more: 60 MB
+_ORDINARY_PIXELS = 1280 * 720  # of a shot's picture at most: of larger ones, in the same memory, fewer are taken
 _GRID = (16, 16)  # cells of the coarse copy: columns, rows
 _CHANGED_CELLS = 0.25  # of the cells: those that change most are compared
 _CUT = 24.0  # of 255: mean change of those cells from which it is another shot
@@ -256,7 +257,8 @@ class FilmReader:
         """Return the shots in order of time: none longer than ``MAX_SHOT_S``, at most ``most``, evenly thinned.
 
         Args:
-            most: how many.
+            most: how many, of pictures with no more pixels than 1280 x 720; of larger ones, as many as have the pixels
+                of those.
             side: of the pictures that ``pictures`` will be asked for.
 
         Raises:
@@ -265,7 +267,10 @@ class FilmReader:
         looks = list(self._key_frames())
         if not looks:
             raise MediaError("damaged: none of its pictures can be decoded")
-        looks = self._with_others(looks, side)
+        width, height = _reduced(self.width, self.height, side)
+        share = min(1.0, _ORDINARY_PIXELS / (width * height))
+        most = max(1, int(most * share))
+        looks = self._with_others(looks, side, max(1, int(_MOST_KEPT * share)))
         shots = _shots(looks, max(self.length_s, looks[-1].time_s))
         if len(shots) <= most:
             return shots
@@ -321,8 +326,14 @@ class FilmReader:
         if n_bad > 1 + _BAD_SHARE * n_packets:
             raise MediaError(f"damaged: {n_bad:,} of {n_packets:,} pictures cannot be decoded")
 
-    def _with_others(self, looks: list[_Look], side: int) -> list[_Look]:
-        """Look between key frames that are far apart, where the picture has changed, or may have meanwhile."""
+    def _with_others(self, looks: list[_Look], side: int, most: int) -> list[_Look]:
+        """Look between key frames that are far apart, where the picture has changed, or may have meanwhile.
+
+        Args:
+            looks: at key frames.
+            side: of pictures that are kept.
+            most: pictures that are kept, and a few more.
+        """
         gaps = []
         for one, other in pairwise([*looks, replace(looks[-1], time_s=self.length_s)]):
             gap_s = other.time_s - one.time_s
@@ -331,15 +342,15 @@ class FilmReader:
                 gaps.append((_change(one, other), one, other.time_s))
         others: list[_Look] = []
         for _, key, end_s in sorted(gaps, key=lambda gap: -gap[0])[:_MOST_SCANS]:
-            if len(self._kept) < _MOST_KEPT:
-                others += self._between(key, end_s, side)
+            if len(self._kept) < most:
+                others += self._between(key, end_s, side, most)
         return sorted([*looks, *others], key=lambda look: look.time_s)
 
-    def _between(self, key: _Look, end_s: float, side: int) -> Iterator[_Look]:
+    def _between(self, key: _Look, end_s: float, side: int, most: int) -> Iterator[_Look]:
         """Look at frames that others depend on, between a key frame and the next one."""
         self._stream.codec_context.skip_frame = "NONREF"
         self._seek(key.time_s)
-        spacing_s = max(_SPACING_S, (end_s - key.time_s) / _MOST_KEPT)
+        spacing_s = max(_SPACING_S, (end_s - key.time_s) / most)
         last, kept_s = key, key.time_s
         for packet in self._packets():
             for frame in self._decode(packet) or ():
@@ -383,9 +394,7 @@ class FilmReader:
 
     def _picture(self, frame: Any, side: int) -> np.ndarray:  # noqa: ANN401 - PyAV's
         """(H, W, 3) uint8 RGB."""
-        width, height = max(1, round(frame.width * self._aspect)), frame.height
-        scale = min(1.0, side / min(width, height))
-        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        width, height = _reduced(round(frame.width * self._aspect), frame.height, side)
         space = Colorspace.ITU709 if frame.colorspace == _UNSTATED and frame.height >= _HD_ROWS else None
         if frame.interlaced_frame:  # two moments: the first one's rows
             rows = self._draw.reformat(frame, format="rgb24", src_colorspace=space).to_ndarray()[::2]
@@ -456,6 +465,12 @@ class _Look:
     time_s: float
     has_picture: bool
     cells: np.ndarray
+
+
+def _reduced(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height when the shorter of them is ``side`` at most."""
+    scale = min(1.0, side / min(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _change(one: _Look, other: _Look) -> float:

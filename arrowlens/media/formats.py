@@ -14,7 +14,7 @@ _PREFIXES = [
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"GIF87a", "gif"),
     (b"GIF89a", "gif"),
-    (b"II*\0\x10\0\0\0CR", "raw"),  # CR2; other TIFFs may be raw as well, as picture_headers.is_raw_tiff finds
+    (b"II*\0\x10\0\0\0CR", "raw"),  # CR2; other TIFFs may be raw as well, as tiff_directories.is_raw_tiff finds
     (b"IIRO", "raw"),  # ORF
     (b"IIRS", "raw"),
     (b"MMOR", "raw"),

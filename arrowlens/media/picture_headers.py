@@ -21,16 +21,13 @@ _MAX_TIFF_HEADERS = 100
 _MOST_EXIF = 1 << 23  # bytes in a JPEG, whose standard has room for 2 ** 16; Pillow's joining them takes the square
 _EXTENTS = re.compile(rb"ispe\0{4}")
 # Memory a pixel, measured, over that of a PNG (4.5 bytes, reduced): the decoders hold several copies.
-_COSTS = {"webp": 2.5, "avif": 1.5, "jpeg2000": 3.0, "raw": 1.5}
+_COSTS = {"webp": 2.5, "avif": 1.5, "jpeg2000": 3.0, "raw": 1.5, "monochrome raw": 3.8, "linear raw": 5.2}
 _MAX_TILES = 65_535  # as many as a tile's number has room for
 _TILE_BYTES = 14  # of a tile's header, at the least: its marker and where its data starts
 _START_OF_SCAN, _EXIF_MARKER, _PROGRESSIVE = 0xDA, 0xE1, 0xC2
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INNER_DIRECTORIES = (0x8769, 0x8825, 0xA005)  # of the camera, of the place, of interoperability
-_PHOTOMETRIC, _SUB_DIRECTORIES = 262, 330  # tags of a TIFF
-_SENSOR_VALUES = (32803, 34892)  # of _PHOTOMETRIC: behind colour filters, or one value for each colour
-_SHORT, _MOST_SUB_DIRECTORIES = 3, 16
 _MOST_SHARED = 1 << 25  # bytes: what damaged directories claim twice is less
 _ENTRIES_AT_ONCE = 65_536
 _IMPLAUSIBLE = "damaged: its metadata claims more than the file holds"
@@ -214,36 +211,3 @@ def _read_directory(file: BinaryIO, size: int, order: str, long_form: bool, star
             if tag in _INNER_DIRECTORIES:
                 inner.append(value)
     return claimed, inner
-
-
-def is_raw_tiff(file: BinaryIO) -> bool:
-    """Return whether a TIFF holds a raw photograph, as DNG, NEF and ARW files do: what a sensor saw, not a picture."""
-    file.seek(0)
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(file.read(4))
-    start = file.read(4)
-    if order is None or len(start) < 4:
-        return False
-    tags = _short_directory(file, order, struct.unpack(order + "I", start)[0])
-    n_inner, inner = tags.get(_SUB_DIRECTORIES, (0, 0))
-    places: tuple[int, ...] = (inner,) if n_inner == 1 else ()
-    if 1 < n_inner <= _MOST_SUB_DIRECTORIES:
-        file.seek(inner)
-        listed = file.read(4 * n_inner)
-        places = struct.unpack(f"{order}{len(listed) // 4}I", listed[: len(listed) // 4 * 4])
-    directories = [tags, *(_short_directory(file, order, place) for place in places)]
-    return any(directory.get(_PHOTOMETRIC, (0, 0))[1] in _SENSOR_VALUES for directory in directories)
-
-
-def _short_directory(file: BinaryIO, order: str, start: int) -> dict[int, tuple[int, int]]:
-    """Return the number of values of each tag, and the one value or where the values lie; what is there of it."""
-    file.seek(start)
-    head = file.read(2)
-    if len(head) < 2:
-        return {}
-    entry = struct.Struct(order + "HHI4s")
-    data = file.read(struct.unpack(order + "H", head)[0] * entry.size)
-    tags = {}
-    for tag, kind, n_values, value in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
-        is_short = kind == _SHORT and n_values == 1
-        tags[tag] = n_values, struct.unpack_from(order + ("H" if is_short else "I"), value)[0]
-    return tags

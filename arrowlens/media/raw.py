@@ -3,11 +3,13 @@
 LibRaw reads it, through rawpy of the extra ``raw``. Developing takes seconds, and the camera's own JPEG shows what the
 photographer saw; so what the sensor saw is decoded only where that JPEG is missing, damaged or too small. It is
 developed at half its size, where each pixel is made of the four values of a cell of the sensor, and none is invented.
+LibRaw itself develops what is cut off or cannot be decoded, in grey or in black; files built as TIFFs tell that.
 """
 
 from __future__ import annotations
 
 import io
+import os
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -22,6 +24,7 @@ from arrowlens.media.metadata import About
 from arrowlens.media.picture_headers import check_size, is_plausible_tiff, read_whole
 from arrowlens.media.picture_metadata import about_picture
 from arrowlens.media.pictures import SMALLEST_SIDE, Picture, box_within, read_picture
+from arrowlens.media.tiff_directories import Directory, largest_of_sensor, stated_end
 from arrowlens.modalities import RAW_EXTRA, RAW_PACKAGE, reads_raw
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ _LIES_ON_ITS_SIDE = 4  # the bit of LibRaw's number of a turn that says so
 _SRGB_GAMMA = (2.4, 12.92)  # LibRaw's own is that of BT.709
 _TIFF_MAGIC = {b"IIRO": b"II*\0", b"IIRS": b"II*\0", b"MMOR": b"MM\0*", b"IIU\0": b"II*\0"}
 """What ORF and RW2 write in place of a TIFF's first bytes."""
+_FEW_BYTES = 32  # different ones in compressed pixels of one value: they repeat a code of a few bits
 
 
 def read_raw(file: BinaryIO, limits: Limits, *, thumbnail: bool = True, min_side: int | None = None) -> Picture:
@@ -54,7 +58,8 @@ def read_raw(file: BinaryIO, limits: Limits, *, thumbnail: bool = True, min_side
     import rawpy
 
     data = read_whole(file)
-    about = _tiff_about(data)
+    tiff = _as_tiff(data)
+    about = _tiff_about(tiff)
     try:
         with rawpy.RawPy() as raw:
             raw.open_buffer(io.BytesIO(data))
@@ -66,7 +71,7 @@ def read_raw(file: BinaryIO, limits: Limits, *, thumbnail: bool = True, min_side
             wanted = min(min_side or shorter, shorter), min(THUMBNAIL_SIDE if thumbnail else 1, longer)
             picture = _preview(raw, wanted, limits, thumbnail, min_side)
             if picture is None or (picture.width < picture.height) != (width < height):  # or one that is not upright
-                picture = _developed(raw, limits, thumbnail, min_side)
+                picture = _developed(raw, tiff, limits, thumbnail, min_side)
             check_size((width, height), limits)
     except rawpy.LibRawUnsufficientMemoryError as error:
         raise MemoryError from error
@@ -104,10 +109,16 @@ def _preview(
     return picture if shorter >= wanted[0] and longer >= wanted[1] else None
 
 
-def _developed(raw: RawPy, limits: Limits, thumbnail: bool, min_side: int | None) -> Picture:
-    """What the sensor saw, at half its size, in sRGB, upright."""
-    check_size((raw.sizes.raw_width, raw.sizes.raw_height), limits, "raw")
+def _developed(raw: RawPy, tiff: BinaryIO, limits: Limits, thumbnail: bool, min_side: int | None) -> Picture:
+    """What the sensor saw, at half its size where there is one value for each pixel, in sRGB, upright."""
+    sensor = largest_of_sensor(tiff)
+    check_size((raw.sizes.raw_width, raw.sizes.raw_height), limits, _form(sensor))
+    promised, there = stated_end(tiff), tiff.seek(0, os.SEEK_END)
+    if promised > there:
+        raise MediaError(f"truncated: {there:,} of {promised:,} bytes are there")
     pixels = raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8, gamma=_SRGB_GAMMA)
+    if sensor is not None and pixels.min() == pixels.max() and _has_different_pixels(tiff, sensor):
+        raise MediaError("damaged, or in a form that LibRaw does not decode: nothing is seen in the raw photograph")
     if pixels.shape[2] == 1:  # of a sensor without colours
         pixels = np.repeat(pixels, 3, axis=2)
     image = Image.fromarray(pixels)
@@ -124,15 +135,37 @@ def _developed(raw: RawPy, limits: Limits, thumbnail: bool, min_side: int | None
     )
 
 
-def _tiff_about(data: bytes) -> About | None:
-    """What the camera wrote, of a file built as a TIFF; None of another one, and of damaged tags."""
+def _form(sensor: Directory | None) -> str:
+    """The name under which ``check_size`` knows how much memory a development takes."""
+    if sensor is None or sensor.linear_samples is None:
+        return "raw"
+    return "monochrome raw" if sensor.linear_samples == 1 else "linear raw"
+
+
+def _has_different_pixels(tiff: BinaryIO, sensor: Directory) -> bool:
+    """Whether compressed pixels are not all alike; what is not compressed is decoded as it is."""
+    if sensor.is_plain:
+        return False
+    for place, size in sensor.parts():
+        tiff.seek(place + size // 4)  # after tables and headers
+        if len(set(tiff.read(size // 2))) > _FEW_BYTES:
+            return True
+    return False
+
+
+def _as_tiff(data: bytes) -> BinaryIO:
+    """The file, with a TIFF's first bytes where a camera has written its own."""
     magic = _TIFF_MAGIC.get(data[:4])
-    file = io.BytesIO(data if magic is None else magic + data[4:])
+    return io.BytesIO(data if magic is None else magic + data[4:])
+
+
+def _tiff_about(tiff: BinaryIO) -> About | None:
+    """What the camera wrote, of a file built as a TIFF; None of another one, and of damaged tags."""
     exif = Image.Exif()
-    if is_plausible_tiff(file):
+    if is_plausible_tiff(tiff):
         with suppress(Exception):  # as in picture_metadata.read_exif
-            file.seek(0)
-            exif.load_from_fp(file)
+            tiff.seek(0)
+            exif.load_from_fp(tiff)
     return about_picture(exif, {}) if len(exif) else None
 
 

@@ -22,7 +22,7 @@ from arrowlens.store import MediaText
 __all__ = ["MOST_SHOTS", "TextReader", "installed_version"]
 
 
-MOST_SHOTS = MAX_SHOTS  # of a film that are read; pictures of all of them are in memory at once: 560 MB
+MOST_SHOTS = MAX_SHOTS  # of a film that are read, of one over 16:9 fewer; their pictures are in memory at once: 560 MB
 
 
 class TextReader(Protocol):

@@ -1,4 +1,4 @@
-"""Raw photographs for tests: DNGs of a sensor behind a Bayer pattern, as small as LibRaw takes them.
+"""Raw photographs for tests: DNGs of a sensor behind a Bayer pattern, or linear ones, as small as LibRaw takes them.
 
 dng_bytes(pixels, ...) -> one file's bytes
 """
@@ -25,6 +25,9 @@ def dng_bytes(
     orientation: int = 1,
     taken: str = "2021:05:06 07:08:09",
     model: str = "Kamera One",
+    linear: bool = False,
+    compression: int = 1,
+    n_strips: int = 1,
 ) -> bytes:
     """A DNG of what (H, W, 3) uint8 sRGB pixels, of even sides, are to a sensor.
 
@@ -34,10 +37,16 @@ def dng_bytes(
         orientation: of EXIF, for both.
         taken: when.
         model: of the camera.
+        linear: red, green and blue for each pixel in place of one of them.
+        compression: of linear pixels: 1 for none, 34892 for a JPEG, 7 for one that LibRaw does not decode.
+        n_strips: parts that the pixels are cut into, of the same number of rows.
     """
     jpeg = preview if isinstance(preview, bytes) else b"" if preview is None else _jpeg(preview)
-    seen = _bayer(pixels)
-    height, width = seen.shape
+    light = _linear(pixels) if linear else _bayer(pixels)
+    seen = light.tobytes() if compression == 1 else _jpeg(pixels)
+    height, width = light.shape[:2]
+    n_samples, bits, white = (3 if linear else 1), *((16, _SENSOR_WHITE) if compression == 1 else (8, 255))
+    strip = len(seen) // n_strips
     details: _Tags = {36867: (_ASCII, taken)}
     places = dict.fromkeys(("details", "inner", "jpeg", "sensor"), 0)
     for _ in range(2):  # the first time for the lengths of what comes before each place
@@ -45,26 +54,26 @@ def dng_bytes(
             254: (_LONG, [0]),
             256: (_LONG, [width]),
             257: (_LONG, [height]),
-            258: (_SHORT, [16]),
-            259: (_SHORT, [1]),
-            262: (_SHORT, [32803]),
+            258: (_SHORT, [bits] * n_samples),
+            259: (_SHORT, [compression]),
+            262: (_SHORT, [34892 if linear else 32803]),
             271: (_ASCII, "Kamera"),
             272: (_ASCII, model),
-            273: (_LONG, [places["sensor"]]),
+            273: (_LONG, [places["sensor"] + number * strip for number in range(n_strips)]),
             274: (_SHORT, [orientation]),
-            277: (_SHORT, [1]),
-            278: (_LONG, [height]),
-            279: (_LONG, [seen.nbytes]),
-            33421: (_SHORT, [2, 2]),
-            33422: (_BYTE, [0, 1, 1, 2]),
+            277: (_SHORT, [n_samples]),
+            278: (_LONG, [height // n_strips]),
+            279: (_LONG, [strip] * n_strips),
             34665: (_LONG, [places["details"]]),
             50706: (_BYTE, [1, 4, 0, 0]),
             50708: (_ASCII, model),
-            50717: (_LONG, [_SENSOR_WHITE]),
+            50717: (_LONG, [white] * n_samples),
             50721: (_SRATIONAL, [(value, 10**7) for value in _XYZ_TO_SRGB]),
             50728: (_RATIONAL, [(1, 1)] * 3),
             50778: (_SHORT, [21]),
         }
+        if not linear:
+            main |= {33421: (_SHORT, [2, 2]), 33422: (_BYTE, [0, 1, 1, 2])}
         inner: _Tags = {}
         if jpeg:
             across, down = Image.open(io.BytesIO(jpeg)).size
@@ -79,14 +88,19 @@ def dng_bytes(
         places["jpeg"] = len(data)
         data += jpeg + bytes(len(data + jpeg) % 2)
         places["sensor"] = len(data)
-    return data + seen.tobytes()
+    return data + seen
+
+
+def _linear(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) little-endian uint16, in proportion to the light."""
+    share = pixels / 255.0
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return np.round(linear * _SENSOR_WHITE).astype("<u2")
 
 
 def _bayer(pixels: np.ndarray) -> np.ndarray:
     """(H, W) little-endian uint16, each pixel behind a filter: red and green, green and blue."""
-    share = pixels / 255.0
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    light = np.round(linear * _SENSOR_WHITE).astype("<u2")
+    light = _linear(pixels)
     seen = light[:, :, 1].copy()
     seen[::2, ::2], seen[1::2, 1::2] = light[::2, ::2, 0], light[1::2, 1::2, 2]
     return seen

@@ -103,6 +103,17 @@ def test_no_more_shots_than_allowed_evenly_thinned() -> None:
     assert set(few) <= set(every)
 
 
+def test_of_larger_pictures_fewer_are_taken() -> None:
+    """Those of films that are much wider than others would not have room in a worker's memory."""
+    scenes = [Scene(pixels(seed), 1.0) for seed in range(9)]
+    data = scene_film(scenes, size=(5120, 720), rate=4, options=QUICK, has_sound=False)
+    decoded = film(data, min_side=720, limits=dataclasses.replace(Limits(), max_shots=8))
+    assert [frame.shape for frame in decoded.frames] == [(720, 5120, 3)] * 2, "as many pixels as 8 of 1280 x 720"
+    assert starts(decoded) == [0.0, 8.0]
+    small = film(data, min_side=180, limits=dataclasses.replace(Limits(), max_shots=8))
+    assert len(small.frames) == 8
+
+
 def test_a_film_with_one_key_frame_is_seen_to_its_end() -> None:
     """What changes too slowly to be a cut has another picture every ten seconds all the same."""
     picture = np.zeros((96, 128, 3), np.uint8)

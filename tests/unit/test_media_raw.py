@@ -119,13 +119,48 @@ def test_a_dng_with_the_name_of_a_tiff_is_raw_and_a_tiff_with_the_name_of_a_dng_
 def test_bad_ones_are_refused_in_one_line():
     data = dng_bytes(scene())
     cut = decode("a.dng", data=data[:-100_000])
-    assert "damaged or truncated: the raw photograph cannot be decoded" in cut.reason
+    assert cut.reason == f"truncated: {len(data) - 100_000:,} of {len(data):,} bytes are there"
+    headless = decode("a.dng", data=data[:300])
+    assert "raw photograph" in headless.reason
     large = decode("a.dng", data=data, limits=dataclasses.replace(Limits(), max_pixels=300_000))
     assert "640 x 480 pixels is over the limit of 0.2 megapixels for RAW" in large.reason
     assert large.too_large
     fuji = decode("a.raf", data=b"FUJIFILMCCD-RAW 0201" + bytes(10_000))
     assert "raw photograph" in fuji.reason
-    assert len((cut.reason + large.reason + fuji.reason).splitlines()) == 1
+    assert len((cut.reason + headless.reason + large.reason + fuji.reason).splitlines()) == 1
+
+
+@pytest.mark.parametrize("compression", [1, 34892])
+def test_linear_ones_are_developed_at_their_size_and_have_a_lower_limit(compression):
+    data = dng_bytes(scene(), linear=True, compression=compression)
+    decoded = good(data)
+    assert decoded.pixels.shape == (480, 640, 3)
+    assert np.corrcoef(decoded.pixels.ravel(), scene().ravel())[0, 1] > 0.95
+    large = decode("a.dng", data=data, limits=dataclasses.replace(Limits(), max_pixels=1_000_000))
+    assert large.reason == "640 x 480 pixels is over the limit of 0.192308 megapixels for LINEAR RAW"
+    assert large.too_large
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"n_strips": 4}, {"linear": True}, {"linear": True, "compression": 34892}],
+    ids=["filters", "linear", "JPEG"],
+)
+def test_one_whose_pixels_are_cut_off_is_refused(form):
+    """LibRaw develops most of them, in grey where nothing is there."""
+    data = dng_bytes(scene(), **form)
+    assert good(data).pixels.std() > 10
+    for n in (len(data) // 2, len(data) - 1):
+        assert decode("a.dng", data=data[:n]).reason == f"truncated: {n:,} of {len(data):,} bytes are there"
+    whole = dng_bytes(scene(), preview=np.ascontiguousarray(scene()[::2, ::2]), **form)
+    assert good(whole[: -len(data) // 4], min_side=224).pixels.std() > 10, "the camera's picture is whole"
+
+
+def test_one_of_which_nothing_is_decoded_is_refused_and_one_of_one_colour_is_not():
+    refused = decode("a.dng", data=dng_bytes(scene(), linear=True, compression=7))
+    assert "nothing is seen in the raw photograph" in refused.reason
+    for form in ({}, {"linear": True}, {"linear": True, "compression": 34892}):
+        assert good(dng_bytes(np.full((480, 640, 3), 0, np.uint8), **form)).trivial
 
 
 def test_without_the_extra_the_reason_names_it(monkeypatch):
