@@ -25,7 +25,7 @@ from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import cache_directory
 from arrowlens.errors import InputError, LibraryNotFoundError
-from arrowlens.library_status import LibraryStatus, SkippedFile
+from arrowlens.library_status import FolderStatus, LibraryStatus, SkippedFile
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.decoded import large_bytes
 from arrowlens.modalities import Modality, TextSource
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from arrowlens.store import Facets
     from arrowlens.store.replica import Replica
 
-__all__ = ["MEDIA_SUFFIXES", "Library", "LibraryStatus", "Original", "SkippedFile"]
+__all__ = ["MEDIA_SUFFIXES", "FolderStatus", "Library", "LibraryStatus", "Original", "SkippedFile"]
 
 DEFAULT_MODELS = "base"  # of a new library
 DEFAULT_SPEECH_MODEL = "base"
@@ -797,6 +797,14 @@ class Library:
     def folders(self) -> tuple[Path, ...]:
         """The folders that were ingested."""
         return tuple(as_path(root.path) for root in self._storage.settings.roots)
+
+    def folder_status(self) -> list[FolderStatus]:
+        """How many files the library knows of each ingested folder and of the topmost folders below it.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        return list(FolderStatus.all_of(self._reading()[0]))
 
     def facets(self, where: Where = (), chosen: Mapping[str, Where] | None = None) -> Facets:
         """What files can be filtered by, with counts: modalities, formats, folders, sizes, lengths, the span of days.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from arrowlens.addresses import as_path
 from arrowlens.modalities import MODALITIES, Modality
@@ -115,3 +119,36 @@ class SkippedFile:
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Return the file of a row of ``MultimodalStorage.skipped``."""
         return cls(as_path(row["absolute_path"]), row["reason"], row["state"] == "indexed")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FolderStatus:
+    """What a library knows of a folder, with everything below it.
+
+    Attributes:
+        path: absolute.
+        root: the ingested folder that it belongs to; equal to ``path`` for that one itself.
+        n_files: files, those that cannot be read included.
+        n_bytes: their sizes on disk together.
+    """
+
+    path: Path
+    root: Path
+    n_files: int
+    n_bytes: int
+
+    @classmethod
+    def all_of(cls, storage: MultimodalStorage) -> Iterator[Self]:
+        """Yield each ingested folder, followed by the topmost folders below it, by name."""
+        media = storage.all_media(["root_id", "path_bytes", "size"])
+        tops = pc.replace_substring_regex(media["path_bytes"], rb"(?s)^([^/]*/)?.*$", rb"\1")
+        table = pa.table({"root_id": media["root_id"], "top": tops, "size": media["size"]})
+        counted = table.group_by(["root_id", "top"]).aggregate([("size", "sum"), ([], "count_all")]).to_pylist()
+        for settings in storage.settings.roots:
+            root = as_path(settings.path)
+            rows = sorted((row for row in counted if row["root_id"] == settings.root_id), key=lambda row: row["top"])
+            yield cls(root, root, sum(row["count_all"] for row in rows), sum(row["size_sum"] or 0 for row in rows))
+            for row in rows:
+                if row["top"]:
+                    path = root / os.fsdecode(row["top"])
+                    yield cls(path, root, row["count_all"], row["size_sum"] or 0)

@@ -31,9 +31,9 @@ from arrowlens.cli.output import (
 )
 from arrowlens.cli.progress import IngestProgress, ModelProgress
 from arrowlens.cli.searching import open_library
-from arrowlens.cli.server import INTERRUPTED, serve, set_password
+from arrowlens.cli.server import INTERRUPTED, is_reached_by_others, serve, set_password
 from arrowlens.cli.signals import stop_on_interrupt
-from arrowlens.errors import FolderError, LibraryBusyError, StorageError
+from arrowlens.errors import FolderError, LibraryBusyError, LibraryNotFoundError, StorageError
 from arrowlens.modalities import MODALITIES, ROLE_OF, Modality, TextSource
 from arrowlens.search import byte_size, printable
 
@@ -347,8 +347,14 @@ def ui(options: argparse.Namespace) -> int:
     if options.set_password is not None:
         set_password(options.set_password)
         return 0
-    with open_library(options) as library:  # a mistyped library or missing models end here, not in the browser
-        uri = library.uri
+    try:
+        with open_library(options) as library:  # missing models end here, not in the browser
+            uri = library.uri
+    except LibraryNotFoundError:
+        if options.no_auth and is_reached_by_others(options):  # nobody may make one on the page
+            raise
+        uri = absolute(options.library)
+        note(f"arrowlens: no library at {printable(uri)}; the page offers to make one")
     return serve(uri, options)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import http
+import http.client
 import ipaddress
 import json
 import os
@@ -10,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from getpass import getpass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +23,7 @@ from arrowlens.passwords import checked_hash, hash_password, read_hash, write_ha
 
 INTERRUPTED = 130
 PASSWORD_VARIABLE = "ARROWLENS_PASSWORD_HASH"
+_ANSWER_S, _LOOK_S = 5.0, 0.1  # how long the server may take for an answer, and until it is asked again
 
 
 def set_password(path: Path) -> None:
@@ -59,12 +63,11 @@ def serve(library: str, options: argparse.Namespace) -> int:
     inherited = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
     if password_hash is not None:
         given[PASSWORD_VARIABLE] = password_hash
-    if password_hash is None and _is_reached_by_others(options):
+    if password_hash is None and is_reached_by_others(options):
         given["ARROWLENS_OPEN_TO_ALL"] = "1"
     if options.device is not None:
         given["ARROWLENS_DEVICE"] = options.device
     command = [sys.executable, "-P", "-m", "arrowlens.ui.server"]  # -P: nothing of the current folder is imported
-    note(f"arrowlens: {address(options.host, options.port)} (Ctrl-C ends it)")
     # In a process group of its own: a terminal's Ctrl-C reaches only this process, which then ends the server in order.
     server = subprocess.Popen(command, env={**inherited, **given}, process_group=0)
 
@@ -74,6 +77,8 @@ def serve(library: str, options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     try:
+        if _answers(server, options):
+            note(f"arrowlens: {address(options.host, options.port)} (Ctrl-C ends it)")
         status = server.wait()
         return 0 if status == -signal.SIGTERM else status  # the server ends itself with the signal once it has closed
     except KeyboardInterrupt:
@@ -82,13 +87,29 @@ def serve(library: str, options: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
+def _answers(server: subprocess.Popen[bytes], options: argparse.Namespace) -> bool:
+    """Wait until the server answers; return whether it does, and has not ended before."""
+    while server.poll() is None:
+        connection = http.client.HTTPConnection(_reached(options.host), options.port, timeout=_ANSWER_S)
+        try:
+            connection.request("GET", "/_stcore/health")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return True
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(_LOOK_S)
+    return False
+
+
 def _password_hash(options: argparse.Namespace) -> str | None:
     """Of the password that the page asks for; None for none.
 
     Raises:
         InputError: there is none though others could reach the page, or it is no hash.
     """
-    is_open = _is_reached_by_others(options)
+    is_open = is_reached_by_others(options)
     if options.no_auth:
         if is_open:
             place = f"{options.host} or what passes requests on to it" if _is_loopback(options.host) else options.host
@@ -112,7 +133,7 @@ def _password_hash(options: argparse.Namespace) -> str | None:
     )
 
 
-def _is_reached_by_others(options: argparse.Namespace) -> bool:
+def is_reached_by_others(options: argparse.Namespace) -> bool:
     """Whether visitors may come from other machines: directly, or through a proxy or a tunnel on this one."""
     return not _is_loopback(options.host) or bool(options.allowed_host) or options.behind_proxy
 
@@ -126,8 +147,13 @@ def _is_loopback(host: str) -> bool:
 
 def address(host: str, port: int) -> str:
     """What to type into a browser on this machine."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    reached = _reached(host)
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def _reached(host: str) -> str:
+    """Where a server answers that listens on a host, or on all of them."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
 
 
 def _check_address(host: str, port: int) -> None:

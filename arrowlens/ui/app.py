@@ -8,7 +8,8 @@ from __future__ import annotations
 import streamlit as st
 
 from arrowlens.ui import components, html
-from arrowlens.ui.session import is_signed_in
+from arrowlens.ui.new_library import offer_library
+from arrowlens.ui.session import errors_shown, is_library_missing, is_signed_in, may_ingest
 from arrowlens.ui.sign_in import LOGOUT
 
 st.set_page_config(page_title="Arrowlens", page_icon=html.ICON, layout="wide")
@@ -26,4 +27,8 @@ page = st.navigation(
 if is_signed_in():
     with st.container(key="sign-out"):
         st.html(f'<a href="{LOGOUT}">Sign out</a>')
-page.run()
+if may_ingest() and is_library_missing():
+    with errors_shown():
+        offer_library()
+else:
+    page.run()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from arrowlens.modalities import MODALITIES
 from arrowlens.search import DuplicateGroup, DuplicateKind, Hit, Member, byte_size, printable
 from arrowlens.ui.html import clock, counted
 from arrowlens.ui.media import original_url, thumbnail_url
+
+if TYPE_CHECKING:
+    from arrowlens.doctor import Finding
+    from arrowlens.library_status import FolderStatus
 
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 4.6rem !important; }
@@ -43,9 +48,12 @@ section.al-group > p { margin: 0 0 .8rem; opacity: .7; font-size: .88rem; }
 .al-rows th, .al-rows td { text-align: left; padding: .35rem .8rem .35rem 0; vertical-align: top; border: 0;
   overflow-wrap: anywhere; border-bottom: 1px solid rgba(128, 128, 128, .2); }
 .al-rows th { opacity: .7; font-weight: 500; white-space: nowrap; }
+.al-rows th.al-below { padding-left: 1.2rem; }
+.al-folders th { white-space: normal; } .al-folders td { text-align: right; white-space: nowrap; }
 .al-rows code { font-size: .85em; }
 </style>"""
 
+MOST_ROWS = 200  # of a table
 MEANINGS: dict[DuplicateKind, tuple[str, str]] = {
     "identical": ("Identical", "the same bytes"),
     "copy": ("Copies", "the same picture, recording or film in another format, size or quality"),
@@ -76,6 +84,30 @@ def rows(values: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
         for first, *rest in values
     )
     return f'<table class="al-rows">{head}<tbody>{"".join(lines)}</tbody></table>'
+
+
+def folder_rows(folders: Sequence[FolderStatus]) -> str:
+    """Return the HTML of a table of folders with their files and sizes; those below an ingested one are indented."""
+    if not folders:
+        return rows([("folder", "none yet")])
+    lines = "".join(
+        f'<tr><th scope="row"{"" if folder.path == folder.root else " class=al-below"}>{_safe(name)}</th>'
+        f"<td>{folder.n_files:,}</td><td>{byte_size(folder.n_bytes)}</td></tr>"
+        for folder in folders[:MOST_ROWS]
+        for name in [str(folder.path) if folder.path == folder.root else folder.path.name]
+    )
+    more = f'<p class="al-quiet">{len(folders) - MOST_ROWS:,} more</p>' if len(folders) > MOST_ROWS else ""
+    head = "<thead><tr><th>folder</th><th>files</th><th>size</th></tr></thead>"
+    return f'<table class="al-rows al-folders">{head}<tbody>{lines}</tbody></table>{more}'
+
+
+def findings_rows(findings: Iterable[Finding]) -> str:
+    """Return the HTML of what was examined: how bad each is, what was measured, and what to do about it."""
+    cells = (
+        (each.level, each.what, each.value if isinstance(each.value, str) else f"{each.value:,}", each.cure)
+        for each in findings
+    )
+    return rows(cells, ("", "examined", "measured", "what to do"))
 
 
 def tiles(hits: Iterable[Hit]) -> str:

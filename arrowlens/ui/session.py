@@ -8,12 +8,17 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from arrowlens.errors import ArrowlensError
+from arrowlens.addresses import absolute
+from arrowlens.errors import ArrowlensError, LibraryNotFoundError
 from arrowlens.library import Library
 from arrowlens.ui.html import plain
+
+if TYPE_CHECKING:
+    from arrowlens.conversion import OnProgress
 
 LIBRARY_VARIABLE = "ARROWLENS_LIBRARY"
 OPTIONS_VARIABLE = "ARROWLENS_STORAGE_OPTIONS"  # as JSON; holds credentials
@@ -56,6 +61,37 @@ def shared_library() -> Library:
             os.environ.get(OPTIONS_VARIABLE) or "{}",
             not os.environ.get(NO_REPLICA_VARIABLE),
         )
+
+
+def library_address() -> str:
+    """Return where the library lies that the server was started for: an absolute path, or an address in a bucket."""
+    return absolute(os.environ.get(LIBRARY_VARIABLE) or ".arrowlens")
+
+
+def is_library_missing() -> bool:
+    """Return whether there is no library yet where the server was started for one."""
+    try:
+        shared_library()
+    except LibraryNotFoundError:
+        return True
+    except ArrowlensError:
+        return False  # the page shows it
+    return False
+
+
+def create_library(models: str, on_progress: OnProgress) -> Library:
+    """Make the library that the server was started for, where there is none, and return the shared one.
+
+    Args:
+        models: as for ``Library.open``.
+        on_progress: called with each step of downloading and converting models.
+
+    Raises:
+        ArrowlensError: as ``Library.open``.
+    """
+    options = json.loads(os.environ.get(OPTIONS_VARIABLE) or "{}")
+    Library.open(library_address(), models, create=True, on_progress=on_progress, storage_options=options).close()
+    return shared_library()
 
 
 def close_library() -> None:

@@ -12,10 +12,13 @@ from streamlit.testing.v1 import AppTest
 import arrowlens
 from arrowlens import Library
 from arrowlens.search import printable
+from arrowlens.ui.ingest_jobs import ingest_runs_of, making
 from arrowlens.ui.search_service import PAGE_SIZE
-from arrowlens.ui.session import close_library
+from arrowlens.ui.session import close_library, shared_library
 from tests.browser.conftest import SAMPLES
 from tests.browser.steps import in_sections
+from tests.support.folders import write_picture
+from tests.support.processes import within
 
 APP = Path(arrowlens.__file__).parent / "ui" / "app.py"
 
@@ -299,8 +302,32 @@ def test_an_empty_library_says_what_to_do(opened, empty_library_path):
     assert "This library is empty" in html(app)
 
 
-def test_no_library_is_one_line(opened, tmp_path):
+def test_without_a_library_the_page_makes_one(opened, tmp_path):
+    path = tmp_path / "new.lens"
+    app = opened(path)
+    assert not app.exception
+    assert not app.error
+    assert any("There is none at" in text.value for text in app.markdown)
+    app.selectbox(key="new-models").set_value("demo")
+    app.text_input(key="new-folder").set_value(str(tmp_path / "typo"))
+    app.button[0].click().run()
+    assert "there is no folder" in app.error[0].value.replace("\\", "")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "in").mkdir()
+    write_picture(tmp_path / "in" / "a.png", 1, (32, 32))
+    app.text_input(key="new-folder").set_value(str(tmp_path / "in"))
+    app.button[0].click().run()
+    within(60, lambda: not making.is_going)
+    assert making.error is None
+    ingest_runs_of(shared_library()).wait()
+    assert shared_library().status().images == 1
+    assert "1 picture" in html(app.run())
+
+
+def test_without_a_library_nobody_makes_one_where_everybody_gets_in(opened, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_OPEN_TO_ALL", "1")
     app = opened(tmp_path / "typo.lens")
     assert not app.exception
     assert "no library at" in app.error[0].value.replace("\\", "")
+    assert not app.button
     assert list(tmp_path.iterdir()) == []

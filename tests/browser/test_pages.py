@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,9 +13,11 @@ from streamlit.testing.v1 import AppTest
 import arrowlens
 from arrowlens import Library
 from arrowlens.errors import InputError, LibraryBusyError
-from arrowlens.ui.ingest_jobs import IngestRuns, folder_of
-from arrowlens.ui.session import close_library
+from arrowlens.ui.ingest_jobs import IngestRuns, folder_of, ingest_runs_of
+from arrowlens.ui.session import close_library, shared_library
 from tests.browser.conftest import SAMPLES
+from tests.support.folders import write_picture
+from tests.support.processes import within
 
 PAGES = Path(arrowlens.__file__).parent / "ui" / "views"
 
@@ -72,6 +75,110 @@ def test_no_library_is_one_line(opened, tmp_path, page):
     app = opened(page, tmp_path / "typo.lens")
     assert not app.exception
     assert "no library at" in app.error[0].value.replace("\\", "")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A library of three pictures, two of them in a folder of their own."""
+    for number, name in enumerate(("top.png", "trip/a.png", "trip/b.png")):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_picture(tmp_path / "in" / name, number, (40, 30))
+    with Library.open(tmp_path / "a.lens", models="demo") as library:
+        library.ingest(tmp_path / "in", workers=1)
+    return tmp_path / "a.lens"
+
+
+def ended(app: AppTest) -> AppTest:
+    """The page once the run that it has started is over."""
+    ingest_runs_of(shared_library()).wait()
+    app.run()
+    assert not app.exception
+    return app
+
+
+def plain_text(element) -> str:
+    return element.value.replace("\\", "")
+
+
+def pressed(app: AppTest, label: str) -> AppTest:
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def test_a_folder_is_forgotten_once_its_number_is_confirmed(opened, small):
+    app = opened("library", small)
+    assert re.findall(r"</th><td>(\d)</td><td>[\d.]+ [KM]?B", html(app)) == ["3", "2"]
+    folder = next(each for each in shared_library().folder_status() if each.path.name == "trip")
+    app.selectbox(key="forget_folder").set_value(folder).run()
+    app = pressed(app, "Forget 2 files")
+    assert not app.exception
+    assert not app.error
+    assert shared_library().status().images == 1
+    assert (small.parent / "in" / "trip" / "a.png").is_file()
+    app = pressed(app, "Forget 1 file")
+    assert "none yet" in html(app)
+    assert shared_library().folders() == ()
+
+
+def test_an_added_folder_without_media_says_so(opened, small):
+    (small.parent / "texts").mkdir()
+    (small.parent / "texts" / "a.doc").touch()
+    app = opened("library", small)
+    app.text_input(key="folder").set_value(str(small.parent / "texts"))
+    app = ended(pressed(app, "Add folder"))
+    assert "There is no picture, recording or film in /" in plain_text(app.warning[0])
+    assert plain_text(app.warning[0]).endswith("passed over: 1 other.")
+
+
+def test_the_library_page_examines_the_library(opened, small):
+    app = pressed(opened("library", small), "Examine the library")
+    assert not app.exception
+    assert "0 problems found" in html(app)
+    assert '<th scope="row">ok</th><td>vision vectors</td><td>3</td>' in html(app)
+
+
+def test_models_are_changed_in_a_run(opened, small):
+    app = opened("library", small)
+    app.selectbox(key="models").set_value("demo").run()
+    app = ended(pressed(app, "Change to demo"))
+    assert "The library uses the models demo: 0 files encoded" in plain_text(app.success[0])
+
+
+def test_a_speech_model_that_cannot_be_had_is_one_line(opened, small, monkeypatch):
+    monkeypatch.setenv("ARROWLENS_CACHE", str(small.parent))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    app = opened("library", small)
+    app.selectbox(key="speech_model").set_value("tiny").run()
+    app = ended(pressed(app, "Write down speech"))
+    assert "Systran/faster-whisper-tiny" in plain_text(app.error[0])
+
+
+@pytest.mark.soak
+def test_texts_in_pictures_are_read_in_a_run(opened, small):
+    app = ended(pressed(opened("library", small), "Read text in pictures"))
+    assert "text was looked for in 3 files" in plain_text(app.success[0])
+    assert shared_library().status().read == 3
+
+
+def test_watched_folders_are_read_when_something_changes(opened, small):
+    app = opened("library", small)
+    runs = ingest_runs_of(shared_library())
+    app.toggle(key="watch").set_value(True).run()
+    assert runs.is_watching
+    within(60, lambda: runs.latest is not None and runs.latest.is_over)
+    write_picture(small.parent / "in" / "later.png", 9, (40, 30))
+    within(60, lambda: shared_library().status().images == 4)
+    (small.parent / "more").mkdir()
+    write_picture(small.parent / "more" / "x.png", 10, (40, 30))
+    runs.wait()
+    runs.start([small.parent / "more"])
+    within(60, lambda: shared_library().status().images == 5)
+    write_picture(small.parent / "more" / "y.png", 11, (40, 30))  # in a folder that was added meanwhile
+    within(60, lambda: shared_library().status().images == 6)
+    runs.wait()
+    app.run()
+    assert app.toggle(key="watch").value is True
+    app.toggle(key="watch").set_value(False).run()
+    within(60, lambda: not runs.is_watching)
 
 
 def test_files_that_cannot_be_read_are_listed_and_filtered(opened, damaged):

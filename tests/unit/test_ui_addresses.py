@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 
 from arrowlens.cli.parser import build_parser
-from arrowlens.cli.server import _password_hash, address
+from arrowlens.cli.server import _answers, _password_hash, address
 from arrowlens.errors import InputError
 from arrowlens.passwords import hash_password, write_hash
 
@@ -59,3 +65,31 @@ def test_the_address_is_one_that_a_browser_takes():
     assert address("127.0.0.1", 80) == "http://127.0.0.1:80"
     assert address("0.0.0.0", 80) == "http://127.0.0.1:80"
     assert address("::", 80) == "http://[::1]:80"
+
+
+def test_the_address_is_told_once_the_server_answers():
+    asked: list[str] = []
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(503 if len(asked) < 3 else 200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with (
+        HTTPServer(("127.0.0.1", 0), Health) as server,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as process,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = build_parser().parse_args(["ui", "--host", "0.0.0.0", "--port", str(server.server_port)])
+        assert _answers(process, options)
+        assert asked == 3 * ["/_stcore/health"]
+        server.shutdown()
+        server.server_close()
+        process.communicate(b"\n")
+        started = time.monotonic()
+        assert not _answers(process, options)  # it has ended
+        assert time.monotonic() - started < 5

@@ -1,22 +1,24 @@
-"""The page Library: what it holds, its models, what could not be read; add a folder and watch the run."""
+"""The page Library: its folders, models and state, what could not be read; runs are started and watched here."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
 
-from arrowlens.errors import ArrowlensError
-from arrowlens.library import Library
-from arrowlens.library_status import LibraryStatus, SkippedFile
+from arrowlens.errors import ArrowlensError, LibraryBusyError
+from arrowlens.library import DEFAULT_SPEECH_MODEL, Library
+from arrowlens.library_status import FolderStatus, LibraryStatus, SkippedFile
+from arrowlens.models import SPEECH_MODELS
 from arrowlens.search import byte_size, printable
-from arrowlens.ui.components import numbers, rows
+from arrowlens.ui.components import MOST_ROWS, findings_rows, folder_rows, numbers, rows
 from arrowlens.ui.html import clock, counted, heading, plain
 from arrowlens.ui.ingest_jobs import IngestRun, IngestRuns, folder_of, ingest_runs_of
+from arrowlens.ui.new_library import choose_models
 from arrowlens.ui.session import errors_shown, library_or_stop, may_ingest
 
-MOST_ROWS = 200
 BOUNDS = {"reading": "the disk", "decoding": "decoding", "encoding": "the model", "writing": "the library"}
 
 
@@ -25,6 +27,7 @@ class Overview:
     """What the page shows of one revision of a library."""
 
     status: LibraryStatus
+    folders: list[FolderStatus]
     formats: dict[str, int]
     skipped: list[SkippedFile]
     runs_on: str
@@ -33,7 +36,8 @@ class Overview:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def overview_of(_library: Library, path: str, version: str) -> Overview:
     """Return the overview, read once for each revision of a library."""
-    return Overview(_library.status(), dict(_library.facets().formats), _library.skipped(), _library.runtime.summary)
+    status, folders = _library.status(), _library.folder_status()
+    return Overview(status, folders, dict(_library.facets().formats), _library.skipped(), _library.runtime.summary)
 
 
 def show_run(runs: IngestRuns) -> None:
@@ -69,16 +73,20 @@ def progress_text(run: IngestRun) -> str:
     """Return the progress of a run in a line: files, rate, time left, what limits it."""
     event = run.event
     folders = ", ".join(printable(str(folder)) for folder in run.folders)
+    changing = f"Changing to the models {printable(run.models)}: " if run.models else ""
+    if event is None and (changing or run.step):
+        return f"{changing}{run.step or 'loading them…'}"
     if event is None or event.phase == "walk":
         return f"Looking for files in {folders}…"
     if event.phase == "calibrate":
         return f"Learning what counts as a match: {event.done:,} of {event.total:,}"
     if event.phase in ("read", "listen"):
         what = "Reading text in pictures" if event.phase == "read" else "Listening to recordings"
-        return f"{what}: {event.done:,} of {event.total:,}"
+        left = f" · {clock(event.seconds_left)} left" if event.seconds_left is not None else ""
+        return f"{what}: {event.done:,} of {event.total:,}{left}"
     if event.phase != "index":
-        return f"{event.done:,} of {event.total:,} files read; tidying up…"
-    parts = [f"{event.done:,} of {event.total:,} files"]
+        return f"{changing}{event.done:,} of {event.total:,} files read; tidying up…"
+    parts = [f"{changing}{event.done:,} of {event.total:,} files"]
     if event.rate:
         parts.append(f"{event.rate:,.1f} a second")
     if event.seconds_left is not None:
@@ -95,16 +103,42 @@ def show_end(run: IngestRun) -> None:
     if run.error is not None:
         st.error(plain(run.error))
         return
+    if run.migration is not None:
+        show_change(run)
+        return
     report = run.report
     assert report is not None
     counts = (
         f"{report.indexed:,} indexed, {report.unchanged:,} unchanged, {report.skipped:,} cannot be read, "
         f"{report.removed:,} removed in {report.seconds:.1f} s"
     )
+    if run.read_text:
+        counts += f"; text was looked for in {counted(report.read, 'file', 'files')}"
+    if run.transcribe:
+        counts += f"; {counted(report.heard, 'file was', 'files were')} listened to"
     if report.stopped:
         st.warning(plain(f"Cancelled. {counts}. What was done is kept; the next run goes on from there."))
+    elif not (report.indexed or report.unchanged or report.skipped):
+        folders = ", ".join(printable(str(folder)) for folder in run.folders)
+        passed = ", ".join(f"{count:,} {kind}" for kind, count in report.left_alone.items())
+        st.warning(
+            plain(f"There is no picture, recording or film in {folders}" + (f"; passed over: {passed}." * bool(passed)))
+        )
     else:
         st.success(plain(f"Done. {counts}."))
+
+
+def show_change(run: IngestRun) -> None:
+    """Show how a change of models ended."""
+    report = run.migration
+    assert report is not None
+    counts = f"{counted(report.encoded, 'file', 'files')} encoded in {report.seconds:.1f} s"
+    if report.lost:
+        counts += f", {counted(report.lost, 'file', 'files')} could not be encoded"
+    if report.switched:
+        st.success(plain(f"Done. The library uses the models {run.models}: {counts}."))
+    else:
+        st.warning(plain(f"Not done: {counts}. The earlier models serve on; the same change goes on from here."))
 
 
 def show_held_back(runs: IngestRuns, folders: tuple[Path, ...], held_back: dict[str, int]) -> None:
@@ -118,7 +152,7 @@ def show_held_back(runs: IngestRuns, folders: tuple[Path, ...], held_back: dict[
         )
     )
     if may_ingest() and st.button(f"Remove {counted(n_files, 'file', 'files')}", key="prune"):
-        start(runs, folders=folders, prune=True)
+        start(lambda: runs.start(folders, prune=True))
 
 
 def show_start(runs: IngestRuns, status: LibraryStatus) -> None:
@@ -130,30 +164,61 @@ def show_start(runs: IngestRuns, status: LibraryStatus) -> None:
         text = st.text_input("Add a folder of this server's disk", placeholder="/home/me/Pictures", key="folder")
         is_asked = st.form_submit_button("Add folder", type="primary")
     if is_asked:
-        start(runs, text=text)
-    if status.folders and st.button("Look for changes", help="Reads what is new or has changed in all folders."):
-        start(runs, folders=status.folders)
+        start(lambda: runs.start([folder_of(text)]))
+    if not status.folders:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if st.button("Look for changes", help="Reads what is new or has changed in all folders."):
+            start(lambda: runs.start(status.folders))
+        with st.popover("Read texts", help="Makes what is written in pictures and said in recordings findable."):
+            show_texts(runs, status)
+        show_watch(runs)
 
 
-def start(
-    runs: IngestRuns,
-    *,
-    text: str = "",
-    folders: tuple[Path, ...] = (),
-    retry: bool = False,
-    prune: bool | None = None,
-) -> None:
-    """Start a run over folders, or over the one that was typed; show why it cannot start."""
+def show_texts(runs: IngestRuns, status: LibraryStatus) -> None:
+    """Show what starts a run that reads text in pictures, or writes down speech."""
+    st.caption(plain(f"Text was looked for in {counted(status.read, 'picture or film', 'pictures and films')} so far."))
+    if st.button("Read text in pictures"):
+        start(lambda: runs.start(status.folders, read_text=True))
+    st.caption(plain(f"{counted(status.heard, 'recording or film was', 'recordings and films were')} listened to."))
+    names = list(SPEECH_MODELS)
+    model = st.selectbox("Speech model", names, index=names.index(DEFAULT_SPEECH_MODEL), key="speech_model")
+    if st.button("Write down speech", help="Downloads the speech model first where it is not on this machine."):
+        start(lambda: runs.start(status.folders, transcribe=True, speech_model=model))
+
+
+def show_watch(runs: IngestRuns) -> None:
+    """Show the switch by which folders are watched."""
+
+    def switch() -> None:
+        try:
+            (runs.watch if st.session_state.watch else runs.stop_watching)()
+        except ArrowlensError as error:
+            st.session_state.watch_error = str(error)
+
+    st.session_state.watch = runs.is_watching
+    st.toggle(
+        "Watch folders",
+        key="watch",
+        on_change=switch,
+        help="Reads what is new or has changed by itself, for as long as this server runs.",
+    )
+    if error := st.session_state.pop("watch_error", None):
+        st.error(plain(error))
+
+
+def start(begin: Callable[[], None]) -> None:
+    """Begin a run; show why it cannot start."""
     try:
-        runs.start(folders or [folder_of(text)], retry=retry, prune=prune)
+        begin()
     except ArrowlensError as error:
         st.error(plain(str(error)))
     else:
         st.rerun()
 
 
-def show_facts(overview: Overview) -> None:
-    """Show counts, formats, folders, models and indexes."""
+def show_facts(library: Library, runs: IngestRuns, overview: Overview) -> None:
+    """Show counts, formats, folders, models and indexes, and what can be done about them."""
     status = overview.status
     st.html(
         numbers(
@@ -168,13 +233,72 @@ def show_facts(overview: Overview) -> None:
     )
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("Files", anchor=False)
-        folders = [("folder", str(folder)) for folder in status.folders] or [("folder", "none yet")]
-        st.html(rows([*folders, *((name, f"{count:,}") for name, count in overview.formats.items())]))
+        st.subheader("Folders", anchor=False)
+        st.html(folder_rows(overview.folders))
+        if overview.folders and may_ingest():
+            with st.popover("Forget a folder"):
+                show_forget(library, overview.folders)
+        st.html(rows((name, f"{count:,}") for name, count in overview.formats.items()))
     with right:
         st.subheader("Models", anchor=False)
         st.html(rows(model_rows(status), ("role", "model", "digest", "dimensions", "vectors", "index")))
         st.html(rows([("text finds", status.text_finds), ("runs on", overview.runs_on), ("library", status.uri)]))
+        if may_ingest():
+            with st.popover("Change models"):
+                show_models(runs, status)
+            show_doctor(library)
+
+
+def show_forget(library: Library, folders: list[FolderStatus]) -> None:
+    """Show what makes the library forget a folder, with the number of its files."""
+    folder = st.selectbox(
+        "Folder",
+        folders,
+        format_func=lambda each: printable(f"{each.path} ({each.n_files:,})"),
+        key="forget_folder",
+    )
+    st.caption("The files stay on disk. The next run over their folder, or *Watch folders*, finds them again.")
+    if st.button(f"Forget {counted(folder.n_files, 'file', 'files')}", key="forget"):
+        try:
+            n_files = library.remove([folder.path])
+        except LibraryBusyError:
+            st.error("Nothing was forgotten: a run is going on; try again when it is over.")
+        except ArrowlensError as error:
+            st.error(plain(f"Nothing was forgotten: {error}"))
+        else:
+            st.toast(plain(f"{counted(n_files, 'file', 'files')} forgotten"))
+            st.rerun()
+
+
+def show_models(runs: IngestRuns, status: LibraryStatus) -> None:
+    """Show what changes the library to other models."""
+    n_files = status.images + status.audio + status.films
+    for role, record in status.next_models.items():
+        st.caption(plain(f"A change to {record.source} ({role}) was begun; the same change goes on from there."))
+    models = choose_models("Models", "models")
+    st.caption(
+        plain(
+            f"{counted(n_files, 'file is', 'files are')} encoded again. Searches go on meanwhile, "
+            "with the earlier models, and the change can be cancelled."
+        )
+    )
+    if st.button(f"Change to {models}", key="change_models"):
+        start(lambda: runs.change_models(models))
+
+
+def show_doctor(library: Library) -> None:
+    """Show what examines the library, and what was found by it."""
+    if st.button("Examine the library", help="Compares searches, vectors and files; changes nothing."):
+        with st.spinner("Examining the library…", show_time=True), errors_shown():
+            st.session_state.findings = library.doctor()
+    findings = st.session_state.get("findings")
+    if findings is not None:
+        problems = sum(finding.level == "problem" for finding in findings)
+        st.html(
+            f'<span class="al-quiet">{counted(len(findings), "thing was", "things were")} looked at, '
+            f"{counted(problems, 'problem', 'problems')} found.</span>"
+        )
+        st.html(findings_rows(findings))
 
 
 def model_rows(status: LibraryStatus) -> list[tuple[str, ...]]:
@@ -201,7 +325,7 @@ def show_skipped(runs: IngestRuns, overview: Overview) -> None:
         wanted = st.text_input("Filter by path or reason", key="skipped_filter").strip().casefold()
         is_retried = may_ingest() and st.button("Try these files again", help="Reads all files again that failed.")
     if is_retried:
-        start(runs, folders=folders_of(files, overview.status), retry=True)
+        start(lambda: runs.start(folders_of(files, overview.status), retry=True))
     lines = [
         (printable(str(file.path)), file.reason + (" (still found with its earlier content)" * file.still_found))
         for file in files
@@ -225,5 +349,5 @@ runs = ingest_runs_of(library)
 is_going = runs.latest is not None and not runs.latest.is_over
 st.fragment(show_run, run_every=1.0 if is_going else 3.0)(runs)
 show_start(runs, overview.status)
-show_facts(overview)
+show_facts(library, runs, overview)
 show_skipped(runs, overview)
