@@ -17,7 +17,7 @@ from arrowlens.search.sanitize import as_stored
 from arrowlens.ui.exports import MAX_BYTES, MAX_FILES
 from arrowlens.ui.html import clock, counted, facts
 from arrowlens.ui.media import original_url, strip_url, thumbnail_url
-from arrowlens.ui.search_service import PAGE_SIZE, Answer
+from arrowlens.ui.search_service import Answer
 from arrowlens.ui.search_state import Grouping, Question
 from arrowlens.ui.waveform_routes import waveform_url
 
@@ -64,17 +64,15 @@ def batch_of(
     answer: Answer,
     question: Question,
     revision: str,
-    offset: int = 0,
     upload: str = "",
     n_files: int | None = None,
 ) -> JSON:
     """Return results as the component takes them.
 
     Args:
-        answer: to ``question``, from ``offset`` on.
+        answer: to ``question``.
         question: what was asked; its parameters are the identity of the list.
-        revision: the library's; further results are of the same one, or there are none.
-        offset: how many results come before these.
+        revision: the library's before it was asked; further results are of the same one, or are found anew.
         upload: the token of an uploaded example that is a part of the question.
         n_files: how many there are in all where nothing is asked; else the matches are counted, where their number is
             known. Of a list the first results say it.
@@ -86,12 +84,13 @@ def batch_of(
         total, n_total = counted(n_files, "file", "files"), n_files
     elif n_matches is not None and not question.everything:
         total, n_total = answer.results.summary, n_matches
-    further = urlencode({**params, "offset": [str(offset + PAGE_SIZE)], "revision": [revision]}, doseq=True)
+    further = urlencode({**params, "offset": [str(answer.end)], "revision": [revision]}, doseq=True)
     return {
         "key": urlencode(params, doseq=True),
         "sections": list(_sections(answer.results, question.group)),
         "more": f"{RESULTS}?{further}" if answer.has_more else None,
         "folded": answer.is_folded,
+        "is_later": answer.is_later,
         "total": total,
         "n_total": n_total,
     }

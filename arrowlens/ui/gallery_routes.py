@@ -1,14 +1,17 @@
 """What the gallery asks for over HTTP: further results, all that is known of a file, and downloads of several files.
 
-``/results?QUESTION&offset=N&revision=R`` and ``/details/{media_id}`` answer with JSON that no browser keeps; ``POST
-/export`` takes a form of ``as`` (a word of ``exports.EXPORTS``) and ``ids`` (media ids, separated by commas). With a
-field ``check`` the answer has no content: it says whether there would be a download.
+``/results?QUESTION&offset=N&revision=R`` and ``/details/{media_id}`` answer with JSON that no browser keeps. Where the
+library has changed since revision R, the answer is ``{"is_outdated": true}``: a place in another list means nothing.
+``POST`` to the same address, with a form of ``shown`` (the ids of all results so far, separated by commas), then finds
+what was not shown yet, whatever comes and goes. ``POST /export`` takes a form of ``as`` (a word of ``exports.EXPORTS``)
+and ``ids``. With a field ``check`` the answer has no content: it says whether there would be a download.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,22 +40,20 @@ if TYPE_CHECKING:
 
 _MAX_OFFSET = 100_000
 _MAX_FORM = 32 << 10  # bytes; MAX_FILES ids with commas
+_MAX_SHOWN = 36 * _MAX_OFFSET  # bytes of so many ids, with commas as a form writes them
 _N_AT_A_TIME = 2  # searches for further results; each takes a core
 _NUMBER = re.compile(r"\d{1,6}", re.ASCII)
 _MEDIA_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_OUTDATED: JSON = {"is_outdated": True}
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _LOGGER = logging.getLogger(__name__)
-
-
-class _RevisionChangedError(Exception):
-    """The list that is asked for is one of another revision of the library."""
 
 
 def gallery_routes() -> list[Route]:
     """Return the routes of this module."""
     turns = FairQueue(_N_AT_A_TIME)
     return [
-        Route(RESULTS, partial(results, turns)),
+        Route(RESULTS, partial(results, turns), methods=["GET", "POST"]),
         Route("/details/{media_id}", details),
         Route("/export", export, methods=["POST"]),
     ]
@@ -62,17 +63,19 @@ async def results(turns: FairQueue, request: Request) -> Response:
     """Answer with further results of a question; visitors take turns."""
     client = request.client.host if request.client is not None else ""
     try:
+        form = await read_form(request, _MAX_SHOWN) if request.method == "POST" else {}
+        shown = _ids(form.get("shown", ""))
         async with turns.turn(client):
-            return JSONResponse(await run_in_threadpool(_results, request), headers=_HEADERS)
-    except _RevisionChangedError:
-        return text_response(409, "the library has changed; search again")
+            return JSONResponse(await run_in_threadpool(_results, request, shown), headers=_HEADERS)
+    except RefusedError as refused:
+        return text_response(refused.status, refused.line)
     except InputError as error:
         return text_response(400, str(error))
     except ArrowlensError as error:
         return text_response(503, str(error))
 
 
-def _results(request: Request) -> JSON:
+def _results(request: Request, shown: Collection[str]) -> JSON:
     params = {name: request.query_params.getlist(name) for name in request.query_params}
     question = Question.from_params(params)
     written = request.query_params.get("offset", "")
@@ -83,13 +86,14 @@ def _results(request: Request) -> JSON:
     if token and upload is None:
         raise InputError("the example was forgotten; upload it again")
     revision = library.revision
-    if request.query_params.get("revision", revision) != revision:
-        raise _RevisionChangedError
+    if not shown and request.query_params.get("revision", revision) != revision:
+        return _OUTDATED
     held = {hit.media_id: hit for hit in library.hits([part.value for part in question.parts if part.is_example])}
-    page = answer(library, question, Examples(held, upload), offset)
-    if library.revision != revision:
-        raise _RevisionChangedError
-    return batch_of(page, question, revision, offset, token)
+    page = answer(library, question, Examples(held, upload), 0 if shown else offset, shown)
+    # What changed meanwhile is noticed when more is asked for, as of the revision before; a place is not to be trusted.
+    if not shown and library.revision != revision:
+        return _OUTDATED
+    return batch_of(page, question, revision, token)
 
 
 async def details(request: Request) -> Response:
@@ -132,7 +136,7 @@ async def export(request: Request) -> Response:
     """Answer with a download of several files."""
     try:
         form = await read_form(request, _MAX_FORM)
-        return await run_in_threadpool(_export, form.get("as", ""), form.get("ids", "").split(","), "check" in form)
+        return await run_in_threadpool(_export, form.get("as", ""), form.get("ids", ""), "check" in form)
     except RefusedError as refused:
         return text_response(refused.status, refused.line)
     except InputError as error:
@@ -141,7 +145,7 @@ async def export(request: Request) -> Response:
         return text_response(503, str(error))
 
 
-def _export(kind: str, ids: list[str], is_check: bool) -> Response:
+def _export(kind: str, ids: str, is_check: bool) -> Response:
     if kind not in EXPORTS:
         raise InputError(f"the form of an export is {kind!r:.20}; it is one of {', '.join(EXPORTS)}")
     library = shared_library()
@@ -158,9 +162,14 @@ def _export(kind: str, ids: list[str], is_check: bool) -> Response:
     return Response(content, headers=headers, media_type=content_type)
 
 
-def _hits(library: Library, ids: list[str]) -> tuple[list[Hit], list[str]]:
+def _ids(text: str) -> dict[str, None]:
+    """Return the media ids of a text, each once, in order; what is none is left out."""
+    return dict.fromkeys(media_id for media_id in text.split(",") if _MEDIA_ID.fullmatch(media_id))
+
+
+def _hits(library: Library, ids: str) -> tuple[list[Hit], list[str]]:
     """Return files, and the ids that the library no longer holds."""
-    known = list(dict.fromkeys(media_id for media_id in ids if _MEDIA_ID.fullmatch(media_id)))
+    known = list(_ids(ids))
     if not 0 < len(known) <= MAX_FILES:
         raise InputError(f"{len(known):,} files are selected; an export has 1 to {MAX_FILES}")
     hits = library.hits(known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from weakref import WeakValueDictionary
 
 from arrowlens.library import Library
@@ -33,15 +33,22 @@ class Answer:
 
     Attributes:
         results: at most ``PAGE_SIZE``.
-        has_more: whether others follow.
+        end: the place in the whole answer after the last of these, where others follow; else None.
         notices: what the user should know, a line each.
         is_folded: whether files that do not match were left out.
+        is_later: whether the answer is another one than that of which results were shown before.
     """
 
     results: Results
-    has_more: bool
+    end: int | None
     notices: tuple[str, ...] = ()
     is_folded: bool = False
+    is_later: bool = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether others follow."""
+        return self.end is not None
 
 
 class SharedExample:
@@ -71,8 +78,22 @@ def is_asked(question: Question, examples: Examples) -> bool:
     return bool(question.text.strip() or question.parts or examples.upload)
 
 
-def answer(library: Library, question: Question, examples: Examples, offset: int = 0) -> Answer:
-    """Return the results of a question from ``offset`` on; the newest files where nothing is asked.
+def answer(
+    library: Library,
+    question: Question,
+    examples: Examples,
+    offset: int = 0,
+    shown: Collection[str] = (),
+) -> Answer:
+    """Return some of the results of a question; the newest files where nothing is asked.
+
+    Args:
+        library: that is asked.
+        question: what is asked.
+        examples: that the question is compared with.
+        offset: how many results to skip.
+        shown: ids of results that are left out, in place of an ``offset``: those that an earlier state of the library
+            gave. So nothing is missing or there twice for somebody who reads on while files come and go.
 
     Raises:
         ArrowlensError: as ``Library.search``.
@@ -81,14 +102,21 @@ def answer(library: Library, question: Question, examples: Examples, offset: int
     lost = len(question.parts) - len(kept)
     notices = [f"{lost} of the examples in this address are no longer in the library"] if lost else []
     question = dataclasses.replace(question, parts=kept)
-    k = PAGE_SIZE + 1  # one more than is shown, to know whether others follow
+    k = len(shown) + PAGE_SIZE + 1  # one more than is given, to know whether others follow
     if not is_asked(question, examples):
         results = library.newest(k, question.modality, where=question.conditions(), offset=offset)
     else:
         results = _search(library, question, examples, k, offset)
-    shown = results if question.everything else results.folded
-    is_folded = len(shown) < len(results)
-    return Answer(shown[:PAGE_SIZE], len(shown) > PAGE_SIZE, (*notices, *results.notices), is_folded)
+    unfolded = results if question.everything else results.folded
+    is_folded = len(unfolded) < len(results)
+    places = [place for place, hit in enumerate(unfolded) if hit.media_id not in shown]
+    given = places[:PAGE_SIZE]
+    end = offset + given[-1] + 1 if len(places) > PAGE_SIZE else None
+    is_later = given[:1] != [len(shown)] if given else len(unfolded) != len(shown)
+    picked = Results(
+        [unfolded[place] for place in given], results.took_ms, results.notices, results.has_match, results.n_matches
+    )
+    return Answer(picked, end, (*notices, *results.notices), is_folded, bool(shown) and is_later)
 
 
 def _search(library: Library, question: Question, examples: Examples, k: int, offset: int) -> Results:

@@ -1,7 +1,7 @@
 // The gallery: results drawn from JSON. Streamlit calls the function at the end whenever the page has new results.
 //
 // Results come in batches: the first one with the page, further ones from `batch.more` while they are scrolled to. A
-// batch is {key, sections, more, folded, total, n_total}, a section {title, detail, noun, hits}; `gallery.py` writes
+// batch is {key, sections, more, folded, is_later, total, n_total}, a section {title, detail, noun, hits}; `gallery.py` writes
 // them, in the order of the page.
 
 import { actOf, markSelected, pictureCard, recordingRow } from "./cards.js";
@@ -81,7 +81,7 @@ class Gallery {
     this.isRefreshing = true;
     while (failure === null && batches.length < before.length && batches.at(-1).more) {
       try {
-        batches.push(await fetched(batches.at(-1).more));
+        batches.push(await further(batches.at(-1).more, batches.flatMap(idsOf)));
       } catch (error) {
         failure = error;
       }
@@ -120,6 +120,7 @@ class Gallery {
   append(batch) {
     this.batch = batch;
     this.batches.push(batch);
+    if (batch.is_later && batch.total) [this.total, this.nTotal] = [batch.total, batch.n_total];
     const isAll = this.batches.length === 1 && !batch.more;
     for (const section of batch.sections) {
       const hits = section.hits.filter((hit) => !this.byId.has(hit.id)); // a file stands once, whatever comes
@@ -200,7 +201,7 @@ class Gallery {
     this.isLoading = true;
     this.showFoot();
     try {
-      const next = await fetched(batch.more);
+      const next = await further(batch.more, this.hits.map((hit) => hit.id));
       this.isLoading = false;
       if (this.batch === batch) this.keepPlace(() => this.append(next)); // else another question was asked meanwhile
       this.showFoot();
@@ -222,19 +223,18 @@ class Gallery {
     const { folded } = this.batch;
     const again = (act, label, title) =>
       el("button", { type: "button", class: "al-button", title, onclick: act }, label);
-    const hasChanged = error?.status === 409;
     const line = String(error?.message || error).slice(0, 200);
     const tryAgain = () => (this.unfinished ? this.refresh(this.unfinished) : this.more());
-    const searchAgain = () => {
-      this.act({ type: "again", at: Date.now() }); // a value that was sent before is not sent
-      if (this.unfinished) this.refresh(this.unfinished); // the page's answer may be the one that is here
-    };
+    const searchAgain = () => this.act({ type: "again", at: Date.now() }); // a value that was sent before is not sent
+    const isLater = this.batches.some((batch) => batch.is_later);
     this.foot.replaceChildren(
       ...[
         el("p", {}, this.countLine()),
         this.isLoading && el("p", {}, "Loading more…"),
-        error && el("p", { role: "alert" }, hasChanged ? line : `More results did not come: ${line}`),
-        error && (hasChanged ? again(searchAgain, "Search again") : again(tryAgain, "Try again")),
+        error && el("p", { role: "alert" }, `More results did not come: ${line}`),
+        error && again(tryAgain, "Try again"),
+        isLater && el("p", {}, "The library has changed meanwhile: what is new stands after what was shown before."),
+        isLater && again(searchAgain, "Search again"),
         folded &&
           again(
             () => this.act({ type: "everything" }),
@@ -398,10 +398,21 @@ function blockSeen({ target, isIntersecting }) {
   else target.block.empty();
 }
 
-// Further results; a refusal is an Error with the server's line and its status.
-async function fetched(address) {
-  const response = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!response.ok) throw Object.assign(new Error((await response.text()).trim()), { status: response.status });
+const idsOf = (batch) => batch.sections.flatMap((section) => section.hits.map((hit) => hit.id));
+
+// Further results. Where the library has changed, a place in the list means nothing: it is asked again, for what is not
+// among those with the ids `shown`.
+async function further(address, shown) {
+  const batch = await fetched(address);
+  return batch.is_outdated
+    ? fetched(address, { method: "POST", body: new URLSearchParams({ shown: shown.join(",") }) })
+    : batch;
+}
+
+// A refusal is an Error with the server's line.
+async function fetched(address, options = {}) {
+  const response = await fetch(address, { headers: { Accept: "application/json" }, ...options });
+  if (!response.ok) throw new Error((await response.text()).trim());
   return response.json();
 }
 
