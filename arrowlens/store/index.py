@@ -55,13 +55,27 @@ def nearest(
 
     ``exact`` compares all rows; otherwise the index, where there is one, gives candidates that are compared exactly.
     """
-    search = _search(table, query)
-    if where is not None:
-        search = search.where(where)  # lancedb filters before it looks for neighbours
+    # Without refining, distances are quantised.
+    search = _search(table, query, where).refine_factor(candidates_a_row(table))
     if exact:
         search = search.bypass_vector_index()
     search = search.select([*columns, "_distance"])
     return search.limit(limit).to_arrow()
+
+
+def candidates(table: LanceTable, query: np.ndarray, n: int, where: Expr | None = None) -> np.ndarray:
+    """Return the row ids of the ``n`` nearest rows by the index's own, coarse distances: (n or fewer,) uint64.
+
+    They are those of one version of the table. No row is read for that.
+    """
+    rows = _search(table, query, where).select(["_distance"]).with_row_id(True).limit(n).to_arrow()
+    ids: np.ndarray = rows["_rowid"].to_numpy()
+    return ids
+
+
+def candidates_a_row(table: LanceTable) -> int:
+    """Return how many candidates are compared exactly for each row that is wanted."""
+    return REFINE if _index_name(table) == INDEX_NAME else REFINE_OTHERS
 
 
 def is_index_used(table: LanceTable, query: np.ndarray) -> bool:
@@ -164,10 +178,10 @@ def _drop_earlier(table: LanceTable) -> None:
             table.drop_index(name)
 
 
-def _search(table: LanceTable, query: np.ndarray) -> Any:  # noqa: ANN401 - lancedb is not typed
-    # With another distance type than the index's, LanceDB would scan; without refining, distances are quantised.
+def _search(table: LanceTable, query: np.ndarray, where: Expr | None = None) -> Any:  # noqa: ANN401 - untyped
+    # With another distance type than the index's, LanceDB would scan.
     search = table.search(query, vector_column_name=VECTORS).distance_type("cosine")
-    search = search.refine_factor(REFINE if _index_name(table) == INDEX_NAME else REFINE_OTHERS)
+    search = search if where is None else search.where(where)  # lancedb filters before it looks for neighbours
     return search.minimum_nprobes(MIN_PROBES).maximum_nprobes(0)  # 0: as many as it takes to fill the limit
 
 

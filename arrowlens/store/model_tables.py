@@ -178,7 +178,7 @@ class ModelTables:
     def has_vectors(self, role: str) -> bool:
         """Return whether anything was ever encoded by a role's model."""
         record = self.models.get(role)
-        return record is not None and self._tables.version(self.name(role, record)) > 0
+        return record is not None and self._tables.state(self.name(role, record)) is not None
 
     def ids(self, role: str) -> set[str]:
         """Return the ids of all vectors of a role."""

@@ -31,7 +31,7 @@ from arrowlens.store.identifiers import (
     source_column,
     vector_table_name,
 )
-from arrowlens.store.index import nearest
+from arrowlens.store.index import candidates, nearest
 from arrowlens.store.loops import look_deeper, read_unchanged
 from arrowlens.store.marks import MarkStore
 from arrowlens.store.model_tables import ModelTables
@@ -46,7 +46,7 @@ from arrowlens.store.schema import (
 )
 from arrowlens.store.selection import KEYS, NOTHING, FetchPlan, Selection, select
 from arrowlens.store.settings import ModelRecord, relative_path, relative_to
-from arrowlens.store.snapshots import Latest, MediaRows, Snapshots, Vectors
+from arrowlens.store.snapshots import Latest, MediaRows, Snapshots, Vectors, read_vectors
 from arrowlens.store.state import LibraryState
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import checked_query
@@ -70,13 +70,13 @@ class Queries:
     ) -> None:
         self._tables, self._state, self._vectors, self._marks = tables, state, vectors, marks
         self._media = MediaRows(tables, index_from)
-        self._small = Snapshots(tables, index_from, Vectors.read)
+        self._held_vectors = Snapshots(tables, index_from, read_vectors)
         self._facets, self._statistics = Latest[Facets](), Latest[Statistics]()
 
     def close(self) -> None:
         """Let go of the tables that are held in memory."""
         self._media.clear()
-        self._small.clear()
+        self._held_vectors.clear()
 
     def search(
         self,
@@ -121,8 +121,8 @@ class Queries:
         alive = self._alive if among is None else among.holds
 
         def search() -> pa.Table:
-            held = self._small.of(self._vectors.name(role, record))
-            if held is not None:
+            held = self._held_vectors.of(self._vectors.name(role, record))
+            if held is not None and held.is_small:
                 fetch, limit = _fetch_from_memory(held, columns, query, modality, among), first_limit(k)
             else:
                 fetch = self._fetch_from_disk(record, role, columns, query, modality, plan, exact or plan.exact)
@@ -158,9 +158,11 @@ class Queries:
         empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
         def nearest_rows(limit: int, where: Expr | None) -> pa.Table:
-            rows = self._tables.read(
-                name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
-            )
+            rows = None if past_index else self._nearest_by_index(name, columns, query, limit, where)
+            if rows is None:
+                rows = self._tables.read(
+                    name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
+                )
             return rows.rename_columns({source: "media_id"})
 
         def fetch(limit: int) -> pa.Table:
@@ -172,9 +174,24 @@ class Queries:
 
         return fetch
 
+    def _nearest_by_index(
+        self, name: str, columns: list[str], query: np.ndarray, limit: int, where: Expr | None
+    ) -> pa.Table | None:
+        """The nearest rows of a large table that is held: the index names candidates, memory compares them.
+
+        None for a table that is not held, or that changed meanwhile: row ids are those of one version.
+        """
+        held = self._held_vectors.of(name)
+        if held is None:
+            return None
+        n, none = limit * held.n_candidates, np.empty(0, np.uint64)
+        row_ids = self._tables.read(name, lambda table: candidates(table, query, n, where), none)
+        rows = held.nearest(query, limit, held.places_of(row_ids), columns)
+        return rows if self._held_vectors.of(name) is held else None
+
     def n_vectors(self, role: str, digest: str) -> int:
         """Return the number of vectors of a role's model."""
-        return self._tables.read(vector_table_name(role, digest), lambda table: int(table.count_rows()), 0)
+        return self._tables.n_rows(vector_table_name(role, digest))
 
     def select(self, conditions: Sequence[Condition]) -> Selection:
         """Return the searchable files that satisfy all conditions (``store.filters``), for ``search(among=...)``.
@@ -290,7 +307,7 @@ class Queries:
     def selection(self, media_id: Sequence[str], content_hash: Sequence[str]) -> Selection:
         """Return the files of these pairs, for ``search(among=...)``."""
         files = pa.table([pa.array(media_id, pa.string()), pa.array(content_hash, pa.string())], schema=KEYS)
-        return Selection(files.sort_by("media_id"), self._tables.read(MEDIA_TABLE, lambda table: table.count_rows(), 0))
+        return Selection(files.sort_by("media_id"), self._tables.n_rows(MEDIA_TABLE))
 
     @property
     def version(self) -> str:
@@ -427,7 +444,7 @@ class Queries:
         if among is not None and not among:
             return []
         n_for_one = 1 if among is None else among.n_files // len(among)  # files that hold one selected file
-        n_rows = functools.partial(self._tables.read, MEDIA_TABLE, lambda table: int(table.count_rows()), 0)
+        n_rows = functools.partial(self._tables.n_rows, MEDIA_TABLE)
         return look_deeper(at_most(n_rows, fetch), read, first_limit(n) * max(1, n_for_one), GROWTH)
 
     def media_of(self, *content_hashes: str) -> pa.Table:
@@ -502,7 +519,8 @@ def _fetch_from_memory(
         kept &= pc.equal(held.rows["modality"], modality).to_numpy()
     if among is not None:
         kept &= among.holds(held.rows.rename_columns({source: "media_id"}))
-    return lambda limit: held.nearest(query, limit, kept, columns).rename_columns({source: "media_id"})
+    places = None if kept.all() else np.flatnonzero(kept)
+    return lambda limit: held.nearest(query, limit, places, columns).rename_columns({source: "media_id"})
 
 
 def evenly_spaced(n_there: int, n: int) -> list[int]:

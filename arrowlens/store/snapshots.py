@@ -1,16 +1,18 @@
-"""Small tables in memory, as they were at one version.
+"""Tables in memory, as they were at one version.
 
 LanceDB takes about as long for a few rows of a small table as for all of them, and an exact scan through it ten times
 as long as the product of a matrix and a vector (docs/performance.md). So tables below the size from which there is an
-index are read whole, once for each version; each read looks whether there is a newer one.
+index are read whole, once for each version; each read looks whether there is a newer one. Of larger ones, an index
+names the nearest rows quickly, but it takes LanceDB longer to read these few rows. So they are read whole too, once
+they have been asked often enough at one version to pay for it, and where they are not too large.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,55 +21,92 @@ import pyarrow.compute as pc
 from arrowlens.store.filters import equals
 from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.identifiers import INDEXED, MEDIA_TABLE
+from arrowlens.store.index import candidates_a_row
 from arrowlens.store.ranking import DISTANCE
 from arrowlens.store.records import media_schema, shown_columns
 from arrowlens.store.tables import Tables
-from arrowlens.store.vectors import embedding_array, embedding_matrix
+from arrowlens.store.vectors import embedding_array
 
 if TYPE_CHECKING:
-    from lancedb.expr import Expr
     from lancedb.table import LanceTable
 
-_T = TypeVar("_T")
 MAX_BYTES = 128 * 1024**2  # of a table that is held in memory
-MAX_TABLES = 4
+MAX_TOTAL = 2 * MAX_BYTES  # of all vectors that are; the rows of ``media`` come on top
+_BATCH_ROWS = 8_192
+_ROW_BYTES = 176  # of a row of vectors beside its vector: ids, the content's hash, the modality
+# Questions to one version of a large table before it is read whole: that takes as long as it saves these many.
+N_ASKED = 16
 _MAX_RECENT = 400  # rows of a large table that are remembered between two look-ups
 _MAX_SHOWN = 100  # ids of one look-up that may all be shown; of more only a few are, the first of them
 
 
-class Snapshots(Generic[_T]):
-    """What was made of small tables, until they change; safe to share between threads.
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+_T = TypeVar("_T")
+_Held = TypeVar("_Held", bound=_Sized)
+
+
+@dataclass(slots=True)
+class _Snapshot(Generic[_Held]):
+    """A version of a table.
+
+    Attributes:
+        state: of the table. is_small: whether it is read at once.
+        value: what was made of it; None where it was not read, or is too large.
+        n_asked: how often it was asked for.
+    """
+
+    state: Hashable
+    is_small: bool
+    value: _Held | None = None
+    n_asked: int = 0
+
+
+class Snapshots(Generic[_Held]):
+    """What was made of tables, until they change; safe to share between threads.
 
     Args:
         tables: the library's tables.
         max_rows: from which on a table is a large one.
-        make: reads a table whole.
+        make: reads a table whole, and is told whether it is a small one; None where that takes too many bytes.
     """
 
-    def __init__(self, tables: Tables, max_rows: int, make: Callable[[LanceTable], _T]) -> None:
+    def __init__(self, tables: Tables, max_rows: int, make: Callable[[LanceTable, bool], _Held | None]) -> None:
         self._tables, self._max_rows, self._make = tables, max_rows, make
-        self._held: dict[str, tuple[Hashable, _T | None]] = {}
+        self._held: dict[str, _Snapshot[_Held]] = {}
         self._lock = threading.Lock()
 
-    def of(self, name: str) -> _T | None:
-        """Return what ``make`` gives of the newest version of a table; None for a large or a missing one.
+    def of(self, name: str) -> _Held | None:
+        """Return what ``make`` gives of the newest version of a table.
+
+        None for a missing table and for one that is too large, and of a large one until it was asked for ``N_ASKED``
+        times. It is the same object as long as the table does not change.
 
         Raises:
             StorageError: the database refuses.
         """
 
-        def ask(table: LanceTable) -> _T | None:
-            return self._make(table) if table.count_rows() < self._max_rows else None
-
         state = self._tables.state(name)  # before the table: what is read may be newer, and is read again then
-        with self._lock:  # threads that need the same table wait for the one that reads it
+        with self._lock:  # threads that need the same small table wait for the one that reads it
             held = self._held.pop(name, None)
-            if held is None or held[0] != state:
-                held = (state, self._tables.read(name, ask, None))
+            if held is None or held.state != state:
+                held = _Snapshot(state, self._tables.n_rows(name) < self._max_rows)
+                if held.is_small:
+                    held.value = self._tables.read(name, lambda table: self._make(table, True), None)
             self._held[name] = held  # the last one: what was not asked for longest goes first
-            while len(self._held) > MAX_TABLES:
+            held.n_asked += 1
+            is_due = held.n_asked == N_ASKED and not held.is_small
+        if is_due:  # meanwhile others ask the disk
+            value = self._tables.read(name, lambda table: self._make(table, False), None)
+            if self._tables.state(name) == state:  # the index speaks of the rows of this version
+                held.value = value
+        with self._lock:
+            while sum(each.value.nbytes for each in self._held.values() if each.value is not None) > MAX_TOTAL:
                 del self._held[next(iter(self._held))]
-            return held[1]
+        return held.value
 
     def clear(self) -> None:
         """Let go of all memory."""
@@ -95,43 +134,113 @@ class Vectors:
 
     Attributes:
         rows: their other columns.
-        matrix: (n, d) float32, as stored.
+        matrix: (n, d), as stored: float32 of a small table, which is multiplied whole; float16 of a large one.
         lengths: (n,) float32; stored vectors are rounded, so that they are not quite of length one.
+        row_ids: (n,) uint64, ascending: LanceDB's, of this version. order: (n,) int, where these rows stand.
+        is_small: whether it is one.
+        n_candidates: how many rows of the index stand for one row, since its distances are coarse.
     """
 
     rows: pa.Table
     matrix: np.ndarray
     lengths: np.ndarray
+    row_ids: np.ndarray
+    order: np.ndarray
+    is_small: bool
+    n_candidates: int
 
-    @classmethod
-    def read(cls, table: LanceTable) -> Self | None:
-        """Read a table; None where it takes more than ``MAX_BYTES``."""
-        if 4 * table.count_rows() * table.schema.field("embedding").type.list_size > MAX_BYTES:
-            return None
-        columns = [name for name in table.schema.names if name not in {"model", "timestamp"}]
-        rows = table.search().select(columns).limit(None).to_arrow()
-        matrix = embedding_matrix(rows["embedding"])
-        return cls(rows.drop_columns(["embedding"]), matrix, np.linalg.norm(matrix, axis=1))
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        arrays = (self.rows, self.matrix, self.lengths, self.row_ids, self.order)
+        return sum(int(each.nbytes) for each in arrays)
 
-    def nearest(self, query: np.ndarray, limit: int, kept: np.ndarray | None, columns: Sequence[str]) -> pa.Table:
+    def nearest(self, query: np.ndarray, limit: int, places: np.ndarray | None, columns: Sequence[str]) -> pa.Table:
         """Return the ``limit`` rows nearest by cosine, in no order, with ``_distance``.
 
         Args:
             query: (d,) float32 of length one.
             limit: number of rows.
-            kept: (n,) bool, the rows to choose from; None for all.
+            places: of the rows to choose from; (m,) int. None for all.
             columns: of the result, ``embedding`` among them.
         """
-        distances = 1.0 - self.matrix @ query / self.lengths
-        places = np.arange(len(distances)) if kept is None else np.flatnonzero(kept)
+        if places is None:
+            distances, places = 1.0 - self.matrix @ query / self.lengths, np.arange(len(self.matrix))
+        else:
+            distances = 1.0 - self.matrix[places].astype(np.float32, copy=False) @ query / self.lengths[places]
         if limit < len(places):
-            places = places[np.argpartition(distances[places], limit - 1)[:limit]]
+            best = np.argpartition(distances, limit - 1)[:limit]
+            places, distances = places[best], distances[best]
         rows = self.rows.take(pa.array(places)).append_column("embedding", embedding_array(self.matrix[places]))
-        return rows.select(list(columns)).append_column(DISTANCE, pa.array(distances[places], pa.float32()))
+        return rows.select(list(columns)).append_column(DISTANCE, pa.array(distances, pa.float32()))
+
+    def places_of(self, row_ids: np.ndarray) -> np.ndarray:
+        """Return where rows stand, (m,) int; those of another version are omitted."""
+        found = np.minimum(np.searchsorted(self.row_ids, row_ids), len(self.row_ids) - 1)
+        places: np.ndarray = self.order[found[self.row_ids[found] == row_ids]]
+        return places
+
+
+def read_vectors(table: LanceTable, is_small: bool) -> Vectors | None:
+    """Read a table whole; None where it takes more than ``MAX_BYTES``, has no rows, or changes meanwhile."""
+    n, d = table.count_rows(), table.schema.field("embedding").type.list_size
+    matrix_type = np.float32 if is_small else np.float16
+    if n * (d * np.dtype(matrix_type).itemsize + _ROW_BYTES) > MAX_BYTES:
+        return None
+    columns = [name for name in table.schema.names if name not in {"model", "timestamp"}]
+    query = table.search().select(columns).with_row_id(True).limit(None)
+    matrix, lengths, batches, start = np.empty((n, d), matrix_type), np.empty(n, np.float32), list[pa.RecordBatch](), 0
+    for batch in query.to_batches(_BATCH_ROWS):  # straight into the matrix, so that vectors are in memory once
+        end = start + len(batch)
+        if end > n:
+            break  # another version by now
+        matrix[start:end] = batch["embedding"].flatten().to_numpy().reshape(-1, d)
+        lengths[start:end] = np.linalg.norm(matrix[start:end].astype(np.float32, copy=False), axis=1)
+        batches.append(batch.drop_columns(["embedding"]))
+        start = end
+    else:
+        if start == n and n:
+            rows = pa.Table.from_batches(batches).combine_chunks()
+            row_ids = rows["_rowid"].to_numpy()
+            order = np.argsort(row_ids)
+            n_candidates = candidates_a_row(table)
+            rows = rows.drop_columns(["_rowid"])
+            return Vectors(rows, matrix, lengths, row_ids[order], order, is_small, n_candidates)
+    return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Media:
+    """Rows of ``media``.
+
+    Attributes:
+        rows: in the order of their ids.
+        ids: their ids as bytes; (n,).
+    """
+
+    rows: pa.Table
+    ids: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """What they take in memory."""
+        return int(self.rows.nbytes + self.ids.nbytes)
+
+    def has(self, columns: Iterable[str]) -> bool:
+        """Return whether all of these columns were read."""
+        return set(columns) <= set(self.rows.column_names)
+
+    def among(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Return ``columns`` of the rows whose ``column`` is among ``values``."""
+        if column != "media_id" or not values or not len(self.ids):
+            return _among(self.rows, column, values, columns)
+        wanted = _as_bytes(pa.array(set(values), pa.string()))
+        places = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
+        return self.rows.select(list(columns)).take(pa.array(places[self.ids[places] == wanted]))
 
 
 class MediaRows:
-    """Rows of ``media``: of a small table from memory, of a large one by its index on ids.
+    """Rows of ``media``: from memory, or of a large table that is not held there by its index on ids.
 
     Each method raises StorageError when the database refuses.
 
@@ -141,27 +250,27 @@ class MediaRows:
     """
 
     def __init__(self, tables: Tables, max_rows: int) -> None:
-        self._tables = tables
-        self._whole: Snapshots[pa.Table] = Snapshots(tables, max_rows, lambda _: self._read_all())
+        self._tables, self._max_rows = tables, max_rows
+        self._whole: Snapshots[_Media] = Snapshots(tables, max_rows, self._read_whole)
         self._recent: tuple[Hashable, pa.Table] | None = None  # of a large table
         self._shown = frozenset(shown_columns())
 
     def all(self, columns: Sequence[str], within: IdRange = ALL_IDS, by: str = "media_id") -> pa.Table:
         """Return the rows whose ``by`` is in a range, by default every row."""
         whole = self._whole.of(MEDIA_TABLE)
-        if whole is None:
-            return self._read(columns, within.expression(by))
-        return within.rows(whole, by).select(list(columns))
+        if whole is None or not whole.has([by, *columns]):
+            return self._tables.rows(MEDIA_TABLE, columns, media_schema(), within.expression(by))
+        return within.rows(whole.rows, by).select(list(columns))
 
     def having(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Return the rows whose ``column`` is among ``values``.
 
-        Of a large table, the rows of a few ids are read with all ``shown_columns`` and remembered: a search first looks
-        whether its candidates are alive, and then shows those very rows.
+        Of a table that is not held, the rows of a few ids are read with all ``shown_columns`` and remembered: a search
+        first looks whether its candidates are alive, and then shows those very rows.
         """
         whole = self._whole.of(MEDIA_TABLE)
-        if whole is not None:
-            return _among(whole, column, values, columns)
+        if whole is not None and whole.has([column, *columns]):
+            return whole.among(column, values, columns)
         is_shown = self._shown.issuperset(columns)
         if column != "media_id" or not is_shown or len(values) > _MAX_SHOWN:
             return self._tables.rows_with(MEDIA_TABLE, column, values, columns, media_schema())
@@ -178,9 +287,9 @@ class MediaRows:
             modality: "image", "audio" or "video" returns only files of that modality.
         """
         whole, wanted = self._whole.of(MEDIA_TABLE), ["media_id", "content_hash"]
-        if whole is None:
+        if whole is None or len(whole.rows) >= self._max_rows:
             return self._newest_of_many(limit, modality).select(wanted)
-        rows = whole.filter(pc.equal(whole["state"], INDEXED))
+        rows = whole.rows.filter(pc.equal(whole.rows["state"], INDEXED))
         if modality is not None:
             rows = rows.filter(pc.equal(rows["modality"], modality))
         rows = rows.select([*wanted, "taken"]).sort_by([("taken", "descending"), ("media_id", "ascending")])
@@ -223,11 +332,21 @@ class MediaRows:
             self._recent = (state, rows)
         return rows
 
-    def _read_all(self) -> pa.Table:
-        return self._read(media_schema().names).combine_chunks()  # rows are taken from one piece much faster
+    def _read_whole(self, table: LanceTable, is_small: bool) -> _Media | None:
+        """Read every row, of a large table the columns that hits show; None where they take over ``MAX_BYTES``."""
+        n_stored: int = table.stats()["total_bytes"]  # type: ignore[index]  # a dict, whatever lancedb's annotation says
+        if n_stored > MAX_BYTES // 2 and not is_small:  # they are compressed
+            return None
+        columns = media_schema().names if is_small else shown_columns()
+        rows = self._tables.rows(MEDIA_TABLE, columns, media_schema())
+        rows = rows.sort_by("media_id").combine_chunks()  # rows are taken from one piece much faster
+        whole = _Media(rows, _as_bytes(rows["media_id"]))
+        return whole if is_small or whole.nbytes <= MAX_BYTES else None
 
-    def _read(self, columns: Sequence[str], where: Expr | None = None) -> pa.Table:
-        return self._tables.rows(MEDIA_TABLE, columns, media_schema(), where)
+
+def _as_bytes(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return texts in UTF-8, (n,), which numpy puts in the order that Arrow does."""
+    return np.array(texts.cast(pa.binary()).to_pylist(), dtype=bytes)
 
 
 def _among(rows: pa.Table, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:

@@ -59,6 +59,7 @@ class Tables:
         self._lock = threading.Lock()
         self._database: Any = None
         self._open: dict[str, LanceTable] = {}
+        self._counted: dict[str, tuple[Hashable, int]] = {}
         self.deleted_from: set[str] = set()  # tables with deleted rows that are not purged yet
 
     def names(self) -> list[str]:
@@ -90,6 +91,14 @@ class Tables:
         """Return the number of the newest version of a table, 0 for a missing one; it grows with every change."""
         return self.read(name, lambda table: int(table.version), 0)
 
+    def n_rows(self, name: str) -> int:
+        """Return the number of rows of a table, 0 for a missing one; the database counts each version once."""
+        state = self.state(name)  # before it is counted: what is counted may be newer, and is counted again then
+        counted = self._counted.get(name)
+        if counted is None or counted[0] != state:
+            counted = self._counted[name] = (state, self.read(name, lambda table: int(table.count_rows()), 0))
+        return counted[1]
+
     def rows(self, name: str, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
         """Return ``columns`` of the rows that satisfy ``where``; no rows for a missing table.
 
@@ -110,7 +119,7 @@ class Tables:
 
     def id_ranges(self, names: Iterable[str]) -> list[IdRange]:
         """Divide all ids into ranges of which none holds many rows of any of these tables."""
-        return id_ranges(max((self.read(name, lambda table: table.count_rows(), 0) for name in names), default=0))
+        return id_ranges(max((self.n_rows(name) for name in names), default=0))
 
     def rows_with(
         self, name: str, column: str, values: Sequence[str], columns: Sequence[str], schema: pa.Schema

@@ -1,4 +1,4 @@
-"""Small tables are read once for each version, and answer as LanceDB does."""
+"""Tables in memory are read once for each version, and answer as LanceDB does; large ones once they are asked often."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from arrowlens.store import MultimodalStorage, shown_columns
+from arrowlens.store import MultimodalStorage, queries, shown_columns, snapshots
 from arrowlens.store.identifiers import MEDIA_TABLE, vector_table_name
+from arrowlens.store.snapshots import N_ASKED
 from tests.support.small_library import DIGESTS, filled_storage, vector
 
 
@@ -29,6 +30,23 @@ def answer(storage, role, query, k, modality=None, among=None):
     return storage.search(role, DIGESTS[role], query, k, modality, among).to_pylist()
 
 
+def held_vectors(storage, role="vision"):
+    """What a library holds of a role's vectors; None for nothing."""
+    held = storage._queries._held_vectors._held.get(vector_table_name(role, DIGESTS[role]))
+    return held and held.value
+
+
+@pytest.fixture
+def often_asked(library):
+    """The same library as large, and asked so often that its tables are held."""
+    storage = from_disk(library)
+    for number in range(N_ASKED):
+        answer(storage, "vision", vector(9, number), 3, "image")
+    assert held_vectors(storage) is not None
+    assert not held_vectors(storage).is_small
+    return storage
+
+
 @pytest.mark.parametrize("role", ["vision", "audio"])
 def test_a_search_in_memory_gives_what_one_on_disk_gives(library, role):
     modality = {"vision": "image", "audio": "audio"}[role]
@@ -41,6 +59,54 @@ def test_a_search_in_memory_gives_what_one_on_disk_gives(library, role):
                 assert here == answer(from_disk(library), role, query, k, modality, among)
                 assert here
     assert answer(library, role, vector(9, 0), 5, {"vision": "audio", "audio": "image"}[role]) == []
+
+
+def test_a_large_table_that_is_held_gives_what_the_disk_gives(library, often_asked):
+    few = library.select([("size", ">=", 120)])
+    for number in range(5):
+        for k, among in ((1, None), (7, few), (200, None)):
+            for modality in ("image", "audio", None):
+                asked = ("vision", vector(9, number), k, modality, among)
+                assert answer(often_asked, *asked) == answer(from_disk(library), *asked)
+    assert often_asked.all_media().equals(library.all_media())
+    ids = library.all_media(["media_id"])["media_id"].to_pylist()
+    for some in (ids[::2], [ids[0], "missing", "\u00e9", ids[0]], []):
+        shown = library.media(some, shown_columns())
+        assert often_asked.media(some, shown_columns()).equals(shown)
+        assert often_asked.media(some).equals(library.media(some))
+    assert often_asked.newest(10) == library.newest(10)
+
+
+def test_what_changes_while_the_index_is_asked_is_seen(library, often_asked, monkeypatch):
+    query, ask_index = vector(9, 1), queries.candidates
+    gone = answer(library, "vision", query, 1, "image")[0]["media_id"]
+
+    def candidates(*asked):
+        row_ids = ask_index(*asked)
+        library.delete_media([gone])
+        library.optimize(thorough=True)  # rows get other ids
+        return row_ids
+
+    monkeypatch.setattr(queries, "candidates", candidates)
+    assert answer(often_asked, "vision", query, 60, "image") == answer(library, "vision", query, 60, "image")
+    assert gone not in often_asked.media([gone])["media_id"].to_pylist()
+
+
+def test_no_more_is_held_than_the_limits_say(library, monkeypatch):
+    for role in ("vision", "audio"):
+        assert answer(library, role, vector(9, 1), 3)
+    larger = max(held_vectors(library, role).nbytes for role in ("vision", "audio"))
+    monkeypatch.setattr(snapshots, "MAX_TOTAL", larger)  # either, but not both
+    library.close()
+    for role in ("vision", "audio"):
+        assert answer(library, role, vector(9, 1), 3)
+        assert held_vectors(library, role) is not None
+    assert held_vectors(library, "vision") is None
+    monkeypatch.setattr(snapshots, "MAX_BYTES", 1_000)
+    large = from_disk(library)
+    for _ in range(2 * N_ASKED):
+        assert answer(large, "vision", vector(9, 1), 3) == answer(library, "vision", vector(9, 1), 3)
+    assert held_vectors(large) is None
 
 
 def test_rows_are_the_same_from_memory_and_from_disk(library):
@@ -137,7 +203,7 @@ def test_threads_that_search_during_writes_see_whole_answers(library):
 
 def test_memory_is_let_go_of(library):
     assert answer(library, "vision", vector(9, 1), 3)
-    held = library._queries._small
+    held = library._queries._held_vectors
     assert held._held
     library.close()
     assert not held._held
