@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Event as StopEvent
 from types import TracebackType
@@ -24,7 +24,7 @@ from arrowlens.deprecation import renamed_method, renamed_property, warn_renamed
 from arrowlens.embedding import Example
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.encoders.model_directory import cache_directory
-from arrowlens.errors import InputError, LibraryNotFoundError
+from arrowlens.errors import InputError, LibraryNotFoundError, MediaError
 from arrowlens.library_status import FolderStatus, LibraryStatus, SkippedFile
 from arrowlens.media import MEDIA_SUFFIXES, Limits
 from arrowlens.media.decoded import large_bytes
@@ -933,6 +933,20 @@ class Library:
             StorageError: the database refused.
         """
         return self.thumbnail(strip_key(content_hash))
+
+    def poster(self, hit: Hit) -> bytes | None:
+        """A JPEG of at most 320 pixels of what found a hit: of a film its best moment, read from its file.
+
+        Of other hits it is the thumbnail, and so it is of a film without a moment, and of one whose file cannot be read
+        now, is another one or is damaged at that moment. None for recordings.
+
+        Raises:
+            StorageError: the database refused.
+        """
+        if hit.modality == "video" and hit.start is not None and hit.end is not None:
+            with suppress(MediaError):
+                return self._original(hit.media_id).moment(hit.start, hit.end, self._decode)
+        return None if hit.content_hash is None else self.thumbnail(hit.content_hash)
 
     def original(self, media_id: str, max_bytes: int | None = None) -> bytes:
         """The bytes of a file that the library holds.

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
@@ -100,6 +101,15 @@ class OriginalFile:
             with open_regular(self.file) as file:
                 now = os.fstat(file.fileno())
                 yield Original(file, self.name, self.row["format"], now.st_size, now.st_mtime_ns)
+
+    def moment(self, start: float, end: float, decode: Call) -> bytes:
+        """Return the thumbnail of a moment of a film, in seconds, decoded by ``decode``; errors as ``read``."""
+        from arrowlens.media.films import read_moment  # deferred: decoders, which a search needs none of
+
+        file = self.file
+        opened = partial(open_regular, file) if isinstance(file, ExactFile) else file.open
+        with self._naming():
+            return decode(read_moment, opened, start, end)
 
     def draw(self, draw: Callable[[ExactFile, float, int], np.ndarray], n_columns: int, decode: Call) -> np.ndarray:
         """Return what ``draw`` makes of it, its seconds and ``n_columns``, run by ``decode``; errors as ``read``."""

@@ -293,6 +293,11 @@ def _add_searches(adder: _Adder[Any]) -> None:
         command.add_argument(
             "-0", "--null", action="store_true", help="with --paths: end each path with a NUL, as `xargs -0` reads them"
         )
+        command.add_argument(
+            "--thumbnails",
+            action="store_true",
+            help="with --json: add a JPEG of each picture, and of the best moment of each film, in base64",
+        )
 
 
 def _templates_option(command: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ def open_library(options: argparse.Namespace) -> arrowlens.Library:
 
 def search(options: argparse.Namespace) -> int:
     """Find pictures, recordings and films by a text, and by what is more or less like it."""
+    _check_output(options)
     question = _question(options)
     if options.saved is not None and set(question) - {"where"}:
         options.wrong_usage("--saved asks the question as it was saved; leave what it looks for out")
@@ -127,6 +129,7 @@ def show(options: argparse.Namespace) -> int:
 
 def similar(options: argparse.Namespace) -> int:
     """Find what is like a file."""
+    _check_output(options)
     where = parse(options.where)
     with open_library(options) as library:
         results = library.similar(
@@ -161,6 +164,9 @@ def _show(
     if options.json:
         columns = library.records(shown)
         hits = [columns.get(hit.media_id, {}) | _record(hit, group, options) for group in groups for hit in group.hits]
+        if options.thumbnails:
+            jpegs = [library.poster(hit) for group in groups for hit in group.hits]
+            hits = [hit | {"thumbnail": _base64(jpeg)} for hit, jpeg in zip(hits, jpegs, strict=True)]
         answer = {
             "hits": hits,
             "has_match": results.has_match,
@@ -200,6 +206,15 @@ def _record(hit: arrowlens.Hit, group: Group, options: argparse.Namespace) -> di
     if options.group:
         record["group"] = None if group.key is None else str(group.key)
     return record
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode("ascii")
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    if options.thumbnails and not options.json:
+        options.wrong_usage("--thumbnails goes with --json")
 
 
 def _tables(groups: Sequence[Group], has_scores: bool) -> str:

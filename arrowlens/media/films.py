@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -24,17 +24,18 @@ from av.stream import Disposition
 from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
-from arrowlens.errors import MediaError
-from arrowlens.media.decoded import Limits, TooLargeError
-from arrowlens.media.downscale import ONE_COLOUR_SPREAD, THUMBNAIL_QUALITY, make_thumbnail
+from arrowlens.errors import MEMORY_REASON, MediaError
+from arrowlens.media.decoded import Limits, TooLargeError, is_out_of_memory
+from arrowlens.media.downscale import ONE_COLOUR_SPREAD, THUMBNAIL_QUALITY, THUMBNAIL_SIDE, make_thumbnail
 from arrowlens.media.files import NativeFileAdapter
+from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.hdr import is_hdr, to_sdr
 from arrowlens.media.metadata import About, about_recording
 from arrowlens.media.recordings import Recording, read_recording
 from arrowlens.media.sounds import DEMUXERS, SOUND_CODECS, NoSoundError
 from arrowlens.media.truncation import check_length, say_length
 from arrowlens.memory import trim_memory
-from arrowlens.modalities import MAX_SHOT_S, SAMPLE_RATE
+from arrowlens.modalities import FORMAT_MODALITY, MAX_SHOT_S, SAMPLE_RATE
 
 SIDE = 448  # pixels of a picture's shorter side where no model says what it takes
 STRIP_TILES, STRIP_HEIGHT = 12, 90  # pictures of a strip at most, and its height in pixels
@@ -57,6 +58,7 @@ _CUT = 24.0  # of 255: mean change of those cells from which it is another shot
 _BAD_SHARE = 0.1  # of the key frames may be damaged
 _UNSTATED, _HD_ROWS = 2, 720  # colours of large frames that do not say theirs are those of HD
 _UNSEEN_S = MAX_SHOT_S + 0.5  # between key frames that are alike; what happens meanwhile is not seen
+_DEFAULT_LIMITS = Limits()
 _LATE_S = 0.05  # a frame this much before the one that is asked for is the same one
 
 
@@ -125,9 +127,7 @@ def read_film(
     if reader is None:
         return None
     with closing(reader):
-        if reader.n_pixels * _N_FRAMES_IN_MEMORY > limits.max_pixels:
-            most = limits.max_pixels // _N_FRAMES_IN_MEMORY
-            raise TooLargeError(f"frames of {reader.n_pixels:,} pixels are over the limit of {most:,} for films")
+        _check_frames(reader, limits)
         hears = sound and reader.has_sound
         if hears and (reader.duration or 0.0) > limits.max_seconds:  # before pictures are decoded in vain
             raise TooLargeError(
@@ -139,6 +139,49 @@ def read_film(
     del reader  # its decoder would keep its frames beside the sound: 200 MB in 4K
     trim_memory()  # and the allocator 50 MB
     return _with_sound(film, file, size, file_format, limits, sample_rate)
+
+
+def read_moment(
+    opened: Callable[[], AbstractContextManager[BinaryIO]],
+    start_s: float,
+    end_s: float,
+    limits: Limits = _DEFAULT_LIMITS,
+) -> bytes:
+    """Return the thumbnail of a moment of a film, a JPEG of at most ``THUMBNAIL_SIDE`` pixels.
+
+    Args:
+        opened: opens the film, seekable.
+        start_s: of the moment, in seconds.
+        end_s: likewise.
+        limits: of pixels.
+
+    Raises:
+        MediaError: it is no film, or cannot be decoded; one line for a user.
+    """
+    try:
+        with opened() as file:
+            head = file.read(SNIFF_BYTES)
+            file.seek(0)
+            file_format = sniff(head)
+            if file_format is None or FORMAT_MODALITY[file_format] != "video":
+                raise MediaError(f"not a film: the content is {describe_content(head)}")
+            reader = FilmReader.opened(NativeFileAdapter(file), file_format)
+            if reader is None:
+                raise MediaError("not a film: there are no moving pictures in it")
+            with closing(reader):
+                _check_frames(reader, limits)
+                return make_thumbnail(reader.picture_between(start_s, end_s, THUMBNAIL_SIDE))
+    except MediaError:
+        raise
+    except Exception as error:  # decoders of damaged files raise anything
+        reason = f"damaged: it cannot be decoded ({error or type(error).__name__})"
+        raise MediaError(MEMORY_REASON if is_out_of_memory(error) else reason) from error
+
+
+def _check_frames(reader: FilmReader, limits: Limits) -> None:
+    if reader.n_pixels * _N_FRAMES_IN_MEMORY > limits.max_pixels:
+        most = limits.max_pixels // _N_FRAMES_IN_MEMORY
+        raise TooLargeError(f"frames of {reader.n_pixels:,} pixels are over the limit of {most:,} for films")
 
 
 def _unseen(reader: FilmReader) -> Film:
@@ -294,6 +337,27 @@ class FilmReader:
                 frame = self._key_frame_at(time_s)
                 yield None if frame is None else self._picture(frame, side)
 
+    def picture_between(self, start_s: float, end_s: float, side: int) -> np.ndarray:
+        """Decode the key frame that is nearest the middle of a part of the film, or else the frame at its middle.
+
+        Args:
+            start_s: of the part. end_s: likewise.
+            side: as of ``pictures``.
+
+        Returns:
+            (H, W, 3) uint8 RGB, as ``pictures`` gives them.
+
+        Raises:
+            MediaError: no frame is there, or it cannot be decoded.
+        """
+        middle_s = (start_s + end_s) / 2
+        keys = list(self._key_times(start_s, end_s))
+        frame = self._key_frame_at(_nearest(keys, middle_s)) if keys else None
+        frame = self._frame_at(middle_s) if frame is None else frame
+        if frame is None:
+            raise MediaError(f"damaged: there is no picture at {middle_s:.1f} s")
+        return self._picture(frame, side)
+
     def keep_only(self, times: Set[float]) -> None:
         """Let go of the pictures that were decoded by the way, but for those at some times."""
         self._kept = {time_s: picture for time_s, picture in self._kept.items() if time_s in times}
@@ -391,6 +455,27 @@ class FilmReader:
                 frames = [*(self._decode(packet) or ()), *(self._decode(None) or ())]
                 return frames[0] if frames else None
         return None
+
+    def _key_times(self, start_s: float, end_s: float) -> Iterator[float]:
+        """Seconds of the key frames in a part of the film; none are decoded."""
+        self._seek(start_s)
+        for packet in self._packets():
+            at_s = self._seconds(packet)
+            if at_s is not None and at_s >= end_s:
+                return
+            if packet.is_keyframe and at_s is not None and at_s >= start_s - _LATE_S:
+                yield at_s
+
+    def _frame_at(self, time_s: float) -> Any:  # noqa: ANN401 - PyAV's, or None
+        """The first frame from a time on, or the last one where the film ends before; None where none is decoded."""
+        self._stream.codec_context.skip_frame = "NONREF"
+        self._seek(time_s)
+        last = None
+        for packet in self._packets():
+            for last in self._decode(packet) or ():
+                if self._time(last) >= time_s - _LATE_S:
+                    return last
+        return last
 
     def _picture(self, frame: Any, side: int) -> np.ndarray:  # noqa: ANN401 - PyAV's
         """(H, W, 3) uint8 RGB."""

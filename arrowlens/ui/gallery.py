@@ -19,7 +19,7 @@ from arrowlens.ui.html import clock, counted, facts
 from arrowlens.ui.media import original_url, strip_url, thumbnail_url
 from arrowlens.ui.search_service import Answer
 from arrowlens.ui.search_state import Grouping, Question
-from arrowlens.ui.waveform_routes import waveform_url
+from arrowlens.ui.waveform_routes import poster_url, waveform_url
 
 KEY = "gallery"
 FRONTEND = Path(__file__).parent / "frontend"
@@ -150,7 +150,7 @@ def hit_json(hit: Hit) -> JSON:
     if hit.modality == "audio":
         return shown | {"waveform": waveform_url(hit)}
     if hit.modality == "video":
-        return shown | {"thumbnail": thumbnail_url(hit), "strip": strip_url(hit)}
+        return shown | {"thumbnail": poster_url(hit), "strip": strip_url(hit)}
     return shown | {"thumbnail": thumbnail_url(hit), "is_shown": hit.format in SHOWN_BY_BROWSERS}
 
 

@@ -1,29 +1,35 @@
-"""Waveforms and spectrograms of recordings as PNGs over HTTP, by media id; drawn on request, then cached.
+"""Waveforms and spectrograms of recordings and moments of films over HTTP, by media id; made on request, then cached.
 
 Threads of their own draw them, a few at a time, and clients take turns: a page full of long recordings holds up no
 other request, and the drawings of other visitors by one drawing at most. ``/waveform/{media_id}`` has a transparent
-background, which suits light and dark; ``/spectrogram/{media_id}`` has low frequencies at the bottom. A recording that
-cannot be read gets an image of the same size that says so.
+background, which suits light and dark; ``/spectrogram/{media_id}`` has low frequencies at the bottom;
+``/poster/{media_id}?start=1.5&end=4`` shows a moment of a film, in seconds. A recording that cannot be read gets an
+image of the same size that says so, and a film its stored thumbnail.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from arrowlens.errors import ArrowlensError, FileChangedError, MediaError
+from arrowlens.errors import ArrowlensError, FileChangedError, InputError, MediaError
 from arrowlens.search import Hit
+from arrowlens.ui.media import thumbnail_url
 from arrowlens.ui.responses import text_response
 from arrowlens.ui.session import shared_library
 from arrowlens.ui.throttle import FairQueue
@@ -38,6 +44,8 @@ _SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Pol
 _ERROR_IMAGE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 64" width="300" height="64">
 <text x="150" y="37" fill="#868e96" font-family="sans-serif" font-size="14" text-anchor="middle">cannot be drawn</text>
 </svg>"""
+_SECONDS = re.compile(r"\d{1,7}(\.\d{1,6})?", re.ASCII)
+_Key = tuple[str, str, str | None, float | None, float | None]  # kind, media id, content, seconds of a moment
 _N_AT_A_TIME = 2  # each takes a whole core, and uploads are decoded as well
 
 
@@ -51,6 +59,13 @@ def spectrogram_url(hit: Hit) -> str:
     return f"/spectrogram/{hit.media_id}?of={hit.content_hash}"
 
 
+def poster_url(hit: Hit) -> str:
+    """Return the address of a picture of the moment of a film that was found, which changes with the content."""
+    if hit.start is None or hit.end is None:
+        return thumbnail_url(hit)
+    return f"/poster/{hit.media_id}?start={hit.start:.2f}&end={hit.end:.2f}&of={hit.content_hash}"
+
+
 def drawing_routes() -> list[Route]:
     """Return the routes of this module."""
     drawings = Drawings()
@@ -61,7 +76,7 @@ class Drawings:
     """Answers with drawings, and caches them by id and content as the library has them, whatever an address says."""
 
     def __init__(self) -> None:
-        self._cache: OrderedDict[tuple[str, str, str | None], bytes] = OrderedDict()  # by kind, media id and content
+        self._cache: OrderedDict[_Key, bytes] = OrderedDict()
         self._turns = FairQueue(_N_AT_A_TIME)
         self._threads = ThreadPoolExecutor(_N_AT_A_TIME, "draw")
 
@@ -73,26 +88,51 @@ class Drawings:
             hits = await run_in_threadpool(lambda: shared_library().hits([media_id]))
             if not hits:
                 return _refusal(404, f"the library holds no file {media_id!r:.60}; search again")
-            png = await self._drawn(kind, hits[0], client)
+            hit = _at_moment(hits[0], request.query_params) if kind == "poster" else hits[0]
+            image = await self._drawn(kind, hit, client)
+        except InputError as error:
+            return _refusal(400, str(error))
         except FileChangedError as error:
             return _refusal(410, str(error))
         except MediaError:
             return Response(_ERROR_IMAGE, media_type="image/svg+xml", headers=_cached_for(_ERROR_CACHED_S))
         except ArrowlensError as error:
             return _refusal(503, str(error))
-        return Response(png, media_type="image/png", headers=_cached_for(_CACHED_S))
+        return Response(image, media_type=_KINDS[kind].media_type, headers=_cached_for(_CACHED_S))
 
     async def _drawn(self, kind: str, hit: Hit, client: str) -> bytes:
-        key = (kind, hit.media_id, hit.content_hash)
+        key = (kind, hit.media_id, hit.content_hash, hit.start, hit.end)
         if key not in self._cache:
             async with self._turns.turn(client):
                 if key not in self._cache:  # another request may have drawn it meanwhile
-                    draw = partial(_KINDS[kind], hit.media_id)
+                    draw = partial(_KINDS[kind].draw, hit)
                     self._cache[key] = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
             while len(self._cache) > _N_CACHED:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]
+
+
+def _at_moment(hit: Hit, params: QueryParams) -> Hit:
+    """The hit with the seconds of an address.
+
+    Raises:
+        InputError: they are none.
+    """
+    times = []
+    for name in ("start", "end"):
+        text = params.get(name, "")
+        if _SECONDS.fullmatch(text) is None:
+            raise InputError(f"{name}={text!r:.40} is no number of seconds; write start=1.5&end=4")
+        times.append(float(text))
+    return replace(hit, start=times[0], end=max(times))
+
+
+def _poster(hit: Hit) -> bytes:
+    jpeg = shared_library().poster(hit)
+    if jpeg is None:
+        raise MediaError(f"{hit.path.name}: a recording has no pictures")
+    return jpeg
 
 
 def _cached_for(seconds: int) -> dict[str, str]:
@@ -127,7 +167,13 @@ def _png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-_KINDS: dict[str, Callable[[str], bytes]] = {
-    "waveform": lambda media_id: waveform_png(shared_library().waveform(media_id)),
-    "spectrogram": lambda media_id: spectrogram_png(shared_library().spectrogram(media_id)),
+class _Kind(NamedTuple):
+    draw: Callable[[Hit], bytes]
+    media_type: str = "image/png"
+
+
+_KINDS = {
+    "waveform": _Kind(lambda hit: waveform_png(shared_library().waveform(hit.media_id))),
+    "spectrogram": _Kind(lambda hit: spectrogram_png(shared_library().spectrogram(hit.media_id))),
+    "poster": _Kind(_poster, "image/jpeg"),
 }

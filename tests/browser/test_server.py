@@ -91,6 +91,7 @@ def test_without_the_cookie_only_the_health_check_answers(guarded):
         "/",
         f"/original/{hit.media_id}",
         f"/thumbnail/{hit.content_hash}",
+        f"/poster/{hit.media_id}?start=0&end=1",
         f"/details/{hit.media_id}",
         "/results?offset=0",
         "/_stcore/host-config",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import io
 import json
 import os
 import shutil
@@ -11,6 +14,9 @@ from pathlib import Path
 import lancedb
 import numpy as np
 import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from arrowlens import Library
 from arrowlens.cli import main
@@ -24,6 +30,7 @@ from arrowlens.modalities import MAX_SHOTS
 from arrowlens.store import MultimodalStorage, strip_key
 from arrowlens.store.identifiers import vector_table_name
 from arrowlens.ui.gallery import hit_json
+from arrowlens.ui.waveform_routes import drawing_routes, poster_url
 from tests.support.film_factory import Scene, scene_film
 from tests.support.film_scenes import BICYCLE, DRAWINGS, Story
 from tests.support.media_factory import image_bytes
@@ -175,13 +182,66 @@ def test_thumbnail_and_strip(library, films):
     assert (hit.width, hit.height, hit.duration > 5) == (192, 144, True)
 
 
+def is_like(jpeg: bytes, drawing: str) -> bool:
+    """Whether a JPEG shows one of the bundled drawings, as frames of films show it."""
+    sources = io.BytesIO(jpeg), DRAWINGS[drawing]
+    shown, wanted = (Image.open(source).convert("RGB").resize((16, 16)) for source in sources)
+    return np.abs(np.asarray(shown, float) - np.asarray(wanted, float)).mean() < 30
+
+
+def test_a_film_is_shown_by_the_moment_that_was_found(library, films, folder, monkeypatch, capsys):
+    hits = [hit for hit in library.search("a red bicycle", k=20, modality="video") if hit.path in films]
+    assert all(is_like(library.poster(hit), BICYCLE) for hit in hits)
+    assert not all(is_like(library.thumbnail(hit.content_hash), BICYCLE) for hit in hits), "as if it were their first"
+    for hit in hits[:2]:  # whatever part is asked for, with a key frame in it or without one
+        story = films[hit.path]
+        for name, start, length in zip(story.names, story.starts, story.lengths, strict=True):
+            for end in (start + 0.9 * length, start + 0.4):
+                part = dataclasses.replace(hit, start=start + 0.25, end=end)
+                assert is_like(library.poster(part), name), (hit.path.name, name, start, end)
+    picture = library.newest(k=1, where="name = bicycle.png")[0]
+    assert library.poster(picture) == library.thumbnail(picture.content_hash)
+    client = TestClient(Starlette(routes=drawing_routes()))
+    monkeypatch.setenv("ARROWLENS_LIBRARY", str(library.path))
+    answer = client.get(poster_url(hits[0]))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert answer.content == library.poster(hits[0])
+    for times in ("", "start=1", "start=nan&end=2", "start=-1&end=2", "start=1e9&end=2"):
+        assert client.get(f"/poster/{hits[0].media_id}?{times}").status_code == 400
+    command = ["search", "a red bicycle", "--library", str(library.path), "-k", "2", "--modality", "video"]
+    assert main([*command, "--json", "--thumbnails"]) == 0
+    found = json.loads(capsys.readouterr().out)["hits"]
+    assert [base64.b64decode(hit["thumbnail"])[:2] for hit in found] == [b"\xff\xd8"] * 2
+    with pytest.raises(SystemExit):
+        main([*command, "--thumbnails"])
+    assert "--thumbnails goes with --json" in capsys.readouterr().err
+
+
+def test_a_film_that_is_not_there_is_shown_by_its_thumbnail(tmp_path):
+    path = tmp_path / "in" / "a.mp4"
+    path.parent.mkdir()
+    path.write_bytes(STORIES[0].film())
+    with Library.open(tmp_path / "l", models="demo") as library:
+        library.ingest(path.parent)
+        (hit,) = library.search("a red bicycle", modality="video")
+        stored = library.thumbnail(hit.content_hash)
+        of_the_moment = library.poster(hit)
+        assert of_the_moment not in (None, stored)
+        path.write_bytes(STORIES[1].film())
+        assert library.poster(hit) == stored, "it is another file"
+        path.unlink()
+        assert library.poster(hit) == stored
+
+
 def test_the_page_knows_the_moment_of_a_film(library):
     hits = library.search("a red bicycle", k=20, modality="video")
     hit = next(hit for hit in hits if hit.start)
     shown = hit_json(hit)
     assert shown["original"] == f"/original/{hit.media_id}"
     assert (shown["start"], shown["end"], shown["duration"]) == (hit.start, hit.end, hit.duration)
-    assert shown["thumbnail"] == f"/thumbnail/{hit.content_hash}"
+    times = f"start={hit.start:.2f}&end={hit.end:.2f}"
+    assert shown["thumbnail"] == f"/poster/{hit.media_id}?{times}&of={hit.content_hash}"
+    assert hit_json(library.hits([hit.media_id])[0])["thumbnail"] == f"/thumbnail/{hit.content_hash}", "has no moment"
     assert shown["strip"] == f"/thumbnail/{strip_key(hit.content_hash)}"
 
 
