@@ -811,7 +811,8 @@ class Library:
 
         Args:
             where: conditions that the counted files satisfy.
-            chosen: further ones by what they filter by: "modality", "format", "folder", "size", "duration" or "taken".
+            chosen: further ones by what they filter by: "modality", "format", "folder", "size", "duration", "taken",
+                "camera", "artist", "album", "place", "source" or "language".
                 Each of these is counted without its own conditions: its counts say what another choice would leave.
 
         Raises:

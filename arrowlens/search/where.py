@@ -65,6 +65,12 @@ def _source(text: str) -> str:
     return text.lower()
 
 
+def _language(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}", text.lower(), re.ASCII):
+        raise ValueError(text)
+    return text.lower()
+
+
 FILTER_COLUMNS: dict[str, ColumnType] = {
     "path": _TEXT,
     "name": _TEXT,
@@ -90,12 +96,14 @@ FILTER_COLUMNS: dict[str, ColumnType] = {
     "caption": _TEXT,
     "trivial": _TRUTH,
     "source": ColumnType("a source of texts", ("=", "!=", "in"), _source, str, "= speech"),
+    "language": ColumnType("a language as ISO 639 writes it", ("=", "!=", "in"), _language, str, "= en"),
     "favourite": _TRUTH,
     "root": ColumnType("a text", ("=", "!=", "in"), str, str, "= /home/me/Pictures"),
 }
 """What files can be filtered by. ``root`` is the absolute path of the folder that was ingested, ``path`` is relative to
 it, ``folder`` the path without the name; ``kind`` is another word for ``modality``; ``source`` is that of
-one of the file's texts, ``favourite`` whether it was marked as one."""
+one of the file's texts, ``language`` that of a text which was read or heard in it, ``favourite`` whether it was marked
+as one."""
 
 _ALIASES = {"kind": "modality"}
 _OPS: dict[str, Op] = {op: op for op in get_args(Op)} | {"==": "=", "<>": "!="}

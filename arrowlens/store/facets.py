@@ -16,8 +16,12 @@ from arrowlens.deprecation import renamed_property
 from arrowlens.store.identifiers import INDEXED
 from arrowlens.store.index import IndexState
 
-FACETS = ("modality", "format", "folder", "size", "duration", "taken")
-FACET_COLUMNS = ("media_id", "root_id", "path", "modality", "format", "size", "duration", "taken", "state")
+TAGS = ("camera", "artist", "album")
+FACETS = ("modality", "format", "folder", "size", "duration", "taken", *TAGS, "place", "source", "language")
+FACET_COLUMNS = (
+    *("root_id", "path", "modality", "format", "size", "duration", "taken", "state"),
+    *(*TAGS, "latitude"),
+)
 
 _KIB, _MIB = 1024, 1024**2
 SIZE_EDGES = (100 * _KIB, _MIB, 10 * _MIB, 100 * _MIB)  # bytes
@@ -59,6 +63,10 @@ class Facets:
         sizes: in the len(SIZE_EDGES) + 1 intervals between ``SIZE_EDGES`` (bytes).
         durations: of recordings and films, in the intervals between ``DURATION_EDGES`` (seconds).
         earliest, latest: day of ``taken``; None when no file has one.
+        cameras, artists, albums: by name, most files first.
+        n_placed: files that say where they were taken.
+        sources: files with text that was read ("ocr") or heard ("speech") in them, most files first.
+        languages: files by the language of such a text, as ISO 639-1 names it, most files first.
     """
 
     modalities: Mapping[str, int]
@@ -69,6 +77,12 @@ class Facets:
     durations: tuple[int, ...]
     earliest: dt.date | None
     latest: dt.date | None
+    cameras: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    artists: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    albums: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    n_placed: int = 0
+    sources: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    languages: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def n_files(self) -> int:
@@ -105,11 +119,12 @@ def statistics_of(media: pa.Table, readings: pa.Table) -> Statistics:
     )
 
 
-def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray]) -> Facets:
+def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray], texts: pa.Table) -> Facets:
     """Count rows of ``media`` (``FACET_COLUMNS``) that are searchable.
 
     Args:
-        media: n rows.
+        media: n rows, with their ``content_hash`` where there are texts.
+        texts: ``content_hash, source, language`` of what was read and heard.
         kept: the rows that each filter keeps, (n,) bool. A filter with the name of a facet is not applied to its facet,
             which so shows what else could be chosen.
     """
@@ -117,6 +132,13 @@ def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray]) -> Facets:
     def column(name: str, facet: str) -> pa.ChunkedArray:
         masks = [mask for by, mask in kept.items() if by != facet]
         return media[name].filter(reduce(pc.and_, masks, pc.equal(media["state"], INDEXED)))
+
+    def by_text(name: str) -> dict[str, int]:
+        if not texts.num_rows:
+            return {}
+        contents = pa.table({"content_hash": column("content_hash", name)})
+        known = texts.select(["content_hash", name]).group_by(["content_hash", name]).aggregate([])
+        return _counts(known.join(contents, "content_hash", join_type="inner")[name])
 
     span = pc.min_max(column("taken", "taken")).as_py()
     return Facets(
@@ -128,6 +150,12 @@ def facets_of(media: pa.Table, kept: Mapping[str, pa.ChunkedArray]) -> Facets:
         durations=_histogram(column("duration", "duration"), DURATION_EDGES),
         earliest=span["min"].date() if span["min"] is not None else None,
         latest=span["max"].date() if span["max"] is not None else None,
+        cameras=_counts(column("camera", "camera")),
+        artists=_counts(column("artist", "artist")),
+        albums=_counts(column("album", "album")),
+        n_placed=(placed := column("latitude", "place")).length() - placed.null_count,
+        sources=by_text("source"),
+        languages=by_text("language"),
     )
 
 

@@ -196,15 +196,18 @@ class Queries:
     def select(self, conditions: Sequence[Condition]) -> Selection:
         """Return the searchable files that satisfy all conditions (``store.filters``), for ``search(among=...)``.
 
-        The column "source" stands for the sources of a file's texts, of which one must be the value; "favourite" says
-        whether the file's content is one.
+        The columns "source" and "language" stand for those of a file's texts, of which one must be the value;
+        "favourite" says whether the file's content is one.
         """
-        of_media = [condition for condition in conditions if condition[0] not in ("source", "favourite")]
+        of_media = [each for each in conditions if each[0] not in ("source", "language", "favourite")]
         selection = self._tables.read(MEDIA_TABLE, lambda table: select(table, of_media), NOTHING)
         for column, op, value in conditions:
-            if column == "source":
-                sources = value if op == "in" else (value,)
-                has_text = pc.is_in(selection.files["media_id"], value_set=self._ids_with_text(sources))
+            if column in ("source", "language"):
+                values = value if op == "in" else (value,)
+                if column == "source":
+                    has_text = pc.is_in(selection.files["media_id"], value_set=self._ids_with_text(values))
+                else:
+                    has_text = pc.is_in(selection.files["content_hash"], value_set=self._contents_in(values))
                 files = selection.files.filter(pc.invert(has_text) if op == "!=" else has_text)
                 selection = Selection(files, selection.n_files)
             elif column == "favourite":
@@ -225,6 +228,11 @@ class Queries:
         if "name" in sources:
             has_text = pc.is_valid(rows["media_id"])
         return rows["media_id"].filter(has_text).combine_chunks()
+
+    def _contents_in(self, languages: Sequence[str]) -> pa.ChunkedArray:
+        """The hashes of contents in which a text of one of the languages was read or heard."""
+        texts = self._tables.rows(TEXT_TABLE, ["content_hash", "language"], text_schema())
+        return texts.filter(pc.is_in(texts["language"], value_set=pa.array(languages, pa.string())))["content_hash"]
 
     def find_words(
         self,
@@ -420,12 +428,20 @@ class Queries:
             chosen: the files that a filter keeps, by its name in ``FACETS``; that facet is counted without the filter.
         """
         selections = {**(chosen or {}), **({"": among} if among is not None else {})}
+
+        def count(ids: Sequence[str], kept: Callable[[pa.Table], dict[str, pa.ChunkedArray]]) -> Facets:
+            texts = self._tables.rows(TEXT_TABLE, ["content_hash", "source", "language"], text_schema())
+            contents = ["content_hash"] if texts.num_rows else []  # much to read for what no file has
+            rows = self._media.all([*ids, *FACET_COLUMNS, *contents])
+            return facets_of(rows, kept(rows), texts)
+
         if not selections:
-            columns = [name for name in FACET_COLUMNS if name != "media_id"]
-            return self._facets.get(self.media_version(), lambda: facets_of(self._media.all(columns), {}))
-        rows = self._media.all(FACET_COLUMNS)
-        kept = {by: pc.is_in(rows["media_id"], value_set=each.files["media_id"]) for by, each in selections.items()}
-        return facets_of(rows, kept)
+            version = (self.media_version(), self._tables.state(TEXT_TABLE))
+            return self._facets.get(version, lambda: count([], lambda _: {}))
+        ids = {by: selection.files["media_id"] for by, selection in selections.items()}
+        return count(
+            ["media_id"], lambda rows: {by: pc.is_in(rows["media_id"], value_set=each) for by, each in ids.items()}
+        )
 
     def newest(self, n: int, modality: str | None = None, among: Selection | None = None) -> list[str]:
         """Return the ids of the ``n`` searchable files that were taken last, newest first; equal content once."""

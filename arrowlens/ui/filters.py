@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +13,11 @@ from arrowlens.library import Library
 from arrowlens.search import byte_size, printable
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES, Facets, root_id_of
 from arrowlens.ui.html import clock, plain
-from arrowlens.ui.search_state import Question
+from arrowlens.ui.search_state import NAMED, Question
 
+_INDENT = "\u2003"  # a browser shows several of these, and one of several blanks
+_MOST_NAMES = 500
+_SOURCES = {"ocr": "read in pictures", "speech": "heard"}
 _ANY = -1  # a widget takes no None among its options
 
 Change = Callable[..., None]
@@ -37,22 +40,28 @@ def show_filters(library: Library, question: Question, counts: Facets, change: C
         change: called before the next rerun with new values of the question's fields.
     """
     with st.sidebar:
-        st.subheader("Filters")
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.subheader("Filters", anchor=False, width="content")
+            if question.is_filtered:
+                st.button("Clear all", on_click=change, kwargs=_NO_FILTERS)
         _folders(library, question, counts, change)
         _days(question, counts, change)
         _formats(question, counts, change)
         _bucket("size", "Size of the file", SIZE_EDGES, counts.sizes, question.size, byte_size, change)
         if sum(counts.durations) or question.length is not None:
             _bucket("length", "Length", DURATION_EDGES, counts.durations, question.length, clock, change)
-        if question.is_filtered:
-            st.button("Clear filters", on_click=change, kwargs=_NO_FILTERS)
+        for name, (label, counted, written) in _named(counts).items():
+            _name(name, label, counted, getattr(question, name), written, change)
+        if counts.n_placed or question.placed:
+            _placed(question, counts, change)
 
 
-_FILTERS = ("root", "folder", "since", "until", "formats", "size", "length")
+_FILTERS = ("root", "folder", "since", "until", "formats", "size", "length", *NAMED, "placed")
 _NO_FILTERS = {name: getattr(Question(), name) for name in _FILTERS}
 
 
 def _folders(library: Library, question: Question, counts: Facets, change: Change) -> None:
+    """Show the choice of a folder; those within another are indented below it."""
     roots = [root for root in library.folders() if counts.roots.get(root_id_of(str(root)))]
     options: list[tuple[str, str]] = [("", "")]
     options += [(str(root), "") for root in roots] if len(roots) > 1 else []
@@ -64,8 +73,10 @@ def _folders(library: Library, question: Question, counts: Facets, change: Chang
         root, folder = option
         if option == ("", ""):
             return f"All folders ({sum(counts.roots.values()):,})"
-        count = counts.folders.get(folder, 0) if folder else counts.roots.get(root_id_of(root), 0)
-        return f"{printable(folder or str(as_path(root)))} ({count:,})"
+        if not folder:
+            return f"{printable(str(as_path(root)))} ({counts.roots.get(root_id_of(root), 0):,})"
+        *above, name = folder.split("/")
+        return f"{_INDENT * len(above)}{printable(name)} ({counts.folders.get(folder, 0):,})"
 
     def choose() -> None:
         root, folder = st.session_state.folder
@@ -105,6 +116,45 @@ def _formats(question: Question, counts: Facets, change: Change) -> None:
         format_func=lambda name: plain(f"{name} {counts.formats.get(name, 0):,}"),
         key="formats",
         on_change=choose,
+    )
+
+
+def _named(counts: Facets) -> dict[str, tuple[str, Mapping[str, int], Callable[[str], str]]]:
+    """Return label, counts by value and what is shown of a value for each of ``NAMED``."""
+    return {
+        "camera": ("Camera", counts.cameras, printable),
+        "artist": ("Artist", counts.artists, printable),
+        "album": ("Album", counts.albums, printable),
+        "source": ("Text", counts.sources, lambda source: _SOURCES.get(source, source)),
+        "language": ("Language of the text", counts.languages, printable),
+    }
+
+
+def _name(
+    name: str, label: str, counts: Mapping[str, int], value: str, written: Callable[[str], str], change: Change
+) -> None:
+    """Show a choice of one of the values that files have; nothing where none has one."""
+    options = ["", *list(counts)[:_MOST_NAMES]]
+    options += [value] if value not in options else []
+    if len(options) == 1:
+        return
+    key = f"filter-{name}"
+    st.session_state[key] = value
+    st.selectbox(
+        label,
+        options,
+        format_func=lambda each: f"{written(each)} ({counts.get(each, 0):,})" if each else "Any",
+        key=key,
+        on_change=lambda: change(**{name: st.session_state[key]}),
+    )
+
+
+def _placed(question: Question, counts: Facets, change: Change) -> None:
+    st.session_state.placed = question.placed
+    st.checkbox(
+        f"With a place ({counts.n_placed:,})",
+        key="placed",
+        on_change=lambda: change(placed=st.session_state.placed),
     )
 
 

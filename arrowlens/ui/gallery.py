@@ -143,7 +143,7 @@ def hit_json(hit: Hit) -> JSON:
         "facts": facts(hit) + (f" · {hit.cluster_size} alike" if hit.cluster_size > 1 else ""),
         "why": why(hit),
         "meaning": meaning(hit),
-        "relevance": None if hit.reason else hit.relevance,
+        "relevance": None if hit.reason or hit.matches is None else hit.relevance,
         "text": text_parts(hit),
         "original": original_url(hit.media_id),
     }
@@ -155,13 +155,18 @@ def hit_json(hit: Hit) -> JSON:
 
 
 def why(hit: Hit) -> str:
-    """Return what found a hit, or how likely it is right; "" where neither is known."""
-    return printable(hit.reason) or ("" if hit.relevance is None else f"{hit.relevance:.0%}")
+    """Return what found a hit, or how likely it is right; "" where neither is known.
+
+    Of several things at once what is right is often unlikely by each: where it is not known whether a hit matches, a
+    percentage would say that it does not.
+    """
+    is_known = hit.relevance is not None and hit.matches is not None
+    return printable(hit.reason) or (f"{hit.relevance:.0%}" if is_known else "")
 
 
 def meaning(hit: Hit) -> str:
     """Return how like the question a hit is, in words; "" where that is not known."""
-    if hit.relevance is None:
+    if hit.relevance is None or hit.matches is None:
         return ""
     return f"{hit.relevance:.0%} likely to be right by what it shows; cosine similarity {hit.score:.3f}"
 

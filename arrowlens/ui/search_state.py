@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar, get_args
 
 from arrowlens.errors import InputError
-from arrowlens.modalities import MODALITIES, Modality
+from arrowlens.modalities import EXTRACTED, MODALITIES, Modality
 from arrowlens.search import Condition
 from arrowlens.search.query import MAX_PARTS, MAX_TEXT
 from arrowlens.store import DURATION_EDGES, SIZE_EDGES
@@ -17,6 +17,9 @@ from arrowlens.store import DURATION_EDGES, SIZE_EDGES
 Role = Literal["more", "less", "like", "unlike"]
 Order = Literal["relevance", "date"]
 Grouping = Literal["none", "folder", "day"]
+
+NAMED = ("camera", "artist", "album", "source", "language")
+"""Filters whose value is a name, as the question, its address and ``Library.facets`` call them."""
 
 DEFAULT_WEIGHTS: dict[Role, float] = {"more": 1.0, "less": 0.5, "like": 1.0, "unlike": 0.5}
 MAX_WEIGHT = 3.0
@@ -28,6 +31,7 @@ _MODALITY_WORDS: dict[str, Modality] = {
 }
 _WEIGHTED = re.compile(r"(?s)(.*)\^(\d{1,2}(?:\.\d{1,3})?)", re.ASCII)
 _MEDIA_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_LANGUAGE = re.compile(r"[a-z]{2,3}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,6}", re.ASCII)
 _Word = TypeVar("_Word", bound=str)
 
@@ -87,6 +91,10 @@ class Question:
         formats: only these; none for all.
         size: only files in this interval of ``SIZE_EDGES``, counted from 0.
         length: only recordings in this interval of ``DURATION_EDGES``, counted from 0.
+        camera, artist, album: only files with this one; "" for all.
+        source: only files with a text of this source, "ocr" or "speech"; "" for all.
+        language: only files with a text in this language, as ISO 639 writes it; "" for all.
+        placed: only files that say where they were taken.
         sort: the order of the results.
         group: how the results are divided.
         everything: whether files that do not match are shown too.
@@ -102,6 +110,12 @@ class Question:
     formats: tuple[str, ...] = ()
     size: int | None = None
     length: int | None = None
+    camera: str = ""
+    artist: str = ""
+    album: str = ""
+    source: str = ""
+    language: str = ""
+    placed: bool = False
     sort: Order = "relevance"
     group: Grouping = "none"
     everything: bool = False
@@ -143,6 +157,8 @@ class Question:
             "format": [Condition("format", "in", self.formats)] if self.formats else [],
             "size": _within("size", SIZE_EDGES, self.size),
             "duration": _within("duration", DURATION_EDGES, self.length),
+            **{name: [Condition(name, "=", value)] if (value := getattr(self, name)) else [] for name in NAMED},
+            "place": [Condition("latitude", ">=", -90.0)] if self.placed else [],
         }
 
     def to_params(self) -> dict[str, list[str]]:
@@ -151,9 +167,10 @@ class Question:
         for role in get_args(Role):
             params[role] = [part.written() for part in self.parts if part.role == role]
         params["kind"] = [MODALITIES[self.modality].plural] if self.modality else []
-        for name in ("root", "folder", "sort", "group", "size", "length"):
+        for name in ("root", "folder", *NAMED, "sort", "group", "size", "length"):
             value = getattr(self, name)
             params[name] = [str(value)] if value != getattr(_DEFAULTS, name) else []
+        params["placed"] = ["1"] if self.placed else []
         params["all"] = ["1"] if self.everything else []
         params["from"] = [self.since.isoformat()] if self.since else []
         params["to"] = [self.until.isoformat()] if self.until else []
@@ -193,6 +210,12 @@ class Question:
             formats=tuple(dict.fromkeys(word for word in params.get("format", ()) if word)),
             size=_number(last("size"), 0, len(SIZE_EDGES)),
             length=_number(last("length"), 0, len(DURATION_EDGES)),
+            camera=last("camera"),
+            artist=last("artist"),
+            album=last("album"),
+            source=last("source") if last("source") in EXTRACTED else "",
+            language=last("language") if _LANGUAGE.fullmatch(last("language")) else "",
+            placed=last("placed") == "1",
             sort=_word(last("sort"), get_args(Order)),
             group=_word(last("group"), get_args(Grouping)),
             everything=last("all") == "1",

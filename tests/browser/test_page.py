@@ -182,7 +182,7 @@ def test_the_address_says_everything(opened, library_path, library):
     assert app.selectbox(key="sort").value == "date"
     assert app.selectbox(key="group").value == "day"
     assert app.button_group(key="formats").value == ["jpeg"]
-    assert chips(app) == ["− a bus × 0.7 ✕", f"like {bus.path.name} ✕"]
+    assert chips(app) == ["− a bus × 0.7 ✕", f"like ![](/thumbnail/{bus.content_hash}) {bus.path.name} ✕"]
     assert all(name.endswith(".jpg") for name in shown(app))
     assert all(section["title"] for section in batch(app)["sections"])
 
@@ -236,7 +236,7 @@ def test_filters_have_counts_and_leave_files_out(opened, library_path, library):
     assert not app.exception
     assert params(app) == {"kind": ["recordings"], "format": ["wav"]}
     assert len(shown(app)) == n_wav
-    next(button for button in app.button if button.label == "Clear filters").click().run()
+    next(button for button in app.button if button.label == "Clear all").click().run()
     assert params(app) == {"kind": ["recordings"]}
 
 

@@ -79,7 +79,9 @@ def test_an_uploaded_picture_finds_the_one_it_was_made_from(page, library):
     found = library.similar_to(example, k=PAGE_SIZE)
     assert found[0].path.name == "yellow-car-01.jpg"
     shows(page, found.folded)
+    expect(page.get_by_text("It is compared and forgotten")).to_be_hidden()
     # Removed where it was chosen, it is no part of what is asked for further on.
+    page.get_by_role("button", name="By example").click()
     page.get_by_role("button", name=re.compile(r"Remove .*mirrored\.png")).click()
     expect(page.get_by_role("button", name="like mirrored.png ✕")).to_have_count(0)
     settle(page)

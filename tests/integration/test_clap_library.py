@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from streamlit.testing.v1 import AppTest
 
+import arrowlens
 from arrowlens import Library
 from arrowlens.conversion import convert_clap_model
 from arrowlens.encoders import ClapEncoder
 from arrowlens.errors import InputError
 from arrowlens.evaluation import evaluate
 from arrowlens.models import DEMO
+from arrowlens.ui.session import close_library
 from tests.support.checkpoints import clap_checkpoint
 
 SAMPLES = DEMO.parent / "samples"
@@ -189,3 +192,24 @@ def test_without_relevance_pictures_and_recordings_take_turns(library: Library, 
         scores = [hit.score for hit in hits if hit.modality == modality]
         assert scores == sorted(scores, reverse=True)
     assert [hit.path for hit in library.search("a dog barks", mode="vector", k=3)] == [hit.path for hit in hits[:3]]
+
+
+def test_the_page_offers_a_recording_alone_where_it_cannot_be_asked_with_a_picture(library, monkeypatch) -> None:
+    picture, recording = (library.newest(1, kind)[0] for kind in ("image", "audio"))
+    monkeypatch.setenv("ARROWLENS_LIBRARY", str(library.path))
+    app = AppTest.from_file(str(Path(arrowlens.__file__).parent / "ui" / "app.py"), default_timeout=60)
+    app.query_params["like"] = [picture.media_id, recording.media_id]
+    app.query_params["format"] = "wav"
+    try:
+        app.run()
+        assert not app.exception
+        assert not app.error
+        assert "use different embedding spaces" in app.warning[0].value
+        (alone,) = [button for button in app.button if button.key == "alone-0"]
+        assert alone.label.replace("\\", "") == f"By {recording.path.name} alone"
+        alone.click().run()
+        assert not app.warning
+        assert dict(app.query_params) == {"like": recording.media_id, "format": "wav"}
+        assert len(app.get("bidi_component")) == 1
+    finally:
+        close_library()

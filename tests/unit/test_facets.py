@@ -10,7 +10,7 @@ from arrowlens import Library
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.errors import InputError
 from arrowlens.search import Condition
-from arrowlens.store import MultimodalStorage, media_id_of
+from arrowlens.store import MediaText, MultimodalStorage, Reading, media_id_of
 
 FILES = [
     ("2024/may/a.jpg", "image", "jpeg", 50_000, None, dt.datetime(2024, 5, 1, 12)),
@@ -35,9 +35,15 @@ def contents(tmp_path):
             raw = row["path"].encode()
             row |= {"media_id": media_id_of(root.root_id, raw), "root_id": root.root_id, "path_bytes": raw}
             row |= {"content_hash": raw.hex()[:32], "state": "skipped" if "reason" in row else "indexed"}
+        rows[0] |= {"camera": "Canon", "latitude": 48.5, "longitude": 9.0}
+        rows[2] |= {"camera": "Canon"}
+        rows[4] |= {"artist": "Bach", "album": "Arias"}
         rows.append({**rows[0], "media_id": media_id_of(root.root_id, b"copy.jpg"), "path": "copy.jpg"})
         rows[-1]["path_bytes"] = b"copy.jpg"
         storage.upsert_media(rows)
+        heard = rows[5]["content_hash"]
+        texts = [MediaText("speech", "guten Tag", 0.0, 1.0, "de"), MediaText("speech", "ja", 1.0, 2.0, "de")]
+        storage.replace_texts("speech", "test", [Reading(heard, texts)])
         yield Library(storage, MultimodalEmbeddingProvider())
 
 
@@ -50,6 +56,9 @@ def test_files_are_counted_by_everything_they_can_be_filtered_by(contents):
     assert facets.sizes == (3, 2, 1, 0, 1)
     assert facets.durations == (1, 0, 0, 0, 1)
     assert (facets.earliest, facets.latest) == (dt.date(2022, 1, 1), dt.date(2025, 1, 1))
+    assert (facets.cameras, facets.n_placed) == ({"Canon": 3}, 2)
+    assert (facets.artists, facets.albums) == ({"Bach": 1}, {"Arias": 1})
+    assert (facets.sources, facets.languages) == ({"speech": 1}, {"de": 1})
 
 
 def test_only_files_that_satisfy_conditions_are_counted(contents):
@@ -64,6 +73,9 @@ CHOSEN = {
     "folder": ["path >= '2024/'", "path < '20240'"],
     "size": ["size >= 60000"],
     "taken": ["taken >= 2024"],
+    "camera": ["camera = Canon"],
+    "place": ["latitude >= -90"],
+    "language": ["language != de"],
 }
 COUNTED = {
     "modality": ("modalities",),
@@ -72,6 +84,11 @@ COUNTED = {
     "size": ("sizes",),
     "duration": ("durations",),
     "taken": ("earliest", "latest"),
+    "camera": ("cameras",),
+    "artist": ("artists",),
+    "place": ("n_placed",),
+    "source": ("sources",),
+    "language": ("languages",),
 }
 
 
@@ -151,3 +168,11 @@ def test_renamed_methods_keep_their_old_names_for_a_release(contents):
         assert old_result == getattr(contents, {"places": "paths", "holding": "find_by_hash"}[old])(new)
     with pytest.warns(DeprecationWarning, match="use revision"):
         assert contents.version == contents.revision
+
+
+def test_files_are_found_by_the_language_of_their_texts(contents):
+    assert names(contents.newest(where="language = DE")) == ["long.wav"]
+    assert len(contents.newest(where="language != de")) == 5
+    assert len(contents.newest(where="language in (en, fr)")) == 0
+    with pytest.raises(InputError, match="language takes a language as ISO 639"):
+        contents.newest(where="language = german")

@@ -219,6 +219,7 @@ values_of = {
     "a date or a time": moments,
     "yes or no": st.booleans(),
     "a source of texts": st.sampled_from(SOURCES),
+    "a language as ISO 639 writes it": st.sampled_from(["en", "de", "yue"]),
 }
 
 

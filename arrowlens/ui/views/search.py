@@ -6,11 +6,11 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from arrowlens.errors import ArrowlensError, LibraryBusyError
+from arrowlens.errors import ArrowlensError, InputError, LibraryBusyError, MediaError
 from arrowlens.library import MEDIA_SUFFIXES, Library
 from arrowlens.modalities import MODALITIES
 from arrowlens.search import Example, printable
@@ -19,10 +19,14 @@ from arrowlens.store import Facets
 from arrowlens.ui.filters import facets, show_filters
 from arrowlens.ui.gallery import JSON, batch_of, show_gallery
 from arrowlens.ui.html import counted, empty_state, heading, plain, results_line
+from arrowlens.ui.media import thumbnail_url
 from arrowlens.ui.search_service import Answer, Examples, SharedExample, answer, is_asked
 from arrowlens.ui.search_state import DEFAULT_WEIGHTS, MAX_WEIGHT, Grouping, Order, Part, Question, Role
 from arrowlens.ui.session import errors_shown, library_or_stop, may_ingest
 from arrowlens.ui.uploads import drop_upload
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 SIGNS: dict[Role, str] = {"more": "+", "less": "−", "like": "like", "unlike": "not like"}
 ORDERS: dict[Order, str] = {"relevance": "Best first", "date": "Newest first"}
@@ -90,8 +94,10 @@ def add_text(role: Role, key: str) -> None:
         ask(asked_now().with_part(Part.of(role, text)))
 
 
-def show_question(library: Library, question: Question, counts: Facets) -> None:
-    """Show the widgets of the question, without its filters."""
+def show_question(library: Library, question: Question, counts: Facets) -> Example | None:
+    """Show the widgets of the question, without its filters; return the uploaded example."""
+    if st.session_state.pop("is_answered", False):
+        st.session_state.example_open = False
     st.session_state.words = question.text
     st.text_input(
         "Search by words",
@@ -110,8 +116,15 @@ def show_question(library: Library, question: Question, counts: Facets) -> None:
                     label, placeholder=hint, max_chars=MAX_TEXT, key=key, on_change=add_text, args=(role, key)
                 )
             show_weights(question)
-        with st.popover("By example", help="Find what looks or sounds like a file of yours"):
+        with st.popover(
+            "By example", help="Find what looks or sounds like a file of yours", key="example_open", on_change="rerun"
+        ):
             show_uploads()
+            try:
+                return uploaded(library)
+            except ArrowlensError as error:  # said beside what was chosen; the rest of the question is asked
+                st.error(plain(str(error)))
+                return None
 
 
 def show_modalities(question: Question, counts: Facets) -> None:
@@ -169,15 +182,33 @@ def uploaded(library: Library) -> Example | None:
     known: tuple[str, SharedExample] | None = st.session_state.get("example")
     if known is not None and known[0] == file.file_id:
         return known[1].example
-    with st.spinner("Looking at your example…"):
-        example = library.example(file.getvalue(), file.name)
+    take_upload(library, file)
+    return None
+
+
+def take_upload(library: Library, file: UploadedFile) -> None:
+    """Make a new upload a part of the question, close the popover and run the page again; one refused is so for good.
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
+    refused: tuple[str, str] = st.session_state.get("refused", ("", ""))
+    if refused[0] == file.file_id:
+        raise MediaError(refused[1])
+    try:
+        with st.spinner("Looking at your example…"):
+            example = library.example(file.getvalue(), file.name)
+    except MediaError as error:
+        st.session_state.refused = (file.file_id, str(error))
+        raise
     held = library.find_by_hash(example.content_hash) if example.content_hash else []
     if held:
         forget_upload()
         refine("like", held[0].media_id)
-        st.rerun()
-    st.session_state.example = (file.file_id, SharedExample(example))
-    return example
+    else:
+        st.session_state.example = (file.file_id, SharedExample(example))
+    st.session_state.is_answered = True
+    st.rerun()
 
 
 def show_parts(question: Question, examples: Examples) -> None:
@@ -187,8 +218,11 @@ def show_parts(question: Question, examples: Examples) -> None:
     with st.container(horizontal=True, gap="xsmall", key="parts"):
         for number, part in enumerate(question.parts):
             remove = asked_now().without_part(part)
-            name = part_name(part, examples)
-            st.button(f"{SIGNS[part.role]} {plain(name)} ✕", key=f"part-{number}", on_click=ask, args=(remove,))
+            name = plain(part_name(part, examples))
+            hit = examples.held.get(part.value)
+            if hit is not None and hit.modality != "audio":
+                name = f"![]({thumbnail_url(hit)}) {name}"
+            st.button(f"{SIGNS[part.role]} {name} ✕", key=f"part-{number}", on_click=ask, args=(remove,))
         if examples.upload is not None:
             st.button(f"like {plain(examples.upload.name)} ✕", key="part-upload", on_click=forget_upload)
     if examples.upload is not None:
@@ -283,6 +317,26 @@ def show_choice(label: str, field: str, value: str, options: Mapping[Any, str]) 
     )
 
 
+def recordings_of(question: Question, examples: Examples) -> dict[str, Part | None]:
+    """Return the recordings that files are to be like, by name; None for the uploaded one."""
+    held = {part: examples.held.get(part.value) for part in question.parts if part.role == "like"}
+    recordings: dict[str, Part | None] = {
+        hit.path.name: part for part, hit in held.items() if hit is not None and hit.modality == "audio"
+    }
+    if examples.upload is not None and examples.upload.modality == "audio":
+        recordings[examples.upload.name] = None
+    return recordings
+
+
+def show_alone(question: Question, recordings: Mapping[str, Part | None], reason: str) -> None:
+    """Show why recordings and the rest of a question cannot be asked together, and what asks for one of them alone."""
+    st.warning(plain(reason))
+    with st.container(horizontal=True, gap="small"):
+        for number, (name, part) in enumerate(recordings.items()):
+            alone = dataclasses.replace(question, text="", parts=() if part is None else (part,), everything=False)
+            st.button(f"By {plain(name)} alone", key=f"alone-{number}", on_click=ask, args=(alone,))
+
+
 def show_nothing(library: Library, question: Question, counts: Facets) -> None:
     """Show why there are no results, and what to do."""
     if not library.facets().n_files:
@@ -321,14 +375,18 @@ def main() -> None:
     amounts = (counted(everything.modalities.get(name, 0), info.noun, info.plural) for name, info in MODALITIES.items())
     st.html(heading("Arrowlens", " · ".join(amounts)))
     show_filters(library, question, counts, change)
-    show_question(library, question, counts)
+    upload = show_question(library, question, counts)
     held = {hit.media_id: hit for hit in library.hits([part.value for part in question.parts if part.is_example])}
-    examples = Examples(held)
+    examples = Examples(held, upload)
+    show_parts(question, examples)
     try:
-        examples = Examples(held, uploaded(library))
-    finally:
-        show_parts(question, examples)
-    page, revision = cached_answer(library, question, examples)
+        page, revision = cached_answer(library, question, examples)
+    except InputError as error:
+        recordings = recordings_of(question, examples)
+        if library.has_one_space or not recordings:
+            raise
+        show_alone(question, recordings, str(error))
+        return
     if page.results or page.is_folded:
         n_files = counts.modalities.get(question.modality, 0) if question.modality else counts.n_files
         show_answer(library, question, page, revision, is_asked(question, examples), n_files)
