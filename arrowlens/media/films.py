@@ -27,12 +27,13 @@ from PIL import Image
 from arrowlens.errors import MEMORY_REASON, MediaError
 from arrowlens.media.decoded import Limits, TooLargeError, is_out_of_memory
 from arrowlens.media.downscale import ONE_COLOUR_SPREAD, THUMBNAIL_QUALITY, THUMBNAIL_SIDE, make_thumbnail
+from arrowlens.media.ffmpeg import open_container, packets
 from arrowlens.media.files import NativeFileAdapter
 from arrowlens.media.formats import SNIFF_BYTES, describe_content, sniff
 from arrowlens.media.hdr import is_hdr, to_sdr
 from arrowlens.media.metadata import About, about_recording
 from arrowlens.media.recordings import Recording, read_recording
-from arrowlens.media.sounds import DEMUXERS, SOUND_CODECS, NoSoundError
+from arrowlens.media.sounds import SOUND_CODECS, NoSoundError
 from arrowlens.media.truncation import check_length, say_length
 from arrowlens.memory import trim_memory
 from arrowlens.modalities import FORMAT_MODALITY, MAX_SHOT_S, SAMPLE_RATE
@@ -45,7 +46,6 @@ _CODECS = {
     *("mjpeg", "mjpegb", "prores", "dnxhd", "dvvideo", "cinepak", "svq1", "svq3", "theora", "ffv1", "huffyuv"),
     *("ffvhuff", "utvideo", "rawvideo", "qtrle", "rpza", "indeo3", "indeo5", "vp6", "vp6f", "cfhd", "png", "hap"),
 }
-_READ_AT_ONCE = 1 << 18  # bytes
 _N_FRAMES_IN_MEMORY = 3  # of 4.5 bytes a pixel: what a decoder holds of a film, as pixels of a picture
 _MOST_KEY_FRAMES = 4_000  # looked at in a film: more than one a second counts in films of an hour only
 _SPACING_S = 0.5  # between two frames that are compared, at least
@@ -261,19 +261,7 @@ class FilmReader:
         Raises:
             MediaError: damaged, or of a form that is not read.
         """
-        options = {"codec_whitelist": ",".join(sorted(_CODECS | SOUND_CODECS))}
-        try:
-            container = av.open(
-                file,
-                "r",
-                format=DEMUXERS[file_format],
-                container_options=options,
-                metadata_errors="replace",
-                buffer_size=_READ_AT_ONCE,
-            )
-        except (av.FFmpegError, ValueError) as error:
-            file.check()
-            raise MediaError(f"damaged or truncated: the {file_format.upper()} header cannot be read") from error
+        container = open_container(file, file_format, _CODECS | SOUND_CODECS)
         still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
         streams = [stream for stream in container.streams.video if not stream.disposition & still]
         if not streams:
@@ -505,17 +493,7 @@ class FilmReader:
             self._container.seek(round((time_s + self._start_s) / self._stream.time_base), stream=self._stream)
 
     def _packets(self) -> Iterator[Any]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, ValueError) as error:
-                self._file.check()
-                raise MediaError("damaged or truncated: the container cannot be read to its end") from error
-            self._file.check()
-            if packet is None:
-                return
-            yield packet
+        return packets(self._container, self._stream, self._file)
 
     def _decode(self, packet: Any) -> list[Any] | None:  # noqa: ANN401 - PyAV's
         """The frames that a packet completes, or the last ones for None; None where it is damaged."""

@@ -11,21 +11,12 @@ import numpy as np
 import soundfile
 
 from arrowlens.errors import MediaError
+from arrowlens.media.ffmpeg import DEMUXERS, open_container, packets
 from arrowlens.media.files import NativeFileAdapter
 from arrowlens.media.truncation import TRUNCATION_TOLERANCE, say_length
 
 _VALUES_AT_ONCE = 1 << 19  # frames times channels of a block, 2 MB
 _UNKNOWN_FRAMES = 1 << 62
-_READ_AT_ONCE = 1 << 18  # bytes
-DEMUXERS = {
-    "m4a": "mov",
-    "mp4": "mov",
-    "mkv": "matroska",
-    "webm": "matroska",
-    "aac": "aac",
-    "avi": "avi",
-    "mpegts": "mpegts",
-}
 # Of a recording nothing but its sound is ever decoded.
 SOUND_CODECS = {
     *("aac", "aac_latm", "ac3", "alac", "amrnb", "amrwb", "dca", "eac3", "flac", "libopus", "mp2", "mp2float", "mp3"),
@@ -121,19 +112,7 @@ class AVReader:
     """
 
     def __init__(self, tape: NativeFileAdapter, file_format: str) -> None:
-        options = {"codec_whitelist": ",".join(sorted(SOUND_CODECS))}
-        try:
-            self._container = av.open(
-                tape,
-                "r",
-                format=DEMUXERS[file_format],
-                container_options=options,
-                metadata_errors="replace",
-                buffer_size=_READ_AT_ONCE,
-            )
-        except (av.FFmpegError, ValueError) as error:
-            tape.check()
-            raise MediaError(f"damaged or truncated: the {file_format.upper()} header cannot be read") from error
+        self._container = open_container(tape, file_format, SOUND_CODECS)
         self._tape = tape
         self._stream = self._main_stream(file_format)
         self._stream.codec_context.thread_count = 1
@@ -196,7 +175,7 @@ class AVReader:
             MediaError: too many of them.
         """
         n_packets, n_bad, error = 0, 0, None
-        for packet in self._packets():
+        for packet in packets(self._container, self._stream, self._tape):
             n_packets += 1
             try:
                 yield from self._stream.decode(packet)
@@ -204,19 +183,6 @@ class AVReader:
                 n_bad, error = n_bad + 1, caught
         if n_bad > 1 + _BAD_SHARE * n_packets:  # one is cut off at the end of many
             raise MediaError(f"damaged: {n_bad:,} of {n_packets:,} parts of the sound cannot be decoded") from error
-
-    def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, ValueError) as error:
-                self._tape.check()
-                raise MediaError("damaged or truncated: the container cannot be read to its end") from error
-            self._tape.check()
-            if packet is None:
-                return
-            yield packet
 
     @staticmethod
     def _pack(packer: av.AudioResampler | None, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
