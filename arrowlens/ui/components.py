@@ -38,6 +38,10 @@ section.al-group > p { margin: 0 0 .8rem; opacity: .7; font-size: .88rem; }
 .al-tile dl { display: grid; grid-template-columns: auto 1fr; gap: 0 .6rem; margin: .3rem 0 0; }
 .al-tile dt { opacity: .65; } .al-tile dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
 .al-tile dd.al-differs { font-weight: 600; text-decoration: underline dotted; text-underline-offset: .2em; }
+.al-flicker { margin-top: .3rem; } .al-flicker summary { cursor: pointer; }
+.al-flicker div { position: relative; margin-top: .3rem; }
+.al-flicker img + img { position: absolute; inset: 0; height: 100%; animation: al-flicker 1.2s steps(1) infinite; }
+@keyframes al-flicker { 0% { opacity: 1; } 50% { opacity: 0; } }
 .al-path { overflow-wrap: anywhere; opacity: .65; font-size: .78rem; margin-top: .3rem; }
 .al-best { display: inline-block; font-size: .72rem; font-weight: 600; border-radius: 1rem; padding: 0 .5rem;
   background: #2f9e44; color: #fff; }
@@ -153,6 +157,13 @@ def _compared(member: Member, group: DuplicateGroup) -> str:
     facts += [("date", _day(member), len(dates) > 1)]
     if member is not group.best and group.kind != "identical":
         facts += [("alike", f"{member.similarity:.1%}", False)]
+    flicker = ""
+    if member is not group.best and group.kind != "identical" and member.modality != "audio":
+        images = (
+            f'<img src="{html.escape(thumbnail_url(each))}" alt="" loading="lazy">' for each in (group.best, member)
+        )
+        summary = "<summary>Flicker with the first</summary>"
+        flicker = f'<details class="al-flicker">{summary}<div>{"".join(images)}</div></details>'
     lines = (
         f"<dt>{label}</dt><dd{' class=al-differs' if differs else ''}>{html.escape(value)}</dd>"
         for label, value, differs in facts
@@ -160,7 +171,7 @@ def _compared(member: Member, group: DuplicateGroup) -> str:
     )
     is_best = member is group.best and group.kind != "identical"
     best = '<span class="al-best" title="most pixels, then most bytes">largest</span>' if is_best else ""
-    return f'{best}<dl>{"".join(lines)}</dl><div class="al-path">{_safe(str(member.path))}</div>'
+    return f'{best}<dl>{"".join(lines)}</dl>{flicker}<div class="al-path">{_safe(str(member.path))}</div>'
 
 
 def _facts(member: Member) -> list[tuple[str, str]]:

@@ -236,6 +236,9 @@ def test_the_map_shows_what_is_boxed(inside):
     image = inside.locator(".al-tile img").first
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     leave_screenshot(inside, "map")
+    inside.get_by_role("button", name="Search for more like these").click()
+    expect(inside.get_by_role("button", name=re.compile(r"^like .*✕$")).first).to_be_visible()
+    assert inside.url.partition("?")[2].startswith("like=")
 
 
 def test_duplicates_are_side_by_side(inside):

@@ -15,9 +15,12 @@ from arrowlens.modalities import MODALITIES, Modality
 from arrowlens.search import EmbeddingMap, Point, printable
 from arrowlens.ui.components import tiles
 from arrowlens.ui.html import counted, empty_state, heading
+from arrowlens.ui.search_state import Part, Question
 from arrowlens.ui.session import errors_shown, library_or_stop
 
 MOST_TILES = 60
+MOST_EXAMPLES = 8  # of a question made of what is selected
+LITTLE = 0.3  # of how files differ: with less of it in the plane, much lies near what it is not like
 MOST_FOLDERS = 9  # with a colour of their own; the colour scheme has ten
 CHOICES: dict[str, Modality | None] = {
     **{info.plural.capitalize(): name for name, info in MODALITIES.items()},
@@ -101,6 +104,10 @@ def show_selected(library: Library, points: Sequence[Point]) -> None:
         return
     more = f", the first {MOST_TILES} of them here" if len(points) > MOST_TILES else ""
     st.html(f'<span class="al-quiet">{counted(len(points), "file", "files")} selected{more}</span>')
+    if st.button("Search for more like these", help=f"Asks with {MOST_EXAMPLES} of them at most, evenly spaced."):
+        step = -(-len(points) // MOST_EXAMPLES)
+        question = Question(parts=tuple(Part.of("like", point.media_id) for point in points[::step]))
+        st.switch_page("views/search.py", query_params=question.to_params())
     with st.container(height=520, border=False, key="selected"):
         st.html(tiles(library.hits([point.media_id for point in points[:MOST_TILES]])))
 
@@ -116,9 +123,10 @@ def show(library: Library, choice: str) -> None:
     sample = (
         f", a fair sample of {embedding_map.n_files:,}" if embedding_map.n_files > len(embedding_map.points) else ""
     )
+    caution = ", which is little: neighbours may be unlike each other" if embedding_map.explained < LITTLE else ""
     st.html(
         f'<span class="al-quiet">{counted(len(embedding_map.points), "file", "files")}{sample}. Near points are alike; '
-        f"this view shows {embedding_map.explained:.0%} of how they differ.</span>"
+        f"this view shows {embedding_map.explained:.0%} of how they differ{caution}.</span>"
     )
     left, right = st.columns([3, 2], gap="medium")
     with left:
