@@ -20,7 +20,7 @@ import arrowlens
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.cli.progress import IngestProgress
-from arrowlens.embedding import ExampleReader, embed_example
+from arrowlens.embedding import ExampleReader, embed_example, encode
 from arrowlens.encoders import MultimodalEmbeddingProvider
 from arrowlens.ingest import IngestEvent
 from arrowlens.modalities import Modality
@@ -174,6 +174,27 @@ def test_a_run_shows_how_it_learns_what_counts_as_a_match(tmp_path, monkeypatch)
         assert [event.phase for event in events].count("done") == 1
 
 
+def test_bundled_files_are_read_once_and_encoded_as_each_batch_is_alone(tmp_path):
+    models = resolve("demo")
+    provider = MultimodalEmbeddingProvider(clip_model_path=models.vision, audio_model_path=models.audio)
+    read: list[Path] = []
+
+    def reader(path):
+        read.append(path)
+        return ExampleReader(provider).file(path)
+
+    bank = Bank(provider, reader, tmp_path)
+    bank.prepare(["audio"])
+    assert sorted(read) == bundled("audio")
+    windows = [ExampleReader(provider).file(path).windows[0] for path in bundled("audio")]
+    halves = [window[: len(window) // 2] for window in windows] + [window[len(window) // 2 :] for window in windows]
+    for kind, segments in (("audio", windows), ("audio parts", halves)):
+        place = len(windows) - BATCH_SIZE  # in the order of the files, and of the halves
+        alone = encode("audio", segments[place : place + BATCH_SIZE], provider)
+        cosines = (bank.vectors(kind)[place : place + BATCH_SIZE] * alone).sum(axis=1)
+        assert cosines.min() > 0.9999
+
+
 def test_a_run_that_is_stopped_while_it_learns_ends_and_goes_on_the_next_time(tmp_path, monkeypatch):
     monkeypatch.setenv("ARROWLENS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "media").mkdir()
@@ -263,7 +284,7 @@ class Disguised:
 
     def __init__(self, models: MultimodalEmbeddingProvider, transform: Transform) -> None:
         self._models, self._transform = models, transform
-        self.image_processor = models.clip_engine.image_processor
+        self.image_processor, self.runtime = models.clip_engine.image_processor, models.runtime
 
     @property
     def clip_engine(self) -> Disguised:

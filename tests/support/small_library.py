@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from arrowlens.encoders.runtime import choose_runtime
 from arrowlens.modalities import Recipe
 from arrowlens.store import ModelRecord, MultimodalStorage, VectorRow, media_id_of
 
@@ -56,6 +57,10 @@ class Provider:
     clip_engine: Engine = field(default_factory=Engine)
     audio_encoder: Engine = field(default_factory=Engine)
     recipe: Recipe = field(default_factory=Recipe)
+
+    @property
+    def runtime(self):
+        return choose_runtime("cpu", "float32")
 
     @property
     def has_one_space(self):

@@ -16,8 +16,11 @@ import os
 import re
 import threading
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -222,9 +225,10 @@ class Bank:
         needed = dict.fromkeys(encoded for route in routes for encoded in self._needed(*route))
         missing = [encoded for encoded in needed if not self._is_kept(encoded)]
         total, done = sum(len(_contents(encoded)) for encoded in missing), 0
+        read = cache(self._read)  # each file once, whole and for its parts: 40 MB of pixels and samples
         for encoded in missing:
             parts: list[np.ndarray] = []
-            for vectors in self._batches(encoded):
+            for vectors in self._batches(encoded, read):
                 parts.append(vectors)
                 done += len(vectors)
                 on_progress(done, total)
@@ -242,7 +246,7 @@ class Bank:
         """
         with self._lock:
             if not self._is_kept(kind):
-                self._keep(kind, np.concatenate([*self._batches(kind)]))
+                self._keep(kind, np.concatenate([*self._batches(kind, cache(self._read))]))
             return self._vectors[kind]
 
     def _is_kept(self, kind: Encoded) -> bool:
@@ -277,19 +281,36 @@ class Bank:
             raise ModelLoadError(f"{role} model: its digest is {digest!r:.80}, not 64 hex characters; convert it again")
         return self._folder / f"{kind.replace(' ', '-')}-{stamp:08x}-{digest}.npy"
 
-    def _batches(self, kind: Encoded) -> Iterator[np.ndarray]:
-        """The vectors in the order of ``vectors``, (n, d) at a time."""
+    def _batches(self, kind: Encoded, read: Callable[[Path], Example]) -> Iterator[np.ndarray]:
+        """The vectors in the order of ``vectors``, (n, d) at a time.
+
+        Batches are encoded side by side: recordings differ in length, so that each is encoded by itself, and one is too
+        little for several threads to share.
+        """
+        from arrowlens.encoders.runtime import encoding_threads  # deferred: torch, and the vectors may be known
+
+        with encoding_threads(str(self._provider.runtime.device)) as threads:
+            pending: deque[Future[np.ndarray]] = deque()
+            for run in self._runs(kind, read):
+                pending.append(threads.pool.submit(run))
+                if len(pending) == 2 * threads.n:  # so many batches of pixels are in memory
+                    yield pending.popleft().result()
+            for batch in pending:
+                yield batch.result()
+
+    def _runs(self, kind: Encoded, read: Callable[[Path], Example]) -> Iterator[Callable[[], np.ndarray]]:
+        """What encodes one batch after the other, (n, d) each, of what was read for it."""
         if kind in _TEXTS:
             for texts in _in_batches(_contents(kind)):
-                yield embed_questions(texts, self._role(kind), self._provider)
+                yield partial(embed_questions, texts, self._role(kind), self._provider)
             return
         modality = _modality_of(kind)
         for number in (0, 1) if kind == _PARTS_OF[modality] else (None,):
             for paths in _in_batches(bundled(modality)):
-                examples = [self._read(path) for path in paths]
+                examples = [read(path) for path in paths]
                 if number is not None:
                     examples = [_parts(example)[number] for example in examples]
-                yield encode(modality, [self._segment(example) for example in examples], self._provider)
+                yield partial(encode, modality, [self._segment(example) for example in examples], self._provider)
 
     def _segment(self, example: Example) -> np.ndarray:
         """The picture as its model takes it, or the first window of the recording."""
