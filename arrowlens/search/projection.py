@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,16 @@ class EmbeddingMap:
     points: tuple[Point, ...]
     n_files: int
     explained: float
+
+    @property
+    def group_folders(self) -> tuple[str, ...]:
+        """The folder of most files of each group, "" for the ingested one itself; of two, the first by name."""
+        counts: list[Counter[str]] = [
+            Counter() for _ in range(1 + max((point.group for point in self.points), default=-1))
+        ]
+        for point in self.points:
+            counts[point.group][point.folder] += 1
+        return tuple(min(each, key=lambda folder: (-each[folder], folder)) for each in counts)
 
 
 def draw_map(storage: MultimodalStorage, modality: Modality | None = None, most: int = MOST_POINTS) -> EmbeddingMap:

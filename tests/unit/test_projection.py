@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arrowlens.search import draw_map
+from arrowlens.search import EmbeddingMap, Point, draw_map
 from arrowlens.search.projection import grouped_by_direction, principal_components
 from tests.support.small_library import filled_storage
 
@@ -55,3 +55,12 @@ def test_a_large_library_is_sampled_the_same_way_each_time(storage):
     whole, part = draw_map(storage, "audio"), draw_map(storage, "audio", most=10)
     assert [point.media_id for point in part.points] == [point.media_id for point in whole.points[:10]]
     assert part.n_files == 40
+
+
+def test_a_group_is_called_by_the_folder_of_most_of_its_files():
+    folders = [(0, "cats"), (0, "dogs"), (0, "dogs"), (1, ""), (2, "sea"), (2, "lake")]
+    points = [
+        Point(f"{at:032x}", "image", "a.jpg", folder, None, 0, 0, group) for at, (group, folder) in enumerate(folders)
+    ]
+    assert EmbeddingMap(tuple(points), 6, 1.0).group_folders == ("dogs", "", "lake")
+    assert EmbeddingMap((), 0, 0.0).group_folders == ()

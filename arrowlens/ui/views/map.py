@@ -38,13 +38,20 @@ def map_of(_library: Library, path: str, version: str, modality: Modality | None
 @st.cache_resource(max_entries=6, show_spinner=False)
 def table_of(_embedding_map: EmbeddingMap, path: str, version: str, modality: Modality | None) -> pd.DataFrame:
     """Return the points as the chart takes them."""
+    folders = _embedding_map.group_folders
+    names = [
+        f"{ascii_uppercase[group]}: {printable(folder)}"
+        if folder and len(set(folders)) > 1
+        else f"Group {ascii_uppercase[group]}"
+        for group, folder in enumerate(folders)
+    ]
     return pd.DataFrame(
         {
             "at": range(len(_embedding_map.points)),
             "x": [point.x for point in _embedding_map.points],
             "y": [point.y for point in _embedding_map.points],
             "Name": [printable(point.name) for point in _embedding_map.points],
-            "Group": [f"Group {ascii_uppercase[point.group]}" for point in _embedding_map.points],
+            "Group": [names[point.group] for point in _embedding_map.points],
             "Folder": folder_names(_embedding_map.points),
             "Date": pd.to_datetime([point.taken for point in _embedding_map.points]),
         }
