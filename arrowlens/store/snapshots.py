@@ -10,6 +10,7 @@ they have been asked often enough at one version to pay for it, and where they a
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -36,6 +37,9 @@ _BATCH_ROWS = 8_192
 _ROW_BYTES = 176  # of a row of vectors beside its vector: ids, the content's hash, the modality
 # Questions to one version of a large table before it is read whole: that takes as long as it saves these many.
 N_ASKED = 16
+# How long a large table must not have changed before it is read again. A run commits every five seconds: reading the
+# table after each commit would keep the searches beside it waiting.
+SETTLED_S = 10.0
 _MAX_RECENT = 400  # rows of a large table that are remembered between two look-ups
 _MAX_SHOWN = 100  # ids of one look-up that may all be shown; of more only a few are, the first of them
 
@@ -56,13 +60,16 @@ class _Snapshot(Generic[_Held]):
     Attributes:
         state: of the table. is_small: whether it is read at once.
         value: what was made of it; None where it was not read, or is too large.
-        n_asked: how often it was asked for.
+        n_asked: how often it was asked for. is_tried: whether it was to be read whole since.
+        settled_s: when it may be, by the monotonic clock.
     """
 
     state: Hashable
     is_small: bool
     value: _Held | None = None
     n_asked: int = 0
+    is_tried: bool = False
+    settled_s: float = 0.0
 
 
 class Snapshots(Generic[_Held]):
@@ -83,7 +90,8 @@ class Snapshots(Generic[_Held]):
         """Return what ``make`` gives of the newest version of a table.
 
         None for a missing table and for one that is too large, and of a large one until it was asked for ``N_ASKED``
-        times. It is the same object as long as the table does not change.
+        times, and after a change until it stood still for ``SETTLED_S``. It is the same object as long as the table
+        does not change.
 
         Raises:
             StorageError: the database refuses.
@@ -93,12 +101,14 @@ class Snapshots(Generic[_Held]):
         with self._lock:  # threads that need the same small table wait for the one that reads it
             held = self._held.pop(name, None)
             if held is None or held.state != state:
-                held = _Snapshot(state, self._tables.n_rows(name) < self._max_rows)
+                settled_s = 0.0 if held is None else time.monotonic() + SETTLED_S
+                held = _Snapshot(state, self._tables.n_rows(name) < self._max_rows, settled_s=settled_s)
                 if held.is_small:
                     held.value = self._tables.read(name, lambda table: self._make(table, True), None)
             self._held[name] = held  # the last one: what was not asked for longest goes first
             held.n_asked += 1
-            is_due = held.n_asked == N_ASKED and not held.is_small
+            is_due = not (held.is_small or held.is_tried or held.n_asked < N_ASKED or time.monotonic() < held.settled_s)
+            held.is_tried = held.is_tried or is_due
         if is_due:  # meanwhile others ask the disk
             value = self._tables.read(name, lambda table: self._make(table, False), None)
             if self._tables.state(name) == state:  # the index speaks of the rows of this version

@@ -92,6 +92,17 @@ def test_what_changes_while_the_index_is_asked_is_seen(library, often_asked, mon
     assert gone not in often_asked.media([gone])["media_id"].to_pylist()
 
 
+def test_a_large_table_is_held_again_once_it_stands_still(library, often_asked, monkeypatch):
+    for settled_s in (60.0, 0.0):
+        monkeypatch.setattr(snapshots, "SETTLED_S", settled_s)
+        library.optimize(thorough=True)
+        library.delete_media([library.newest(1, "image")[0]])
+        library.optimize(thorough=True)
+        for _ in range(N_ASKED + 1):
+            assert answer(often_asked, "vision", vector(9, 1), 3) == answer(library, "vision", vector(9, 1), 3)
+        assert (held_vectors(often_asked) is None) == (settled_s > 0)
+
+
 def test_no_more_is_held_than_the_limits_say(library, monkeypatch):
     for role in ("vision", "audio"):
         assert answer(library, role, vector(9, 1), 3)
