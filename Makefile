@@ -89,6 +89,7 @@ bench-plots: $(VENV)/installed-bench
 bench-scale: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks scale
 	$(BIN)/python -m benchmarks compare
+	$(BIN)/python -m benchmarks shards
 
 # The demo models anew: needs npm, Debian's fonts-noto-color-emoji and espeak-ng, 10 GB of memory, and three and a
 # half hours on two cores.

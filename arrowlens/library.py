@@ -119,6 +119,7 @@ class Library:
         on_progress: OnProgress | None = None,
         storage_options: Mapping[str, str] | None = None,
         replica: bool = True,
+        n_shards: int | None = None,
     ) -> Self:
         """Open a library; make it where there is none, if ``models`` is given or ``create`` is true.
 
@@ -141,18 +142,21 @@ class Library:
                 ``endpoint``, ``region``, ``access_key_id``, ``secret_access_key``, ... Never stored.
             replica: search a library in a bucket in a copy of its vectors, indexes and media, in the user's cache
                 folder. The first search makes it; later ones copy what is missing. False searches the bucket itself.
+            n_shards: parts that a new library is divided into, each with its own index: a power of two up to 256; None
+                for one, which serves up to some ten million files. A library keeps the number that it was made with.
 
         Raises:
             LibraryNotFoundError: none there, and none is to be made. LibraryVersionError: a newer Arrowlens wrote it.
             ModelMismatchError: it was made with other models than ``models``. ModelError: its models cannot be had.
-            InputError: an unusable address or storage option, or the extra ``s3`` is not installed.
+            InputError: an unusable address, storage option or number of shards; the library has another number of
+                shards; or the extra ``s3`` is not installed.
         """
         if guarded is not None:
             warn_renamed("guarded", "isolate_decoding")
             isolate_decoding = guarded
         storage: MultimodalStorage | None = None
         try:
-            storage = MultimodalStorage(path, create=False, storage_options=storage_options)
+            storage = MultimodalStorage(path, create=False, storage_options=storage_options, n_shards=n_shards)
         except LibraryNotFoundError:
             if models is None and not create:
                 raise
@@ -162,7 +166,7 @@ class Library:
         model_set = resolve(models or remembered or DEFAULT_MODELS, on_progress)
         known = storage.settings.models if storage is not None else {}
         provider = provider_of(model_set, device, precision, known, use_templates=use_templates)
-        storage = storage or MultimodalStorage(path, create=True, storage_options=storage_options)
+        storage = storage or MultimodalStorage(path, storage_options=storage_options, n_shards=n_shards)
         bind(storage, model_records(model_set, provider), named=models is not None)
         library = cls(storage, provider, isolate_decoding)
         if replica:

@@ -42,6 +42,7 @@ class LibraryStatus:
         next_models: the models that the library is changing to, empty when it is not.
         read: pictures whose text was looked for (``ingest(read_text=True)``).
         heard: recordings that were listened to (``ingest(transcribe=True)``).
+        n_shards: parts that the library is divided into.
         calibrations: routes such as "text to image" whose relevance the user's own pairs were measured for -> how many.
     """
 
@@ -64,6 +65,7 @@ class LibraryStatus:
     films: int = 0
     read: int = 0
     heard: int = 0
+    n_shards: int = 1
 
     @property
     def text_finds(self) -> str:
@@ -98,6 +100,7 @@ class LibraryStatus:
             films=statistics.films,
             read=statistics.read,
             heard=statistics.heard,
+            n_shards=settings.n_shards,
         )
 
 

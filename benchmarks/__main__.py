@@ -11,7 +11,7 @@ import sys
 
 BENCHMARKS = (
     *("loading", "first", "vision", "batches", "audio", "clip", "siglip", "clap", "text", "memory", "precision"),
-    *("ingest", "duplicates", "relevance", "cold", "page", "index", "turns", "compare", "scale"),
+    *("ingest", "duplicates", "relevance", "cold", "page", "index", "turns", "compare", "scale", "shards"),
 )
 
 

@@ -86,7 +86,7 @@ def ours(n: int) -> dict[str, object]:
 def lancedb_exact(n: int) -> dict[str, object]:
     """LanceDB's own scan of the same table."""
     storage = MultimodalStorage(library(n), create=False)
-    table = storage._tables.table(f"clip_embeddings__{digest()[:8]}")
+    table = storage._tables.shards[0].table(f"clip_embeddings__{digest()[:8]}")
     assert table is not None
 
     def answer(query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

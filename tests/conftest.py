@@ -8,6 +8,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from arrowlens.store import MultimodalStorage
 from tests.support.object_store import running_object_store, running_proxy
 
 # Files of tests run side by side, a process a core. There several threads a process only wait for each other: two
@@ -33,9 +34,25 @@ def bucket(object_store, monkeypatch):
     return object_store.new_prefix()
 
 
-@pytest.fixture(params=["folder", "bucket", pytest.param("slow bucket", marks=pytest.mark.soak)])
+PLACES = ["folder", "bucket", pytest.param("slow bucket", marks=pytest.mark.soak)]
+
+
+@pytest.fixture(params=PLACES)
+def empty_address(request, tmp_path):
+    """Where a library may be made: in a folder and in a bucket, in make soak also in one that is 30 ms away."""
+    return place_of(request, tmp_path)
+
+
+@pytest.fixture(params=[*PLACES, pytest.param("shards", marks=pytest.mark.soak)])
 def address(request, tmp_path):
-    """Where a test makes a library: in a folder and in a bucket, in make soak also in one that is 30 ms away."""
+    """Where a test opens a library, which it makes where there is none; in make soak also one of four shards."""
+    if request.param == "shards":
+        MultimodalStorage(tmp_path / "library", n_shards=4)
+        return tmp_path / "library"
+    return place_of(request, tmp_path)
+
+
+def place_of(request, tmp_path):
     if request.param == "folder":
         return tmp_path / "library"
     address = request.getfixturevalue("bucket")

@@ -76,6 +76,7 @@ def ingest(options: argparse.Namespace) -> int:
             options.precision,
             on_progress=progress,
             storage_options=dict(options.storage_option),
+            n_shards=options.shards,
         )
     with library, stop_on_interrupt() as stop:
         if options.watch:

@@ -204,6 +204,7 @@ def status_text(status: LibraryStatus) -> str:
         ("holds", held_text(status)),
         ("skipped", f"{amount(status.skipped, 'file')} that could not be read"),
         ("texts", f"looked for in {amount(status.read, 'file')}, heard in {amount(status.heard, 'file')}"),
+        *([("divided", f"into {status.n_shards} shards")] if status.n_shards > 1 else []),
         ("on disk" if status.path else "in the bucket", byte_size(status.n_bytes)),
         *([("still to go", _retained_text(status))] if status.retained_until is not None else []),
         *(("folder", shown_path(folder)) for folder in status.folders),

@@ -161,6 +161,13 @@ def _add_ingest(adder: _Adder[Any]) -> None:
         help="models of a new library: a set of `arrowlens models` (base is the default), "
         "vision=DIR,audio=DIR,text=DIR, or both, as in base,audio=DIR",
     )
+    command.add_argument(
+        "--shards",
+        metavar="N",
+        type=_n_shards,
+        help="divide a new library into so many parts, each with its own index: 2, 4, 8, ... up to 256; for more than "
+        "some ten million files (default: one)",
+    )
     command.add_argument("--workers", metavar="N", type=_positive, help="decoding workers (default: one a core)")
     command.add_argument(
         "--prune",
@@ -652,6 +659,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def _n_shards(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= 256 or number.bit_count() != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a power of two from 1 to 256")
+    return number
 
 
 def _moment(text: str) -> float:

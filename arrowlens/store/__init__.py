@@ -14,11 +14,12 @@ A library is a folder, or a prefix in a bucket::
     texts.lance                        what was read in pictures and heard in recordings, a row for each text
     readings.lance                     which contents were read or heard, by which program, or why they were not
     clip_embeddings__<digest8>.lance   vectors of a role and model (``stored_embedding_schema``)
+    shards/000/ ...                    all of these tables, and their copies, in a library of several shards
 
 ``MultimodalStorage(path, create=True)`` opens one: a facade over parts, each constructed with what it needs::
 
     Location       where it lies: files or objects, the one writer, how long earlier versions are kept
-    Tables         LanceDB's tables: opened, read, merged and deleted from
+    Tables         LanceDB's tables: opened, read, merged and deleted from, in one shard or in several
     LibraryState   the settings as they are on disk now, and the writer lock
     ModelTables    the vectors of the models in use; those of the next models in ``storage.building()``
     Queries        nearest files, files by words and conditions, rows, thumbnails, fingerprints, counts
@@ -33,6 +34,10 @@ LanceDB has no transaction over several tables, so they are written in this orde
 ``upsert_thumbnails``, ``upsert_fingerprints``, ``upsert_media``. A vector counts only if a ``media`` row in state
 "indexed" has its media_id and its content_hash: that row is the commit. ``replace_texts`` adds to contents that are
 there; the row of ``readings`` is its commit. ``repair()`` deletes what an interrupted run left behind.
+
+Shards divide every table by the first bits of its keys, which are hashes, so that a file's row and its vectors lie in
+one shard, and what belongs to a content in one shard. Settings, marks and the one writer are those of the library. A
+commit writes one table in all shards, then the next, so that what was said above holds for each shard, too.
 """
 
 from __future__ import annotations
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
         MEDIA_LAYOUT,
         ROLES,
         SCHEMA_VERSION,
+        SHARDED_VERSION,
         SKIPPED,
         media_id_of,
         root_id_of,
@@ -94,6 +100,7 @@ __all__ = [
     "MEDIA_LAYOUT",
     "ROLES",
     "SCHEMA_VERSION",
+    "SHARDED_VERSION",
     "SIZE_EDGES",
     "SKIPPED",
     "VISION_EMBEDDING_SCHEMA",
@@ -141,6 +148,7 @@ _NAMES = {
         "MEDIA_LAYOUT",
         "ROLES",
         "SCHEMA_VERSION",
+        "SHARDED_VERSION",
         "SKIPPED",
         "media_id_of",
         "root_id_of",

@@ -24,7 +24,7 @@ from arrowlens.store.filters import equals, is_among
 from arrowlens.store.identifiers import INDEXED
 from arrowlens.store.loops import look_deeper
 from arrowlens.store.numerals import numerals_in
-from arrowlens.store.ranking import GROWTH, at_most
+from arrowlens.store.ranking import GROWTH, at_most, in_turns
 from arrowlens.store.selection import Selection
 
 if TYPE_CHECKING:
@@ -229,6 +229,20 @@ def find_texts(
     rows = rows.filter(pa.array(holds(rows)))
     rows = rows.take(pc.sort_indices(rows, sort_keys=[("_score", "descending"), ("text_id", "ascending")]))
     return _first_of_each_content(rows).select(FOUND_TEXTS.names)
+
+
+def joined_files(shards: Sequence[pa.Table]) -> pa.Table:
+    """Return what ``find`` gave for each shard in one ranking; BM25 counts the words of its own shard, so by rank."""
+    if len(shards) < 2:
+        return shards[0] if shards else FOUND.empty_table()
+    return _first_of_each_content(in_turns(shards, "media_id", first="is_name"))
+
+
+def joined_texts(shards: Sequence[pa.Table]) -> pa.Table:
+    """Return what ``find_texts`` gave for each shard in one ranking, as ``joined_files``."""
+    if len(shards) < 2:
+        return shards[0] if shards else FOUND_TEXTS.empty_table()
+    return in_turns(shards, "content_hash")
 
 
 def _media_check(text: str, sources: Collection[TextSource] | None) -> Callable[[pa.Table], pa.Array]:

@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from arrowlens.modalities import MODALITIES, roles_of
 from arrowlens.store.fulltext import query_words
 from arrowlens.store.identifiers import INDEXED, STRIP, THUMBNAIL_TABLE, source_column, vector_table_name
-from arrowlens.store.index import is_index_used
+from arrowlens.store.index import index_state, is_index_used
 from arrowlens.store.model_tables import ModelTables
 from arrowlens.store.queries import Queries, evenly_spaced
 from arrowlens.store.ranking import is_live
 from arrowlens.store.schema import stored_embedding_schema, thumbnail_schema
-from arrowlens.store.tables import Tables, repeated
+from arrowlens.store.tables import Tables, joined, repeated
 from arrowlens.store.vectors import embedding_matrix
 
 if TYPE_CHECKING:
@@ -95,15 +95,16 @@ class Health:
                 answers[exact] = self._queries.search(role, record.recipe_digest, vectors[row], K + 1, exact=exact)
                 times[exact].append(1e3 * (time.perf_counter() - started))
             recalls.append(_recall(answers[False], answers[True], hashes[row]))
-        used = self._tables.read(name, lambda table: is_index_used(table, vectors[0]), False)
+        states = self._tables.each(name, lambda table: (index_state(table).kind, is_index_used(table, vectors[0])))
+        used = [is_used for kind, is_used in states if kind is not None]  # of the shards that have one
         return SearchCheck(
             n_sampled=len(sample),
             n_unusable=len(sample) - len(usable),
             recall=float(np.mean(recalls)) if recalls else 1.0,
             ms=statistics.median(times[False]) if usable else 0.0,
             exact_ms=statistics.median(times[True]) if usable else 0.0,
-            index_used=used,
-            index_expected=self._vectors.index_states()[role].kind is not None,
+            index_used=bool(used) and all(used),
+            index_expected=bool(used),
         )
 
     def check_agreement(self, role: str) -> Agreement:
@@ -145,7 +146,7 @@ class Health:
             key = table.schema.names[0]
             return len(repeated(table.search().select([key]).limit(None).to_arrow()[key]))
 
-        return self._tables.read(name, ask, 0)
+        return sum(self._tables.each(name, ask))
 
     def check_thumbnails(self) -> ThumbnailCheck:
         """Compare thumbnails with searchable pictures and films."""
@@ -164,11 +165,13 @@ class Health:
     def _sample(self, name: str, role: str, dimension: int, n: int) -> pa.Table:
         columns = [source_column(role), "content_hash", "embedding"]
 
+        n_of_shard = self._tables.of_shard(n)
+
         def ask(table: LanceTable) -> pa.Table:
-            offsets = evenly_spaced(table.count_rows(), n)
+            offsets = evenly_spaced(table.count_rows(), n_of_shard)
             return table.take_offsets(offsets).select(columns).to_arrow().select(columns)
 
-        return self._tables.read(name, ask, stored_embedding_schema(role, dimension).empty_table().select(columns))
+        return joined(self._tables.each(name, ask), columns, stored_embedding_schema(role, dimension))
 
 
 def _is_jpeg(data: bytes | None) -> bool:

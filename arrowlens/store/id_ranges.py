@@ -49,8 +49,12 @@ ALL_IDS = IdRange()
 
 def id_ranges(n_rows: int) -> list[IdRange]:
     """Divide all ids into ranges, rising, so that one holds about ``MAX_ROWS`` of ``n_rows`` rows at most."""
+    return equal_ranges(min(-(-n_rows // MAX_ROWS) or 1, 16**_N_DIGITS))
+
+
+def equal_ranges(n: int) -> list[IdRange]:
+    """Divide all ids into ``n`` ranges of equal width, rising."""
     n_widths: int = 16**_N_DIGITS
-    n = min(-(-n_rows // MAX_ROWS) or 1, n_widths)
     bounds = [None, *(f"{number * n_widths // n:0{_N_DIGITS}x}" for number in range(1, n)), None]
     return [IdRange(start, end) for start, end in itertools.pairwise(bounds)]
 

@@ -7,6 +7,7 @@ import os
 import re
 
 SCHEMA_VERSION = 6  # raised with each change of settings or tables; the next writer upgrades a library of an older one
+SHARDED_VERSION = 7  # in the settings of a library of several shards, which earlier versions cannot read
 MEDIA_LAYOUT = 4  # raised with each new column of ``media``; files with a row of an older one are read again
 
 MEDIA_TABLE = "media"
@@ -15,6 +16,7 @@ FINGERPRINT_TABLE = "fingerprints"
 STRIP = "-strip"  # after a content hash
 TEXT_TABLE = "texts"
 READING_TABLE = "readings"
+CONTENT_TABLES = THUMBNAIL_TABLE, FINGERPRINT_TABLE, TEXT_TABLE, READING_TABLE  # keys begin with a content hash
 ROLES = ("vision", "audio", "text", "pooled_vision")
 
 INDEXED, SKIPPED = "indexed", "skipped"  # media.state
@@ -42,8 +44,7 @@ def strip_key(content_hash: str) -> str:
 
 def is_table_name(name: object) -> bool:
     """Return whether ``name`` is that of a table of a library, and so a plain file name."""
-    tables = MEDIA_TABLE, THUMBNAIL_TABLE, FINGERPRINT_TABLE, TEXT_TABLE, READING_TABLE
-    return isinstance(name, str) and (name in tables or is_vector_table_name(name))
+    return isinstance(name, str) and (name in (MEDIA_TABLE, *CONTENT_TABLES) or is_vector_table_name(name))
 
 
 def is_vector_table_name(name: object) -> bool:

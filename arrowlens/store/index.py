@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +47,16 @@ class IndexState:
     n_fragments: int
     kind: str | None = None
     n_unindexed: int = 0
+
+    @classmethod
+    def of_all(cls, shards: Sequence[Self]) -> Self:
+        """Return the state of a table from those of its shards; what a shard without an index holds is not indexed."""
+        kinds = [shard.kind for shard in shards if shard.kind is not None]
+        n_rows, n_fragments = (sum(getattr(shard, name) for shard in shards) for name in ("n_rows", "n_fragments"))
+        if not kinds:
+            return cls(n_rows, n_fragments)
+        n_unindexed = sum(shard.n_rows if shard.kind is None else shard.n_unindexed for shard in shards)
+        return cls(n_rows, n_fragments, kinds[0], n_unindexed)
 
 
 def nearest(

@@ -26,11 +26,18 @@ from arrowlens.store.identifiers import is_table_name
 SETTINGS_NAME = "library.json"
 LOCK_NAME = "writer.lock"
 MARKS_NAME = "marks.json"
+SHARDS_NAME = "shards"
 _PATIENCE_S = 10.0  # with others that change a small file
 _COPIES = "copies"  # in a folder of its own, so that neither lance nor an earlier Arrowlens takes a copy for the file
 COPY_OF_SETTINGS = f"{_COPIES}/{SETTINGS_NAME}"
 _PARTIAL = ".partial"  # one writer at a time: the name needs nothing random
-_OURS = {SETTINGS_NAME, SETTINGS_NAME + _PARTIAL, LOCK_NAME, _COPIES}  # what an interrupted creation may leave
+_OURS = {
+    SETTINGS_NAME,
+    SETTINGS_NAME + _PARTIAL,
+    LOCK_NAME,
+    _COPIES,
+    SHARDS_NAME,
+}  # what an interrupted creation may leave
 
 
 class Location(Protocol):
@@ -67,6 +74,9 @@ class Location(Protocol):
         of a merge, and go on later: lance finds out what was merged meanwhile from the versions in between. Without
         them it writes the same ids again, silently.
         """
+
+    def child(self, name: str) -> Location:
+        """Return the location of a part of the library; its writer is the library's."""
 
     def require_usable(self) -> None:
         """Check that a library can be made here, without making anything.
@@ -222,6 +232,10 @@ class LocalLocation:
         self._file_lock = FileLock(self.path / LOCK_NAME, timeout=0, thread_local=False)
 
     # -- the place itself -----------------------------------------------------------------------------------------
+
+    def child(self, name: str) -> LocalLocation:
+        """Return the location of a folder of the library; its writer is who holds the library's lock."""
+        return LocalLocation(self.path / name)
 
     def require_usable(self) -> None:
         """Check that a library can be made here, without making anything.

@@ -10,15 +10,15 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from arrowlens.store.filters import equals
 from arrowlens.store.fulltext import WORDS, keep_words
 from arrowlens.store.index import VECTORS, index_due, keep_index, keep_lookups
 from arrowlens.store.location import Location
 from arrowlens.store.state import LibraryState
-from arrowlens.store.tables import Tables, translated
+from arrowlens.store.tables import Shard, Tables, translated
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -58,6 +58,22 @@ class TableStats:
     n_versions: int = 1
     retained_until: dt.datetime | None = None
     is_pruning_due: bool = False
+
+    @classmethod
+    def of_all(cls, shards: Sequence[Self]) -> Self:
+        """Return how the tables of a name lie in the shards: rows and bytes of all, files of the one that has most."""
+        ends = [shard.retained_until for shard in shards if shard.retained_until is not None]
+        return cls(
+            n_rows=sum(shard.n_rows for shard in shards),
+            n_fragments=max(shard.n_fragments for shard in shards),
+            n_largest=max(shard.n_largest for shard in shards),
+            n_wasted=sum(shard.n_wasted for shard in shards),
+            n_needed=sum(shard.n_needed for shard in shards),
+            has_deleted=any(shard.has_deleted for shard in shards),
+            n_versions=max(shard.n_versions for shard in shards),
+            retained_until=max(ends, default=None),
+            is_pruning_due=any(shard.is_pruning_due for shard in shards),
+        )
 
     @property
     def is_wasteful(self) -> bool:
@@ -129,10 +145,13 @@ class Maintenance:
 
     def optimize_table(self, name: str, *, thorough: bool) -> None:
         """``optimize`` for one table; the caller holds the writer lock."""
-        # A file of which all rows are deleted is gone from the newest version, not from the disk.
-        purge = name in self._tables.deleted_from
-        self._each(name, functools.partial(_TableMaintenance.after_run, thorough=thorough, purge=purge))
-        self._tables.deleted_from.discard(name)
+
+        def after_run(table: _TableMaintenance) -> None:
+            # A file of which all rows are deleted is gone from the newest version, not from the disk.
+            table.after_run(thorough=thorough, purge=name in table.shard.deleted_from)
+            table.shard.deleted_from.discard(name)
+
+        self._each(name, after_run)
 
     def optimize_meanwhile(self) -> None:
         """Index tables that have grown, and compact those in too many parts, during a run.
@@ -148,25 +167,28 @@ class Maintenance:
         with self._state.writing():
             for name in self._tables.names():
                 self._each(name, _TableMaintenance.rebuild_indexes, "indexing")
-                self._tables.forget(name)  # what the handle read of the indexes before
+                for shard in self._tables.shards:
+                    shard.forget(name)  # what the handle read of the indexes before
 
     def needs_optimizing(self) -> bool:
         """Return whether ``optimize(thorough=False)`` has something to do: an interrupted run leaves it behind."""
-        for name in self._tables.names():
-            with translated(f"{self._tables.location.uri}: reading {name}"):
-                table = self._table(name)
-                if table is not None and table.is_due:
-                    return True
+        for shard in self._tables.shards:
+            for name in shard.names():
+                with translated(f"{shard.location.uri}: reading {name}"):
+                    table = self._table(shard, name)
+                    if table is not None and table.is_due:
+                        return True
         return False
 
     def stats(self) -> dict[str, TableStats]:
         """Return how each table lies on disk, by its name."""
-        stats = {}
-        for name in self._tables.names():
-            ask = functools.partial(table_stats, location=self._tables.location, name=name)
-            if (of_table := self._tables.read(name, ask, None)) is not None:
-                stats[name] = of_table
-        return stats
+        stats: dict[str, list[TableStats]] = {}
+        for shard in self._tables.shards:
+            for name in shard.names():
+                ask = functools.partial(table_stats, location=shard.location, name=name)
+                if (of_table := shard.read(name, ask, None)) is not None:
+                    stats.setdefault(name, []).append(of_table)
+        return {name: TableStats.of_all(stats[name]) for name in sorted(stats)}
 
     def retained(self) -> tuple[int, dt.datetime | None]:
         """Return how many bytes of earlier versions are kept, and until when; 0 and None in a folder."""
@@ -177,15 +199,18 @@ class Maintenance:
         return sum(of_table.n_wasted for of_table in kept), until
 
     def _each(self, name: str, act: Callable[[_TableMaintenance], None], doing: str = "compacting") -> None:
-        with translated(f"{self._tables.location.uri}: {doing} {name}"):
-            table = self._table(name)
-            if table is not None:
-                self._tables.retried(lambda: act(table))
-                self._tables.secure(name)
+        for shard in self._tables.shards:  # one after the other: building an index takes all cores, and memory
+            with translated(f"{shard.location.uri}: {doing} {name}"):
+                table = self._table(shard, name)
+                if table is not None:
+                    shard.retried(functools.partial(act, table))
+                    shard.secure(name)
 
-    def _table(self, name: str) -> _TableMaintenance | None:
-        table = self._tables.table(name)
-        return None if table is None else _TableMaintenance(table, name, self._tables, self._index_from)
+    def _table(self, shard: Shard, name: str) -> _TableMaintenance | None:
+        table = shard.table(name)
+        # So that a library of a size has an index, or has none, however it is divided.
+        index_from = self._tables.of_shard(self._index_from)
+        return None if table is None else _TableMaintenance(table, name, shard, index_from)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,13 +218,13 @@ class _TableMaintenance:
     """Keeps one table small and quick. Only the holder of the writer lock may do this.
 
     Attributes:
-        table: the table. name: its name. tables: all tables of the library.
+        table: the table. name: its name. shard: where it lies.
         index_from: rows from which on vectors are indexed.
     """
 
     table: LanceTable
     name: str
-    tables: Tables
+    shard: Shard
     index_from: int
 
     def after_run(self, *, thorough: bool, purge: bool = False) -> None:
@@ -251,7 +276,7 @@ class _TableMaintenance:
             has_changed = keep_index(self.table, self.index_from, rebuild=rebuild, during_run=during_run)
         has_changed = keep_lookups(self.table, self.index_from) or has_changed
         if has_changed:
-            self.tables.location.sync(self.name)
+            self.shard.location.sync(self.name)
 
     def _compact(self) -> None:
         """Join fragments, extend indexes, and drop every version but the newest and the leftovers of killed runs.
@@ -259,13 +284,13 @@ class _TableMaintenance:
         Nothing is deleted before its replacement has reached the disk. Where versions are retained, so is what no
         version names yet, for a week: a writer that is at work may be about to name it.
         """
-        location = self.tables.location
+        location = self.shard.location
         if location.retention is not None:
             ahead = dt.datetime.now(dt.UTC) - location.now()  # lance goes by this machine's clock
             self.table.optimize(cleanup_older_than=max(location.retention + ahead, _AT_ONCE))
             return
         self.table.optimize(cleanup_older_than=_FOR_EVER)
-        self.tables.location.sync(self.name)
+        self.shard.location.sync(self.name)
         self._forget_versions()
         self.table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
 
@@ -275,10 +300,10 @@ class _TableMaintenance:
         Lance prunes versions by age, and would keep versions that were written while the clock was ahead. Files that
         belong to no version are deleted whatever their age.
         """
-        newest = self.tables.manifest(self.name)
-        for manifest in _versions(self.tables.location, self.name) if newest is not None else ():
+        newest = self.shard.manifest(self.name)
+        for manifest in _versions(self.shard.location, self.name) if newest is not None else ():
             if manifest != newest:
-                self.tables.location.remove(manifest)
+                self.shard.location.remove(manifest)
 
     def _purge(self) -> None:
         """Compact a table that lance leaves alone because few of its rows are deleted.
@@ -295,10 +320,10 @@ class _TableMaintenance:
                 return
 
     def _stats(self) -> TableStats:
-        return table_stats(self.table, self.tables.location, self.name)
+        return table_stats(self.table, self.shard.location, self.name)
 
     def _has_deleted(self) -> bool:
-        return _has_deleted(self.table, self.tables.location, self.name)
+        return _has_deleted(self.table, self.shard.location, self.name)
 
 
 def _versions(location: Location, table: str) -> list[str]:

@@ -6,6 +6,7 @@ models in use are searched. A ``ModelTables`` only ever reads and writes the tab
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -100,17 +101,17 @@ class ModelTables:
         origin = self._origin(role, record)
         if self._checked.get(name) == origin:
             return name
-        held = self._tables.read(name, lambda table: table.schema.metadata, None)
-        if held is None:  # no such table yet, or one of a version that wrote no metadata
-            return name
-        for key, value in origin.items():
-            told = held.get(f"{_PREFIX}{key}".encode())
+        # There may be no such table yet, or one of a version that wrote no metadata.
+        held = [metadata for metadata in self._tables.each(name, lambda table: table.schema.metadata) if metadata]
+        for (key, value), metadata in itertools.product(origin.items(), held):
+            told = metadata.get(f"{_PREFIX}{key}".encode())
             if told is not None and told.decode() != value:
                 raise ModelMismatchError(
                     f"{self._state.location.uri}: the table {name} holds vectors of {key} {told.decode()[:16]}, the "
                     f"library says {value[:16]}; restore library.json, or index into a new library"
                 )
-        self._checked[name] = origin
+        if held:
+            self._checked[name] = origin
         return name
 
     def upsert(self, role: str, rows: Sequence[VectorRow]) -> None:
@@ -212,7 +213,7 @@ class ModelTables:
                 batches = table.search().select(columns).limit(None).to_batches(batch_size=_ROWS_A_BATCH)
                 return [_wanted(batch, columns[0], keys) for batch in batches]
 
-            parts += self._tables.read(self.name(role, record), ask, [])
+            parts += itertools.chain.from_iterable(self._tables.each(self.name(role, record), ask))
             self.model_with(role, record.recipe_digest)  # another model may be in use by now, and these vectors deleted
         owners, starts, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
         parts.clear()
@@ -221,9 +222,9 @@ class ModelTables:
 
     def index_states(self) -> dict[str, IndexState]:
         """Return how each table is stored, by role."""
-        empty = IndexState(n_rows=0, n_fragments=0)
         return {
-            role: self._tables.read(self.name(role, record), index_state, empty) for role, record in self.models.items()
+            role: IndexState.of_all(self._tables.each(self.name(role, record), index_state))
+            for role, record in self.models.items()
         }
 
     def _columns(self, role: str, columns: list[str], where: Expr | None = None) -> pa.Table:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from arrowlens.errors import InputError, LibraryBusyError, LibraryNotFoundError, StorageError
 from arrowlens.store.identifiers import is_table_name
 from arrowlens.store.lease import LEASE_NAME, Lease, put_if
-from arrowlens.store.location import MARKS_NAME, SETTINGS_NAME, table_folder
+from arrowlens.store.location import MARKS_NAME, SETTINGS_NAME, SHARDS_NAME, table_folder
 
 RETENTION = dt.timedelta(days=1)  # of earlier versions: far longer than any writer is paused and then goes on
 RETRY_S = 30.0  # how long a store that does not answer is asked again; obstore and lance give up after two seconds
@@ -96,6 +96,12 @@ class ObjectLocation:
             ) from None
 
     # -- the place itself -----------------------------------------------------------------------------------------
+
+    def child(self, name: str) -> ObjectLocation:
+        """Return the location of a prefix of the library; its writer is who holds the library's lease."""
+        child = ObjectLocation(f"{self.uri}/{name}", self._options)
+        child._lease = self._lease
+        return child
 
     def require_usable(self) -> None:
         """Check that nothing but parts of a library lies below the prefix.
@@ -343,6 +349,7 @@ def _is_ours(name: str) -> bool:
     return (
         name in (SETTINGS_NAME, LEASE_NAME, MARKS_NAME)
         or name.startswith(_PROBE)
+        or folder == SHARDS_NAME
         or is_table_name(folder.removesuffix(".lance"))
     )
 

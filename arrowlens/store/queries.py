@@ -18,7 +18,7 @@ from arrowlens.errors import InputError
 from arrowlens.modalities import TextSource
 from arrowlens.store.facets import FACET_COLUMNS, Facets, Statistics, facets_of, statistics_of
 from arrowlens.store.filters import Condition
-from arrowlens.store.fulltext import FOUND, FOUND_TEXTS, Matching, find, find_texts
+from arrowlens.store.fulltext import Matching, find, find_texts, joined_files, joined_texts
 from arrowlens.store.id_ranges import ALL_IDS, IdRange
 from arrowlens.store.identifiers import (
     FINGERPRINT_TABLE,
@@ -35,7 +35,16 @@ from arrowlens.store.index import candidates, nearest
 from arrowlens.store.loops import look_deeper, read_unchanged
 from arrowlens.store.marks import MarkStore
 from arrowlens.store.model_tables import ModelTables
-from arrowlens.store.ranking import DISTANCE, GROWTH, RESULT_SCHEMA, at_most, best_files, first_limit, is_live
+from arrowlens.store.ranking import (
+    DISTANCE,
+    GROWTH,
+    RESULT_SCHEMA,
+    at_most,
+    best_files,
+    first_limit,
+    is_live,
+    nearest_of_all,
+)
 from arrowlens.store.records import CAPTION_ROLE, WRITTEN, FileText, MediaText, media_schema, written_texts
 from arrowlens.store.schema import (
     fingerprint_schema,
@@ -44,11 +53,11 @@ from arrowlens.store.schema import (
     text_schema,
     thumbnail_schema,
 )
-from arrowlens.store.selection import KEYS, NOTHING, FetchPlan, Selection, select
-from arrowlens.store.settings import ModelRecord, relative_path, relative_to
-from arrowlens.store.snapshots import Latest, MediaRows, Snapshots, Vectors, read_vectors
+from arrowlens.store.selection import KEYS, FetchPlan, Selection, select
+from arrowlens.store.settings import relative_path, relative_to
+from arrowlens.store.snapshots import Latest, MediaRows, Snapshots, Vectors, held_vectors
 from arrowlens.store.state import LibraryState
-from arrowlens.store.tables import Tables
+from arrowlens.store.tables import Shard, Tables
 from arrowlens.store.vectors import checked_query
 
 if TYPE_CHECKING:
@@ -57,6 +66,30 @@ if TYPE_CHECKING:
 
 Fetch = Callable[[int], pa.Table]  # a limit -> the nearest rows, as ``best_files`` takes them
 _MANY = 2_000  # files above which reading all ids is faster than asking for theirs
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a shard is asked for: vectors near to a query, and some columns of theirs, the media id first."""
+
+    shard: Shard
+    snapshots: Snapshots[Vectors]
+    name: str
+    columns: list[str]
+    query: np.ndarray
+
+    def by_index(self, limit: int, where: Expr | None) -> pa.Table | None:
+        """The nearest rows of a large table that is held: the index names candidates, memory compares them.
+
+        None for a table that is not held, or that changed meanwhile: row ids are those of one version.
+        """
+        held = self.snapshots.of(self.name)
+        if held is None:
+            return None
+        n, none = limit * held.n_candidates, np.empty(0, np.uint64)
+        row_ids = self.shard.read(self.name, lambda table: candidates(table, self.query, n, where), none)
+        rows = held.nearest(self.query, limit, held.places_of(row_ids), self.columns)
+        return rows if self.snapshots.of(self.name) is held else None
 
 
 class Queries:
@@ -70,13 +103,14 @@ class Queries:
     ) -> None:
         self._tables, self._state, self._vectors, self._marks = tables, state, vectors, marks
         self._media = MediaRows(tables, index_from)
-        self._held_vectors = Snapshots(tables, index_from, read_vectors)
+        self._held_vectors = held_vectors(tables, index_from)  # of each shard
         self._facets, self._statistics = Latest[Facets](), Latest[Statistics]()
 
     def close(self) -> None:
         """Let go of the tables that are held in memory."""
         self._media.clear()
-        self._held_vectors.clear()
+        for of_shard in self._held_vectors:
+            of_shard.clear()
 
     def search(
         self,
@@ -119,16 +153,21 @@ class Queries:
         query = checked_query(query, record.dimension)
         plan, columns = FetchPlan.at(source_column(role), k, among), _columns(role, with_vectors)
         alive = self._alive if among is None else among.holds
+        empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
+        empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
         def search() -> pa.Table:
-            held = self._held_vectors.of(self._vectors.name(role, record))
-            if held is not None and held.is_small:
-                fetch, limit = _fetch_from_memory(held, columns, query, modality, among), first_limit(k)
-            else:
-                fetch = self._fetch_from_disk(record, role, columns, query, modality, plan, exact or plan.exact)
-                limit = plan.limit
+            name, fetches, limit = self._vectors.name(role, record), list[Fetch](), first_limit(k)
+            for shard, snapshots in zip(self._tables.shards, self._held_vectors, strict=True):
+                held = snapshots.of(name)
+                if held is not None and held.is_small:
+                    fetches.append(_fetch_from_memory(held, columns, query, modality, among))
+                else:
+                    asked = _Asked(shard, snapshots, name, columns, query)
+                    fetches.append(self._fetch_from_disk(asked, empty, modality, plan, exact or plan.exact))
+                    limit = plan.limit
             return best_files(
-                fetch,
+                lambda limit: nearest_of_all(self._tables.together(fetches, lambda fetch: fetch(limit)), limit),
                 lambda: self.n_vectors(role, digest),
                 alive,
                 query,
@@ -143,27 +182,20 @@ class Queries:
         self._vectors.model_with(role, digest)  # another model may be in use by now, and these vectors deleted
         return best
 
+    @staticmethod
     def _fetch_from_disk(
-        self,
-        record: ModelRecord,
-        role: str,
-        columns: list[str],
-        query: np.ndarray,
-        modality: str | None,
-        plan: FetchPlan,
-        past_index: bool,
+        asked: _Asked, empty: pa.Table, modality: str | None, plan: FetchPlan, past_index: bool
     ) -> Fetch:
-        name, source = self._vectors.name(role, record), source_column(role)
-        empty = stored_embedding_schema(role, record.dimension).empty_table().select(columns)
-        empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
+        """What a shard gives; ``empty`` where it has no such table."""
 
         def nearest_rows(limit: int, where: Expr | None) -> pa.Table:
-            rows = None if past_index else self._nearest_by_index(name, columns, query, limit, where)
+            rows = None if past_index else asked.by_index(limit, where)
             if rows is None:
-                rows = self._tables.read(
-                    name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
+                columns, query = asked.columns, asked.query
+                rows = asked.shard.read(
+                    asked.name, lambda table: nearest(table, query, limit, columns, where, past_index), empty
                 )
-            return rows.rename_columns({source: "media_id"})
+            return rows.rename_columns({asked.columns[0]: "media_id"})
 
         def fetch(limit: int) -> pa.Table:
             rows = nearest_rows(limit, plan.where)
@@ -173,21 +205,6 @@ class Queries:
             return nearest_rows(limit, plan.kept_to(modality).where)
 
         return fetch
-
-    def _nearest_by_index(
-        self, name: str, columns: list[str], query: np.ndarray, limit: int, where: Expr | None
-    ) -> pa.Table | None:
-        """The nearest rows of a large table that is held: the index names candidates, memory compares them.
-
-        None for a table that is not held, or that changed meanwhile: row ids are those of one version.
-        """
-        held = self._held_vectors.of(name)
-        if held is None:
-            return None
-        n, none = limit * held.n_candidates, np.empty(0, np.uint64)
-        row_ids = self._tables.read(name, lambda table: candidates(table, query, n, where), none)
-        rows = held.nearest(query, limit, held.places_of(row_ids), columns)
-        return rows if self._held_vectors.of(name) is held else None
 
     def n_vectors(self, role: str, digest: str) -> int:
         """Return the number of vectors of a role's model."""
@@ -200,7 +217,7 @@ class Queries:
         "favourite" says whether the file's content is one.
         """
         of_media = [each for each in conditions if each[0] not in ("source", "language", "favourite")]
-        selection = self._tables.read(MEDIA_TABLE, lambda table: select(table, of_media), NOTHING)
+        selection = Selection.of_all(self._tables.each(MEDIA_TABLE, lambda table: select(table, of_media)))
         for column, op, value in conditions:
             if column in ("source", "language"):
                 values = value if op == "in" else (value,)
@@ -264,7 +281,7 @@ class Queries:
         def ask(table: LanceTable) -> pa.Table:
             return find(table, text, n, modality, among, matching, sources)
 
-        return self._tables.read(MEDIA_TABLE, ask, FOUND.empty_table())
+        return joined_files(self._tables.each(MEDIA_TABLE, ask))
 
     def find_texts(
         self,
@@ -295,7 +312,7 @@ class Queries:
         def ask(table: LanceTable) -> pa.Table:
             return find_texts(table, text, n, holds, matching, sources)
 
-        rows = self._tables.read(TEXT_TABLE, ask, FOUND_TEXTS.empty_table())
+        rows = joined_texts(self._tables.each(TEXT_TABLE, ask))
         ids = [places[content] for content in rows["content_hash"].to_pylist()]
         return rows.append_column("media_id", pa.array(ids, pa.string()))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +67,35 @@ def best_files(
         return best if is_whole or is_enough else None
 
     return look_deeper(at_most(n_rows, fetch), read, limit or first_limit(k), GROWTH)
+
+
+def nearest_of_all(shards: Sequence[pa.Table], limit: int) -> pa.Table:
+    """Return the ``limit`` nearest of the rows that shards gave, each its nearest, with ``_distance``.
+
+    Args:
+        shards: at least one; at most ``limit`` rows of each.
+        limit: number of rows.
+    """
+    if len(shards) == 1:
+        return shards[0]
+    rows = pa.concat_tables(shards, promote_options="default")  # those from memory may be null by their schema
+    nearest = pc.sort_indices(rows[DISTANCE])[:limit]
+    return rows.take(nearest)
+
+
+def in_turns(shards: Sequence[pa.Table], key: str, first: str | None = None) -> pa.Table:
+    """Return the rows of rankings whose scores cannot be compared, by their ranks: the first of each, then the second.
+
+    Args:
+        shards: of each its ranking, at least one.
+        key: column by which rows of one rank are put in order.
+        first: boolean column; rows where it is true come before all others.
+    """
+    rows = pa.concat_tables(shards)
+    ranks = pa.array(np.concatenate([np.arange(len(shard)) for shard in shards]))
+    keys: list[tuple[str, Literal["ascending", "descending"]]] = [("_rank", "ascending"), (key, "ascending")]
+    keys = [(first, "descending"), *keys] if first is not None else keys
+    return rows.take(pc.sort_indices(rows.append_column("_rank", ranks), sort_keys=keys))
 
 
 def at_most(n_rows: Callable[[], int], fetch: Callable[[int], pa.Table]) -> Callable[[int], tuple[pa.Table, bool]]:

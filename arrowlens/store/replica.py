@@ -134,23 +134,29 @@ def _newest_versions(listed: Mapping[str, StoredObject]) -> dict[str, StoredObje
     """The manifest of each table's newest version; lance counts their names down."""
     newest: dict[str, str] = {}
     for name in sorted(listed, reverse=True):
-        table, _, rest = name.partition("/")
-        if table.endswith(".lance") and rest.startswith("_versions/") and name.endswith(".manifest"):
+        table, rest = _of_table(name)
+        if rest.startswith("_versions/") and name.endswith(".manifest"):
             newest[table] = name
     return {name: listed[name] for name in newest.values()}
 
 
 def _wanted(listed: Mapping[str, StoredObject], newest: Mapping[str, StoredObject]) -> dict[str, StoredObject]:
     """What a copy holds: the settings, and of each table its newest version and the files of all versions."""
-    tables = {name.partition("/")[0] for name in newest} - _NOT_COPIED
+    tables = {table for table, _ in map(_of_table, newest) if table.rpartition("/")[2] not in _NOT_COPIED}
     wanted = {SETTINGS_NAME: listed[SETTINGS_NAME]}
     for name, each in listed.items():
-        table, _, rest = name.partition("/")
+        table, rest = _of_table(name)
         if table in tables and (name in newest or rest.partition("/")[0] in _PARTS):
             if ".." in name.split("/"):
                 raise StorageError(f"the bucket has an object {name!r:.200}, which leads out of the library; delete it")
             wanted[name] = each
     return wanted
+
+
+def _of_table(name: str) -> tuple[str, str]:
+    """The name of the table's folder that an object lies in, in a shard or not, and the rest; empty where in none."""
+    table, suffix, rest = name.partition(".lance/")
+    return (table + suffix.rstrip("/"), rest) if suffix else ("", "")
 
 
 def _is_replaced(name: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,16 @@ class Selection:
 
     def __len__(self) -> int:
         return int(self.files.num_rows)
+
+    @classmethod
+    def of_all(cls, shards: Sequence[Self]) -> Self:
+        """Return the selection from a library by those from its shards."""
+        if len(shards) == 1:
+            return shards[0]
+        if not shards:
+            return cls(pa.Table.from_batches([], schema=KEYS), 0)  # ``empty_table`` would import pandas
+        files = pa.concat_tables([shard.files.cast(KEYS) for shard in shards]).sort_by("media_id")
+        return cls(files, sum(shard.n_files for shard in shards))
 
     def holds(self, rows: pa.Table) -> np.ndarray:
         """Return which vector rows (media_id, content_hash) are of selected files, (n,) bool."""
@@ -79,9 +89,6 @@ class FetchPlan:
         return cls(limit, where, exact)
 
 
-NOTHING = Selection(pa.Table.from_batches([], schema=KEYS), 0)  # ``empty_table`` would import pandas
-
-
 def select(table: LanceTable, conditions: Sequence[Condition]) -> Selection:
     """Return the searchable files of ``media`` that satisfy all conditions, as ``store.filters`` explains them."""
     held = set(table.schema.names)
@@ -89,7 +96,7 @@ def select(table: LanceTable, conditions: Sequence[Condition]) -> Selection:
     here = [condition for condition in conditions if held.issuperset(columns_of([condition]))]
     missing = [condition for condition in conditions if condition not in here]  # null in a table of an earlier layout
     if not all(op in ("!=", "without") for _, op, _ in missing):
-        return dataclasses.replace(NOTHING, n_files=n_files)
+        return Selection(pa.Table.from_batches([], schema=KEYS), n_files)  # ``empty_table`` would import pandas
     wanted, later = expression(here), [condition for condition in here if is_compared_later(condition)]
     where = equals("state", INDEXED) if wanted is None else equals("state", INDEXED) & wanted
     rows = table.search().where(where).select([*KEYS.names, *columns_of(later)]).limit(None).to_arrow()

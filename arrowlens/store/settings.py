@@ -14,6 +14,7 @@ from arrowlens.modalities import FIRST_RECIPE, MAX_WINDOW_S, ROLE_OF, SAMPLE_RAT
 from arrowlens.store.identifiers import (
     ROLES,
     SCHEMA_VERSION,
+    SHARDED_VERSION,
     is_digest,
     is_root_id,
     is_vector_table_name,
@@ -25,6 +26,7 @@ from arrowlens.store.location import SETTINGS_NAME, Location
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _LARGEST = 10**6  # for any number
+MAX_SHARDS = 256
 _LEAST_HOP_S = 0.1  # each window takes a row, and memory while a recording is cut
 _EARLIER_ROLES = {"clip": "vision", "vision": "pooled_vision"}  # as settings before version 4 name them
 
@@ -139,6 +141,7 @@ class Settings:
         next_models: the models of a migration that has begun, empty when there is none.
         retired: tables of earlier models that are still to be dropped.
         calibrations: by route, such as "text to image": what was saved by ``eval --save-calibration``.
+        n_shards: parts that the tables are divided into, a power of two; it never changes.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -148,6 +151,7 @@ class Settings:
     next_models: Mapping[str, ModelRecord] = dataclasses.field(default_factory=dict)
     retired: tuple[str, ...] = ()
     calibrations: Mapping[str, RouteCalibration] = dataclasses.field(default_factory=dict)
+    n_shards: int = 1
 
     @property
     def recipe(self) -> Recipe:
@@ -236,6 +240,11 @@ class Settings:
         """Return the deepest root that contains an absolute path."""
         holding = [root for root in self.roots if root.relative(path) is not None]
         return max(holding, key=lambda root: len(root.path), default=None)
+
+
+def is_number_of_shards(number: object) -> bool:
+    """Return whether a library may have so many shards: a power of two, up to ``MAX_SHARDS``."""
+    return type(number) is int and 1 <= number <= MAX_SHARDS and number.bit_count() == 1
 
 
 def relative_path(path_bytes: bytes) -> bytes:
@@ -345,9 +354,9 @@ def _way_back(location: Location) -> str:
 def _parsed(path: str, content: bytes) -> Settings:
     values = json.loads(content.decode("ascii"))
     version = int(values["schema_version"])
-    if version > SCHEMA_VERSION:
+    if version > SHARDED_VERSION:
         raise LibraryVersionError(
-            f"{path} was written by a newer Arrowlens (layout {version}, this one reads {SCHEMA_VERSION}); "
+            f"{path} was written by a newer Arrowlens (layout {version}, this one reads {SHARDED_VERSION}); "
             "update with pip install --upgrade arrowlens"
         )
     return _from_json(values)
@@ -355,6 +364,10 @@ def _parsed(path: str, content: bytes) -> Settings:
 
 def _to_json(settings: Settings) -> dict[str, Any]:
     values = dataclasses.asdict(settings)
+    if settings.n_shards == 1:  # as earlier versions write and read it
+        del values["n_shards"]
+    else:
+        values["schema_version"] = SHARDED_VERSION
     for models in (values["models"], values["next_models"]):
         for role in models.keys() - {ROLE_OF["audio"]}:
             del models[role]["recipe"]  # only recordings have one
@@ -368,10 +381,13 @@ def _from_json(values: dict[str, Any]) -> Settings:
         KeyError, TypeError, ValueError, AttributeError: something is missing, or of another form.
     """
     version = _natural("schema_version", values["schema_version"])
+    n_shards = values["n_shards"] if version == SHARDED_VERSION else 1
+    if version == SHARDED_VERSION and (not is_number_of_shards(n_shards) or n_shards == 1):
+        raise ValueError(f"n_shards is {n_shards!r:.80}")
     if version < 4:
         values = _with_roles_and_recipes(values)
     return Settings(
-        schema_version=version,
+        schema_version=min(version, SCHEMA_VERSION),  # the tables of a shard are those of a library
         models=_records(values["models"]),
         roots=tuple(_root(**root) for root in values["roots"]),
         mounts=tuple(_absolute("mount", mount) for mount in values["mounts"]),
@@ -381,6 +397,7 @@ def _from_json(values: dict[str, Any]) -> Settings:
             _checked("route", route, _is_text): _calibration(**each)
             for route, each in values.get("calibrations", {}).items()
         },
+        n_shards=n_shards,
     )
 
 

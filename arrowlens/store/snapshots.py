@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +25,13 @@ from arrowlens.store.identifiers import INDEXED, MEDIA_TABLE
 from arrowlens.store.index import candidates_a_row
 from arrowlens.store.ranking import DISTANCE
 from arrowlens.store.records import media_schema, shown_columns
-from arrowlens.store.tables import Tables
+from arrowlens.store.tables import Shard, Tables
 from arrowlens.store.vectors import embedding_array
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-MAX_BYTES = 128 * 1024**2  # of a table that is held in memory
+MAX_BYTES = 128 * 1024**2  # of a table that is held in memory, of all shards together
 MAX_TOTAL = 2 * MAX_BYTES  # of all vectors that are; the rows of ``media`` come on top
 _BATCH_ROWS = 8_192
 _ROW_BYTES = 176  # of a row of vectors beside its vector: ids, the content's hash, the modality
@@ -42,6 +42,16 @@ N_ASKED = 16
 SETTLED_S = 10.0
 _MAX_RECENT = 400  # rows of a large table that are remembered between two look-ups
 _MAX_SHOWN = 100  # ids of one look-up that may all be shown; of more only a few are, the first of them
+
+
+class _Versions(Protocol):
+    """Tables of a library, or of a shard."""
+
+    def state(self, name: str) -> Hashable:
+        """As of ``Tables``."""
+
+    def n_rows(self, name: str) -> int:
+        """As of ``Tables``."""
 
 
 class _Sized(Protocol):
@@ -76,13 +86,21 @@ class Snapshots(Generic[_Held]):
     """What was made of tables, until they change; safe to share between threads.
 
     Args:
-        tables: the library's tables.
+        tables: the library's tables, or a shard's.
         max_rows: from which on a table is a large one.
-        make: reads a table whole, and is told whether it is a small one; None where that takes too many bytes.
+        make: reads the table of a name whole, and is told whether it is a small one; None for a missing table, and
+            where that takes too many bytes.
+        n_shards: of the library: a shard has its part of ``MAX_TOTAL``.
     """
 
-    def __init__(self, tables: Tables, max_rows: int, make: Callable[[LanceTable, bool], _Held | None]) -> None:
-        self._tables, self._max_rows, self._make = tables, max_rows, make
+    def __init__(
+        self,
+        tables: _Versions,
+        max_rows: int,
+        make: Callable[[str, bool], _Held | None],
+        n_shards: int = 1,
+    ) -> None:
+        self._tables, self._max_rows, self._make, self._n_shards = tables, max_rows, make, n_shards
         self._held: dict[str, _Snapshot[_Held]] = {}
         self._lock = threading.Lock()
 
@@ -104,17 +122,20 @@ class Snapshots(Generic[_Held]):
                 settled_s = 0.0 if held is None else time.monotonic() + SETTLED_S
                 held = _Snapshot(state, self._tables.n_rows(name) < self._max_rows, settled_s=settled_s)
                 if held.is_small:
-                    held.value = self._tables.read(name, lambda table: self._make(table, True), None)
+                    held.value = self._make(name, True)
             self._held[name] = held  # the last one: what was not asked for longest goes first
             held.n_asked += 1
             is_due = not (held.is_small or held.is_tried or held.n_asked < N_ASKED or time.monotonic() < held.settled_s)
             held.is_tried = held.is_tried or is_due
         if is_due:  # meanwhile others ask the disk
-            value = self._tables.read(name, lambda table: self._make(table, False), None)
+            value = self._make(name, False)
             if self._tables.state(name) == state:  # the index speaks of the rows of this version
                 held.value = value
         with self._lock:
-            while sum(each.value.nbytes for each in self._held.values() if each.value is not None) > MAX_TOTAL:
+            while (
+                sum(each.value.nbytes for each in self._held.values() if each.value is not None)
+                > MAX_TOTAL // self._n_shards
+            ):
                 del self._held[next(iter(self._held))]
         return held.value
 
@@ -191,11 +212,29 @@ class Vectors:
         return places
 
 
-def read_vectors(table: LanceTable, is_small: bool) -> Vectors | None:
-    """Read a table whole; None where it takes more than ``MAX_BYTES``, has no rows, or changes meanwhile."""
+def held_vectors(tables: Tables, max_rows: int) -> list[Snapshots[Vectors]]:
+    """Return what holds the vectors of each shard; together they take what those of one table may.
+
+    Args:
+        tables: the library's tables.
+        max_rows: of all shards, from which on a table is a large one.
+    """
+    n_shards = len(tables.shards)
+
+    def of(shard: Shard) -> Snapshots[Vectors]:
+        def make(name: str, is_small: bool) -> Vectors | None:
+            return shard.read(name, lambda table: read_vectors(table, is_small, MAX_BYTES // n_shards), None)
+
+        return Snapshots(shard, tables.of_shard(max_rows), make, n_shards)
+
+    return [of(shard) for shard in tables.shards]
+
+
+def read_vectors(table: LanceTable, is_small: bool, max_bytes: int) -> Vectors | None:
+    """Read a table whole; None where it takes more than ``max_bytes``, has no rows, or changes meanwhile."""
     n, d = table.count_rows(), table.schema.field("embedding").type.list_size
     matrix_type = np.float32 if is_small else np.float16
-    if n * (d * np.dtype(matrix_type).itemsize + _ROW_BYTES) > MAX_BYTES:
+    if n * (d * np.dtype(matrix_type).itemsize + _ROW_BYTES) > max_bytes:
         return None
     columns = [name for name in table.schema.names if name not in {"model", "timestamp"}]
     query = table.search().select(columns).with_row_id(True).limit(None)
@@ -318,7 +357,12 @@ class MediaRows:
             order.append(ColumnOrdering(column_name="media_id"))
             return table.search().where(where).select(columns).order_by(order).limit(limit).to_arrow()
 
-        return self._tables.read(MEDIA_TABLE, ask, media_schema().empty_table())
+        of_shards = self._tables.each(MEDIA_TABLE, ask)
+        if len(of_shards) < 2:
+            return of_shards[0] if of_shards else media_schema().empty_table()
+        rows = pa.concat_tables(of_shards, promote_options="default")
+        keys = [("taken", "descending")] if "taken" in rows.column_names else []
+        return rows.sort_by([*keys, ("media_id", "ascending")]).slice(0, limit)
 
     def clear(self) -> None:
         """Let go of all memory."""
@@ -342,13 +386,20 @@ class MediaRows:
             self._recent = (state, rows)
         return rows
 
-    def _read_whole(self, table: LanceTable, is_small: bool) -> _Media | None:
+    def _read_whole(self, name: str, is_small: bool) -> _Media | None:
         """Read every row, of a large table the columns that hits show; None where they take over ``MAX_BYTES``."""
-        n_stored: int = table.stats()["total_bytes"]  # type: ignore[index]  # a dict, whatever lancedb's annotation says
-        if n_stored > MAX_BYTES // 2 and not is_small:  # they are compressed
+
+        def stored(table: LanceTable) -> int:
+            stats: Any = table.stats()  # a dict, whatever lancedb's annotation says
+            return int(stats["total_bytes"])
+
+        n_stored = self._tables.each(name, stored)
+        if not n_stored:
+            return None
+        if sum(n_stored) > MAX_BYTES // 2 and not is_small:  # they are compressed
             return None
         columns = media_schema().names if is_small else shown_columns()
-        rows = self._tables.rows(MEDIA_TABLE, columns, media_schema())
+        rows = self._tables.rows(name, columns, media_schema())
         rows = rows.sort_by("media_id").combine_chunks()  # rows are taken from one piece much faster
         whole = _Media(rows, _as_bytes(rows["media_id"]))
         return whole if is_small or whole.nbytes <= MAX_BYTES else None

@@ -12,7 +12,7 @@ import pyarrow as pa
 from arrowlens.errors import InputError
 from arrowlens.store.identifiers import vector_table_name
 from arrowlens.store.index import nearest
-from arrowlens.store.ranking import DISTANCE, best_files
+from arrowlens.store.ranking import DISTANCE, best_files, nearest_of_all
 from arrowlens.store.schema import audio_embedding_schema, vision_embedding_schema
 from arrowlens.store.tables import Tables
 from arrowlens.store.vectors import checked, checked_query, embedding_array
@@ -52,15 +52,13 @@ def query_named(tables: Tables, role: str, source: str, query: np.ndarray, k: in
     empty = empty.append_column(DISTANCE, pa.array([], pa.float32()))
 
     def fetch(limit: int) -> pa.Table:
-        rows = tables.read(name, lambda table: nearest(table, unit, limit, columns), empty)
+        of_shards = tables.each(name, lambda table: nearest(table, unit, limit, columns))
+        rows = nearest_of_all(of_shards or [empty], limit)
         nulls = pa.nulls(rows.num_rows, pa.float64())
         rows = rows.rename_columns({source: "media_id"}).append_column("content_hash", rows[source])
         return rows.append_column("start", nulls).append_column("end", nulls)
 
-    def n_rows() -> int:
-        return tables.read(name, lambda table: int(table.count_rows()), 0)
-
-    return best_files(fetch, n_rows, lambda rows: np.ones(rows.num_rows, dtype=bool), unit, k)
+    return best_files(fetch, lambda: tables.n_rows(name), lambda rows: np.ones(rows.num_rows, dtype=bool), unit, k)
 
 
 def _table_name(role: str, model: str) -> str:
@@ -68,5 +66,5 @@ def _table_name(role: str, model: str) -> str:
 
 
 def _dimension(tables: Tables, name: str) -> int | None:
-    size: int | None = tables.read(name, lambda table: table.schema.field("embedding").type.list_size, None)
-    return size
+    sizes: list[int] = tables.each(name, lambda table: table.schema.field("embedding").type.list_size)
+    return sizes[0] if sizes else None

@@ -16,11 +16,13 @@ from arrowlens.store.identifiers import MEDIA_TABLE, SCHEMA_VERSION
 from arrowlens.store.location import SETTINGS_NAME, Location, location_at
 from arrowlens.store.records import media_schema
 from arrowlens.store.settings import (
+    MAX_SHARDS,
     ModelRecord,
     Root,
     RouteCalibration,
     Settings,
     has_copy,
+    is_number_of_shards,
     read_settings,
     relative_to,
     restore_settings,
@@ -55,17 +57,28 @@ class LibraryState:
         location: where the library lies.
         tables: the library's tables, for upgrades and for dropping tables of earlier models.
         create: make a library where there is none.
+        n_shards: of the library that is made, or that is there; None for one, or for whatever is there.
 
     Raises:
-        LibraryNotFoundError, LibraryVersionError, StorageError: as ``MultimodalStorage``.
+        InputError, LibraryNotFoundError, LibraryVersionError, StorageError: as ``MultimodalStorage``.
     """
 
-    def __init__(self, location: Location, tables: Tables, create: bool) -> None:
+    def __init__(self, location: Location, tables: Tables, create: bool, n_shards: int | None = None) -> None:
+        if n_shards is not None and not is_number_of_shards(n_shards):
+            raise InputError(f"a library cannot have {n_shards} shards; name a power of two, from 1 to {MAX_SHARDS}")
         self.location, self._tables = location, tables
         stored = read_settings(location)
         if stored is None and not create:
             raise LibraryNotFoundError(f"no library at {location.uri}; `arrowlens ingest FOLDER` makes one")
-        self._stored = stored or self._created()  # with their tag; replaced at once, for other threads read it
+        # With their tag; replaced at once, for other threads read it.
+        self._stored = stored or self._created(Settings(n_shards=n_shards or 1))
+        n_there = self._stored[0].n_shards
+        if n_shards not in (None, n_there):
+            raise InputError(
+                f"{location.uri} was made with {n_there} shard{'s' * (n_there > 1)}, not {n_shards}, and keeps "
+                f"{'them' if n_there > 1 else 'it'}; leave the number out, or name a new library"
+            )
+        tables.divide(n_there)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -169,13 +182,13 @@ class LibraryState:
                 self._tables.drop(name)
             self.save(self.settings.without_retired())
 
-    def _created(self) -> tuple[Settings, str | None]:
+    def _created(self, settings: Settings) -> tuple[Settings, str | None]:
         """Make a library in a folder that is missing or empty; an interrupted attempt does not stand in the way."""
         self.location.require_usable()
         self.location.create()
         with self.location.writer():
             stored = read_settings(self.location)  # another process may have been quicker
-            return stored or (Settings(), write_settings(self.location, Settings(), None))
+            return stored or (settings, write_settings(self.location, settings, None))
 
     def _upgrade(self) -> None:
         """Add the columns that ``media`` lacks, and the numerals of number words to what the full-text index holds.
@@ -206,6 +219,8 @@ class LibraryState:
         stored = read_settings(self.location)
         if stored is None:
             raise StorageError(f"the library {self.location.uri} is gone; open it again")
+        if stored[0].n_shards != settings.n_shards:
+            raise StorageError(f"another library was made at {self.location.uri}; open it again")
         if stored[0].retired != settings.retired:
             self._tables.close()  # a table that comes again is another one
         self._stored = stored

@@ -50,12 +50,15 @@ class MultimodalStorage:
         create: make a library where there is none; the folder must then be missing or empty.
         index_from: rows of a vector table from which on an index is kept; below, all are compared.
         storage_options: how to reach a bucket, over what the environment says (``AWS_...``); never stored.
+        n_shards: parts that the tables of a new library are divided into, a power of two up to 256; None for one. Of a
+            library that is there it only has to agree.
 
     Attributes:
         path: the library's folder, None in a bucket. uri: its address. health: measurements for ``arrowlens doctor``.
         marks: favourites, saved questions and what is no duplicate; changed without the writer lock.
 
     Raises:
+        InputError: the number of shards is unusable, or another than the library's.
         LibraryNotFoundError: no library there and ``create`` is False, or the folder holds other things.
         LibraryVersionError: a newer Arrowlens wrote it. StorageError: the disk refused.
     """
@@ -67,12 +70,13 @@ class MultimodalStorage:
         *,
         index_from: int = MIN_ROWS,
         storage_options: Mapping[str, str] | None = None,
+        n_shards: int | None = None,
     ) -> None:
         self._location = location_at(storage_path, storage_options)
         self.path, self.uri = self._location.path, self._location.uri
         self.index_from = index_from
         self._tables = Tables(self._location)
-        self._state = LibraryState(self._location, self._tables, create)
+        self._state = LibraryState(self._location, self._tables, create, n_shards)
         self._maintenance = Maintenance(self._tables, self._state, index_from)
         self.marks = MarkStore(self._location)
         self._original: MultimodalStorage | None = None  # of a replica, which lacks what few questions need

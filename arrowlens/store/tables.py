@@ -10,28 +10,33 @@ import os
 import re
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from arrowlens.errors import StorageError
 from arrowlens.store.filters import is_among
 from arrowlens.store.fulltext import WORDS, keep_words
-from arrowlens.store.id_ranges import IdRange, id_ranges
+from arrowlens.store.id_ranges import IdRange, equal_ranges, id_ranges, range_of
+from arrowlens.store.identifiers import CONTENT_TABLES
 from arrowlens.store.importing import import_lancedb
-from arrowlens.store.location import Location
+from arrowlens.store.location import SHARDS_NAME, Location
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
     from lancedb.table import LanceTable
 
 _T = TypeVar("_T")
+_Part = TypeVar("_Part")
 _FOREIGN = (RuntimeError, OSError, ValueError, TypeError, KeyError, pa.ArrowException)  # what lancedb raises
 _ATTEMPTS = 4
 _READ_ATTEMPTS = 8
 _IDS_A_FILTER = 5_000
+_AT_ONCE = 8  # shards that are asked at the same time: each keeps more than one core busy, but a bucket answers slowly
 _BATCH_ROWS = 8_192  # of a table that is read whole; with the 1,024 below that takes two to four times as long
 _ENVIRONMENT = {
     # Without these a compaction of 50,000 thumbnails takes a gigabyte; searches are not slower.
@@ -44,14 +49,14 @@ _CUT_OFF = ("fill whole buffer", "file size is too small", "for object of size",
 _SOURCE_LINE = re.compile(r",? /\S+\.rs:\d+:\d+")  # a place in lance's source
 
 
-class Tables:
-    """The tables of one library; safe to share between threads.
+class Shard:
+    """The tables of one shard, or of a library that is not divided; safe to share between threads.
 
     A table is created with its first rows; before that it reads as empty. Each method raises StorageError when the disk
     or the database refuses.
 
     Args:
-        location: where the library lies.
+        location: where they lie.
     """
 
     def __init__(self, location: Location) -> None:
@@ -100,26 +105,9 @@ class Tables:
         return counted[1]
 
     def rows(self, name: str, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
-        """Return ``columns`` of the rows that satisfy ``where``; no rows for a missing table.
-
-        Columns that were added to ``schema`` after the table was made are null.
-        """
-
-        def ask(table: LanceTable) -> pa.Table:
-            held = set(table.schema.names)
-            query = table.search().select([column for column in columns if column in held])
-            query = (query if where is None else query.where(where)).limit(None)
-            rows = query.to_batches(_BATCH_ROWS).read_all()
-            for column in columns:
-                if column not in held:
-                    rows = rows.append_column(schema.field(column), pa.nulls(len(rows), schema.field(column).type))
-            return rows.select(list(columns))
-
-        return self.read(name, ask, schema.empty_table().select(list(columns)))
-
-    def id_ranges(self, names: Iterable[str]) -> list[IdRange]:
-        """Divide all ids into ranges of which none holds many rows of any of these tables."""
-        return id_ranges(max((self.n_rows(name) for name in names), default=0))
+        """Return ``columns`` of the rows that satisfy ``where``; no rows for a missing table."""
+        empty = schema.empty_table().select(list(columns))
+        return self.read(name, lambda table: rows_of(table, columns, schema, where), empty)
 
     def rows_with(
         self, name: str, column: str, values: Sequence[str], columns: Sequence[str], schema: pa.Schema
@@ -324,6 +312,163 @@ class Tables:
                 storage_options=None if options is None else dict(options),
             )
         return self._database
+
+
+class Tables:
+    """The tables of one library, each divided between its shards; safe to share between threads.
+
+    A row lies in the shard whose range holds its key: the id of a file, or a content hash. Keys are hashes, so that
+    shards grow alike. Each method asks the shards that it concerns, several at once, and waits for all of them; it
+    raises StorageError when the disk or the database refuses.
+
+    Args:
+        location: where the library lies.
+
+    Attributes:
+        shards: one for a library that is not divided, whose tables lie in the library's own folder.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self.divide(1)
+
+    def divide(self, n_shards: int) -> None:
+        """Use the tables of this many shards, as the settings say; before any table is used."""
+        self._ranges = equal_ranges(n_shards)
+        folders = [f"{SHARDS_NAME}/{number:03d}" for number in range(n_shards)]
+        is_divided = n_shards > 1
+        self.shards = [Shard(self.location.child(each)) if is_divided else Shard(self.location) for each in folders]
+
+    def names(self) -> list[str]:
+        """Return the names of the tables, sorted; lancedb is not imported for that."""
+        return sorted({name for names in self.together(self.shards, Shard.names) for name in names})
+
+    def each(self, name: str, ask: Callable[[LanceTable], _T]) -> list[_T]:
+        """Return what ``ask`` gets from a table, of each shard that has it; ``ask`` may be called again."""
+        nothing: list[_T] = []
+        answers = self.together(self.shards, lambda shard: shard.read(name, lambda table: [ask(table)], nothing))
+        return [answer for of_shard in answers for answer in of_shard]
+
+    def n_rows(self, name: str) -> int:
+        """Return the number of rows of a table."""
+        return sum(self.together(self.shards, lambda shard: shard.n_rows(name)))
+
+    def version(self, name: str) -> int:
+        """Return a number that grows with every change of a table, 0 for a missing one."""
+        return sum(self.each(name, lambda table: int(table.version)))
+
+    def rows(self, name: str, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
+        """Return ``columns`` of the rows that satisfy ``where``; no rows for a missing table.
+
+        Columns that were added to ``schema`` after the table was made are null.
+        """
+        return joined(self.each(name, lambda table: rows_of(table, columns, schema, where)), columns, schema)
+
+    def rows_with(
+        self, name: str, column: str, values: Sequence[str], columns: Sequence[str], schema: pa.Schema
+    ) -> pa.Table:
+        """Return ``columns`` of the rows whose ``column`` is among ``values``."""
+        parts = self.together(
+            self._holding(name, column, values),
+            lambda part: part[0].rows_with(name, column, part[1], columns, schema),
+        )
+        return joined([rows for rows in parts if rows.num_rows], columns, schema)
+
+    def id_ranges(self, names: Iterable[str]) -> list[IdRange]:
+        """Divide all ids into ranges of which none holds many rows of any of these tables."""
+        return id_ranges(max(map(self.n_rows, names), default=0))
+
+    def merge(self, name: str, key: str, rows: pa.Table) -> None:
+        """Insert rows, replacing those with the same ``key``, which must differ within ``rows``; idempotent."""
+        if len(self.shards) == 1:
+            self.shards[0].merge(name, key, rows)
+            return
+        numbers = np.array([range_of(self._ranges, value) for value in rows[key].to_pylist()], np.int64)
+        parts = [(self.shards[number], np.flatnonzero(numbers == number)) for number in np.unique(numbers)]
+        self.together(parts, lambda part: part[0].merge(name, key, rows.take(pa.array(part[1]))))
+
+    def add_columns(self, name: str, schema: pa.Schema) -> None:
+        """Add the columns of ``schema`` that a table lacks, null in every row; a missing table stays missing."""
+        self.together(self.shards, lambda shard: shard.add_columns(name, schema))
+
+    def delete(self, name: str, column: str, values: Sequence[str]) -> None:
+        """Delete the rows whose ``column`` is among ``values``."""
+        self.together(self._holding(name, column, values), lambda part: part[0].delete(name, column, part[1]))
+
+    def remove_duplicates(self, name: str, key: str, values: Sequence[str]) -> None:
+        """Keep one of the rows with the same ``key``, for keys among ``values``; the newest of them is not known."""
+        for shard, of_shard in self._holding(name, key, values):
+            shard.remove_duplicates(name, key, of_shard)
+
+    def drop(self, name: str) -> None:
+        """Delete a table, in one step for the readers of each shard; finish a drop that was interrupted."""
+        self.together(self.shards, lambda shard: shard.drop(name))
+
+    def recover(self, name: str) -> bool:
+        """Restore the newest version of a table where it cannot be read; return whether that was needed.
+
+        Raises:
+            StorageError: neither it nor the version before can be read in one of the shards.
+        """
+        return sum(shard.recover(name) for shard in self.shards) > 0
+
+    def state(self, name: str) -> Hashable:
+        """Return what changes with every change of a table, None for a missing one; lancedb is not asked."""
+        states = [shard.state(name) for shard in self.shards]
+        return states[0] if len(states) == 1 else tuple(states) if any(states) else None
+
+    def close(self) -> None:
+        """Close all tables."""
+        for shard in self.shards:
+            shard.close()
+
+    def _holding(self, name: str, column: str, values: Sequence[str]) -> list[tuple[Shard, Sequence[str]]]:
+        """The shards that may hold rows whose ``column`` is among ``values``, each with its own values."""
+        if len(self.shards) == 1 or not _is_of_key(name, column):
+            return [(shard, values) for shard in self.shards]
+        by_shard: dict[int, list[str]] = {}
+        for value in values:
+            by_shard.setdefault(range_of(self._ranges, value), []).append(value)
+        return [(self.shards[number], of_shard) for number, of_shard in sorted(by_shard.items())]
+
+    def of_shard(self, n_rows: int) -> int:
+        """Return how many of a number of rows are one shard's, rounded up."""
+        return -(-n_rows // len(self.shards))
+
+    @staticmethod
+    def together(parts: Sequence[_Part], act: Callable[[_Part], _T]) -> list[_T]:
+        """Return what ``act`` gives for each of several parts, such as shards, at the same time.
+
+        The threads are new ones each time: what is asked may ask all shards itself, and would wait for its own thread.
+        """
+        if len(parts) < 2:
+            return [act(part) for part in parts]
+        with ThreadPoolExecutor(min(len(parts), _AT_ONCE), "shard") as pool:
+            return list(pool.map(act, parts))
+
+
+def rows_of(table: LanceTable, columns: Sequence[str], schema: pa.Schema, where: Expr | None = None) -> pa.Table:
+    """Return ``columns`` of the rows of a table that satisfy ``where``; those of ``schema`` that it lacks are null."""
+    held = set(table.schema.names)
+    query = table.search().select([column for column in columns if column in held])
+    query = (query if where is None else query.where(where)).limit(None)
+    rows = query.to_batches(_BATCH_ROWS).read_all()
+    for column in columns:
+        if column not in held:
+            rows = rows.append_column(schema.field(column), pa.nulls(len(rows), schema.field(column).type))
+    return rows.select(list(columns))
+
+
+def joined(parts: Sequence[pa.Table], columns: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """Return the rows of several shards as one table; no rows where there are none."""
+    if len(parts) == 1:
+        return parts[0]
+    return pa.concat_tables(parts, promote_options="default") if parts else schema.empty_table().select(list(columns))
+
+
+def _is_of_key(name: str, column: str) -> bool:
+    """Whether the values of a column begin as the key of their row does: its shard is known from them."""
+    return column != "content_hash" or name in CONTENT_TABLES
 
 
 def _read_keys(table: LanceTable) -> int:

@@ -171,7 +171,7 @@ def test_rows_that_are_there_twice_are_counted_and_one_of_each_is_kept(bucket):
     commit(storage, ["a", "b"])
     assert [storage.health.n_repeated(name) for name in TABLES] == [0, 0, 0]
     for name in TABLES:
-        table = storage._tables.table(name)
+        table = storage._tables.shards[0].table(name)
         table.add(pa.Table.from_batches(table.search().limit(1).to_arrow().to_batches()))
     assert [storage.health.n_repeated(name) for name in TABLES] == [1, 1, 1]
     assert storage.repair() == 1

@@ -188,7 +188,7 @@ def add(storage, prefix, n, seed):
 def patient(large, tmp_path):
     path, provider = large
     storage = MultimodalStorage(shutil.copytree(path, tmp_path / "a.lens"), create=False, index_from=INDEX_FROM)
-    return storage, provider, storage._tables.table(f"clip_embeddings__{provider.digest('vision')[:8]}")
+    return storage, provider, storage._tables.shards[0].table(f"clip_embeddings__{provider.digest('vision')[:8]}")
 
 
 GONE = "files that changed or are gone from disk since they were stored"

@@ -176,7 +176,7 @@ def test_a_table_without_words_is_given_them_by_the_upkeep(tmp_path):
     with MultimodalStorage(tmp_path / "library") as storage:
         rows = list(rows_of({"a/bach.jpg": {}}))
         storage.upsert_media(rows)
-        storage._tables.table("media").drop_columns(["words"])
+        storage._tables.shards[0].table("media").drop_columns(["words"])
         assert storage.find_words("bach", 5).num_rows == 0
         storage._tables.add_columns("media", media_schema())
         storage.upsert_media(rows)

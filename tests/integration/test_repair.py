@@ -98,7 +98,7 @@ def test_an_emptied_newest_manifest_is_restored(path, table):
     content = newest.read_bytes()
     newest.write_bytes(b"")
     with MultimodalStorage(path, create=False) as storage, pytest.raises(StorageError, match="doctor --repair"):
-        storage._tables.read(folder.name.removesuffix(".lance"), lambda handle: handle.to_arrow(), None)
+        storage._tables.shards[0].read(folder.name.removesuffix(".lance"), lambda handle: handle.to_arrow(), None)
     assert doctor(path, "--repair") == 0
     assert len(found(path, a_name(path))) == 1
     with Library.open(path) as library:

@@ -191,7 +191,7 @@ def test_a_library_without_files_has_nothing_to_select(tmp_path):
 def test_columns_that_a_table_of_an_older_layout_lacks_are_without_value(tmp_path):
     with MultimodalStorage(tmp_path / "library") as storage:
         storage.upsert_media([{"media_id": "a", "content_hash": "a", "state": "indexed", "path": "a", "width": 5}])
-        storage._tables.table("media").drop_columns(["camera", "taken"])
+        storage._tables.shards[0].table("media").drop_columns(["camera", "taken"])
         assert len(storage.select(to_store_filters(parse("width = 5 and camera != Canon and taken != 2024")))) == 1
         for where in ("camera = Canon", "camera like '%'", "taken >= 2024", "taken != 2024 and camera = Canon"):
             assert len(storage.select(to_store_filters(parse(where)))) == 0
@@ -273,7 +273,7 @@ def test_through_an_index_k_is_filled_and_nothing_else_is_found(crowded, n_selec
     from lancedb.index import IvfRq
 
     storage, rows, widths = crowded
-    table = storage._tables.table(f"audio_embeddings__{DIGEST[:8]}")
+    table = storage._tables.shards[0].table(f"audio_embeddings__{DIGEST[:8]}")
     if not table.list_indices():
         # Eight bits, as the store has for so few dimensions; thirty partitions, so that some are not asked.
         table.create_index("embedding", config=IvfRq(distance_type="cosine", num_partitions=30, num_bits=8))

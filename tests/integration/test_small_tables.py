@@ -32,7 +32,7 @@ def answer(storage, role, query, k, modality=None, among=None):
 
 def held_vectors(storage, role="vision"):
     """What a library holds of a role's vectors; None for nothing."""
-    held = storage._queries._held_vectors._held.get(vector_table_name(role, DIGESTS[role]))
+    held = storage._queries._held_vectors[0]._held.get(vector_table_name(role, DIGESTS[role]))
     return held and held.value
 
 
@@ -214,7 +214,7 @@ def test_threads_that_search_during_writes_see_whole_answers(library):
 
 def test_memory_is_let_go_of(library):
     assert answer(library, "vision", vector(9, 1), 3)
-    held = library._queries._held_vectors
+    held = library._queries._held_vectors[0]
     assert held._held
     library.close()
     assert not held._held

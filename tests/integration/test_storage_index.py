@@ -55,7 +55,7 @@ def search(storage, query, k, **options):
 
 
 def ask(storage, question, table=TABLE):
-    return storage._tables.read(table, question, None)
+    return storage._tables.shards[0].read(table, question, None)
 
 
 @pytest.fixture(scope="module")

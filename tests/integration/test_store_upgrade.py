@@ -20,7 +20,7 @@ from PIL import Image
 from arrowlens.errors import LibraryVersionError, ModelMismatchError, StorageError
 from arrowlens.ingest import run
 from arrowlens.modalities import FIRST_RECIPE, SAMPLE_RATES, Recipe, Windows
-from arrowlens.store import MEDIA_LAYOUT, SCHEMA_VERSION, ModelRecord, MultimodalStorage, media_schema
+from arrowlens.store import MEDIA_LAYOUT, SCHEMA_VERSION, SHARDED_VERSION, ModelRecord, MultimodalStorage, media_schema
 from arrowlens.store.state import restored
 from tests.support.folders import write_folder, write_sound
 from tests.support.small_models import CLIP_DIGEST, SmallProvider
@@ -225,7 +225,7 @@ def test_what_cannot_be_read_now_keeps_its_old_row_until_it_can(old, folder):
 
 def test_a_newer_library_is_refused_by_this_one(old):
     settings = json.loads((old / "library.json").read_text())
-    (old / "library.json").write_text(json.dumps({**settings, "schema_version": SCHEMA_VERSION + 1}))
+    (old / "library.json").write_text(json.dumps({**settings, "schema_version": SHARDED_VERSION + 1}))
     with pytest.raises(LibraryVersionError):
         MultimodalStorage(old)
 

@@ -51,7 +51,7 @@ def traces(storage, name):
 
 def stored_rows(storage, table):
     """Rows that are physically there, deleted ones included."""
-    stats = storage._tables.read(table, lambda handle: handle.stats(), None)["fragment_stats"]
+    stats = storage._tables.shards[0].read(table, lambda handle: handle.stats(), None)["fragment_stats"]
     return round(stats["lengths"]["mean"] * stats["num_fragments"])
 
 
@@ -213,7 +213,7 @@ def test_a_search_that_a_commit_overtakes_misses_nothing(tmp_path, monkeypatch):
     storage, reader = library(tmp_path / "l"), MultimodalStorage(tmp_path / "l")
     names = [f"{number}" for number in range(20)]
     commit(storage, names)
-    read, overtaken = reader._tables.read, []
+    read, overtaken = reader._tables.shards[0].read, []
 
     def overtaken_read(name, ask, empty):
         answer = read(name, ask, empty)
@@ -223,7 +223,7 @@ def test_a_search_that_a_commit_overtakes_misses_nothing(tmp_path, monkeypatch):
             storage.repair()
         return answer
 
-    monkeypatch.setattr(reader._tables, "read", overtaken_read)
+    monkeypatch.setattr(reader._tables.shards[0], "read", overtaken_read)
     hits = reader.search("vision", DIGEST, vector_of("query"), 100)
     assert len(overtaken) == 3
     assert sorted(hits["media_id"].to_pylist()) == sorted(names)
@@ -319,7 +319,7 @@ def test_what_a_loss_of_power_cuts_off_is_taken_back(tmp_path, table, part, rest
     os.truncate(newest, int(rest * newest.stat().st_size))
     storage = MultimodalStorage(tmp_path / "l")
     with pytest.raises(StorageError) as caught:
-        storage._tables.read(table, lambda handle: handle.to_arrow(), None)
+        storage._tables.shards[0].read(table, lambda handle: handle.to_arrow(), None)
     message = str(caught.value)
     cure = "did not reach the disk whole; `arrowlens ingest` takes it back"
     assert cure in message or (rest and "run again" in message), "half a file may hold any nonsense"

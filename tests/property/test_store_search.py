@@ -70,6 +70,13 @@ def test_search_in_a_bucket_equals_an_exhaustive_one(bucket, seed):
     check(bucket, seed)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(40))
+def test_search_over_shards_equals_an_exhaustive_one(tmp_path, seed):
+    MultimodalStorage(tmp_path / "library", n_shards=4)
+    check(tmp_path / "library", seed)
+
+
 def check(address, seed):
     """Search a random library, made at an address; return what was to be found."""
     rng = np.random.default_rng(seed)

@@ -88,7 +88,7 @@ def rows(storage):
     media = storage.all_media().to_pylist()
     contents = [row["content_hash"] for row in media]
     vectors = storage._tables.rows(
-        TABLES[0], ["embedding_id", "embedding", "content_hash"], storage._tables.table(TABLES[0]).schema
+        TABLES[0], ["embedding_id", "embedding", "content_hash"], storage._tables.shards[0].table(TABLES[0]).schema
     ).sort_by("embedding_id")
     return media, vectors.to_pylist(), storage.thumbnails(contents)
 

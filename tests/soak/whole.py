@@ -9,6 +9,7 @@ from typing import Any
 
 import lancedb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from arrowlens.modalities import AUDIO_WINDOWS
@@ -43,11 +44,13 @@ class State:
 
 
 def read(library: Path) -> State:
-    """The tables as they lie on disk, whatever of them a search would show."""
-    tables = {}
-    for folder in sorted(library.glob("*.lance")):
+    """The tables as they lie on disk, of all shards together, whatever of them a search would show."""
+    parts: dict[str, list[pa.Table]] = {}
+    for folder in sorted([*library.glob("*.lance"), *library.glob("shards/*/*.lance")]):
         if any((folder / "_versions").glob("*.manifest")):  # else its making was cut off
-            tables[folder.stem] = lancedb.connect(str(library)).open_table(folder.stem).to_arrow()
+            table = lancedb.connect(str(folder.parent)).open_table(folder.stem).to_arrow()
+            parts.setdefault(folder.stem, []).append(table)
+    tables = {name: pa.concat_tables(of_shards) for name, of_shards in parts.items()}
     media = tables.pop("media", None)
     thumbnails, fingerprints = tables.pop("thumbnails", None), tables.pop("fingerprints", None)
     keys, vectors = {}, {}

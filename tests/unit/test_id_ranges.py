@@ -81,7 +81,7 @@ def row_of(file):
 
 def test_repair_deletes_the_same_in_many_ranges(storage, in_small_ranges):
     assert len(storage.id_ranges()) > 5
-    media = storage._tables.table("media")
+    media = storage._tables.shards[0].table("media")
     media.add(pa.Table.from_batches(media.search().limit(2).to_arrow().to_batches()))
     assert storage.repair() == 23
     assert storage.health.n_repeated("media") == 0

@@ -17,8 +17,8 @@ from arrowlens.store.object_location import ObjectLocation
 
 
 @pytest.fixture
-def location(address):
-    location = location_at(address)
+def location(empty_address):
+    location = location_at(empty_address)
     location.create()
     with location.writer():
         yield location
@@ -68,7 +68,7 @@ def test_a_table_exists_from_its_first_manifest_until_it_is_dropped(location):
     assert (location.tables(), without_lease(location.sizes())) == ([], {})
 
 
-@pytest.mark.parametrize("address", ["folder"], indirect=True)
+@pytest.mark.parametrize("empty_address", ["folder"], indirect=True)
 def test_a_copy_is_the_only_one_of_its_table(location):
     (location.path / "media.lance" / "_versions").mkdir(parents=True)
     location.write("library.json", b"{}")
@@ -82,7 +82,7 @@ def test_a_copy_is_the_only_one_of_its_table(location):
     ]
 
 
-@pytest.mark.parametrize("address", ["folder"], indirect=True)
+@pytest.mark.parametrize("empty_address", ["folder"], indirect=True)
 @pytest.mark.parametrize("name", ["../media", "other", "", "media.lance", "clip_embeddings__0"])
 def test_a_name_that_no_table_has_leads_nowhere(location, name):
     for act in (location.drop, location.manifests, location.sync):

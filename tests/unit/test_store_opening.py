@@ -18,7 +18,7 @@ from arrowlens.errors import (
     ModelMismatchError,
     StorageError,
 )
-from arrowlens.store import SCHEMA_VERSION, ModelRecord, MultimodalStorage, Root, root_id_of
+from arrowlens.store import SCHEMA_VERSION, SHARDED_VERSION, ModelRecord, MultimodalStorage, Root, root_id_of
 from arrowlens.store.location import location_at
 
 CLIP = ModelRecord("c" * 64, 24, "demo", "space")
@@ -67,10 +67,10 @@ def test_a_newer_layout_is_refused_unchanged(address):
     MultimodalStorage(address)
     location = location_at(address)
     content, _ = location.read("library.json")
-    newer = json.dumps({**json.loads(content), "schema_version": SCHEMA_VERSION + 1}).encode()
+    newer = json.dumps({**json.loads(content), "schema_version": SHARDED_VERSION + 1}).encode()
     with location.writer():
         location.write("library.json", newer)
-    with pytest.raises(LibraryVersionError, match=f"layout {SCHEMA_VERSION + 1}.*update"):
+    with pytest.raises(LibraryVersionError, match=f"layout {SHARDED_VERSION + 1}.*update"):
         MultimodalStorage(address)
     assert location.read("library.json")[0] == newer
 
@@ -159,10 +159,10 @@ def test_one_writer_among_threads_and_it_may_enter_again(address):
     assert {root.path for root in storage.settings.roots} == {"/mine", "/thread"}
 
 
-def test_an_address_without_a_library_is_an_error_and_stays_so(address):
+def test_an_address_without_a_library_is_an_error_and_stays_so(empty_address):
     for _ in range(2):
         with pytest.raises(LibraryNotFoundError, match=r"no library at .*arrowlens ingest"):
-            MultimodalStorage(address, create=False)
+            MultimodalStorage(empty_address, create=False)
 
 
 _HOLD = """
