@@ -703,6 +703,15 @@ class Library:
         rows = self._reading()[0].media_of(*marked).to_pylist()
         return sorted(self.hits([row["media_id"] for row in rows]), key=lambda hit: hit.path)
 
+    @property
+    def favourite_contents(self) -> frozenset[str]:
+        """Content hashes of the favourites: whether a hit is one, by its ``content_hash``.
+
+        Raises:
+            StorageError: the marks cannot be read.
+        """
+        return self._storage.marks.current.favourites
+
     def set_favourites(self, files: Sequence[StrPath | Hit], favourite: bool = True) -> None:
         """Make files favourites, or take that back. Their content is remembered: a file may move, or have copies.
 

@@ -17,7 +17,19 @@ from arrowlens.store.identifiers import INDEXED
 from arrowlens.store.index import IndexState
 
 TAGS = ("camera", "artist", "album")
-FACETS = ("modality", "format", "folder", "size", "duration", "taken", *TAGS, "place", "source", "language")
+FACETS = (
+    "modality",
+    "format",
+    "folder",
+    "size",
+    "duration",
+    "taken",
+    *TAGS,
+    "place",
+    "source",
+    "language",
+    "favourite",
+)
 FACET_COLUMNS = (
     *("root_id", "path", "modality", "format", "size", "duration", "taken", "state"),
     *(*TAGS, "latitude"),

@@ -44,6 +44,7 @@ def show_filters(library: Library, question: Question, counts: Facets, change: C
             st.subheader("Filters", anchor=False, width="content")
             if question.is_filtered:
                 st.button("Clear all", on_click=change, kwargs=_NO_FILTERS)
+        _favourites(library, question, change)
         _folders(library, question, counts, change)
         _days(question, counts, change)
         _formats(question, counts, change)
@@ -56,8 +57,16 @@ def show_filters(library: Library, question: Question, counts: Facets, change: C
             _placed(question, counts, change)
 
 
-_FILTERS = ("root", "folder", "since", "until", "formats", "size", "length", *NAMED, "placed")
+_FILTERS = ("root", "folder", "since", "until", "formats", "size", "length", *NAMED, "placed", "favourites")
 _NO_FILTERS = {name: getattr(Question(), name) for name in _FILTERS}
+
+
+def _favourites(library: Library, question: Question, change: Change) -> None:
+    """Show the choice of favourites only, where there are some."""
+    if not library.favourite_contents and not question.favourites:
+        return
+    st.session_state.favourites = question.favourites
+    st.toggle("★ Favourites only", key="favourites", on_change=lambda: change(favourites=st.session_state.favourites))
 
 
 def _folders(library: Library, question: Question, counts: Facets, change: Change) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,17 +35,19 @@ Act = Callable[[JSON], None]
 """Does what was chosen in the gallery: ``type`` is "like", "unlike", "everything", "again" or "forget"."""
 
 
-def show_gallery(batch: JSON, act: Act, *, may_forget: bool, forgotten: JSON | None = None) -> None:
+def show_gallery(batch: JSON, act: Act, *, may_change: bool, forgotten: JSON | None = None) -> None:
     """Show results.
 
     Args:
         batch: the first results, as ``batch_of`` gives them; the component asks ``/results`` for further ones.
         act: called before the next rerun with what was chosen. It comes from the browser: check it.
-        may_forget: whether files can be taken out of the library.
+        may_change: whether files can be taken out of the library, and marked as favourites.
         forgotten: the last files that were: their ``ids``, and a ``turn`` that differs each time.
     """
-    component = st.components.v2.component("arrowlens.gallery", css=_styles(), js="gallery.js", isolate_styles=False)
-    options = {"may_forget": may_forget, "forgotten": forgotten, "max_files": MAX_FILES, "max_bytes": MAX_BYTES}
+    component = st.components.v2.component(
+        "arrowlens.gallery", css=_styles("gallery"), js="gallery.js", isolate_styles=False
+    )
+    options = {"may_change": may_change, "forgotten": forgotten, "max_files": MAX_FILES, "max_bytes": MAX_BYTES}
 
     def chosen() -> None:
         action = st.session_state[KEY].get("action")
@@ -55,15 +57,22 @@ def show_gallery(batch: JSON, act: Act, *, may_forget: bool, forgotten: JSON | N
     component(key=KEY, data={"batch": batch, "options": options}, on_action_change=chosen)
 
 
+def show_keys() -> None:
+    """Give the page its keys: "/" goes to the search box, which has the focus on load, and "?" shows them all."""
+    component = st.components.v2.component("arrowlens.keys", css=_styles("keys"), js="keys.js", isolate_styles=False)
+    component(key="keys", height=0)
+
+
 @cache
-def _styles() -> str:
-    return (FRONTEND / "gallery.css").read_text("utf-8")
+def _styles(name: str) -> str:
+    return (FRONTEND / f"{name}.css").read_text("utf-8")
 
 
 def batch_of(
     answer: Answer,
     question: Question,
     revision: str,
+    favourites: Collection[str] = (),
     upload: str = "",
     n_files: int | None = None,
 ) -> JSON:
@@ -73,6 +82,7 @@ def batch_of(
         answer: to ``question``.
         question: what was asked; its parameters are the identity of the list.
         revision: the library's before it was asked; further results are of the same one, or are found anew.
+        favourites: content hashes of the library's favourites.
         upload: the token of an uploaded example that is a part of the question.
         n_files: how many there are in all where nothing is asked; else the matches are counted, where their number is
             known. Of a list the first results say it.
@@ -87,7 +97,7 @@ def batch_of(
     further = urlencode({**params, "offset": [str(answer.end)], "revision": [revision]}, doseq=True)
     return {
         "key": urlencode(params, doseq=True),
-        "sections": list(_sections(answer.results, question.group)),
+        "sections": list(_sections(answer.results, question.group, favourites)),
         "more": f"{RESULTS}?{further}" if answer.has_more else None,
         "folded": answer.is_folded,
         "is_later": answer.is_later,
@@ -96,7 +106,7 @@ def batch_of(
     }
 
 
-def _sections(hits: Sequence[Hit], by: Grouping) -> Iterator[JSON]:
+def _sections(hits: Sequence[Hit], by: Grouping, favourites: Collection[str]) -> Iterator[JSON]:
     """Yield hits by folder or day; without a grouping by modality, the one of the best hit first."""
     noun, plural = "result", "results"
     if by != "none":
@@ -106,23 +116,23 @@ def _sections(hits: Sequence[Hit], by: Grouping) -> Iterator[JSON]:
                 title, folder = group.key.name or str(group.key), str(group.key)
             elif group.key is not None:
                 title = str(group.key)
-            yield _section(printable(title), printable(folder), (noun, plural), group.hits)
+            yield _section(printable(title), printable(folder), (noun, plural), group.hits, favourites)
         return
     found: dict[Modality, list[Hit]] = {}
     for hit in hits:
         found.setdefault(hit.modality, []).append(hit)
     for modality, each in found.items():
         title = MODALITIES[modality].plural.capitalize() if len(found) > 1 else ""
-        yield _section(title, "", (noun, plural), each)
+        yield _section(title, "", (noun, plural), each, favourites)
 
 
-def _section(title: str, detail: str, noun: tuple[str, str], hits: Sequence[Hit]) -> JSON:
+def _section(title: str, detail: str, noun: tuple[str, str], hits: Sequence[Hit], favourites: Collection[str]) -> JSON:
     hits = sorted(hits, key=lambda hit: hit.modality == "audio")  # rows of pictures come before lists of recordings
-    return {"title": title, "detail": detail, "noun": noun, "hits": [hit_json(hit) for hit in hits]}
+    return {"title": title, "detail": detail, "noun": noun, "hits": [hit_json(hit, favourites) for hit in hits]}
 
 
-def hit_json(hit: Hit) -> JSON:
-    """Return what the component shows of a hit; ``details_json`` has the rest."""
+def hit_json(hit: Hit, favourites: Collection[str] = ()) -> JSON:
+    """Return what the component shows of a hit, which is a favourite where its content is among ``favourites``."""
     is_part = hit.start is not None and hit.end is not None
     if is_part and hit.duration and hit.end - hit.start >= hit.duration:  # type: ignore[operator]
         is_part = False
@@ -145,6 +155,7 @@ def hit_json(hit: Hit) -> JSON:
         "meaning": meaning(hit),
         "relevance": None if hit.reason or hit.matches is None else hit.relevance,
         "text": text_parts(hit),
+        "is_favourite": hit.content_hash in favourites,
         "original": original_url(hit.media_id),
     }
     if hit.modality == "audio":

@@ -4,7 +4,8 @@
 library has changed since revision R, the answer is ``{"is_outdated": true}``: a place in another list means nothing.
 ``POST`` to the same address, with a form of ``shown`` (the ids of all results so far, separated by commas), then finds
 what was not shown yet, whatever comes and goes. ``POST /export`` takes a form of ``as`` (a word of ``exports.EXPORTS``)
-and ``ids``. With a field ``check`` the answer has no content: it says whether there would be a download.
+and ``ids``. With a field ``check`` the answer has no content: it says whether there would be a download. ``POST
+/favourites`` takes ``ids`` and ``are``, "yes" or "no", and answers with no content; a run does not hold it up.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from arrowlens.ui.responses import text_response
 from arrowlens.ui.search_service import Examples, answer, shared_example
 from arrowlens.ui.search_state import Question
 from arrowlens.ui.senders import RefusedError
-from arrowlens.ui.session import shared_library
+from arrowlens.ui.session import may_ingest, shared_library
 from arrowlens.ui.sign_in import read_form
 from arrowlens.ui.throttle import FairQueue
 from arrowlens.ui.waveform_routes import spectrogram_url
@@ -56,6 +57,7 @@ def gallery_routes() -> list[Route]:
         Route(RESULTS, partial(results, turns), methods=["GET", "POST"]),
         Route("/details/{media_id}", details),
         Route("/export", export, methods=["POST"]),
+        Route("/favourites", favourites, methods=["POST"]),
     ]
 
 
@@ -93,7 +95,7 @@ def _results(request: Request, shown: Collection[str]) -> JSON:
     # What changed meanwhile is noticed when more is asked for, as of the revision before; a place is not to be trusted.
     if not shown and library.revision != revision:
         return _OUTDATED
-    return batch_of(page, question, revision, token)
+    return batch_of(page, question, revision, library.favourite_contents, token)
 
 
 async def details(request: Request) -> Response:
@@ -114,7 +116,7 @@ def _details(media_id: str) -> JSON | None:
         return None
     texts = [text for text in library.texts(hit) if text.source in ("speech", "ocr")]
     return {
-        "hit": hit_json(hit),
+        "hit": hit_json(hit, library.favourite_contents),
         "about": facts_of(hit),
         "paths": [printable(str(path)) for path in library.paths(hit) or [hit.path]],
         "texts": [{"source": text.source, "text": printable(text.text), "start": text.start} for text in texts],
@@ -145,6 +147,29 @@ async def export(request: Request) -> Response:
         return text_response(503, str(error))
 
 
+async def favourites(request: Request) -> Response:
+    """Make files favourites, or take that back."""
+    if not may_ingest():
+        return text_response(403, "nothing of this library can be changed from here")
+    try:
+        form = await read_form(request, _MAX_FORM)
+        await run_in_threadpool(_set_favourites, form.get("ids", ""), form.get("are", ""))
+    except RefusedError as refused:
+        return text_response(refused.status, refused.line)
+    except InputError as error:
+        return text_response(400, str(error))
+    except ArrowlensError as error:
+        return text_response(503, str(error))
+    return Response(status_code=204, headers=_HEADERS)
+
+
+def _set_favourites(ids: str, are: str) -> None:
+    if are not in ("yes", "no"):
+        raise InputError(f"'are' is {are!r:.20}; it is yes or no")
+    library = shared_library()
+    library.set_favourites(_hits(library, ids)[0], are == "yes")
+
+
 def _export(kind: str, ids: str, is_check: bool) -> Response:
     if kind not in EXPORTS:
         raise InputError(f"the form of an export is {kind!r:.20}; it is one of {', '.join(EXPORTS)}")
@@ -171,7 +196,7 @@ def _hits(library: Library, ids: str) -> tuple[list[Hit], list[str]]:
     """Return files, and the ids that the library no longer holds."""
     known = list(_ids(ids))
     if not 0 < len(known) <= MAX_FILES:
-        raise InputError(f"{len(known):,} files are selected; an export has 1 to {MAX_FILES}")
+        raise InputError(f"{len(known):,} files are selected; at a time it is 1 to {MAX_FILES}")
     hits = library.hits(known)
     if not hits:
         raise InputError("the library holds none of these files; search again")

@@ -97,6 +97,7 @@ class Question:
         placed: only files that say where they were taken.
         sort: the order of the results.
         group: how the results are divided.
+        favourites: only files that are favourites.
         everything: whether files that do not match are shown too.
     """
 
@@ -118,6 +119,7 @@ class Question:
     placed: bool = False
     sort: Order = "relevance"
     group: Grouping = "none"
+    favourites: bool = False
     everything: bool = False
 
     @property
@@ -159,6 +161,7 @@ class Question:
             "duration": _within("duration", DURATION_EDGES, self.length),
             **{name: [Condition(name, "=", value)] if (value := getattr(self, name)) else [] for name in NAMED},
             "place": [Condition("latitude", ">=", -90.0)] if self.placed else [],
+            "favourite": [Condition("favourite", "=", True)] if self.favourites else [],
         }
 
     def to_params(self) -> dict[str, list[str]]:
@@ -171,6 +174,7 @@ class Question:
             value = getattr(self, name)
             params[name] = [str(value)] if value != getattr(_DEFAULTS, name) else []
         params["placed"] = ["1"] if self.placed else []
+        params["favourites"] = ["1"] if self.favourites else []
         params["all"] = ["1"] if self.everything else []
         params["from"] = [self.since.isoformat()] if self.since else []
         params["to"] = [self.until.isoformat()] if self.until else []
@@ -218,6 +222,7 @@ class Question:
             placed=last("placed") == "1",
             sort=_word(last("sort"), get_args(Order)),
             group=_word(last("group"), get_args(Grouping)),
+            favourites=last("favourites") == "1",
             everything=last("all") == "1",
         )
 

@@ -343,6 +343,58 @@ def test_several_are_selected_downloaded_copied_and_forgotten(page_of_album, alb
     assert all((path.parent / "in" / name).exists() for name in shown[:3])
 
 
+def test_favourites_are_starred_by_keyboard_beside_a_run_and_filtered(page_of_album, album):
+    page, (_, path) = page_of_album, album
+    shown = names(page)
+    with MultimodalStorage(path) as storage, storage.writing():  # as a run holds it
+        page.locator(f"{CARDS} .al-open").first.focus()
+        page.keyboard.press("f")
+        expect(page.locator(CARDS).first.locator(".al-star")).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        star = page.get_by_role("dialog").get_by_role("button", name=f"Favourite {shown[1]}")
+        star.press("Enter")
+        expect(star).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("Escape")
+        expect(page.locator(f"{CARDS} .al-open").nth(1)).to_be_focused()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("x")
+        toolbar = page.get_by_role("toolbar", name="Selected files")
+        toolbar.get_by_role("button", name="★ Favourite").click()
+        expect(toolbar).to_contain_text("☆ No favourite")
+    with Library.open(path) as library:
+        assert sorted(hit.path.name for hit in library.favourites()) == sorted(shown[:3])
+    page.reload()
+    settle(page)
+    expect(page.locator(".al-star[aria-pressed=true]")).to_have_count(3)
+    page.get_by_text("Favourites only").click()
+    expect(page.locator(CARDS)).to_have_count(3)
+    assert page.url.endswith("?favourites=1")
+    page.locator(".al-star").first.click()
+    expect(page.locator(CARDS).first.locator(".al-star")).to_have_attribute("aria-pressed", "false")
+    with Library.open(path) as library:
+        assert len(library.favourites()) == 2
+        library.set_favourites(library.favourites(), False)
+
+
+def test_keys_go_to_the_search_box_and_are_shown(page_of_album):
+    page = page_of_album
+    box = page.get_by_label("Search by words")
+    expect(box).to_be_focused()
+    page.keyboard.type("a?/x")  # is typed, and does nothing else
+    expect(box).to_have_value("a?/x")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.locator(f"{CARDS} .al-open").first.focus()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_contain_text("these keys")
+    leave_screenshot(page, "keys")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator(f"{CARDS} .al-open").first).to_be_focused()
+    page.keyboard.press("/")
+    expect(box).to_be_focused()
+
+
 def scroll_to_all(page, n):
     """Scroll down until so many files are listed, and return their ids."""
     for _ in range(40):

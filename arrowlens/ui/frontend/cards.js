@@ -5,7 +5,7 @@ import { el, matchedWindow, textLine } from "./dom.js";
 const DOTS = "[data-act]";
 
 // Every card tells what is to be done by data-act; the gallery listens once for all of them.
-export function pictureCard({ hit, width }, height, isSelected) {
+export function pictureCard({ hit, width }, height, isSelected, mayChange) {
   const isFilm = hit.kind === "video";
   return el(
     "article",
@@ -20,14 +20,14 @@ export function pictureCard({ hit, width }, height, isSelected) {
       ),
       isFilm && el("span", { class: "al-length" }, `▶ ${hit.length}`),
       isFilm && strip(hit),
-      refinements(),
+      refinements(hit, mayChange),
       checkMark(hit, isSelected),
     ),
     caption(hit),
   );
 }
 
-export function recordingRow(hit, height, isSelected) {
+export function recordingRow(hit, height, isSelected, mayChange) {
   return el(
     "article",
     { class: "al-card al-audio", "data-id": hit.id, "data-selected": isSelected, style: { height: `${height}px` } },
@@ -59,7 +59,7 @@ export function recordingRow(hit, height, isSelected) {
     ),
     el("span", { class: "al-facts" }, hit.facts),
     why(hit),
-    refinements(),
+    refinements(hit, mayChange),
     hit.text.length > 0 && textLine(hit.text),
   );
 }
@@ -102,10 +102,23 @@ function checkMark(hit, isSelected) {
   );
 }
 
-function refinements() {
+// Say on a star whether the file is a favourite.
+export function markFavourite(star, hit) {
+  star.setAttribute("aria-pressed", String(hit.is_favourite));
+  star.title = hit.is_favourite ? "A favourite: click to take that back" : "Make it a favourite";
+}
+
+export function starButton(hit, attributes = {}) {
+  const star = el("button", { type: "button", class: "al-star", "aria-label": `Favourite ${hit.name}`, ...attributes }, "★");
+  markFavourite(star, hit);
+  return star;
+}
+
+function refinements(hit, mayChange) {
   return el(
     "div",
     { class: "al-refine" },
+    mayChange && starButton(hit, { "data-act": "favourite" }),
     el("button", { type: "button", "data-act": "like", "aria-label": "More like this", title: "More like this" }, "+"),
     el("button", { type: "button", "data-act": "unlike", "aria-label": "Less like this", title: "Less like this" }, "−"),
   );

@@ -4,7 +4,7 @@
 // batch is {key, sections, more, folded, is_later, total, n_total}, a section {title, detail, noun, hits}; `gallery.py` writes
 // them, in the order of the page.
 
-import { actOf, markSelected, pictureCard, recordingRow } from "./cards.js";
+import { actOf, markFavourite, markSelected, pictureCard, recordingRow } from "./cards.js";
 import { el } from "./dom.js";
 import { GAP, justifiedRows, rowHeight } from "./layout.js";
 import { Player } from "./player.js";
@@ -29,7 +29,8 @@ class Gallery {
     this.selection = new Selection(this);
     this.player = new Player(() => this.showPlaying());
     this.viewer = new Viewer(this);
-    this.root.append(this.list, this.foot, this.player.bar, this.selection.bar);
+    this.note = el("div", { class: "al-dock al-note", role: "alert", hidden: true });
+    this.root.append(this.list, this.foot, this.player.bar, this.selection.bar, this.note);
     parent.append(this.root);
     this.scroller = scrollerOf(this.root);
     this.list.addEventListener("click", (event) => this.clicked(event));
@@ -262,6 +263,7 @@ class Gallery {
     else if (act === "select") this.selection.toggle(hit, event.shiftKey);
     else if (act === "open") this.viewer.open(hit);
     else if (act === "play") this.player.toggle(hit);
+    else if (act === "favourite") this.setFavourites([hit], !hit.is_favourite);
     else if (act === "seek") {
       const box = event.target.closest(".al-wave").getBoundingClientRect();
       this.player.seek(hit, (event.clientX - box.left) / box.width);
@@ -275,6 +277,7 @@ class Gallery {
     if (event.key in steps) this.moveFocus(event.target.closest(".al-card"), ...steps[event.key]);
     else if (event.key === " " && hit.kind === "audio" && actOf(event) === "open") this.player.toggle(hit);
     else if (event.key === "x") this.selection.toggle(hit, false);
+    else if (event.key === "f" && this.options.may_change) this.setFavourites([hit], !hit.is_favourite);
     else return;
     event.preventDefault();
   }
@@ -309,6 +312,39 @@ class Gallery {
       if (button.textContent !== (isPlaying ? "❚❚" : "▶")) button.textContent = isPlaying ? "❚❚" : "▶";
       card.querySelector(".al-progress").style.left = isHere ? `${100 * this.player.place}%` : "";
     }
+  }
+
+  // Make files favourites, or take that back; the page need not run again for it.
+  async setFavourites(hits, are) {
+    const { max_files: most } = this.options;
+    try {
+      if (hits.length > most) throw new Error(`${hits.length} are too many: at most ${most} at a time`);
+      const fields = { ids: hits.map((hit) => hit.id).join(","), are: are ? "yes" : "no" };
+      await fetched("/favourites", { method: "POST", body: new URLSearchParams(fields) });
+    } catch (error) {
+      this.tell(`Not marked: ${String(error.message || error).slice(0, 200)}`);
+      return;
+    }
+    for (const hit of hits) {
+      hit.is_favourite = are;
+      const shown = this.byId.get(hit.id); // another object where it was selected in an earlier list
+      if (shown) shown.is_favourite = are;
+    }
+    for (const card of this.root.querySelectorAll("[data-id]")) {
+      const hit = this.byId.get(card.dataset.id);
+      const star = card.querySelector(".al-star");
+      if (hit && star) markFavourite(star, hit);
+    }
+    this.viewer.showFavourite();
+    this.selection.draw();
+  }
+
+  // Say something for some seconds.
+  tell(line) {
+    this.note.textContent = line;
+    this.note.hidden = false;
+    clearTimeout(this.noted);
+    this.noted = setTimeout(() => (this.note.hidden = true), 8000);
   }
 
   showSelected() {
@@ -378,17 +414,20 @@ class Block {
   }
 
   draw() {
-    const { selection } = this.gallery;
+    const { selection, options } = this.gallery;
     const row = ({ cards, height, full }) =>
       el(
         "div",
         { class: "al-cards", style: { height: `${full}px`, gap: `${GAP}px`, marginBottom: `${GAP}px` } },
-        cards.map((card) => pictureCard(card, height, selection.has(card.hit.id))),
+        cards.map((card) => pictureCard(card, height, selection.has(card.hit.id), options.may_change)),
       );
     this.element.replaceChildren(
       ...(this.isPictures
         ? this.rows.map(row)
-        : this.hits.map((hit, place) => recordingRow(hit, this.rows[place], selection.has(hit.id)))),
+        : this.hits.map((hit, place) => {
+            const isSelected = selection.has(hit.id);
+            return recordingRow(hit, this.rows[place], isSelected, options.may_change);
+          })),
     );
   }
 }
@@ -413,7 +452,7 @@ async function further(address, shown) {
 async function fetched(address, options = {}) {
   const response = await fetch(address, { headers: { Accept: "application/json" }, ...options });
   if (!response.ok) throw new Error((await response.text()).trim());
-  return response.json();
+  return response.status === 204 ? null : response.json();
 }
 
 function scrollerOf(element) {

@@ -75,6 +75,7 @@ export class Selection {
     const selected = [...this.hits.values()];
     const n = `${selected.length} selected`;
     const button = (label, act, title) => el("button", { type: "button", class: "al-button", title, onclick: act }, label);
+    const areAll = selected.every((hit) => hit.is_favourite);
     this.bar.hidden = !selected.length;
     this.bar.replaceChildren(
       ...(this.isAsking
@@ -90,7 +91,8 @@ export class Selection {
             button("JSON", () => this.send(selected, "json"), "All that the library knows of these files"),
             selected.some((hit) => hit.kind === "audio") &&
               button("M3U", () => this.send(selected, "m3u"), "A playlist of the recordings"),
-            options?.may_forget && button("Forget", () => this.ask(true), "Takes them out of the library, not off the disk"),
+            options?.may_change && button(areAll ? "☆ No favourite" : "★ Favourite", () => this.gallery.setFavourites(selected, !areAll)),
+            options?.may_change && button("Forget", () => this.ask(true), "Takes them out of the library, not off the disk"),
             button("✕", () => this.clear(), "Select nothing"),
           ].filter(Boolean)),
     );

@@ -2,7 +2,7 @@
 //
 // Its place is in the address (#open=ID), so that the browser's back closes it, and a reload or a link opens it again.
 
-import { relevanceBar } from "./cards.js";
+import { markFavourite, relevanceBar, starButton } from "./cards.js";
 import { clock, el, fromMoment, matchedWindow, refusal, textLine } from "./dom.js";
 import { copyText } from "./selection.js";
 import { Zoom } from "./zoom.js";
@@ -113,6 +113,8 @@ export class Viewer {
     const button = (label, name, act, extra = {}) =>
       el("button", { type: "button", "aria-label": name, title: name, onclick: act, ...extra }, label);
     const stage = this.stage(hit);
+    const toggle = () => this.gallery.setFavourites([this.hit], !this.hit.is_favourite);
+    this.star = this.gallery.options.may_change && starButton(hit, { onclick: toggle });
     this.about = el("aside", { class: "al-side" }, this.actions(hit), this.facts(hit, []));
     this.dialog.replaceChildren(
       el(
@@ -120,6 +122,7 @@ export class Viewer {
         {},
         el("h2", { class: "al-name" }, hit.name),
         el("span", { class: "al-quiet" }, at < 0 ? "" : `${at + 1} of ${hits.length}`),
+        this.star,
         button("✕", "Close", () => this.close()),
       ),
       el(
@@ -217,6 +220,10 @@ export class Viewer {
     );
   }
 
+  showFavourite() {
+    if (this.hit && this.star) markFavourite(this.star, this.hit);
+  }
+
   facts(hit, known) {
     const rows = [...known];
     if (hit.start !== null) rows.push(["Best match", `${clock(hit.start)} – ${clock(hit.end)}`]);
@@ -268,6 +275,7 @@ export class Viewer {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "ArrowLeft" && !isField) this.go(-1);
     else if (event.key === "ArrowRight" && !isField) this.go(1);
+    else if (event.key === "f") this.star?.click?.();
     else if (event.key === " " && this.media && event.target === this.dialog) {
       if (this.media.paused) this.playFrom(this.media.currentTime);
       else this.media.pause();

@@ -17,7 +17,7 @@ from arrowlens.search import Example, printable
 from arrowlens.search.query import MAX_TEXT
 from arrowlens.store import Facets
 from arrowlens.ui.filters import facets, show_filters
-from arrowlens.ui.gallery import JSON, batch_of, show_gallery
+from arrowlens.ui.gallery import JSON, batch_of, show_gallery, show_keys
 from arrowlens.ui.html import counted, empty_state, heading, plain, results_line
 from arrowlens.ui.media import thumbnail_url
 from arrowlens.ui.search_service import Answer, Examples, SharedExample, answer, is_asked
@@ -283,8 +283,9 @@ def show_answer(library: Library, question: Question, page: Answer, revision: st
         st.caption(plain(notice))
     upload = st.session_state.get("example")
     token, forgotten = upload[1].token if upload else "", st.session_state.get("forgotten")
-    batch = batch_of(page, question, revision, upload=token, n_files=None if asked else n_files)
-    show_gallery(batch, lambda action: act(library, action), may_forget=may_ingest(), forgotten=forgotten)
+    favourites = library.favourite_contents
+    batch = batch_of(page, question, revision, favourites, token, None if asked else n_files)
+    show_gallery(batch, lambda action: act(library, action), may_change=may_ingest(), forgotten=forgotten)
 
 
 def summary(page: Answer, asked: bool) -> str:
@@ -392,6 +393,7 @@ def main() -> None:
         show_answer(library, question, page, revision, is_asked(question, examples), n_files)
     else:
         show_nothing(library, question, counts)
+    show_keys()
 
 
 with errors_shown():
