@@ -722,9 +722,11 @@ class Library:
             favourite: False takes it back.
 
         Raises:
-            InputError: the library holds no such file. StorageError: the disk refused.
+            InputError: the library holds no such file; a hit of what it holds no more can be taken back.
+            StorageError: the disk refused.
         """
-        self._storage.marks.set_favourites(self._contents_of(as_tuple(files, "files")), are=favourite)
+        contents = self._contents_of(as_tuple(files, "files"), may_be_gone=not favourite)
+        self._storage.marks.set_favourites(contents, are=favourite)
 
     def saved_questions(self) -> dict[str, dict[str, Any]]:
         """The saved questions by name: keyword arguments of ``search``."""
@@ -739,6 +741,7 @@ class Library:
 
         Raises:
             InputError: it cannot be saved or asked, or no question has the name. StorageError: the disk refused.
+            MediaError, ModelLoadError: as ``search`` raises them when the question is asked.
         """
         if question is not None:
             known = inspect.signature(self.search).parameters
@@ -763,9 +766,9 @@ class Library:
         Raises:
             InputError: they have the same bytes, or the library holds no such file. StorageError: the disk refused.
         """
-        self._storage.marks.set_distinct(*self._contents_of((one, other)), are=are)
+        self._storage.marks.set_distinct(*self._contents_of((one, other), may_be_gone=not are), are=are)
 
-    def _contents_of(self, files: Iterable[StrPath | Hit | Member]) -> list[str]:
+    def _contents_of(self, files: Iterable[StrPath | Hit | Member], may_be_gone: bool) -> list[str]:
         """Return the content hash of each file.
 
         Raises:
@@ -773,9 +776,11 @@ class Library:
         """
         held = [self.file(file) if isinstance(file, str | os.PathLike) else file for file in files]
         contents = [file.content_hash for file in held]
-        stored = set(self._reading()[0].media_of(*filter(None, contents))["content_hash"].to_pylist())
+        stored = set(contents) if may_be_gone else None
+        if stored is None:
+            stored = set(self._reading()[0].media_of(*filter(None, contents))["content_hash"].to_pylist())
         for file in held:
-            if file.content_hash not in stored:
+            if file.content_hash is None or file.content_hash not in stored:
                 raise InputError(
                     f"the library holds nothing of {file.path} as it was found; find it anew, or give its path"
                 )
@@ -959,7 +964,9 @@ class Library:
         """
         if hit.modality == "video" and hit.start is not None and hit.end is not None:
             with suppress(MediaError):
-                return self._original(hit.media_id).moment(hit.start, hit.end, self._decode)
+                original = self._original(hit.media_id)
+                if original.row["content_hash"] == hit.content_hash:  # else the place was ingested with another film
+                    return original.moment(hit.start, hit.end, self._decode)
         return None if hit.content_hash is None else self.thumbnail(hit.content_hash)
 
     def original(self, media_id: str, max_bytes: int | None = None) -> bytes:

@@ -133,7 +133,8 @@ class Snapshots(Generic[_Held]):
                 held.value = value
         with self._lock:
             while (
-                sum(each.value.nbytes for each in self._held.values() if each.value is not None)
+                len(self._held) > 1  # what is asked for now stays, else it would be read again each time
+                and sum(each.value.nbytes for each in self._held.values() if each.value is not None)
                 > MAX_TOTAL // self._n_shards
             ):
                 del self._held[next(iter(self._held))]

@@ -61,6 +61,7 @@ def test_a_favourite_survives_a_rename_and_is_marked_beside_a_writer(library, tm
             library.set_favourites([hit])
         with pytest.raises(InputError, match=r"the library holds nothing of .*sound 000\.wav as it was found"):
             library.set_not_duplicates(hit, library.favourites()[0])
+    library.set_favourites([made_up], favourite=False)  # of what was forgotten meanwhile a mark can be taken back
 
 
 def test_marks_of_several_processes_are_all_kept(address):
