@@ -8,10 +8,12 @@ satisfies ``!=`` and ``without`` only. Values never become SQL.
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import operator
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Condition = tuple[str, str, Any]
 
 _PARTS = ("folder", "name")  # of path
+_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # of Unicode: macOS decomposes accents in names
+_MOST_SPELLINGS = 64  # of a path whose parts are each in one of them
 _SPLIT = r"(?s)^(?:(?P<folder>.*)/)?(?P<name>[^/]*)$"
 _COMPARISONS = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -132,9 +136,12 @@ def _escaped(character: str) -> str:
 
 
 def _spellings(values: Sequence[Any]) -> list[Any]:
-    """Values, and texts also in their other Unicode normal forms."""
+    """Values, and texts also in their other Unicode normal forms, each part of a path in its own."""
     spellings = dict.fromkeys(values)
     for value in values:
         if isinstance(value, str) and not value.isascii():
-            spellings.update(dict.fromkeys(unicodedata.normalize(form, value) for form in ("NFC", "NFD")))
+            parts = [{unicodedata.normalize(form, part) for form in _FORMS} for part in value.split("/")]
+            if math.prod(map(len, parts)) > _MOST_SPELLINGS:
+                parts = [{unicodedata.normalize(form, value) for form in _FORMS}]
+            spellings.update(dict.fromkeys("/".join(each) for each in itertools.product(*parts)))
     return list(spellings)
