@@ -51,6 +51,8 @@ def pressed(monkeypatch):
 
     def registered(*args, **options):
         show = component(*args, **options)
+        if args[0] != "arrowlens.gallery":
+            return show
 
         def shown(key, data, on_action_change):
             def act(action):
@@ -79,14 +81,18 @@ def html(app: AppTest) -> str:
     return "\n".join(element.proto.body for element in app.get("html"))
 
 
+def galleries(app: AppTest) -> list:
+    return [each for each in app.get("bidi_component") if each.proto.component_name == "arrowlens.gallery"]
+
+
 def batch(app: AppTest) -> dict:
     """The results that the gallery has to draw."""
-    (gallery,) = app.get("bidi_component")
+    (gallery,) = galleries(app)
     return json.loads(gallery.proto.json)["batch"]
 
 
 def hits(app: AppTest) -> list[dict]:
-    return [hit for section in batch(app)["sections"] for hit in section["hits"]] if app.get("bidi_component") else []
+    return [hit for section in batch(app)["sections"] for hit in section["hits"]] if galleries(app) else []
 
 
 def shown(app: AppTest) -> list[str]:

@@ -210,6 +210,7 @@ def test_the_page_offers_a_recording_alone_where_it_cannot_be_asked_with_a_pictu
         alone.click().run()
         assert not app.warning
         assert dict(app.query_params) == {"like": recording.media_id, "format": "wav"}
-        assert len(app.get("bidi_component")) == 1
+        names = [each.proto.component_name for each in app.get("bidi_component")]
+        assert names.count("arrowlens.gallery") == 1
     finally:
         close_library()
