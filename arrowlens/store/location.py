@@ -31,13 +31,8 @@ _PATIENCE_S = 10.0  # with others that change a small file
 _COPIES = "copies"  # in a folder of its own, so that neither lance nor an earlier Arrowlens takes a copy for the file
 COPY_OF_SETTINGS = f"{_COPIES}/{SETTINGS_NAME}"
 _PARTIAL = ".partial"  # one writer at a time: the name needs nothing random
-_OURS = {
-    SETTINGS_NAME,
-    SETTINGS_NAME + _PARTIAL,
-    LOCK_NAME,
-    _COPIES,
-    SHARDS_NAME,
-}  # what an interrupted creation may leave
+# What an interrupted creation may leave. Shards are not among it: without settings nothing says how many there are.
+_OURS = {SETTINGS_NAME, SETTINGS_NAME + _PARTIAL, LOCK_NAME, _COPIES}
 
 
 class Location(Protocol):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from arrowlens.errors import InputError, LibraryBusyError, LibraryNotFoundError, StorageError
 from arrowlens.store.identifiers import is_table_name
 from arrowlens.store.lease import LEASE_NAME, Lease, put_if
-from arrowlens.store.location import MARKS_NAME, SETTINGS_NAME, SHARDS_NAME, table_folder
+from arrowlens.store.location import MARKS_NAME, SETTINGS_NAME, table_folder
 
 RETENTION = dt.timedelta(days=1)  # of earlier versions: far longer than any writer is paused and then goes on
 RETRY_S = 30.0  # how long a store that does not answer is asked again; obstore and lance give up after two seconds
@@ -349,7 +349,6 @@ def _is_ours(name: str) -> bool:
     return (
         name in (SETTINGS_NAME, LEASE_NAME, MARKS_NAME)
         or name.startswith(_PROBE)
-        or folder == SHARDS_NAME
         or is_table_name(folder.removesuffix(".lance"))
     )
 

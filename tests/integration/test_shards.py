@@ -7,16 +7,18 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
 
 import arrowlens
 from arrowlens import Library
 from arrowlens.cli import main
 from arrowlens.doctor import Doctor
-from arrowlens.errors import InputError, LibraryVersionError, StorageError
+from arrowlens.errors import InputError, LibraryNotFoundError, LibraryVersionError, StorageError
 from arrowlens.ingest import IngestOptions, migrate, run
 from arrowlens.store import SCHEMA_VERSION, SHARDED_VERSION, ModelRecord, MultimodalStorage, VectorRow
 from arrowlens.store import settings as store_settings
+from arrowlens.store.location import location_at
 from arrowlens.store.tables import Shard
 from tests.soak.whole import assert_same, assert_whole, read
 from tests.support.folders import write_folder
@@ -157,6 +159,15 @@ def test_a_run_that_ends_in_the_middle_of_a_commit_is_gone_on_with(tmp_path, sma
     assert_whole(read(library), settled=True)
 
 
+def test_shards_without_settings_are_no_new_library(sharded):
+    sharded.close()
+    (sharded.path / "library.json").unlink()
+    shutil.rmtree(sharded.path / "copies")
+    for n_shards in (None, 8):
+        with pytest.raises(LibraryNotFoundError, match="holds other things"):
+            MultimodalStorage(sharded.path, n_shards=n_shards)
+
+
 def test_files_are_removed_from_all_shards(sharded, small):
     n_rows = len(sharded.all_media())
     assert sharded.forget([small[0] / "below"]) == 8
@@ -280,3 +291,7 @@ def test_a_library_in_a_bucket_is_divided_by_the_command(tmp_path, bucket, monke
     with pytest.raises(SystemExit):
         main(["ingest", str(folder), "--library", bucket, "--shards", "3"])
     assert "power of two" in capsys.readouterr().err
+    obstore.delete(location_at(bucket)._store, "library.json")
+    for options in ([], ["--shards", "4"]):
+        assert main(["ingest", str(folder), "--library", bucket, "--models", "demo", *options]) == 1
+        assert "holds other things" in capsys.readouterr().err
