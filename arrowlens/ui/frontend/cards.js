@@ -118,9 +118,9 @@ function refinements(hit, mayChange) {
   return el(
     "div",
     { class: "al-refine" },
-    mayChange && starButton(hit, { "data-act": "favourite" }),
     el("button", { type: "button", "data-act": "like", "aria-label": "More like this", title: "More like this" }, "+"),
     el("button", { type: "button", "data-act": "unlike", "aria-label": "Less like this", title: "Less like this" }, "−"),
+    mayChange && starButton(hit, { "data-act": "favourite" }),
   );
 }
 
