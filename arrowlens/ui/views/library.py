@@ -251,14 +251,21 @@ def show_facts(library: Library, runs: IngestRuns, overview: Overview) -> None:
 
 def show_forget(library: Library, folders: list[FolderStatus]) -> None:
     """Show what makes the library forget a folder, with the number of its files."""
-    folder = st.selectbox(
+    known = {str(each.path): each for each in folders}  # by path: a choice stays when the number of files changes
+    path = st.selectbox(
         "Folder",
-        folders,
-        format_func=lambda each: printable(f"{each.path} ({each.n_files:,})"),
+        known,
+        index=None,
+        placeholder="Choose a folder",
+        format_func=lambda each: printable(f"{each} ({known[each].n_files:,})"),
         key="forget_folder",
     )
     st.caption("The files stay on disk. The next run over their folder, or *Watch folders*, finds them again.")
-    if st.button(f"Forget {counted(folder.n_files, 'file', 'files')}", key="forget"):
+    if path is None:
+        return
+    folder = known[path]
+    # The button is that of one folder and number: a click on an earlier one does nothing.
+    if st.button(f"Forget {counted(folder.n_files, 'file', 'files')}", key=f"forget {path} {folder.n_files}"):
         try:
             n_files = library.remove([folder.path])
         except LibraryBusyError:
