@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,11 +64,20 @@ def gallery_routes() -> list[Route]:
 async def results(turns: FairQueue, request: Request) -> Response:
     """Answer with further results of a question; visitors take turns."""
     client = request.client.host if request.client is not None else ""
-    try:
+
+    async def respond() -> Response:
         form = await read_form(request, _MAX_SHOWN) if request.method == "POST" else {}
         shown = _ids(form.get("shown", ""))
         async with turns.turn(client):
             return JSONResponse(await run_in_threadpool(_results, request, shown), headers=_HEADERS)
+
+    return await _or_refusal(respond())
+
+
+async def _or_refusal(response: Awaitable[Response]) -> Response:
+    """Return a response, or the one line of what went wrong while it was made."""
+    try:
+        return await response
     except RefusedError as refused:
         return text_response(refused.status, refused.line)
     except InputError as error:
@@ -136,31 +145,25 @@ class _Download(StreamingResponse):
 
 async def export(request: Request) -> Response:
     """Answer with a download of several files."""
-    try:
+
+    async def respond() -> Response:
         form = await read_form(request, _MAX_FORM)
         return await run_in_threadpool(_export, form.get("as", ""), form.get("ids", ""), "check" in form)
-    except RefusedError as refused:
-        return text_response(refused.status, refused.line)
-    except InputError as error:
-        return text_response(400, str(error))
-    except ArrowlensError as error:
-        return text_response(503, str(error))
+
+    return await _or_refusal(respond())
 
 
 async def favourites(request: Request) -> Response:
     """Make files favourites, or take that back."""
     if not may_ingest():
         return text_response(403, "nothing of this library can be changed from here")
-    try:
+
+    async def respond() -> Response:
         form = await read_form(request, _MAX_FORM)
         await run_in_threadpool(_set_favourites, form.get("ids", ""), form.get("are", ""))
-    except RefusedError as refused:
-        return text_response(refused.status, refused.line)
-    except InputError as error:
-        return text_response(400, str(error))
-    except ArrowlensError as error:
-        return text_response(503, str(error))
-    return Response(status_code=204, headers=_HEADERS)
+        return Response(status_code=204, headers=_HEADERS)
+
+    return await _or_refusal(respond())
 
 
 def _set_favourites(ids: str, are: str) -> None:
